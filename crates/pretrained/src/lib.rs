@@ -1,0 +1,4 @@
+//! pretrained
+
+mod message;
+pub use message::Message;

@@ -1,0 +1,210 @@
+//! Factor sets in safetensors files: `NAME.u`, `NAME.v`, `NAME.sigma`, `NAME.s`, all f32.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+
+use atomic_write_file::AtomicWriteFile;
+use burn::tensor::{Device, Tensor, TensorData};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+
+use crate::{AdapterError, FactorSet, Factors, Part};
+
+/// The elements of a tensor, row by row.
+pub(crate) fn to_host(tensor: Tensor<2>) -> Vec<f32> {
+    tensor
+        .into_data()
+        .convert::<f32>()
+        .try_to_vec()
+        .expect("the data was just converted to f32")
+}
+
+/// Writes beside `path` and renames, so that a reader sees the old file or the new one, never a half.
+pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), AdapterError> {
+    let io = |source| AdapterError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let mut file = AtomicWriteFile::open(path).map_err(io)?;
+    file.write_all(bytes).map_err(io)?;
+    file.commit().map_err(io)
+}
+
+impl FactorSet {
+    /// Writes the set as one safetensors file.
+    pub fn save(&self, path: &Path) -> Result<(), AdapterError> {
+        write_factors(path, self)
+    }
+
+    /// Reads what [`FactorSet::save`] wrote.
+    pub fn load(path: &Path, device: &Device) -> Result<Self, AdapterError> {
+        read_factors(path, device)
+    }
+}
+
+pub(crate) fn write_factors(path: &Path, set: &FactorSet) -> Result<(), AdapterError> {
+    let mut buffers: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
+    for (name, factors) in &set.0 {
+        for part in Part::ALL {
+            let tensor = factors.part(part).clone();
+            let [rows, columns] = tensor.dims();
+            let shape = if part.is_singular() {
+                vec![columns]
+            } else {
+                vec![rows, columns]
+            };
+            let bytes = to_host(tensor)
+                .iter()
+                .flat_map(|x| x.to_le_bytes())
+                .collect();
+            buffers.insert(format!("{name}.{}", part.name()), (shape, bytes));
+        }
+    }
+    let views = buffers.iter().map(|(name, (shape, bytes))| {
+        let view = TensorView::new(Dtype::F32, shape.clone(), bytes)
+            .expect("shape and bytes come from the same tensor");
+        (name.clone(), view)
+    });
+    let malformed = |error: safetensors::SafeTensorError| AdapterError::Malformed {
+        path: path.to_owned(),
+        problem: error.to_string(),
+    };
+    let bytes = safetensors::serialize(views, None).map_err(malformed)?;
+    write_atomically(path, &bytes)
+}
+
+pub(crate) fn read_factors(path: &Path, device: &Device) -> Result<FactorSet, AdapterError> {
+    let malformed = |problem: String| AdapterError::Malformed {
+        path: path.to_owned(),
+        problem,
+    };
+    let bytes = std::fs::read(path).map_err(|source| AdapterError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    let tensors = SafeTensors::deserialize(&bytes)
+        .map_err(|error| malformed(format!("not a whole safetensors file: {error}")))?;
+
+    let mut names: Vec<String> = Vec::new();
+    for name in tensors.names() {
+        let known = name
+            .rsplit_once('.')
+            .filter(|(_, part)| Part::ALL.iter().any(|p| p.name() == *part));
+        let (module, _) = known.ok_or_else(|| {
+            malformed(format!(
+                "tensor {name}: expected a name that ends in .u, .v, .sigma or .s"
+            ))
+        })?;
+        if !names.iter().any(|n| n == module) {
+            names.push(module.to_owned());
+        }
+    }
+
+    let tensor = |module: &str, part: Part| -> Result<Tensor<2>, AdapterError> {
+        let name = format!("{module}.{}", part.name());
+        let view = tensors
+            .tensor(&name)
+            .map_err(|_| malformed(format!("tensor {name} is missing")))?;
+        if view.dtype() != Dtype::F32 {
+            return Err(malformed(format!(
+                "tensor {name}: dtype {:?}, expected F32",
+                view.dtype()
+            )));
+        }
+        let shape = match (part.is_singular(), view.shape()) {
+            (true, [columns]) => [1, *columns],
+            (false, [rows, columns]) => [*rows, *columns],
+            (_, found) => {
+                let expected = if part.is_singular() { 1 } else { 2 };
+                return Err(malformed(format!(
+                    "tensor {name}: shape {found:?}, expected {expected} axes"
+                )));
+            }
+        };
+        let values: Vec<f32> = view
+            .data()
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect();
+        Ok(Tensor::from_data(TensorData::new(values, shape), device))
+    };
+    let mut set = BTreeMap::new();
+    for module in names {
+        let factors = Factors {
+            u: tensor(&module, Part::U)?,
+            v: tensor(&module, Part::V)?,
+            sigma: tensor(&module, Part::Sigma)?,
+            s: tensor(&module, Part::S)?,
+        };
+        set.insert(module, factors);
+    }
+    Ok(FactorSet(set))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Adapters, SvdLoraConfig};
+
+    fn adapters(device: &Device) -> Adapters {
+        let config = SvdLoraConfig {
+            base_model: "tiny".into(),
+            base_fingerprint: String::new(),
+            rank: 2,
+            objectives: vec!["a".into(), "b".into(), "c".into()],
+            alpha: 4.0,
+            target_modules: vec!["q_proj".into()],
+        };
+        Adapters::init(
+            config,
+            &[("layers.0.q_proj".into(), [6, 3])],
+            0.02,
+            7,
+            device,
+        )
+    }
+
+    #[test]
+    fn an_adapter_survives_its_file() {
+        let device = Device::flex();
+        let dir = tempfile::tempdir().unwrap();
+        let written = adapters(&device);
+        written.save(dir.path()).unwrap();
+        let read = Adapters::load(dir.path(), &device).unwrap();
+        assert_eq!(written.config, read.config);
+        for part in Part::ALL {
+            let values = |a: &Adapters| to_host(a.factors.0["layers.0.q_proj"].part(part).clone());
+            assert_eq!(values(&written), values(&read), "{}", part.name());
+        }
+        read.check(&[("layers.0.q_proj".into(), [6, 3])]).unwrap();
+    }
+
+    #[test]
+    fn every_misfit_is_named() {
+        let adapters = adapters(&Device::flex());
+        let shapes = [
+            ("layers.0.q_proj".to_owned(), [6, 4]),
+            ("layers.1.q_proj".to_owned(), [6, 3]),
+        ];
+        let message = adapters.check(&shapes).unwrap_err().to_string();
+        assert!(
+            message.contains("layers.0.q_proj.v: shape [3, 5], expected [4, 5]"),
+            "{message}"
+        );
+        assert!(message.contains("layers.1.q_proj: missing"), "{message}");
+    }
+
+    #[test]
+    fn a_truncated_file_is_an_error_that_names_it() {
+        let dir = tempfile::tempdir().unwrap();
+        adapters(&Device::flex()).save(dir.path()).unwrap();
+        let path = dir.path().join(crate::ADAPTER_FILE);
+        let bytes = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &bytes[..bytes.len() - 9]).unwrap();
+        let message = Adapters::load(dir.path(), &Device::flex())
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains("adapter.safetensors"), "{message}");
+    }
+}

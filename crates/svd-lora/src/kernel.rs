@@ -1,0 +1,234 @@
+//! The adapted linear layer's side path and its gradient.
+
+use burn::tensor::Tensor;
+
+use crate::factors::Factors;
+
+/// The side path of one adapted matrix, y = c · ((x V) ⊙ d(λ)) Uᵀ with d(λ) = [σ, s·λ].
+///
+/// `preferences` holds the λ of each row: `[rows, m]`.
+#[derive(Debug, Clone, Copy)]
+pub struct SvdLora<'a> {
+    /// U, V, σ, s.
+    pub factors: &'a Factors,
+    /// c = alpha / k.
+    pub scale: f64,
+}
+
+impl SvdLora<'_> {
+    /// d(λ) of every row: `[rows, m]` → `[rows, k+m]`.
+    fn diagonal(&self, preferences: &Tensor<2>) -> Tensor<2> {
+        let [rows, _] = preferences.dims();
+        let [_, rank] = self.factors.sigma.dims();
+        let sigma = self.factors.sigma.clone().expand([rows, rank]);
+        Tensor::cat(vec![sigma, preferences.clone() * self.factors.s.clone()], 1)
+    }
+
+    /// What the adapter adds to x W₀ᵀ: `x` `[rows, d_in]` → `[rows, d_out]`.
+    pub fn side_path(&self, x: &Tensor<2>, preferences: &Tensor<2>) -> Tensor<2> {
+        let projected = x.clone().matmul(self.factors.v.clone());
+        let weighted = projected * self.diagonal(preferences) * self.scale;
+        weighted.matmul(self.factors.u.clone().transpose())
+    }
+
+    /// Gradient of the side path, from its input `x` `[rows, d_in]` and `dy` `[rows, d_out]`, the gradient
+    /// at its output: (what it adds to the gradient at `x`, gradients of U, V, σ, s).
+    ///
+    /// With P = x V, D = d(λ), Q = P ⊙ D:
+    /// ∂Q = c·∂y U, ∂U = c·∂yᵀ Q, ∂P = ∂Q ⊙ D, ∂V = xᵀ ∂P, ∂x = ∂P Vᵀ,
+    /// ∂D = ∂Q ⊙ P, ∂σ = Σ_rows ∂D[:, ..k], ∂s = Σ ∂D[:, k..] ⊙ λ.
+    pub fn backward(
+        &self,
+        x: &Tensor<2>,
+        preferences: &Tensor<2>,
+        dy: &Tensor<2>,
+    ) -> (Tensor<2>, Factors) {
+        let Factors { u, v, sigma, .. } = self.factors;
+        let [_, rank] = sigma.dims();
+        let [_, columns] = u.dims();
+        let [rows, _] = x.dims();
+
+        let projected = x.clone().matmul(v.clone());
+        let diagonal = self.diagonal(preferences);
+        let weighted = projected.clone() * diagonal.clone() * self.scale;
+
+        let d_weighted = dy.clone().matmul(u.clone()) * self.scale;
+        let d_u = dy.clone().transpose().matmul(weighted);
+        let d_projected = d_weighted.clone() * diagonal;
+        let d_v = x.clone().transpose().matmul(d_projected.clone());
+        let d_x = d_projected.matmul(v.clone().transpose());
+
+        let d_diagonal = d_weighted * projected;
+        let d_sigma = d_diagonal.clone().slice([0..rows, 0..rank]).sum_dim(0);
+        let d_s = (d_diagonal.slice([0..rows, rank..columns]) * preferences.clone())
+            .sum()
+            .reshape([1, 1]);
+        let gradients = Factors {
+            u: d_u,
+            v: d_v,
+            sigma: d_sigma,
+            s: d_s,
+        };
+        (d_x, gradients)
+    }
+
+    /// ΔW(λ) = c · U diag(σ, s·λ) Vᵀ for one λ (`[1, m]`): `[d_out, d_in]`.
+    pub fn delta(&self, preference: &Tensor<2>) -> Tensor<2> {
+        let (a, b) = self.lora(preference);
+        b.matmul(a)
+    }
+
+    /// The plain LoRA of rank k+m that equals this adapter at one λ (`[1, m]`):
+    /// A = Vᵀ `[k+m, d_in]` and B = c · U · diag(σ, s·λ) `[d_out, k+m]`, so that ΔW = B A.
+    pub fn lora(&self, preference: &Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+        let b = self.factors.u.clone() * self.diagonal(preference) * self.scale;
+        (self.factors.v.clone().transpose(), b)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Distribution, Tensor};
+
+    use super::*;
+
+    const D_OUT: usize = 5;
+    const D_IN: usize = 4;
+    const RANK: usize = 3;
+    const OBJECTIVES: usize = 2;
+
+    fn random(shape: [usize; 2], device: &Device) -> Tensor<2> {
+        Tensor::random(shape, Distribution::Normal(0.0, 1.0), device)
+    }
+
+    fn factors(device: &Device) -> Factors {
+        Factors {
+            u: random([D_OUT, RANK + OBJECTIVES], device),
+            v: random([D_IN, RANK + OBJECTIVES], device),
+            sigma: random([1, RANK], device),
+            s: random([1, 1], device),
+        }
+    }
+
+    fn largest(x: Tensor<2>) -> f32 {
+        x.abs().max().into_scalar()
+    }
+
+    fn preference(weights: [f32; OBJECTIVES], device: &Device) -> Tensor<2> {
+        Tensor::from_floats([weights], device)
+    }
+
+    #[test]
+    fn delta_is_linear_in_the_preference() {
+        let device = Device::flex();
+        let factors = factors(&device);
+        let layer = SvdLora {
+            factors: &factors,
+            scale: 2.0,
+        };
+        let mixed = layer.delta(&preference([0.3, 0.7], &device));
+        let sum = layer.delta(&preference([1.0, 0.0], &device)) * 0.3
+            + layer.delta(&preference([0.0, 1.0], &device)) * 0.7;
+        assert!(largest(mixed - sum) < 1e-5);
+    }
+
+    #[test]
+    fn each_row_follows_its_own_preference() {
+        let device = Device::flex();
+        let factors = factors(&device);
+        let layer = SvdLora {
+            factors: &factors,
+            scale: 0.5,
+        };
+        let x = random([2, D_IN], &device);
+        let rows = Tensor::from_floats([[0.9, 0.1], [0.2, 0.8]], &device);
+        let together = layer.side_path(&x, &rows);
+        for row in 0..2 {
+            let weights = rows.clone().slice([row..row + 1, 0..OBJECTIVES]);
+            let alone = x
+                .clone()
+                .slice([row..row + 1, 0..D_IN])
+                .matmul(layer.delta(&weights).transpose());
+            let difference = together.clone().slice([row..row + 1, 0..D_OUT]) - alone;
+            assert!(largest(difference) < 1e-5, "row {row}");
+        }
+    }
+
+    #[test]
+    fn at_initialisation_nothing_is_added_and_only_singular_values_move() {
+        let device = Device::flex();
+        let mut factors = factors(&device);
+        factors.sigma = factors.sigma.zeros_like();
+        factors.s = factors.s.zeros_like();
+        let layer = SvdLora {
+            factors: &factors,
+            scale: 8.0,
+        };
+        let x = random([6, D_IN], &device);
+        let dy = random([6, D_OUT], &device);
+        let rows = preference([0.4, 0.6], &device).repeat_dim(0, 6);
+        assert_eq!(largest(layer.side_path(&x, &rows)), 0.0);
+        let (dx, gradients) = layer.backward(&x, &rows, &dy);
+        assert_eq!(largest(dx), 0.0);
+        assert_eq!(largest(gradients.u), 0.0);
+        assert_eq!(largest(gradients.v), 0.0);
+        assert!(largest(gradients.sigma) > 0.0);
+        assert!(largest(gradients.s) > 0.0);
+    }
+
+    /// Every gradient against central differences of f = Σ dy ⊙ side_path(x).
+    #[test]
+    fn backward_matches_finite_differences() {
+        let device = Device::flex();
+        let factors = factors(&device);
+        let x = random([3, D_IN], &device);
+        let dy = random([3, D_OUT], &device);
+        let rows = Tensor::from_floats([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5]], &device);
+        let scale = 0.7;
+        let value = |factors: &Factors, x: &Tensor<2>| -> f64 {
+            let y = SvdLora { factors, scale }.side_path(x, &rows);
+            let sum: f32 = (y * dy.clone()).sum().into_scalar();
+            f64::from(sum)
+        };
+        let (dx, gradients) = SvdLora {
+            factors: &factors,
+            scale,
+        }
+        .backward(&x, &rows, &dy);
+
+        let h = 1e-2f32;
+        let nudged = |tensor: &Tensor<2>, i: usize, by: f32| -> Tensor<2> {
+            let shape = tensor.dims();
+            let mut values = tensor.to_data().try_to_vec::<f32>().unwrap();
+            values[i] += by;
+            Tensor::from_data(burn::tensor::TensorData::new(values, shape), &device)
+        };
+        let close = |what: &str, difference: f64, gradient: f32| {
+            let error = (difference - f64::from(gradient)).abs();
+            assert!(
+                error < 2e-2 * (1.0 + f64::from(gradient).abs()),
+                "{what}: {difference} against {gradient}"
+            );
+        };
+        for part in crate::Part::ALL {
+            let expected = gradients.part(part).to_data().try_to_vec::<f32>().unwrap();
+            for (i, &gradient) in expected.iter().enumerate() {
+                let shifted = |by: f32| {
+                    let mut moved = factors.clone();
+                    *moved.part_mut(part) = nudged(factors.part(part), i, by);
+                    value(&moved, &x)
+                };
+                let difference = (shifted(h) - shifted(-h)) / f64::from(2.0 * h);
+                close(part.name(), difference, gradient);
+            }
+        }
+        for (i, &gradient) in dx.to_data().try_to_vec::<f32>().unwrap().iter().enumerate() {
+            let shifted = |by: f32| value(&factors, &nudged(&x, i, by));
+            close(
+                "x",
+                (shifted(h) - shifted(-h)) / f64::from(2.0 * h),
+                gradient,
+            );
+        }
+    }
+}
