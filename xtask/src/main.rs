@@ -1,2 +1,135 @@
-//! cli
-fn main() {}
+//! `cargo xtask …`: the one door to the workspace.
+//!
+//! ```text
+//! cargo xtask train --device cuda --config FILE
+//!   │  features   the arguments name a device or a network: which cargo features does that take?   → [cuda]
+//!   │  build      cargo build --release -p panacea --features cuda          (progress on standard error)
+//!   └─ launch     becomes target/release/panacea train --device cuda …      (same folder, input, output, signals)
+//! ```
+//!
+//! Whatever `xtask` does not know is a command of `panacea`, so a new command of the binary needs no change here.
+//! It has no dependencies on Unix: the binary takes minutes to build, the door to it a second.
+
+mod build;
+mod checks;
+mod features;
+mod launch;
+
+use std::env;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+const HELP: &str = "\
+Panacea: one language model, steered online by a preference vector.
+
+Usage: cargo xtask <COMMAND> [OPTIONS]
+
+Commands of the panacea binary (built in release first, for the --device that is asked for):
+  fetch        Download a model into models/
+  train        Train an adapter for every preference at once
+  eval-front   Measure and draw the Pareto front of a run
+  generate     Answer a prompt under a preference
+  score        Log-probabilities of given responses
+  export       Write a PEFT adapter or a merged model for one preference
+  indicators   Hypervolume and the other indicators of a table of points
+  devices      List the devices that are present
+Options of a command: cargo xtask <COMMAND> --help
+
+Chores:
+  ci           Formatting, lints, documentation and tests of the whole workspace
+  help         This page
+
+Devices: --device flex (the CPU, default), wgpu, vulkan, cuda; each is compiled in when first asked for.
+
+Examples:
+  cargo xtask fetch smollm2-135m-instruct
+  cargo xtask train --config configs/smollm2-helpsteer2.toml --model models/smollm2-135m-instruct \\
+      --train train.jsonl --eval test.jsonl --run first
+  cargo xtask eval-front --run first --eval test.jsonl
+  cargo xtask generate --model models/smollm2-135m-instruct --run first --preference 0.3,0.7 --prompt 'Why is the sky blue?'
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = env::args_os().skip(1).collect();
+    let outcome = match Command::of(&arguments) {
+        Command::Help => {
+            print!("{HELP}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Ci => checks::run(),
+        Command::Panacea => build::panacea(&features::needed(&arguments))
+            .and_then(|binary| launch::become_program(&binary, &arguments)),
+    };
+    outcome.unwrap_or_else(|failure| {
+        eprintln!("error: {}", failure.message);
+        ExitCode::from(failure.code)
+    })
+}
+
+/// Who answers.
+#[derive(Debug, PartialEq)]
+enum Command {
+    Help,
+    Ci,
+    Panacea,
+}
+
+impl Command {
+    fn of(arguments: &[OsString]) -> Self {
+        let words: Vec<_> = arguments.iter().map(|word| word.to_str()).collect();
+        match words[..] {
+            [] | [Some("help" | "-h" | "--help")] => Self::Help,
+            [Some("ci")] => Self::Ci,
+            _ => Self::Panacea,
+        }
+    }
+}
+
+/// Why `xtask` itself could not do its part, and the exit code that says so.
+/// A command that ran and failed is not a failure of `xtask`: its own exit code is passed on.
+#[derive(Debug)]
+struct Failure {
+    message: String,
+    code: u8,
+}
+
+impl Failure {
+    fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            code: 1,
+        }
+    }
+
+    fn with_code(self, code: u8) -> Self {
+        Self { code, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(line: &str) -> Command {
+        let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        Command::of(&words)
+    }
+
+    #[test]
+    fn only_its_own_words_stay_here() {
+        for line in ["", "help", "--help", "-h"] {
+            assert_eq!(command(line), Command::Help, "{line:?}");
+        }
+        assert_eq!(command("ci"), Command::Ci);
+        for line in [
+            "train",
+            "train --help",
+            "help train",
+            "--version",
+            "no-such-command",
+            "ci --fast",
+        ] {
+            assert_eq!(command(line), Command::Panacea, "{line:?}");
+        }
+    }
+}

@@ -1,1 +1,91 @@
-//! data
+//! Multi-objective preference data: from the files that people have to batches of tokens.
+//!
+//! A record is a prompt and two responses (preference training) or one (SFT), with a label for
+//! each objective that it says something about:
+//!
+//! ```text
+//! label_i = P(response 0 is preferred under objective i) ∈ [0, 1],  or none: tied or unknown
+//! ```
+//!
+//! # Is this for me?
+//!
+//! Yes, if you have preference records in one of the usual shapes ([`Format`]), in JSON,
+//! JSON Lines (both also gzipped) or Parquet, and want them labelled by several objectives at
+//! once: a score, a column, the chosen/rejected order or a rule ([`LabelSource`]); all from one
+//! file, or each objective from its own. Every problem is reported with file, line and field,
+//! and whatever is skipped or truncated is counted and named ([`DataReport`]). No: for rollouts
+//! and rewards, and for anything with tensors.
+//!
+//! # From a file to batches
+//!
+//! ```
+//! use panacea_data::{
+//!     BatchPlan, BoxError, LabelSource, ObjectiveSpec, OverlongPrompts, RecordKind, TextEncoder,
+//!     TokenLimits, load, tokenize,
+//! };
+//! use panacea_pretrained::Message;
+//!
+//! /// Stands for `panacea_pretrained::ChatTokenizer`: a token a character, 0 ends a turn.
+//! struct Characters;
+//!
+//! impl TextEncoder for Characters {
+//!     fn encode_prompt(&self, messages: &[Message]) -> Result<Vec<u32>, BoxError> {
+//!         Ok(messages.iter().flat_map(|m| m.content.chars()).map(u32::from).collect())
+//!     }
+//!     fn encode_response(&self, text: &str) -> Result<Vec<u32>, BoxError> {
+//!         Ok(text.chars().map(u32::from).chain([0]).collect())
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let folder = tempfile::tempdir()?;
+//! # let file = folder.path().join("train.jsonl");
+//! std::fs::write(&file, r#"
+//! {"prompt": "2 + 2?", "responses": ["4", "It is 4."], "scores": {"helpful": [2, 3], "concise": [4, 3]}}
+//! {"prompt": "Capital of Peru?", "responses": ["Lima.", "No idea."], "scores": {"helpful": [4, 0]}}
+//! "#)?;
+//! let objectives = ["helpful", "concise"]
+//!     .map(|name| ObjectiveSpec::new(name, LabelSource::Score(name.to_owned())));
+//! let (records, mut report) = load(&[file], &objectives, RecordKind::Pair)?;
+//! assert_eq!(records[0].labels, [Some(0.0), Some(1.0)]); // they disagree
+//! assert_eq!(records[1].labels, [Some(1.0), None]); // nothing about conciseness
+//!
+//! let limits = TokenLimits {
+//!     max_prompt_tokens: 128,
+//!     max_response_tokens: 320,
+//!     overlong_prompts: OverlongPrompts::Skip,
+//! };
+//! let examples = tokenize(&records, &Characters, &limits, &mut report)?;
+//! println!("{report}");
+//!
+//! let lengths = examples.iter().map(|example| example.length()).collect();
+//! let mut plan = BatchPlan::new(lengths, 1, 42, true);
+//! let batch = plan.batch(0); // indices into `examples`, the same whenever step 0 is asked for
+//! assert_eq!(batch.len(), 1);
+//! # Ok(())
+//! # }
+//! ```
+
+mod batches;
+mod dataset;
+mod error;
+mod fingerprint;
+mod objective;
+mod parquet_rows;
+mod readers;
+mod record;
+mod report;
+mod rows;
+mod split;
+mod tokenize;
+
+pub use batches::BatchPlan;
+pub use dataset::{BadRecords, Loader, Part, load};
+pub use error::{BoxError, DataError, FieldProblem, ObjectiveError};
+pub use fingerprint::fingerprint;
+pub use objective::{LabelSource, ObjectiveSpec, Rule, Strength};
+pub use readers::Format;
+pub use record::{Example, Record, RecordKind, Source};
+pub use report::{DataReport, FileReport, ObjectiveReport, SkipReason, Skipped, TokenReport};
+pub use split::{HoldOut, split};
+pub use tokenize::{OverlongPrompts, TextEncoder, TokenLimits, tokenize};

@@ -1,1 +1,38 @@
-//! model
+//! # A decoder-only transformer, steered by a preference vector per row
+//!
+//! One readable decoder for the Llama family (Llama 1–3, SmolLM2, Mistral, Qwen2, Qwen3) with SVD-LoRA
+//! adapters on its projections. It does three things:
+//!
+//! - [`Decoder::log_probs`] and [`Decoder::forward`]: log-probabilities of response tokens, each row of
+//!   the batch under its own λ;
+//! - [`Decoder::backward`]: the gradient of any weighted sum of those log-probabilities with respect to
+//!   U, V, σ and s, written out layer by layer, without a tape;
+//! - [`Decoder::generate`]: sampling with a KV cache, each row under its own λ.
+//!
+//! Nothing here knows a loss: an objective is handed log-probabilities and hands back the coefficients
+//! ∂objective/∂log p, and [`Decoder::backward`] turns those into gradients. The
+//! `[tokens × vocabulary]` logits never exist whole: the head runs over response positions in chunks and
+//! keeps ∂log p/∂h of each position, so that nothing is computed twice.
+//!
+//! A batch is packed without padding ([`PackedBatch`]): the responses to one prompt stand behind that
+//! prompt, see it, and do not see each other. The prompt is computed once for all of them.
+
+mod attention;
+mod batch;
+mod decoder;
+mod device;
+mod error;
+mod generate;
+mod head;
+mod layer;
+mod linear;
+mod norm;
+mod rope;
+mod sampling;
+
+pub use batch::{PackedBatch, Sequence};
+pub use decoder::{Decoder, Forward, MemoryPolicy, Tape};
+pub use device::{DeviceError, available_devices, select_device};
+pub use error::ModelError;
+pub use generate::{GenerateRequest, Generated, StopReason};
+pub use sampling::Sampling;

@@ -1,1 +1,56 @@
-//! objectives
+//! # Multi-objective preference losses and Pareto maths
+//!
+//! A policy is aligned to m objectives at once, and a preference λ on the simplex
+//! Δ_m = {λ ≥ 0, Σλ_i = 1} says how much each counts. Everything here is a closed form over a few plain
+//! numbers: log-probabilities come in, the value of each objective and the coefficient
+//! ∂(aggregate)/∂(log-probability) of every response go out. No tensors, no tape, no files.
+//!
+//! ```text
+//! L_i = mean over the records labelled on objective i of ℓ(record, label_i)          L_i = −J_i
+//! linear scalarisation   Σ_i λ_i L_i              weighted Tchebycheff   max_i λ_i (L_i + z_i)
+//! ∂aggregate/∂log π(y) = Σ_i w_i / n_i · ∂ℓ_i/∂log π(y)            w_i = ∂aggregate/∂L_i
+//! ```
+//!
+//! ## Is this for you?
+//! Yes, if you train anything with DPO or SFT on more than one objective and have the log-probabilities
+//! of whole responses: [`Dpo`], [`Sft`], [`ObjectiveBatch`], [`Aggregation`]. Yes, if you need points of
+//! the simplex: [`Preference`], [`simplex_grid`], [`PreferenceSampler`]. Which points of a front are
+//! worth keeping says [`non_dominated`]; indicators and plots are in `panacea-evaluator`.
+//!
+//! ```
+//! use panacea_objectives::{Aggregation, Dpo, DpoLoss, ObjectiveBatch, PairLogProbs, Preference};
+//!
+//! let dpo = Dpo { beta: 0.1, loss: DpoLoss::Sigmoid { label_smoothing: 0.0 }, sft_weight: 0.0 };
+//! let pairs = [PairLogProbs { policy: [-10.0, -12.0], reference: [-11.0, -11.0], tokens: [8, 9] }];
+//! // Response 0 is the more helpful one; nobody judged which is the more concise.
+//! let labels = [vec![Some(1.0), None]];
+//!
+//! let batch = ObjectiveBatch::from_pairs(&dpo, &pairs, &labels, 2);
+//! let preference: Preference = "0.75,0.25".parse()?;
+//! let aggregate = Aggregation::Linear.aggregate(&preference, &batch.losses());
+//! let coefficients = batch.coefficients(&aggregate.weights);
+//!
+//! // The preferred response is pushed up (its loss falls with its log-probability), the other down.
+//! assert!(coefficients[0][0] < 0.0 && coefficients[0][1] > 0.0);
+//! # Ok::<(), panacea_objectives::PreferenceError>(())
+//! ```
+
+mod aggregation;
+mod batch;
+mod dominance;
+mod dpo;
+mod grid;
+mod log_sigmoid;
+mod preference;
+mod sampler;
+mod sft;
+
+pub use aggregation::{Aggregate, Aggregation};
+pub use batch::{ObjectiveBatch, Term};
+pub use dominance::{dominates, non_dominated};
+pub use dpo::{Dpo, DpoError, DpoLoss, PairLogProbs, PairTerm};
+pub use grid::simplex_grid;
+pub use log_sigmoid::{log_sigmoid, sigmoid};
+pub use preference::{Preference, PreferenceError};
+pub use sampler::{PreferenceSampler, SamplerError};
+pub use sft::{Sft, SftTerm};

@@ -1,4 +1,74 @@
-//! pretrained
+//! Opens other people's language models: their configuration, weights, tokenizer and chat template, whatever files they
+//! come in, under one set of names.
+//!
+//! # Is this for me?
+//!
+//! Yes, if you want the numbers of a decoder of the Llama family (Llama 1–3, SmolLM2, Mistral, Qwen2 and 2.5, Qwen3) as plain
+//! `f32` tensors, without a tensor library. A model is either
+//!
+//! - a folder in Hugging Face layout: `config.json`, `*.safetensors` (one file, or shards with an index), `tokenizer.json`, and a
+//!   chat template in `tokenizer_config.json` or `chat_template.jinja`; or
+//! - one GGUF file (version 2 or 3), quantised or not, with its tokenizer and template inside. Mistral's sliding window is
+//!   usually not in such files, as llama.cpp has no use for it.
+//!
+//! No, if you want to run the model: this crate computes nothing. It reads ([`Pretrained`]), talks to people in tokens
+//! ([`ChatTokenizer`]), writes a model back for other tools ([`write_model`]), and downloads ([`fetch`]).
+//!
+//! # Example
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use panacea_pretrained::{Message, Pretrained};
+//!
+//! let model = Pretrained::open(Path::new("models/smollm2-135m-instruct"))?;
+//! model.check()?;
+//! let queries = model.tensor("model.layers.0.self_attn.q_proj.weight")?;
+//! assert_eq!(queries.shape, [576, 576]);
+//!
+//! let tokenizer = model.tokenizer()?;
+//! let question = Message { role: "user".into(), content: "Name three colours.".into() };
+//! let prompt = tokenizer.encode_prompt(&[question])?;
+//! let response = tokenizer.encode_response("Red, green and blue.")?;
+//! assert_eq!(response.last(), Some(&tokenizer.end_of_turn()));
+//! # let _ = prompt;
+//! # Ok::<(), panacea_pretrained::PretrainedError>(())
+//! ```
+//!
+//! # Names, shapes and order
+//!
+//! Tensors have Hugging Face's names and shapes (`[out_features, in_features]`), also those of GGUF files, and the query and
+//! key rows of every model are in Hugging Face's order: rotary position *p* turns dimensions *j* and *j + d/2* of a head by
+//!
+//! > p · ω_j,  ω_j = θ^(−2j/d)
+//!
+//! ([`Rope::inverse_frequencies`]). A quantised weight is *w = d · q + m* with the scale *d* and minimum *m* of its block.
+//!
+//! # What is checked
+//!
+//! Files are input like any other: no length or offset is believed before it has been compared with the file's size, and every
+//! error ([`PretrainedError`]) names the file, the field or tensor, what was found and what was expected.
 
+mod config;
+mod error;
+mod export;
+pub mod fetch;
+mod floats;
+mod gguf;
+mod json;
 mod message;
+mod partial;
+mod pretrained;
+mod rope;
+mod safetensors;
+mod template;
+mod tensor;
+mod tokenizer;
+
+pub use config::{ModelConfig, SUPPORTED_MODEL_TYPES};
+pub use error::PretrainedError;
+pub use export::write_model;
 pub use message::Message;
+pub use pretrained::Pretrained;
+pub use rope::{Rope, RopeScaling};
+pub use tensor::TensorF32;
+pub use tokenizer::ChatTokenizer;

@@ -145,10 +145,15 @@ mod tests {
     #[test]
     fn the_norm_is_caught_when_nan_infinite_or_above_its_limit() {
         assert!(GUARD.check_grad_norm(1, f64::NAN).is_err());
-        assert_eq!(GUARD.check_grad_norm(1, f64::INFINITY).unwrap_err().limit, None);
+        assert_eq!(
+            GUARD.check_grad_norm(1, f64::INFINITY).unwrap_err().limit,
+            None
+        );
         let message = GUARD.check_grad_norm(12, 20000.0).unwrap_err().to_string();
         assert!(
-            message.contains("step 12: the gradient norm is 20000, above optimizer.max_grad_norm = 10000"),
+            message.contains(
+                "step 12: the gradient norm is 20000, above optimizer.max_grad_norm = 10000"
+            ),
             "{message}"
         );
     }

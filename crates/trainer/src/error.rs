@@ -118,6 +118,14 @@ pub enum TrainerError {
     #[error(transparent)]
     Diverged(#[from] Divergence),
 
+    /// The network, or a request that it cannot answer.
+    #[error(transparent)]
+    Model(#[from] panacea_model::ModelError),
+
+    /// An adapter's files.
+    #[error(transparent)]
+    Adapter(#[from] panacea_svd_lora::AdapterError),
+
     /// The handler of Ctrl-C could not be set.
     #[error("cannot listen for Ctrl-C: {0}")]
     Signal(#[from] ctrlc::Error),

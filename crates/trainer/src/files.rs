@@ -27,9 +27,8 @@ pub fn write_folder<E: From<TrainerError>>(
     let partial = sibling(target, PARTIAL);
     remove_folder(&partial)?;
     fs::create_dir_all(&partial).map_err(TrainerError::io("create the folder", &partial))?;
-    let written = write(&partial).and_then(|()| {
-        Ok(sync_files(&partial).map_err(TrainerError::io("write", &partial))?)
-    });
+    let written = write(&partial)
+        .and_then(|()| Ok(sync_files(&partial).map_err(TrainerError::io("write", &partial))?));
     if let Err(error) = written {
         // The first error is the one to report; if the removal fails as well, `recover` does it later.
         let _ = fs::remove_dir_all(&partial);
@@ -41,7 +40,7 @@ pub fn write_folder<E: From<TrainerError>>(
 
 /// Puts in order what a killed [`write_folder`] may have left in `parent`: half-written folders go, and
 /// an old folder that was about to be replaced gets its name back.
-pub fn recover(parent: &Path) -> Result<(), TrainerError> {
+pub(crate) fn recover(parent: &Path) -> Result<(), TrainerError> {
     for name in folder_names(parent)? {
         let left_over = parent.join(&name);
         if is_sibling(&name, PARTIAL).is_some() {

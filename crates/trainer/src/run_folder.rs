@@ -70,7 +70,13 @@ impl RunFolder {
     pub fn fresh(runs: &Path, config_stem: &str, now: DateTime<Local>) -> PathBuf {
         let stem: String = config_stem
             .chars()
-            .map(|c| if c.is_alphanumeric() || "-_.".contains(c) { c } else { '-' })
+            .map(|c| {
+                if c.is_alphanumeric() || "-_.".contains(c) {
+                    c
+                } else {
+                    '-'
+                }
+            })
             .collect();
         let name = format!("{}-{stem}", now.format("%Y%m%d-%H%M%S"));
         let numbered = (2..).map(|n| format!("{name}-{n}"));
@@ -113,16 +119,19 @@ impl RunFolder {
                 newest = Some((written, folder));
             }
         }
-        newest.map(|(_, folder)| folder).ok_or_else(|| TrainerError::NoRun {
-            path: runs.to_path_buf(),
-            missing: "no folder in it has a run.toml".to_owned(),
-            advice: "train one first, or name one with --run",
-        })
+        newest
+            .map(|(_, folder)| folder)
+            .ok_or_else(|| TrainerError::NoRun {
+                path: runs.to_path_buf(),
+                missing: "no folder in it has a run.toml".to_owned(),
+                advice: "train one first, or name one with --run",
+            })
     }
 
     fn last_written(&self) -> Result<SystemTime, TrainerError> {
         let modified = |path: &Path| fs::metadata(path).and_then(|data| data.modified());
-        let started = modified(&self.run_toml()).map_err(TrainerError::io("read", &self.run_toml()))?;
+        let started =
+            modified(&self.run_toml()).map_err(TrainerError::io("read", &self.run_toml()))?;
         // A run that was stopped before its first step has no metrics.
         Ok(modified(&self.metrics()).map_or(started, |written| written.max(started)))
     }
@@ -386,8 +395,14 @@ mod tests {
         save(&run, 50, 2);
         drop(run);
         let message = TrainingRun::create(&path).unwrap_err().to_string();
-        assert!(message.contains("last checkpoint is of step 50"), "{message}");
-        assert!(message.contains("--resume") && message.contains("--run"), "{message}");
+        assert!(
+            message.contains("last checkpoint is of step 50"),
+            "{message}"
+        );
+        assert!(
+            message.contains("--resume") && message.contains("--run"),
+            "{message}"
+        );
     }
 
     #[test]
@@ -444,7 +459,10 @@ mod tests {
             fs::create_dir(checkpoints.join(name)).unwrap();
         }
         let latest = run.folder().latest_checkpoint().unwrap().unwrap();
-        assert_eq!((latest.step, latest.path), (150, checkpoints.join("000150")));
+        assert_eq!(
+            (latest.step, latest.path),
+            (150, checkpoints.join("000150"))
+        );
 
         drop(run);
         let run = TrainingRun::resume(&path).unwrap();
@@ -458,7 +476,10 @@ mod tests {
         let run = started(&place.path().join("long"));
         save(&run, 999_950, 9);
         save(&run, 1_000_000, 9);
-        assert_eq!(run.folder().latest_checkpoint().unwrap().unwrap().step, 1_000_000);
+        assert_eq!(
+            run.folder().latest_checkpoint().unwrap().unwrap().step,
+            1_000_000
+        );
     }
 
     #[test]
@@ -495,7 +516,10 @@ mod tests {
         let at = |seconds| SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
         for (name, seconds) in [("b", 1000), ("a", 2000)] {
             let run = started(&place.path().join(name));
-            let file = File::options().write(true).open(run.folder().run_toml()).unwrap();
+            let file = File::options()
+                .write(true)
+                .open(run.folder().run_toml())
+                .unwrap();
             file.set_modified(at(seconds)).unwrap();
         }
         fs::create_dir(place.path().join("zzz-not-a-run")).unwrap();
@@ -509,8 +533,14 @@ mod tests {
     #[test]
     fn names_become_places() {
         let runs = Path::new("runs");
-        assert_eq!(RunFolder::locate(runs, "first").unwrap(), Path::new("runs/first"));
-        assert_eq!(RunFolder::locate(runs, "out/first").unwrap(), Path::new("out/first"));
+        assert_eq!(
+            RunFolder::locate(runs, "first").unwrap(),
+            Path::new("runs/first")
+        );
+        assert_eq!(
+            RunFolder::locate(runs, "out/first").unwrap(),
+            Path::new("out/first")
+        );
         for bad in ["", "  ", ".", "..", "/", "../..", ".hidden", "--resume"] {
             assert!(RunFolder::locate(runs, bad).is_err(), "{bad:?}");
         }

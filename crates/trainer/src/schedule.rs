@@ -135,9 +135,8 @@ mod tests {
 
     #[test]
     fn warm_up_is_rounded_up_and_never_off_by_rounding_noise() {
-        let warmup = |total, ratio| {
-            Schedule::new(ScheduleKind::Cosine, total, ratio, 0.0).warmup_steps()
-        };
+        let warmup =
+            |total, ratio| Schedule::new(ScheduleKind::Cosine, total, ratio, 0.0).warmup_steps();
         assert_eq!(warmup(110, 0.03), 4);
         assert_eq!(warmup(100, 0.03), 3);
         assert_eq!(warmup(100, 0.07), 7);
@@ -152,7 +151,10 @@ mod tests {
             let schedule = Schedule::new(kind, 50, 0.1, 0.05);
             for finished in 0..50 {
                 let factor = schedule.factor(finished);
-                assert!(factor > 0.05 && factor <= 1.0, "{kind:?} {finished}: {factor}");
+                assert!(
+                    factor > 0.05 && factor <= 1.0,
+                    "{kind:?} {finished}: {factor}"
+                );
             }
         }
     }

@@ -47,7 +47,11 @@ fn wait_for(output: &mut BufReader<ChildStdout>, word: &str) {
     let mut line = String::new();
     while line.trim() != word {
         line.clear();
-        assert_ne!(output.read_line(&mut line).unwrap(), 0, "no line \"{word}\"");
+        assert_ne!(
+            output.read_line(&mut line).unwrap(),
+            0,
+            "no line \"{word}\""
+        );
     }
 }
 
@@ -65,7 +69,11 @@ fn the_first_signal_lets_the_loop_stop_by_itself() {
         let (mut child, mut output) = start("patient");
         wait_for(&mut output, "listening");
         signal(&child, name);
-        assert_eq!(child.wait().unwrap().code(), Some(EXIT_INTERRUPTED), "{name}");
+        assert_eq!(
+            child.wait().unwrap().code(),
+            Some(EXIT_INTERRUPTED),
+            "{name}"
+        );
     }
 }
 

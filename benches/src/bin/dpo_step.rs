@@ -1,0 +1,109 @@
+//! A Panacea DPO step on SmolLM2-135M's shapes, for the side by side with `peers/torch_dpo_step.py`:
+//! one JSON line {"measure", "seconds", "median", "peak_rss_gb"}.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::Parser;
+use panacea_benches::{SMOLLM2_135M, adapters, pairs, random_model};
+use panacea_model::MemoryPolicy;
+use panacea_objectives::{Aggregation, Dpo, DpoLoss, Preference};
+use panacea_trainer::{
+    AdamW, AdamWSettings, Loss, Objective, Prepared, batch_gradient, peak_memory_bytes,
+    response_log_probs,
+};
+
+#[derive(Parser)]
+struct Arguments {
+    /// Pairs of a step.
+    #[arg(long, default_value_t = 4)]
+    pairs: usize,
+    /// Tokens of a prompt, and of each response.
+    #[arg(long, default_value_t = 128)]
+    tokens: usize,
+    /// Steps that are measured.
+    #[arg(long, default_value_t = 3)]
+    steps: usize,
+    /// Keep layer inputs only.
+    #[arg(long)]
+    recompute: bool,
+    #[arg(long, default_value = "flex")]
+    device: String,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let model = random_model(SMOLLM2_135M, &arguments.device)?;
+    let mut adapters = adapters(&model)?;
+    let settings = AdamWSettings {
+        learning_rate: 1e-4,
+        learning_rate_singular: 1e-4,
+        betas: [0.9, 0.999],
+        eps: 1e-8,
+        weight_decay: 0.0,
+    };
+    let mut optimizer = AdamW::new(settings, &adapters.factors);
+    let loss = Loss::Dpo(Dpo {
+        beta: 0.1,
+        loss: DpoLoss::Sigmoid {
+            label_smoothing: 0.0,
+        },
+        sft_weight: 0.0,
+    });
+    let aggregation = Aggregation::Linear;
+    let objective = Objective {
+        loss: &loss,
+        aggregation: &aggregation,
+    };
+    let examples = pairs(
+        arguments.pairs,
+        arguments.tokens,
+        arguments.tokens,
+        SMOLLM2_135M.vocabulary,
+    );
+    let memory = if arguments.recompute {
+        MemoryPolicy::Recompute
+    } else {
+        MemoryPolicy::Keep
+    };
+    let preferences = [Preference::new(vec![0.4, 0.6])?];
+
+    // The reference is part of a first step only: it is computed once for every record.
+    let references = examples
+        .iter()
+        .map(|example| response_log_probs(&model, None, example))
+        .collect::<Result<Vec<_>, _>>()?;
+    let batch: Vec<_> = examples
+        .iter()
+        .zip(&references)
+        .map(|(example, reference)| Prepared { example, reference })
+        .collect();
+    let mut seconds = Vec::new();
+    for step in 1..=arguments.steps + 1 {
+        let started = Instant::now();
+        let result = batch_gradient(
+            &model,
+            &adapters,
+            objective,
+            &batch,
+            &preferences,
+            batch.len(),
+            memory,
+        )?;
+        optimizer.update(&mut adapters.factors, &result.gradients, step, 1.0);
+        seconds.push(started.elapsed().as_secs_f64());
+    }
+    seconds.remove(0);
+    let mut sorted = seconds.clone();
+    sorted.sort_by(f64::total_cmp);
+    println!(
+        "{}",
+        serde_json::json!({
+            "measure": "panacea_dpo_step",
+            "seconds": seconds,
+            "median": sorted[sorted.len() / 2],
+            "peak_rss_gb": peak_memory_bytes().map(|bytes| bytes as f64 / f64::powi(2.0, 30)),
+        })
+    );
+    Ok(())
+}

@@ -1,0 +1,40 @@
+//! `fetch`: puts a model under `models/`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use panacea_pretrained::fetch::fetch;
+
+/// Download a model.
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  cargo xtask fetch smollm2-135m-instruct\n  cargo xtask fetch Qwen/Qwen2.5-0.5B-Instruct\n\nHF_HOME, HF_ENDPOINT and HF_TOKEN are honoured."
+)]
+pub struct Arguments {
+    /// `smollm2-135m-instruct`, or a repository OWNER/NAME on the Hugging Face hub.
+    name: String,
+    /// The folder to put it into.
+    #[arg(long, default_value = "models")]
+    into: PathBuf,
+}
+
+impl Arguments {
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let bar = ProgressBar::new_spinner();
+        bar.set_style(ProgressStyle::with_template(
+            "{msg} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
+        )?);
+        let path = fetch(&self.name, &self.into, &mut |progress| {
+            bar.set_message(progress.file.to_owned());
+            if let Some(total) = progress.total {
+                bar.set_length(total);
+            }
+            bar.set_position(progress.bytes);
+        })?;
+        bar.finish_and_clear();
+        println!("{}", path.display());
+        Ok(ExitCode::SUCCESS)
+    }
+}

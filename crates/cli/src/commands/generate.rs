@@ -1,0 +1,102 @@
+//! `generate`: answers prompts, under a preference where a run is given.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use panacea_model::{GenerateRequest, Sampling};
+use panacea_pretrained::Message;
+
+use crate::session::ModelArguments;
+
+/// Answer prompts, steered by a preference.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  cargo xtask generate --model models/smollm2-135m-instruct --prompt 'Name three colours.' --greedy
+  cargo xtask generate --model M --run first --preference 0.2,0.8 --prompt 'Why is the sky blue?'
+  cargo xtask generate --model M --prompt 'The capital of France is' --raw --greedy --max-new-tokens 24")]
+pub struct Arguments {
+    #[command(flatten)]
+    model: ModelArguments,
+    /// What the user says; given several times, the prompts are answered in one batch.
+    #[arg(long, required = true)]
+    prompt: Vec<String>,
+    /// What the system message says.
+    #[arg(long)]
+    system: Option<String>,
+    /// The text as it is, without the chat template.
+    #[arg(long, conflicts_with = "system")]
+    raw: bool,
+    /// The likeliest token, always.
+    #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p"])]
+    greedy: bool,
+    /// Logits are divided by it; 0 is greedy.
+    #[arg(long, default_value_t = 0.7)]
+    temperature: f64,
+    /// Only the k likeliest tokens; 0 is off.
+    #[arg(long, default_value_t = 0)]
+    top_k: usize,
+    /// Only the fewest likeliest tokens whose probabilities reach this sum.
+    #[arg(long, default_value_t = 0.95)]
+    top_p: f64,
+    /// Above 1, tokens that were seen become less likely.
+    #[arg(long, default_value_t = 1.0)]
+    repetition_penalty: f64,
+    /// New tokens of an answer, at most.
+    #[arg(long, default_value_t = 256)]
+    max_new_tokens: usize,
+    /// The seed of sampling.
+    #[arg(long, default_value_t = 17)]
+    seed: u64,
+}
+
+impl Arguments {
+    pub fn run(self) -> Result<ExitCode> {
+        let steered = self.model.open()?;
+        let tokenizer = steered.tokenizer()?;
+        let mut prompts = Vec::with_capacity(self.prompt.len());
+        for text in &self.prompt {
+            if text.is_empty() {
+                bail!("--prompt is empty: give it some text");
+            }
+            let ids = if self.raw {
+                tokenizer.encode(text, false)?
+            } else {
+                let message = |role: &str, content: &str| Message {
+                    role: role.into(),
+                    content: content.into(),
+                };
+                let system = self.system.iter().map(|content| message("system", content));
+                let messages: Vec<_> = system.chain([message("user", text)]).collect();
+                tokenizer.encode_prompt(&messages)?
+            };
+            prompts.push(ids);
+        }
+        let requests: Vec<_> = prompts
+            .iter()
+            .zip(self.seed..)
+            .map(|(prompt, seed)| GenerateRequest {
+                prompt,
+                preference: &steered.preference,
+                max_new_tokens: self.max_new_tokens,
+                seed,
+            })
+            .collect();
+        let sampling = Sampling {
+            repetition_penalty: self.repetition_penalty,
+            temperature: if self.greedy { 0.0 } else { self.temperature },
+            top_k: self.top_k,
+            top_p: if self.greedy { 1.0 } else { self.top_p },
+        };
+        let answers = steered.decoder.generate(
+            &requests,
+            steered.adapters.as_ref(),
+            &sampling,
+            tokenizer.stop_ids(),
+        )?;
+        for answer in answers {
+            println!("{}", tokenizer.decode(&answer.tokens, true)?);
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,53 @@
+//! `indicators`: hypervolume and the others, of a table of points.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+use panacea_evaluator::{IndicatorSet, read_points};
+
+/// Hypervolume and the other indicators of a table of points, all objectives maximised.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  cargo xtask indicators front.csv --reference 0,0
+  cargo xtask indicators points.json --reference -0.1,-0.1 --json")]
+pub struct Arguments {
+    /// A CSV file, with or without a header, or a JSON array of rows.
+    file: PathBuf,
+    /// The reference point, one number per objective; points that do not exceed it everywhere add nothing.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        allow_hyphen_values = true,
+        required = true
+    )]
+    reference: Vec<f64>,
+    /// Print one JSON object and nothing else.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Arguments {
+    pub fn run(self) -> Result<ExitCode> {
+        let points = read_points(&self.file)?;
+        let set = IndicatorSet::new(&points, &self.reference)?;
+        if let Some(warning) = set.warning() {
+            eprintln!("warning: {warning}");
+        }
+        if self.json {
+            println!("{}", serde_json::to_string(&set)?);
+            return Ok(ExitCode::SUCCESS);
+        }
+        let shown = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |v| v.to_string());
+        println!("hypervolume    {}", set.hypervolume);
+        println!("sparsity       {}", shown(set.sparsity));
+        println!("spacing        {}", shown(set.spacing));
+        println!("points         {}", set.points);
+        println!("non-dominated  {}", set.non_dominated);
+        println!("ignored        {}", set.ignored);
+        let reference: Vec<String> = set.reference.iter().map(f64::to_string).collect();
+        println!("reference      {}", reference.join(","));
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,50 @@
+//! The commands, one file each.
+
+mod devices;
+mod eval_front;
+mod export;
+mod fetch;
+mod generate;
+mod indicators;
+mod score;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// One language model, steered online by a preference vector.
+#[derive(Parser)]
+#[command(version, bin_name = "cargo xtask")]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Train(train::Arguments),
+    EvalFront(eval_front::Arguments),
+    Generate(generate::Arguments),
+    Score(score::Arguments),
+    Export(export::Arguments),
+    Indicators(indicators::Arguments),
+    Fetch(fetch::Arguments),
+    Devices(devices::Arguments),
+}
+
+impl Cli {
+    /// Runs the command that was asked for.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Train(arguments) => arguments.run(),
+            Command::EvalFront(arguments) => arguments.run(),
+            Command::Generate(arguments) => arguments.run(),
+            Command::Score(arguments) => arguments.run(),
+            Command::Export(arguments) => arguments.run(),
+            Command::Indicators(arguments) => arguments.run(),
+            Command::Fetch(arguments) => arguments.run(),
+            Command::Devices(arguments) => arguments.run(),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What commands share: opening models, runs and preferences, with errors that say what to do.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use panacea_data::{DataReport, Example, Loader, Part, RecordKind, tokenize};
+use panacea_model::{Decoder, select_device};
+use panacea_objectives::Preference;
+use panacea_pretrained::{ChatTokenizer, Message, Pretrained};
+use panacea_svd_lora::Adapters;
+use panacea_trainer::{Loss, Plan, RunFolder, RunRecord};
+
+/// Where runs are kept.
+pub const RUNS: &str = "runs";
+
+/// A model, optionally steered by a run's adapter.
+#[derive(Args)]
+pub struct ModelArguments {
+    /// A folder in Hugging Face layout, or a GGUF file.
+    #[arg(long)]
+    pub model: PathBuf,
+    /// The run whose adapter steers the model; without it, the base model.
+    #[arg(long, requires = "preference")]
+    pub run: Option<String>,
+    /// Weights on the run's objectives, in their order, such as 0.3,0.7.
+    #[arg(long, requires = "run")]
+    pub preference: Option<Preference>,
+    /// Where runs are kept.
+    #[arg(long, default_value = RUNS)]
+    pub runs: PathBuf,
+    /// flex (the CPU), wgpu, vulkan, cuda or cuda:INDEX.
+    #[arg(long, default_value = "flex")]
+    pub device: String,
+}
+
+/// A model in memory, with the adapter and the preference that steer it.
+pub struct Steered {
+    pub pretrained: Pretrained,
+    pub decoder: Decoder,
+    pub adapters: Option<Adapters>,
+    pub preference: Vec<f64>,
+}
+
+impl ModelArguments {
+    pub fn open(&self) -> Result<Steered> {
+        let device = select_device(&self.device)?;
+        let pretrained = Pretrained::open(&self.model)?;
+        let decoder = Decoder::load(&pretrained, &device)?;
+        let (mut adapters, mut preference) = (None, Vec::new());
+        if let (Some(run), Some(weights)) = (&self.run, &self.preference) {
+            let run = RunFolder::open(&RunFolder::locate(&self.runs, run)?)?;
+            let opened = open_adapters(&run, &decoder)?;
+            weights
+                .expect_len(opened.config.objectives.len())
+                .with_context(|| {
+                    format!(
+                        "--preference: the objectives of run {} are {}",
+                        run.name(),
+                        opened.config.objectives.join(", ")
+                    )
+                })?;
+            preference = weights.weights().to_vec();
+            adapters = Some(opened);
+        }
+        Ok(Steered {
+            pretrained,
+            decoder,
+            adapters,
+            preference,
+        })
+    }
+}
+
+impl Steered {
+    pub fn tokenizer(&self) -> Result<&ChatTokenizer> {
+        Ok(self.pretrained.tokenizer()?)
+    }
+}
+
+/// The adapter of a finished run, or that of its last checkpoint while it is not finished.
+pub fn open_adapters(run: &RunFolder, decoder: &Decoder) -> Result<Adapters> {
+    let dir = if run.adapter().exists() {
+        run.adapter()
+    } else {
+        let checkpoint = run.latest_checkpoint()?.with_context(|| {
+            format!(
+                "{} has no adapter and no checkpoint yet: train it first, or go on with --resume",
+                run.path().display()
+            )
+        })?;
+        eprintln!(
+            "run {} is not finished: using its checkpoint of step {}",
+            run.name(),
+            checkpoint.step
+        );
+        checkpoint.path
+    };
+    let adapters = Adapters::load(&dir, decoder.device())?;
+    adapters
+        .check(&decoder.adapted_shapes(&adapters.config.target_modules)?)
+        .with_context(|| {
+            format!(
+                "{} was trained on {}",
+                run.path().display(),
+                adapters.config.base_model
+            )
+        })?;
+    Ok(adapters)
+}
+
+/// The plan of an existing run.
+pub fn open_plan(run: &RunFolder) -> Result<Plan> {
+    Ok(RunRecord::read(&run.run_toml())?.plan)
+}
+
+/// The records of a plan in tokens, with the prompts in words, and what was read, skipped and cut.
+pub struct Loaded {
+    pub examples: Vec<Example>,
+    pub report: DataReport,
+    /// The prompts in words, in the order of the files.
+    pub prompts: Vec<Vec<Message>>,
+}
+
+/// Reads the training or evaluation files of `plan`.
+pub fn load_examples(
+    plan: &Plan,
+    part: Part,
+    files: &[PathBuf],
+    tokenizer: &ChatTokenizer,
+) -> Result<Loaded> {
+    let kind = match plan.method().loss {
+        Loss::Dpo(_) => RecordKind::Pair,
+        Loss::Sft(_) => RecordKind::Sft,
+    };
+    let mut loader = Loader::new(kind);
+    loader.part = part;
+    loader.format = plan.data().format;
+    let (records, mut report) = loader.load(files, plan.objectives())?;
+    let examples = tokenize(&records, tokenizer, &plan.data().limits, &mut report)?;
+    if examples.is_empty() {
+        bail!("no record is left of {}:\n{report}", list(files));
+    }
+    let prompts = records.into_iter().map(|record| record.prompt).collect();
+    Ok(Loaded {
+        examples,
+        report,
+        prompts,
+    })
+}
+
+/// `a.jsonl, b.jsonl`
+pub fn list(paths: &[PathBuf]) -> String {
+    paths
+        .iter()
+        .map(|p| p.display().to_string())
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// The run of a name, or the newest one.
+pub fn locate_run(runs: &Path, name: Option<&str>) -> Result<RunFolder> {
+    Ok(match name {
+        Some(name) => RunFolder::open(&RunFolder::locate(runs, name)?)?,
+        None => RunFolder::newest(runs)?,
+    })
+}

@@ -1,0 +1,370 @@
+//! From files and objectives to labelled records.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{DataError, ObjectiveError};
+use crate::objective::{Finding, LabelSource, ObjectiveSpec};
+use crate::readers::fields::Row;
+use crate::readers::{Format, Reading};
+use crate::record::{Record, RecordKind, Source};
+use crate::report::{DataReport, FileReport, ObjectiveReport, SkipReason, Skipped};
+use crate::rows::for_each_row;
+
+/// Which of an objective's own data sets is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Part {
+    /// Its `train` files.
+    #[default]
+    Train,
+    /// Its `eval` files.
+    Eval,
+}
+
+impl Part {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Eval => "eval",
+        }
+    }
+}
+
+/// What to do with a record that has a field which cannot be used (no prompt, an empty
+/// response, another shape).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BadRecords {
+    /// Stop with an error that names it.
+    #[default]
+    Error,
+    /// Leave it out, counted and named in the report. Broken JSON is still an error.
+    Skip,
+}
+
+/// How data is loaded; [`load`] has the usual answers.
+#[derive(Debug, Clone, Copy)]
+pub struct Loader {
+    /// Pairs or single responses.
+    pub kind: RecordKind,
+    /// Training or evaluation, for objectives with their own data sets.
+    pub part: Part,
+    /// The format of the shared files. `None`: told by the columns of each file's first record.
+    pub format: Option<Format>,
+    /// What to do with bad records.
+    pub bad_records: BadRecords,
+}
+
+/// Reads training records of shared files and of the objectives' own data sets.
+///
+/// `shared` may be empty where every objective has its own files. For SFT, a file of pairs is
+/// read as its preferred responses: each response that some objective prefers makes a record,
+/// an example of those objectives.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use panacea_data::{LabelSource, ObjectiveSpec, RecordKind, Rule, load};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let file = folder.path().join("train.jsonl");
+/// std::fs::write(&file, r#"{"prompt": "Hi!", "chosen": "Hello there.", "rejected": "Yo."}"#)?;
+/// let objectives = [
+///     ObjectiveSpec::new("overall", LabelSource::Chosen),
+///     ObjectiveSpec::new("conciseness", LabelSource::Rule(Rule::Shorter)),
+/// ];
+/// let (records, _report) = load(&[file], &objectives, RecordKind::Pair)?;
+/// assert_eq!(records[0].labels, [Some(1.0), Some(0.0)]);
+/// # Ok(())
+/// # }
+/// ```
+pub fn load(
+    shared: &[PathBuf],
+    objectives: &[ObjectiveSpec],
+    kind: RecordKind,
+) -> Result<(Vec<Record>, DataReport), DataError> {
+    Loader::new(kind).load(shared, objectives)
+}
+
+impl Loader {
+    /// Training data, formats told by their columns, bad records are errors.
+    pub fn new(kind: RecordKind) -> Self {
+        Self {
+            kind,
+            part: Part::Train,
+            format: None,
+            bad_records: BadRecords::Error,
+        }
+    }
+
+    /// Reads all files; see [`load`].
+    pub fn load(
+        &self,
+        shared: &[PathBuf],
+        objectives: &[ObjectiveSpec],
+    ) -> Result<(Vec<Record>, DataReport), DataError> {
+        ObjectiveSpec::check_all(objectives)?;
+        self.check_files(shared, objectives)?;
+        let mut loading = Loading::new(self, objectives);
+        let over_shared: Vec<usize> = (0..objectives.len())
+            .filter(|&i| objectives[i].own_files(self.part).is_empty())
+            .collect();
+        for file in shared {
+            loading.read_file(file, self.format, &over_shared, None)?;
+        }
+        for (i, objective) in objectives.iter().enumerate() {
+            for file in objective.own_files(self.part) {
+                loading.read_file(file, objective.format, &[i], Some(&objective.name))?;
+            }
+        }
+        loading.finish()
+    }
+
+    /// Every objective has files, and every file has an objective.
+    fn check_files(
+        &self,
+        shared: &[PathBuf],
+        objectives: &[ObjectiveSpec],
+    ) -> Result<(), ObjectiveError> {
+        let part = self.part.name();
+        let without_own = objectives
+            .iter()
+            .find(|objective| objective.own_files(self.part).is_empty());
+        match (without_own, shared.first()) {
+            (Some(objective), None) => Err(ObjectiveError::NoFiles {
+                name: objective.name.clone(),
+                part,
+            }),
+            (None, Some(file)) => Err(ObjectiveError::UnreadFile {
+                file: file.clone(),
+                part,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The state of one load.
+struct Loading<'a> {
+    loader: &'a Loader,
+    objectives: &'a [ObjectiveSpec],
+    records: Vec<Record>,
+    report: DataReport,
+    /// Per objective, what its rows have: for the message when there is no label.
+    columns: Vec<BTreeSet<String>>,
+    score_keys: Vec<BTreeSet<String>>,
+}
+
+impl<'a> Loading<'a> {
+    fn new(loader: &'a Loader, objectives: &'a [ObjectiveSpec]) -> Self {
+        let report = DataReport {
+            objectives: objectives
+                .iter()
+                .map(|objective| ObjectiveReport {
+                    name: objective.name.clone(),
+                    ..ObjectiveReport::default()
+                })
+                .collect(),
+            ..DataReport::default()
+        };
+        Self {
+            loader,
+            objectives,
+            records: Vec::new(),
+            report,
+            columns: vec![BTreeSet::new(); objectives.len()],
+            score_keys: vec![BTreeSet::new(); objectives.len()],
+        }
+    }
+
+    /// Reads one file for the objectives with the indices `readers`.
+    fn read_file(
+        &mut self,
+        file: &Path,
+        format: Option<Format>,
+        readers: &[usize],
+        objective: Option<&str>,
+    ) -> Result<(), DataError> {
+        let read_before = self.report.read;
+        let mut format = format;
+        for_each_row(file, &mut |source, row| {
+            let format = match format {
+                Some(format) => format,
+                None => *format.insert(Format::detect(&source, row)?),
+            };
+            self.report.read += 1;
+            self.take_row(source, row, format, readers)
+        })?;
+        self.report.files.extend(format.map(|format| FileReport {
+            file: file.to_owned(),
+            format,
+            records: self.report.read - read_before,
+            objective: objective.map(str::to_owned),
+        }));
+        Ok(())
+    }
+
+    fn take_row(
+        &mut self,
+        source: Source,
+        row: &Row,
+        format: Format,
+        readers: &[usize],
+    ) -> Result<(), DataError> {
+        let reading = match format.read(row) {
+            Ok(reading) => reading,
+            Err(problem) if self.loader.bad_records == BadRecords::Skip => {
+                self.skip(source, SkipReason::BadField(problem.to_string()));
+                return Ok(());
+            }
+            Err(problem) => {
+                return Err(DataError::Field {
+                    record: source,
+                    problem,
+                });
+            }
+        };
+        let is_pair = reading.responses.len() == 2;
+        if !is_pair && self.loader.kind == RecordKind::Pair {
+            return Err(DataError::NeedsPairs {
+                record: source,
+                format: format.name(),
+            });
+        }
+        if is_pair && reading.responses[0] == reading.responses[1] {
+            self.skip(source, SkipReason::IdenticalResponses);
+            return Ok(());
+        }
+        self.note_columns(row, readers);
+        let labels = self.label(&source, row, &reading, readers)?;
+        if labels.iter().all(Option::is_none) {
+            self.skip(source, SkipReason::Unlabelled);
+            return Ok(());
+        }
+        if is_pair && self.loader.kind == RecordKind::Sft {
+            self.keep_preferred(&source, reading, &labels);
+        } else {
+            self.keep(source, reading.prompt, reading.responses, labels);
+        }
+        Ok(())
+    }
+
+    /// The labels of a row, counted.
+    fn label(
+        &mut self,
+        source: &Source,
+        row: &Row,
+        reading: &Reading,
+        readers: &[usize],
+    ) -> Result<Vec<Option<f64>>, DataError> {
+        let is_pair = reading.responses.len() == 2;
+        let mut labels = vec![None; self.objectives.len()];
+        for &i in readers {
+            let objective = &self.objectives[i];
+            let finding = if is_pair {
+                objective.label_pair(row, reading)
+            } else {
+                objective.check_sft()?;
+                objective.label_single(row)
+            };
+            let finding = finding.map_err(|problem| DataError::Field {
+                record: source.clone(),
+                problem,
+            })?;
+            let counts = &mut self.report.objectives[i];
+            match finding {
+                Finding::Label(label) => {
+                    counts.labelled += 1;
+                    labels[i] = Some(label);
+                }
+                Finding::Tie => counts.ties += 1,
+                Finding::Missing => counts.missing += 1,
+            }
+        }
+        Ok(labels)
+    }
+
+    /// A pair as SFT records: each response is an example of the objectives that prefer it.
+    fn keep_preferred(&mut self, source: &Source, pair: Reading, labels: &[Option<f64>]) {
+        for (index, response) in pair.responses.into_iter().enumerate() {
+            let prefers = |label: f64| (label > 0.5) == (index == 0);
+            let labels: Vec<Option<f64>> = labels
+                .iter()
+                .map(|label| label.filter(|&label| prefers(label)).map(|_| 1.0))
+                .collect();
+            if labels.iter().any(Option::is_some) {
+                self.keep(source.clone(), pair.prompt.clone(), vec![response], labels);
+            }
+        }
+    }
+
+    fn keep(
+        &mut self,
+        source: Source,
+        prompt: Vec<panacea_pretrained::Message>,
+        responses: Vec<String>,
+        labels: Vec<Option<f64>>,
+    ) {
+        for (counts, label) in self.report.objectives.iter_mut().zip(&labels) {
+            counts.used += usize::from(label.is_some());
+        }
+        self.report.kept += 1;
+        self.records.push(Record {
+            source,
+            prompt,
+            responses,
+            labels,
+        });
+    }
+
+    fn skip(&mut self, source: Source, reason: SkipReason) {
+        self.report.skipped.push(Skipped { source, reason });
+    }
+
+    fn note_columns(&mut self, row: &Row, readers: &[usize]) {
+        let score_keys = row.get("scores").and_then(|scores| scores.as_object());
+        for &i in readers {
+            note(&mut self.columns[i], row.keys());
+            note(
+                &mut self.score_keys[i],
+                score_keys.into_iter().flat_map(|keys| keys.keys()),
+            );
+        }
+    }
+
+    fn finish(self) -> Result<(Vec<Record>, DataReport), DataError> {
+        for (i, counts) in self.report.objectives.iter().enumerate() {
+            if counts.labelled > 0 {
+                continue;
+            }
+            let objective = &self.objectives[i];
+            let note = match objective.source {
+                LabelSource::Chosen => {
+                    "; a chosen/rejected order is there in formats with `chosen` and `rejected` only"
+                }
+                _ => "",
+            };
+            return Err(DataError::NoLabel {
+                objective: counts.name.clone(),
+                wanted: objective.source.to_string(),
+                records: counts.ties + counts.missing,
+                ties: counts.ties,
+                missing: counts.missing,
+                columns: self.columns[i].iter().cloned().collect(),
+                scores: self.score_keys[i].iter().cloned().collect(),
+                note: note.to_owned(),
+            });
+        }
+        Ok((self.records, self.report))
+    }
+}
+
+/// Adds the names that are new; most rows bring none, and then nothing is copied.
+fn note<'a>(names: &mut BTreeSet<String>, more: impl Iterator<Item = &'a String>) {
+    for name in more {
+        if !names.contains(name) {
+            names.insert(name.clone());
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Everything that can be wrong with data, said with file, line and field.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use crate::record::Source;
+
+/// An error of somebody else's code: whatever the tokenizer reports.
+pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
+
+/// One field of one record that cannot be used. Readers return this; whoever knows the file
+/// and the line adds them ([`DataError::Field`]).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("field `{field}`: found {found}, expected {expected}")]
+pub struct FieldProblem {
+    /// The field, with a path where it is nested: `chosen[2].content`.
+    pub field: String,
+    /// What stands there.
+    pub found: String,
+    /// What could be used.
+    pub expected: String,
+}
+
+/// Why data could not be loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// The file cannot be opened or read.
+    #[error("{}: cannot read the file: {error}", file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// The file's name says nothing that can be read.
+    #[error(
+        "{}: found {found}, expected a file whose name ends in .jsonl, .ndjson or .json (each also with .gz) or in .parquet",
+        file.display()
+    )]
+    FileType {
+        /// The path.
+        file: PathBuf,
+        /// What it is instead.
+        found: String,
+    },
+    /// A line, or the array, is not JSON.
+    #[error(
+        "{}:{line}: broken JSON at column {column}: {message}; expected one JSON object per line, or one array of objects in the file",
+        file.display()
+    )]
+    Json {
+        /// The file.
+        file: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The column in it, from 1.
+        column: usize,
+        /// What the parser says.
+        message: String,
+    },
+    /// The Parquet file cannot be read.
+    #[error("{}: cannot read the Parquet file: {message}", file.display())]
+    Parquet {
+        /// The file.
+        file: PathBuf,
+        /// What the reader says.
+        message: String,
+    },
+    /// The file holds no record.
+    #[error("{}: found no record, expected at least one", file.display())]
+    EmptyFile {
+        /// The file.
+        file: PathBuf,
+    },
+    /// The columns of the first record belong to no known shape.
+    #[error(
+        "{record}: cannot tell the format from the columns {columns}: {hint}; the formats are {known}",
+        columns = list(columns)
+    )]
+    UnknownFormat {
+        /// The first record.
+        record: Source,
+        /// Its columns.
+        columns: Vec<String>,
+        /// What to do about it.
+        hint: String,
+        /// The names that `format` takes, with their columns.
+        known: String,
+    },
+    /// A record has a field that cannot be used.
+    #[error("{record}: {problem}")]
+    Field {
+        /// The record.
+        record: Source,
+        /// The field.
+        problem: FieldProblem,
+    },
+    /// The file holds single responses where pairs are needed.
+    #[error(
+        "{record}: found one response (format `{format}`), expected two: preference training needs pairs; use method `sft` or a data set of pairs"
+    )]
+    NeedsPairs {
+        /// The record.
+        record: Source,
+        /// The format it was read as.
+        format: &'static str,
+    },
+    /// The objectives themselves are wrong.
+    #[error(transparent)]
+    Objective(#[from] ObjectiveError),
+    /// An objective has nothing to learn from.
+    #[error(
+        "objective `{objective}` has no labelled record: it reads {wanted}, and of {records} records {ties} tie and {missing} lack it; the columns are {columns}{scores}{note}",
+        columns = list(columns),
+        scores = if scores.is_empty() { String::new() } else { format!("; the keys of `scores` are {}", list(scores)) }
+    )]
+    NoLabel {
+        /// The objective's name.
+        objective: String,
+        /// Where it looks for labels.
+        wanted: String,
+        /// Records that could have been labelled.
+        records: usize,
+        /// Of these, ties.
+        ties: usize,
+        /// Of these, without the label.
+        missing: usize,
+        /// All columns that the records have.
+        columns: Vec<String>,
+        /// All keys of their `scores`.
+        scores: Vec<String>,
+        /// What else is worth saying, starting with its own separator.
+        note: String,
+    },
+    /// All labelled records of an objective were skipped when they were tokenised.
+    #[error(
+        "objective `{objective}` has no record left: all {labelled} that are labelled were skipped ({reasons}); raise `max_prompt_tokens` or `max_response_tokens`, or set `overlong_prompts = \"truncate\"`"
+    )]
+    NothingLeft {
+        /// The objective's name.
+        objective: String,
+        /// How many records were labelled.
+        labelled: usize,
+        /// The reasons with their counts.
+        reasons: String,
+    },
+    /// A limit that leaves no room.
+    #[error("`{field}`: found {found}, expected at least 1 token")]
+    Limit {
+        /// The name of the limit.
+        field: &'static str,
+        /// Its value.
+        found: usize,
+    },
+    /// The tokenizer or the chat template refuses a record.
+    #[error("{record}: the {part} cannot be tokenised: {error}")]
+    Encode {
+        /// The record.
+        record: Source,
+        /// Prompt or response.
+        part: &'static str,
+        /// What the tokenizer says.
+        error: BoxError,
+    },
+    /// A hold-out split that cannot be made.
+    #[error("hold-out split: found {found}, expected {expected}")]
+    Split {
+        /// What was asked.
+        found: String,
+        /// What can be had.
+        expected: String,
+    },
+}
+
+/// Why a list of objectives cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ObjectiveError {
+    /// No objective at all.
+    #[error("found no objective, expected at least one")]
+    None,
+    /// A name that cannot be shown.
+    #[error("objective `name`: found an empty text, expected a name")]
+    EmptyName,
+    /// Two objectives of one name.
+    #[error("objective `{0}` is there twice; expected different names")]
+    Duplicate(String),
+    /// No label source, or several.
+    #[error(
+        "objective `{name}`: found {found}, expected exactly one of `score`, `column`, `chosen = true`, `rule` (an objective with its own `train` files may leave it out, which means `chosen = true`)"
+    )]
+    LabelSource {
+        /// The objective's name.
+        name: String,
+        /// The sources that are there.
+        found: String,
+    },
+    /// A strength where there is none.
+    #[error(
+        "objective `{name}`: `strength = \"bradley-terry\"` needs `score` or `column`, found {found}; only these say how much better a response is"
+    )]
+    Strength {
+        /// The objective's name.
+        name: String,
+        /// Its label source.
+        found: String,
+    },
+    /// An objective has neither its own files nor shared ones.
+    #[error(
+        "objective `{name}` has no data for {part}: name shared files, or its own in `{part} = [..]`"
+    )]
+    NoFiles {
+        /// The objective's name.
+        name: String,
+        /// `train` or `eval`.
+        part: &'static str,
+    },
+    /// Shared files that nobody reads.
+    #[error(
+        "no objective reads {}: each has its own `{part}` files; remove the one or the other",
+        file.display()
+    )]
+    UnreadFile {
+        /// The first of the shared files.
+        file: PathBuf,
+        /// `train` or `eval`.
+        part: &'static str,
+    },
+    /// A rule or a score makes no sense of single responses.
+    #[error(
+        "objective `{name}` reads {found} of records with one response: an SFT record belongs to an objective by `column` or by `chosen = true` in the objective's own data set"
+    )]
+    NotForSft {
+        /// The objective's name.
+        name: String,
+        /// Its label source.
+        found: String,
+    },
+}
+
+/// `a`, `b`, `c`.
+pub(crate) fn list(names: &[String]) -> String {
+    if names.is_empty() {
+        return "(none)".to_owned();
+    }
+    let quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    quoted.join(", ")
+}

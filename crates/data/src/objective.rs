@@ -1,0 +1,462 @@
+//! What an objective is in the user's configuration, and how it labels a record.
+//!
+//! An objective maps to a score, a column, the data set's own order or a rule. Whatever it
+//! maps to, a label is P(response 0 is preferred), in [0, 1].
+
+use std::collections::HashSet;
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::de::{self, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+
+use crate::error::{FieldProblem, ObjectiveError};
+use crate::readers::fields::{Row, describe};
+use crate::readers::{Format, Reading};
+
+/// One objective of a run, as it stands in the configuration:
+///
+/// ```toml
+/// [[objectives]]
+/// name = "helpfulness"
+/// score = "helpfulness"        # `scores.helpfulness` = [score of response 0, of response 1]
+///
+/// [[objectives]]
+/// name = "harmlessness"
+/// column = "safer_response_id" # the index of the preferred response
+///
+/// [[objectives]]
+/// name = "overall"
+/// chosen = true                # the order of `chosen` and `rejected`
+/// train = ["overall.jsonl"]    # this objective has its own data set
+///
+/// [[objectives]]
+/// name = "conciseness"
+/// rule = "shorter"             # the response with fewer characters
+/// ```
+///
+/// Exactly one of `score`, `column`, `chosen` and `rule` stands there; an objective with its
+/// own `train` or `eval` files may leave it out and then means `chosen = true`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "RawObjective", into = "RawObjective")]
+pub struct ObjectiveSpec {
+    /// The name that metrics and plots show.
+    pub name: String,
+    /// Where its labels come from.
+    pub source: LabelSource,
+    /// Prefer what the source does not: lower scores, the rejected response.
+    pub negate: bool,
+    /// How the strength of a preference becomes a label.
+    pub strength: Strength,
+    /// Its own data set for training. Empty: the shared files.
+    pub train: Vec<PathBuf>,
+    /// Its own data set for evaluation. Empty: the shared files.
+    pub eval: Vec<PathBuf>,
+    /// The format of its own data sets. `None`: told by the columns of the first record.
+    pub format: Option<Format>,
+}
+
+/// Where the labels of an objective come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LabelSource {
+    /// A key of the record's `scores`, which holds the scores of both responses; higher is better.
+    Score(String),
+    /// A column of the record:
+    /// an integer is the index of the preferred response (0 or 1); a fraction between them is
+    /// the probability that response 1 is preferred (so 0.5 is a tie); `true` means response 0;
+    /// a list of two numbers or booleans holds a score for each response.
+    /// For SFT records: `true`, a number above 0, the objective's name, or a list with it.
+    Column(String),
+    /// The order in which the data set gives the responses: the chosen one is preferred.
+    /// For SFT records: every record belongs to the objective.
+    Chosen,
+    /// A property of the responses themselves.
+    Rule(Rule),
+}
+
+impl fmt::Display for LabelSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Score(key) => write!(f, "score `{key}`"),
+            Self::Column(name) => write!(f, "column `{name}`"),
+            Self::Chosen => write!(f, "the chosen/rejected order"),
+            Self::Rule(rule) => write!(f, "rule `{}`", rule.name()),
+        }
+    }
+}
+
+/// A preference that can be computed from the responses alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rule {
+    /// Fewer characters are better.
+    Shorter,
+    /// More characters are better.
+    Longer,
+}
+
+impl Rule {
+    /// The name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Shorter => "shorter",
+            Self::Longer => "longer",
+        }
+    }
+
+    /// The rule's score of one response; higher is better.
+    fn score(self, response: &str) -> f64 {
+        let characters = response.chars().count() as f64;
+        match self {
+            Self::Shorter => -characters,
+            Self::Longer => characters,
+        }
+    }
+}
+
+/// How the strength of a preference becomes a label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strength {
+    /// Only who is better counts: 1 or 0.
+    #[default]
+    Hard,
+    /// σ(score₀ − score₁), the Bradley–Terry model with the scores as they are; a column that
+    /// holds a probability keeps it.
+    BradleyTerry,
+}
+
+/// What an objective says about one record.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Finding {
+    /// P(response 0 is preferred), never one half by a tie; SFT: 1.
+    Label(f64),
+    /// Both responses are equally good.
+    Tie,
+    /// The record does not say.
+    Missing,
+}
+
+impl ObjectiveSpec {
+    /// An objective over shared data, with hard labels.
+    pub fn new(name: impl Into<String>, source: LabelSource) -> Self {
+        Self {
+            name: name.into(),
+            source,
+            negate: false,
+            strength: Strength::Hard,
+            train: Vec::new(),
+            eval: Vec::new(),
+            format: None,
+        }
+    }
+
+    /// Checks a list of objectives as far as that needs no data.
+    pub fn check_all(objectives: &[Self]) -> Result<(), ObjectiveError> {
+        if objectives.is_empty() {
+            return Err(ObjectiveError::None);
+        }
+        let mut names = HashSet::new();
+        for objective in objectives {
+            objective.check()?;
+            if !names.insert(objective.name.as_str()) {
+                return Err(ObjectiveError::Duplicate(objective.name.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), ObjectiveError> {
+        if self.name.trim().is_empty() {
+            return Err(ObjectiveError::EmptyName);
+        }
+        let has_strength = matches!(self.source, LabelSource::Score(_) | LabelSource::Column(_));
+        if self.strength == Strength::BradleyTerry && !has_strength {
+            return Err(ObjectiveError::Strength {
+                name: self.name.clone(),
+                found: self.source.to_string(),
+            });
+        }
+        Ok(())
+    }
+
+    /// What this objective says about a pair.
+    pub(crate) fn label_pair(&self, row: &Row, pair: &Reading) -> Result<Finding, FieldProblem> {
+        let finding = match &self.source {
+            LabelSource::Score(key) => match scores_of(row, key)? {
+                Some(scores) => self.compare(scores),
+                None => Finding::Missing,
+            },
+            LabelSource::Column(name) => match row.get(name) {
+                None | Some(Value::Null) => Finding::Missing,
+                Some(value) => self.read_column(name, value)?,
+            },
+            LabelSource::Chosen => match pair.preferred {
+                Some(index) => Finding::Label(if index == 0 { 1.0 } else { 0.0 }),
+                None => Finding::Missing,
+            },
+            LabelSource::Rule(rule) => self.compare([
+                rule.score(&pair.responses[0]),
+                rule.score(&pair.responses[1]),
+            ]),
+        };
+        Ok(match finding {
+            Finding::Label(probability) if self.negate => Finding::Label(1.0 - probability),
+            other => other,
+        })
+    }
+
+    /// Whether a record with one response is an example of this objective. The caller has
+    /// refused sources that make no sense here ([`Self::check_sft`]).
+    pub(crate) fn label_single(&self, row: &Row) -> Result<Finding, FieldProblem> {
+        let belongs = match &self.source {
+            LabelSource::Column(name) => match row.get(name) {
+                None | Some(Value::Null) => return Ok(Finding::Missing),
+                Some(Value::Bool(flag)) => *flag,
+                Some(Value::Number(number)) => number.as_f64().is_some_and(|x| x > 0.0),
+                Some(Value::String(text)) => *text == self.name,
+                Some(Value::Array(items)) => {
+                    items.iter().any(|item| item.as_str() == Some(&self.name))
+                }
+                Some(other) => {
+                    return Err(FieldProblem {
+                        field: name.clone(),
+                        found: describe(other),
+                        expected: "true or false, a number, or the names of objectives".to_owned(),
+                    });
+                }
+            },
+            _ => true,
+        };
+        Ok(if belongs != self.negate {
+            Finding::Label(1.0)
+        } else {
+            Finding::Missing
+        })
+    }
+
+    /// Refuses what cannot label records with one response.
+    pub(crate) fn check_sft(&self) -> Result<(), ObjectiveError> {
+        match self.source {
+            LabelSource::Chosen | LabelSource::Column(_) => Ok(()),
+            LabelSource::Score(_) | LabelSource::Rule(_) => Err(ObjectiveError::NotForSft {
+                name: self.name.clone(),
+                found: self.source.to_string(),
+            }),
+        }
+    }
+
+    /// The objective's own files for `kind` of use.
+    pub(crate) fn own_files(&self, part: crate::dataset::Part) -> &[PathBuf] {
+        match part {
+            crate::dataset::Part::Train => &self.train,
+            crate::dataset::Part::Eval => &self.eval,
+        }
+    }
+
+    fn compare(&self, [first, second]: [f64; 2]) -> Finding {
+        if first == second {
+            return Finding::Tie;
+        }
+        Finding::Label(match self.strength {
+            Strength::Hard => f64::from(u8::from(first > second)),
+            Strength::BradleyTerry => 1.0 / (1.0 + (second - first).exp()),
+        })
+    }
+
+    fn read_column(&self, name: &str, value: &Value) -> Result<Finding, FieldProblem> {
+        if let Value::Bool(first) = value {
+            return Ok(Finding::Label(if *first { 1.0 } else { 0.0 }));
+        }
+        if let Some(index) = value.as_f64().filter(|x| (0.0..=1.0).contains(x)) {
+            return Ok(match self.strength {
+                _ if index == 0.5 => Finding::Tie,
+                Strength::Hard => Finding::Label(if index < 0.5 { 1.0 } else { 0.0 }),
+                Strength::BradleyTerry => Finding::Label(1.0 - index),
+            });
+        }
+        if value.is_array() {
+            return Ok(match two_numbers(value, name)? {
+                Some(scores) => self.compare(scores),
+                None => Finding::Missing,
+            });
+        }
+        Err(FieldProblem {
+            field: name.to_owned(),
+            found: describe(value),
+            expected: "the index of the preferred response (0 or 1), true (response 0), false (response 1), or a list of two scores".to_owned(),
+        })
+    }
+}
+
+/// `scores.KEY` of a record: the scores of both responses, `None` where they are not there.
+fn scores_of(row: &Row, key: &str) -> Result<Option<[f64; 2]>, FieldProblem> {
+    match row.get("scores") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Object(scores)) => match scores.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => two_numbers(value, &format!("scores.{key}")),
+        },
+        Some(other) => Err(FieldProblem {
+            field: "scores".to_owned(),
+            found: describe(other),
+            expected: "an object that holds two numbers for each score".to_owned(),
+        }),
+    }
+}
+
+/// Two scores; `None` where one of them is null.
+fn two_numbers(value: &Value, field: &str) -> Result<Option<[f64; 2]>, FieldProblem> {
+    let problem = |found: String| FieldProblem {
+        field: field.to_owned(),
+        found,
+        expected: "a list of two numbers, one for each response".to_owned(),
+    };
+    let [first, second] = value
+        .as_array()
+        .map(Vec::as_slice)
+        .ok_or_else(|| problem(describe(value)))?
+    else {
+        return Err(problem(describe(value)));
+    };
+    if first.is_null() || second.is_null() {
+        return Ok(None);
+    }
+    let number = |value: &Value| match value {
+        Value::Bool(flag) => Ok(f64::from(u8::from(*flag))),
+        Value::Number(number) => number.as_f64().ok_or_else(|| problem(describe(value))),
+        other => Err(problem(format!("a list with {}", describe(other)))),
+    };
+    Ok(Some([number(first)?, number(second)?]))
+}
+
+/// The objective as the user writes it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawObjective {
+    name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    score: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    column: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    chosen: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    rule: Option<Rule>,
+    #[serde(default)]
+    negate: bool,
+    #[serde(default)]
+    strength: Strength,
+    #[serde(
+        default,
+        deserialize_with = "one_or_many",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    train: Vec<PathBuf>,
+    #[serde(
+        default,
+        deserialize_with = "one_or_many",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    eval: Vec<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    format: Option<Format>,
+}
+
+impl TryFrom<RawObjective> for ObjectiveSpec {
+    type Error = ObjectiveError;
+
+    fn try_from(raw: RawObjective) -> Result<Self, ObjectiveError> {
+        let mut sources = Vec::new();
+        sources.extend(raw.score.map(LabelSource::Score));
+        sources.extend(raw.column.map(LabelSource::Column));
+        sources.extend(
+            raw.chosen
+                .filter(|&chosen| chosen)
+                .map(|_| LabelSource::Chosen),
+        );
+        sources.extend(raw.rule.map(LabelSource::Rule));
+        let has_own_files = !(raw.train.is_empty() && raw.eval.is_empty());
+        if sources.is_empty() && has_own_files && raw.chosen.is_none() {
+            sources.push(LabelSource::Chosen);
+        }
+        let source = match <[LabelSource; 1]>::try_from(sources) {
+            Ok([source]) => source,
+            Err(sources) => {
+                let names: Vec<String> = sources.iter().map(ToString::to_string).collect();
+                let found = if names.is_empty() {
+                    "none of them".to_owned()
+                } else {
+                    names.join(" and ")
+                };
+                return Err(ObjectiveError::LabelSource {
+                    name: raw.name,
+                    found,
+                });
+            }
+        };
+        let objective = Self {
+            name: raw.name,
+            source,
+            negate: raw.negate,
+            strength: raw.strength,
+            train: raw.train,
+            eval: raw.eval,
+            format: raw.format,
+        };
+        objective.check()?;
+        Ok(objective)
+    }
+}
+
+impl From<ObjectiveSpec> for RawObjective {
+    fn from(objective: ObjectiveSpec) -> Self {
+        let mut raw = Self {
+            name: objective.name,
+            score: None,
+            column: None,
+            chosen: None,
+            rule: None,
+            negate: objective.negate,
+            strength: objective.strength,
+            train: objective.train,
+            eval: objective.eval,
+            format: objective.format,
+        };
+        match objective.source {
+            LabelSource::Score(key) => raw.score = Some(key),
+            LabelSource::Column(name) => raw.column = Some(name),
+            LabelSource::Chosen => raw.chosen = Some(true),
+            LabelSource::Rule(rule) => raw.rule = Some(rule),
+        }
+        raw
+    }
+}
+
+/// A path or a list of paths. A visitor, since an untagged enum would lose the message.
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PathBuf>, D::Error> {
+    struct Paths;
+
+    impl<'de> Visitor<'de> for Paths {
+        type Value = Vec<PathBuf>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a path or a list of paths")
+        }
+
+        fn visit_str<E: de::Error>(self, path: &str) -> Result<Self::Value, E> {
+            Ok(vec![PathBuf::from(path)])
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut paths: A) -> Result<Self::Value, A::Error> {
+            let mut all = Vec::new();
+            while let Some(path) = paths.next_element()? {
+                all.push(path);
+            }
+            Ok(all)
+        }
+    }
+
+    deserializer.deserialize_any(Paths)
+}

@@ -1,0 +1,251 @@
+//! Readers: one file for each shape in which people keep such records.
+//!
+//! A shape is told by the columns of the first record of a file, or by `format = ".."`. Every
+//! reader turns a row into the same [`Reading`] or says which field is wrong; file and line
+//! are added by the caller. What all readers share (turns, content parts, names of speakers,
+//! prompt columns) is in [`fields`].
+
+mod alpaca;
+mod chosen_messages;
+pub(crate) mod fields;
+mod hh_rlhf;
+mod messages;
+mod prompt_completion;
+mod safe_rlhf;
+mod scored;
+mod sharegpt;
+mod trl_preference;
+
+use std::fmt;
+
+use panacea_pretrained::Message;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::{DataError, FieldProblem};
+use crate::record::Source;
+use fields::{Row, has, non_blank};
+
+/// The shapes that can be read. In the configuration: `format = "hh-rlhf"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Format {
+    /// `prompt`, `responses` [a, b] and usually `scores` {name: [of a, of b]}.
+    Scored,
+    /// `prompt`, `response_0`, `response_1` with `better_response_id`, `safer_response_id`.
+    SafeRlhf,
+    /// `chosen_messages` and `rejected_messages`, whole conversations.
+    ChosenMessages,
+    /// `conversations`, `chosen`, `rejected` with turns of `from` and `value`.
+    Sharegpt,
+    /// `chosen` and `rejected` as transcripts of `Human:` and `Assistant:`.
+    HhRlhf,
+    /// `chosen` and `rejected`, with or without `prompt`, plain or conversational.
+    TrlPreference,
+    /// SFT: `messages` (or `conversations`) that end with the answer.
+    Messages,
+    /// SFT: `prompt` and `completion`.
+    PromptCompletion,
+    /// SFT: `instruction`, `input`, `output`.
+    Alpaca,
+}
+
+/// What a reader makes of a row.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Reading {
+    /// The conversation up to the response.
+    pub(crate) prompt: Vec<Message>,
+    /// Two responses, or one.
+    pub(crate) responses: Vec<String>,
+    /// The response that the shape itself calls the better one.
+    pub(crate) preferred: Option<usize>,
+}
+
+impl Reading {
+    /// A pair in the order chosen, rejected.
+    fn chosen_first(prompt: Vec<Message>, chosen: String, rejected: String) -> Self {
+        Self {
+            prompt,
+            responses: vec![chosen, rejected],
+            preferred: Some(0),
+        }
+    }
+
+    /// A pair whose order says nothing.
+    fn unordered(prompt: Vec<Message>, responses: [String; 2]) -> Self {
+        Self {
+            prompt,
+            responses: responses.into(),
+            preferred: None,
+        }
+    }
+
+    /// A single response.
+    fn single(prompt: Vec<Message>, response: String) -> Self {
+        Self {
+            prompt,
+            responses: vec![response],
+            preferred: None,
+        }
+    }
+}
+
+impl Format {
+    /// All formats, in the order in which they are tried: a shape comes before those whose
+    /// columns it contains.
+    pub const ALL: [Self; 9] = [
+        Self::Scored,
+        Self::SafeRlhf,
+        Self::ChosenMessages,
+        Self::Sharegpt,
+        Self::HhRlhf,
+        Self::TrlPreference,
+        Self::Messages,
+        Self::PromptCompletion,
+        Self::Alpaca,
+    ];
+
+    /// The name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Scored => "scored",
+            Self::SafeRlhf => "safe-rlhf",
+            Self::ChosenMessages => "chosen-messages",
+            Self::Sharegpt => "sharegpt",
+            Self::HhRlhf => "hh-rlhf",
+            Self::TrlPreference => "trl-preference",
+            Self::Messages => "messages",
+            Self::PromptCompletion => "prompt-completion",
+            Self::Alpaca => "alpaca",
+        }
+    }
+
+    /// The columns by which it is known.
+    fn columns(self) -> &'static str {
+        match self {
+            Self::Scored => "prompt, responses, scores",
+            Self::SafeRlhf => "prompt, response_0, response_1",
+            Self::ChosenMessages => "chosen_messages, rejected_messages",
+            Self::Sharegpt => "conversations, chosen, rejected",
+            Self::HhRlhf => "chosen, rejected: transcripts of Human and Assistant",
+            Self::TrlPreference => "chosen, rejected, prompt or not",
+            Self::Messages => "messages, or conversations",
+            Self::PromptCompletion => "prompt, completion",
+            Self::Alpaca => "instruction, input, output",
+        }
+    }
+
+    /// Tells the format of a file by its first record.
+    pub(crate) fn detect(source: &Source, row: &Row) -> Result<Self, DataError> {
+        let found = Self::ALL.into_iter().find(|format| match format {
+            Self::Scored => scored::detect(row),
+            Self::SafeRlhf => safe_rlhf::detect(row),
+            Self::ChosenMessages => chosen_messages::detect(row),
+            Self::Sharegpt => sharegpt::detect(row),
+            Self::HhRlhf => hh_rlhf::detect(row),
+            Self::TrlPreference => trl_preference::detect(row),
+            Self::Messages => messages::detect(row),
+            Self::PromptCompletion => prompt_completion::detect(row),
+            Self::Alpaca => alpaca::detect(row),
+        });
+        let unknown = |hint: &str| DataError::UnknownFormat {
+            record: source.clone(),
+            columns: row.keys().cloned().collect(),
+            hint: hint.to_owned(),
+            known: Self::ALL
+                .map(|format| format!("`{}` ({})", format.name(), format.columns()))
+                .join(", "),
+        };
+        match found {
+            // One answer with a verdict (KTO). Taken for SFT it would teach the bad answers too.
+            Some(Self::Messages | Self::PromptCompletion)
+                if row.get("label").is_some_and(Value::is_boolean) =>
+            {
+                Err(unknown(
+                    "these are single answers with a true or false `label` (KTO); to train SFT on the good ones, set `format` and give the objective `column = \"label\"`",
+                ))
+            }
+            Some(format) => Ok(format),
+            None => Err(unknown("rename the columns, or set `format`")),
+        }
+    }
+
+    /// Reads a row and checks what holds for every shape.
+    pub(crate) fn read(self, row: &Row) -> Result<Reading, FieldProblem> {
+        let reading = match self {
+            Self::Scored => scored::read(row),
+            Self::SafeRlhf => safe_rlhf::read(row),
+            Self::ChosenMessages => chosen_messages::read(row),
+            Self::Sharegpt => sharegpt::read(row),
+            Self::HhRlhf => hh_rlhf::read(row),
+            Self::TrlPreference => trl_preference::read(row),
+            Self::Messages => messages::read(row),
+            Self::PromptCompletion => prompt_completion::read(row),
+            Self::Alpaca => alpaca::read(row),
+        }?;
+        self.check(row, &reading)?;
+        Ok(reading)
+    }
+
+    fn check(self, row: &Row, reading: &Reading) -> Result<(), FieldProblem> {
+        let prompt = self.prompt_field(row);
+        let Some(last) = reading.prompt.last() else {
+            return Err(FieldProblem {
+                field: prompt.to_owned(),
+                found: "a record without prompt".to_owned(),
+                expected: "at least one turn before the answer".to_owned(),
+            });
+        };
+        if !matches!(last.role.as_str(), "user" | "tool") {
+            return Err(FieldProblem {
+                field: prompt.to_owned(),
+                found: format!("a prompt whose last turn is of `{}`", last.role),
+                expected: "a turn of `user` before the answer".to_owned(),
+            });
+        }
+        non_blank(&last.content, prompt)?;
+        for (response, field) in reading.responses.iter().zip(self.response_fields(row)) {
+            non_blank(response, field)?;
+        }
+        Ok(())
+    }
+
+    /// The field to name when the prompt is wrong.
+    fn prompt_field(self, row: &Row) -> &'static str {
+        match self {
+            Self::ChosenMessages => "chosen_messages",
+            Self::Sharegpt => "conversations",
+            Self::HhRlhf => "chosen",
+            Self::Messages => messages::column(row),
+            Self::Alpaca => "instruction",
+            Self::TrlPreference if !trl_preference::has_prompt(row) => "chosen",
+            Self::TrlPreference | Self::Scored | Self::SafeRlhf | Self::PromptCompletion => {
+                fields::prompt_column(row).unwrap_or("prompt")
+            }
+        }
+    }
+
+    /// The fields to name when a response is wrong.
+    fn response_fields(self, row: &Row) -> [&'static str; 2] {
+        match self {
+            Self::Scored => ["responses[0]", "responses[1]"],
+            Self::SafeRlhf => ["response_0", "response_1"],
+            Self::ChosenMessages => ["chosen_messages", "rejected_messages"],
+            Self::Sharegpt | Self::HhRlhf | Self::TrlPreference => ["chosen", "rejected"],
+            Self::Messages => [messages::column(row); 2],
+            Self::PromptCompletion => [prompt_completion::column(row); 2],
+            Self::Alpaca => ["output"; 2],
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Whether a row has both of two columns.
+fn has_both(row: &Row, first: &str, second: &str) -> bool {
+    has(row, first) && has(row, second)
+}

@@ -1,0 +1,21 @@
+//! PKU-SafeRLHF: `prompt`, `response_0`, `response_1`.
+//!
+//! The Beaver / PKU-Alignment data sets keep two judgements of one pair in columns of their
+//! own, `better_response_id` (helpfulness) and `safer_response_id` (harmlessness); an objective
+//! names the one that it reads.
+
+use super::fields::{self, Row, required, response};
+use super::{Reading, has_both};
+use crate::error::FieldProblem;
+
+pub(super) fn detect(row: &Row) -> bool {
+    has_both(row, "response_0", "response_1")
+}
+
+pub(super) fn read(row: &Row) -> Result<Reading, FieldProblem> {
+    let responses = [
+        response(required(row, "response_0")?, "response_0")?,
+        response(required(row, "response_1")?, "response_1")?,
+    ];
+    Ok(Reading::unordered(fields::prompt(row)?, responses))
+}

@@ -1,0 +1,79 @@
+//! What the crate hands on: records in words, examples in tokens, and where each came from.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use panacea_pretrained::Message;
+use serde::{Deserialize, Serialize};
+
+/// Where a record stands in the user's files, so that every message can name it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct Source {
+    /// The file as the user named it.
+    pub file: PathBuf,
+    /// The line (JSON Lines) or the number of the record (JSON array, Parquet), from 1.
+    pub line: usize,
+}
+
+impl Source {
+    /// The record at `line` of `file`.
+    pub fn new(file: &Path, line: usize) -> Self {
+        Self {
+            file: file.to_owned(),
+            line,
+        }
+    }
+}
+
+/// `train.jsonl:12`: the form that terminals and editors take for a place in a file.
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file.display(), self.line)
+    }
+}
+
+/// What a method trains on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RecordKind {
+    /// Two responses to one prompt, and which of them each objective prefers (DPO).
+    Pair,
+    /// One response to a prompt, and the objectives that it is an example of (SFT).
+    Sft,
+}
+
+/// One training record in words.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Record {
+    /// Where it was read.
+    pub source: Source,
+    /// The conversation up to the response; the last turn is never the assistant's.
+    pub prompt: Vec<Message>,
+    /// Two responses ([`RecordKind::Pair`]) or one ([`RecordKind::Sft`]).
+    pub responses: Vec<String>,
+    /// Per objective: the probability that response 0 is preferred, or `None` where the
+    /// record says nothing about it. SFT: `Some(1.0)` where it is an example of the objective.
+    pub labels: Vec<Option<f64>>,
+}
+
+/// One training record in tokens.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Example {
+    /// Where it was read.
+    pub source: Source,
+    /// Chat template up to and including the header of the answer.
+    pub prompt: Vec<u32>,
+    /// Each response with its end-of-turn token, unless it was truncated.
+    pub responses: Vec<Vec<u32>>,
+    /// As in [`Record::labels`].
+    pub labels: Vec<Option<f64>>,
+}
+
+impl Example {
+    /// Tokens of the longest sequence that this example puts into a batch:
+    /// prompt + longest response.
+    pub fn length(&self) -> usize {
+        let response = self.responses.iter().map(Vec::len).max().unwrap_or(0);
+        self.prompt.len() + response
+    }
+}

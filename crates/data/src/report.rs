@@ -1,0 +1,208 @@
+//! What happened to the data on its way in: nothing is skipped without being counted and named.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use crate::readers::Format;
+use crate::record::Source;
+
+/// Counts of everything that was read, labelled, skipped and truncated. Its [`Display`] form
+/// is a short table for people.
+///
+/// [`Display`]: fmt::Display
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct DataReport {
+    /// The files, in the order they were read.
+    pub files: Vec<FileReport>,
+    /// Rows read from all files.
+    pub read: usize,
+    /// Records that are left; a pair read for SFT can make two.
+    pub kept: usize,
+    /// What each objective found.
+    pub objectives: Vec<ObjectiveReport>,
+    /// Every row that was skipped, and why.
+    pub skipped: Vec<Skipped>,
+    /// Prompts cut at the left, of kept records.
+    pub truncated_prompts: usize,
+    /// Responses cut at the right, of kept records.
+    pub truncated_responses: usize,
+    /// Lengths in tokens, once the records are tokenised.
+    pub tokens: Option<TokenReport>,
+}
+
+/// One file.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FileReport {
+    /// Its path.
+    pub file: PathBuf,
+    /// The shape of its records.
+    pub format: Format,
+    /// The number of its records.
+    pub records: usize,
+    /// The objective whose own data set it is.
+    pub objective: Option<String>,
+}
+
+/// What an objective found in the rows that it could have been labelled in
+/// (identical responses aside): labelled + ties + missing.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct ObjectiveReport {
+    /// Its name.
+    pub name: String,
+    /// Rows with a preference.
+    pub labelled: usize,
+    /// Rows where both responses are equally good.
+    pub ties: usize,
+    /// Rows that do not say.
+    pub missing: usize,
+    /// Labelled records among those that are left.
+    pub used: usize,
+}
+
+/// A row that is not used.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Skipped {
+    /// Which one.
+    pub source: Source,
+    /// Why.
+    pub reason: SkipReason,
+}
+
+/// Why a row is not used.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SkipReason {
+    /// Both responses are the same text.
+    IdenticalResponses,
+    /// No objective has a label for it.
+    Unlabelled,
+    /// The prompt has more tokens than allowed.
+    OverlongPrompt,
+    /// Both responses are the same tokens once they are truncated.
+    EqualAfterTruncation,
+    /// A field cannot be used, and bad records are to be skipped.
+    BadField(String),
+}
+
+impl SkipReason {
+    /// The reason in words, without what differs from record to record.
+    fn words(&self) -> &'static str {
+        match self {
+            Self::IdenticalResponses => "identical responses",
+            Self::Unlabelled => "no objective labels them",
+            Self::OverlongPrompt => "prompt too long",
+            Self::EqualAfterTruncation => "responses equal after truncation",
+            Self::BadField(_) => "a field cannot be used",
+        }
+    }
+}
+
+/// Lengths of the kept examples in tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct TokenReport {
+    /// Sum over the prompts.
+    pub prompt: usize,
+    /// Sum over the responses.
+    pub response: usize,
+    /// The longest prompt.
+    pub longest_prompt: usize,
+    /// The longest response.
+    pub longest_response: usize,
+}
+
+impl DataReport {
+    /// Skipped rows by reason: number, and the first of them.
+    fn skipped_by_reason(&self) -> BTreeMap<&'static str, Vec<&Skipped>> {
+        let mut reasons: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for skipped in &self.skipped {
+            reasons
+                .entry(skipped.reason.words())
+                .or_default()
+                .push(skipped);
+        }
+        reasons
+    }
+
+    /// `12 prompt too long, 3 identical responses`.
+    pub(crate) fn reasons(&self) -> String {
+        let reasons: Vec<String> = self
+            .skipped_by_reason()
+            .iter()
+            .map(|(reason, rows)| format!("{} {reason}", rows.len()))
+            .collect();
+        reasons.join(", ")
+    }
+}
+
+impl fmt::Display for DataReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// As many skipped rows are named for each reason; the rest is counted.
+        const NAMED: usize = 3;
+
+        for file in &self.files {
+            write!(f, "file        {}", file.file.display())?;
+            write!(f, " ({}, {} records", file.format, file.records)?;
+            match &file.objective {
+                Some(name) => writeln!(f, ", only for {name})")?,
+                None => writeln!(f, ")")?,
+            }
+        }
+        writeln!(f, "records     {} read, {} kept", self.read, self.kept)?;
+        for (reason, rows) in self.skipped_by_reason() {
+            let named: Vec<String> = rows
+                .iter()
+                .take(NAMED)
+                .map(|row| row.source.to_string())
+                .collect();
+            let more = if rows.len() > NAMED { ", …" } else { "" };
+            writeln!(
+                f,
+                "skipped     {}: {reason} ({}{more})",
+                rows.len(),
+                named.join(", ")
+            )?;
+            if let SkipReason::BadField(problem) = &rows[0].reason {
+                writeln!(f, "            the first: {problem}")?;
+            }
+        }
+        if let Some(tokens) = &self.tokens {
+            writeln!(
+                f,
+                "truncated   {} prompts, {} responses",
+                self.truncated_prompts, self.truncated_responses
+            )?;
+            writeln!(
+                f,
+                "tokens      {} in prompts (longest {}), {} in responses (longest {})",
+                tokens.prompt, tokens.longest_prompt, tokens.response, tokens.longest_response
+            )?;
+        }
+        let width = self
+            .objectives
+            .iter()
+            .map(|objective| objective.name.chars().count())
+            .chain(["objective".len()])
+            .max()
+            .unwrap_or(0);
+        writeln!(
+            f,
+            "{:<width$}  {:>8}  {:>8}  {:>8}  {:>8}",
+            "objective", "labelled", "ties", "missing", "used"
+        )?;
+        for objective in &self.objectives {
+            writeln!(
+                f,
+                "{:<width$}  {:>8}  {:>8}  {:>8}  {:>8}",
+                objective.name,
+                objective.labelled,
+                objective.ties,
+                objective.missing,
+                objective.used
+            )?;
+        }
+        Ok(())
+    }
+}

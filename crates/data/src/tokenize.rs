@@ -1,0 +1,247 @@
+//! From records in words to examples in tokens.
+//!
+//! Prompt and response are tokenised apart, so the boundary between them lies in token space and
+//! is the same in training, scoring and generation: `prompt ++ response` is what the model sees.
+
+use panacea_pretrained::Message;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{BoxError, DataError};
+use crate::record::{Example, Record};
+use crate::report::{DataReport, SkipReason, Skipped, TokenReport};
+
+/// What turns text into tokens.
+pub trait TextEncoder: Sync {
+    /// The conversation through the chat template, with the header of the answer.
+    fn encode_prompt(&self, messages: &[Message]) -> Result<Vec<u32>, BoxError>;
+    /// The text followed by exactly one end-of-turn token.
+    fn encode_response(&self, text: &str) -> Result<Vec<u32>, BoxError>;
+}
+
+impl TextEncoder for panacea_pretrained::ChatTokenizer {
+    fn encode_prompt(&self, messages: &[Message]) -> Result<Vec<u32>, BoxError> {
+        Ok(Self::encode_prompt(self, messages)?)
+    }
+
+    fn encode_response(&self, text: &str) -> Result<Vec<u32>, BoxError> {
+        Ok(Self::encode_response(self, text)?)
+    }
+}
+
+/// What happens to a prompt with more than `max_prompt_tokens`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OverlongPrompts {
+    /// The record is left out: what remains of a question is another question. The default.
+    #[default]
+    Skip,
+    /// The prompt is cut at the left, in words rather than in tokens, so that the chat template
+    /// (its begin-of-text, system message and headers) stays whole: first the oldest turns go,
+    /// up to a turn of the user, and then the beginning of the last turn.
+    Truncate,
+}
+
+/// How long prompts and responses may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenLimits {
+    /// Tokens of a prompt, chat template included.
+    pub max_prompt_tokens: usize,
+    /// Tokens of a response, end-of-turn token included. A longer one is cut at the right and
+    /// so has no end-of-turn token: the model must not learn to stop there.
+    pub max_response_tokens: usize,
+    /// What happens to longer prompts.
+    #[serde(default)]
+    pub overlong_prompts: OverlongPrompts,
+}
+
+/// Tokenises records on all cores, in their order, and enters into `report` what was truncated
+/// and skipped.
+///
+/// # Errors
+/// A record that the tokenizer or the template refuses; an objective all of whose records were
+/// skipped.
+pub fn tokenize(
+    records: &[Record],
+    encoder: &impl TextEncoder,
+    limits: &TokenLimits,
+    report: &mut DataReport,
+) -> Result<Vec<Example>, DataError> {
+    for (field, found) in [
+        ("max_prompt_tokens", limits.max_prompt_tokens),
+        ("max_response_tokens", limits.max_response_tokens),
+    ] {
+        if found == 0 {
+            return Err(DataError::Limit { field, found });
+        }
+    }
+    let tokenized: Vec<Result<Tokenized, DataError>> = records
+        .par_iter()
+        .map(|record| tokenize_record(record, encoder, limits))
+        .collect();
+
+    let mut examples = Vec::with_capacity(records.len());
+    let mut tokens = TokenReport::default();
+    for (record, tokenized) in records.iter().zip(tokenized) {
+        match tokenized? {
+            Tokenized::Example {
+                example,
+                is_prompt_cut,
+                responses_cut,
+            } => {
+                tokens.add(&example);
+                report.truncated_prompts += usize::from(is_prompt_cut);
+                report.truncated_responses += responses_cut;
+                examples.push(example);
+            }
+            Tokenized::Skipped(reason) => report.drop_record(record, reason),
+        }
+    }
+    report.tokens = Some(tokens);
+    match report.objectives.iter().find(|o| o.used == 0) {
+        Some(objective) => Err(DataError::NothingLeft {
+            objective: objective.name.clone(),
+            labelled: objective.labelled,
+            reasons: report.reasons(),
+        }),
+        None => Ok(examples),
+    }
+}
+
+enum Tokenized {
+    Example {
+        example: Example,
+        is_prompt_cut: bool,
+        responses_cut: usize,
+    },
+    Skipped(SkipReason),
+}
+
+fn tokenize_record(
+    record: &Record,
+    encoder: &impl TextEncoder,
+    limits: &TokenLimits,
+) -> Result<Tokenized, DataError> {
+    let refused = |part: &'static str| {
+        move |error: BoxError| DataError::Encode {
+            record: record.source.clone(),
+            part,
+            error,
+        }
+    };
+    let whole = encoder
+        .encode_prompt(&record.prompt)
+        .map_err(refused("prompt"))?;
+    let is_prompt_cut = whole.len() > limits.max_prompt_tokens;
+    let prompt = match (is_prompt_cut, limits.overlong_prompts) {
+        (false, _) => Some(whole),
+        (true, OverlongPrompts::Skip) => None,
+        (true, OverlongPrompts::Truncate) => {
+            cut_prompt(&record.prompt, encoder, limits.max_prompt_tokens)
+                .map_err(refused("prompt"))?
+        }
+    };
+    let Some(prompt) = prompt else {
+        return Ok(Tokenized::Skipped(SkipReason::OverlongPrompt));
+    };
+
+    let mut responses_cut = 0;
+    let mut responses = Vec::with_capacity(record.responses.len());
+    for text in &record.responses {
+        let mut response = encoder.encode_response(text).map_err(refused("response"))?;
+        responses_cut += usize::from(response.len() > limits.max_response_tokens);
+        response.truncate(limits.max_response_tokens);
+        responses.push(response);
+    }
+    if let [first, second] = responses.as_slice()
+        && first == second
+    {
+        return Ok(Tokenized::Skipped(SkipReason::EqualAfterTruncation));
+    }
+    Ok(Tokenized::Example {
+        example: Example {
+            source: record.source.clone(),
+            prompt,
+            responses,
+            labels: record.labels.clone(),
+        },
+        is_prompt_cut,
+        responses_cut,
+    })
+}
+
+/// The longest end of a conversation whose prompt fits: whole turns if a user's turn can begin
+/// it, otherwise the end of the last turn. `None` where the template alone is too long.
+fn cut_prompt(
+    messages: &[Message],
+    encoder: &impl TextEncoder,
+    max_tokens: usize,
+) -> Result<Option<Vec<u32>>, BoxError> {
+    let system = messages
+        .iter()
+        .take_while(|message| matches!(message.role.as_str(), "system" | "developer"))
+        .count();
+    let (kept, turns) = messages.split_at(system);
+    let fitting = |turns: &[Message]| -> Result<Option<Vec<u32>>, BoxError> {
+        let tokens = encoder.encode_prompt(&[kept, turns].concat())?;
+        Ok((tokens.len() <= max_tokens).then_some(tokens))
+    };
+
+    for start in (1..turns.len()).filter(|&start| turns[start].role == "user") {
+        if let Some(tokens) = fitting(&turns[start..])? {
+            return Ok(Some(tokens));
+        }
+    }
+    // What is left is the last question alone. The most characters of its end that fit are
+    // found by halving.
+    let Some(last) = turns.last().filter(|last| last.role == "user") else {
+        return Ok(None);
+    };
+    let starts: Vec<usize> = last
+        .content
+        .char_indices()
+        .map(|(start, _)| start)
+        .collect();
+    let mut best = None;
+    let (mut low, mut high) = (0, starts.len());
+    while low < high {
+        let middle = low.midpoint(high);
+        let end_of_last = Message {
+            role: last.role.clone(),
+            content: last.content[starts[middle]..].to_owned(),
+        };
+        match fitting(&[end_of_last])? {
+            Some(tokens) => {
+                best = Some(tokens);
+                high = middle;
+            }
+            None => low = middle + 1,
+        }
+    }
+    Ok(best)
+}
+
+impl TokenReport {
+    fn add(&mut self, example: &Example) {
+        self.prompt += example.prompt.len();
+        self.longest_prompt = self.longest_prompt.max(example.prompt.len());
+        for response in &example.responses {
+            self.response += response.len();
+            self.longest_response = self.longest_response.max(response.len());
+        }
+    }
+}
+
+impl DataReport {
+    /// A record that was kept until now is skipped.
+    fn drop_record(&mut self, record: &Record, reason: SkipReason) {
+        self.kept -= 1;
+        for (objective, label) in self.objectives.iter_mut().zip(&record.labels) {
+            objective.used -= usize::from(label.is_some());
+        }
+        self.skipped.push(Skipped {
+            source: record.source.clone(),
+            reason,
+        });
+    }
+}

@@ -1,0 +1,301 @@
+//! How objectives label records, and what the report counts.
+
+use panacea_data::{
+    LabelSource, Loader, ObjectiveSpec, Part, RecordKind, Rule, SkipReason, Strength, load,
+};
+use serde_json::{Value, json};
+
+use super::{Files, chosen, column, load_pairs, score, shorter};
+
+fn scored(scores: Value) -> Value {
+    json!({"prompt": "q", "responses": ["long answer", "short"], "scores": scores})
+}
+
+/// The labels of the records that are left.
+fn labels(rows: &[Value], objectives: &[ObjectiveSpec]) -> Vec<Vec<Option<f64>>> {
+    let (records, _) = load_pairs(rows, objectives).unwrap();
+    records.into_iter().map(|record| record.labels).collect()
+}
+
+#[test]
+fn scores_ties_and_gaps_are_counted() {
+    let rows = [
+        scored(json!({"helpful": [3.0, 2.5], "concise": [1, 2]})),
+        scored(json!({"helpful": [2.0, 2.0], "concise": [1, 2]})),
+        scored(json!({"concise": [3, 2]})),
+        scored(json!({"helpful": null, "concise": [null, 2]})),
+        scored(json!(null)),
+    ];
+    let (records, report) = load_pairs(&rows, &[score("helpful"), score("concise")]).unwrap();
+    let found: Vec<_> = records.iter().map(|record| record.labels.clone()).collect();
+    assert_eq!(
+        found,
+        [
+            vec![Some(1.0), Some(0.0)],
+            vec![None, Some(0.0)],
+            vec![None, Some(1.0)]
+        ]
+    );
+    let counts: Vec<_> = report
+        .objectives
+        .iter()
+        .map(|o| (o.labelled, o.ties, o.missing, o.used))
+        .collect();
+    assert_eq!(counts, [(1, 1, 3, 1), (3, 0, 2, 3)]);
+    assert_eq!((report.read, report.kept), (5, 3));
+    let skipped: Vec<_> = report
+        .skipped
+        .iter()
+        .map(|s| (s.source.line, &s.reason))
+        .collect();
+    assert_eq!(
+        skipped,
+        [(4, &SkipReason::Unlabelled), (5, &SkipReason::Unlabelled)]
+    );
+}
+
+#[test]
+fn identical_responses_are_skipped_and_counted() {
+    let rows = [
+        json!({"prompt": "q", "chosen": "a", "rejected": "a"}),
+        json!({"prompt": "q", "chosen": "a", "rejected": "b"}),
+    ];
+    let (records, report) = load_pairs(&rows, &[chosen()]).unwrap();
+    assert_eq!(records.len(), 1);
+    assert_eq!(report.skipped[0].reason, SkipReason::IdenticalResponses);
+    assert_eq!(report.skipped[0].source.line, 1);
+    assert_eq!(report.objectives[0].labelled, 1);
+}
+
+#[test]
+fn columns_hold_an_index_a_probability_a_flag_or_two_scores() {
+    let row = |value: Value| json!({"prompt": "q", "responses": ["a", "b"], "scores": {}, "better": value, "first": 0});
+    let label_of = |value: Value, strength: Strength| {
+        let mut objective = column("better");
+        objective.strength = strength;
+        labels(&[row(value)], &[objective, column("first")])[0][0]
+    };
+    for (value, hard, soft) in [
+        (json!(0), Some(1.0), Some(1.0)),
+        (json!(1), Some(0.0), Some(0.0)),
+        (json!(1.0), Some(0.0), Some(0.0)),
+        (json!(0.25), Some(1.0), Some(0.75)),
+        (json!(0.5), None, None),
+        (json!(true), Some(1.0), Some(1.0)),
+        (json!(false), Some(0.0), Some(0.0)),
+        (json!([1, 3]), Some(0.0), Some(1.0 / (1.0 + 2f64.exp()))),
+        (
+            json!([true, false]),
+            Some(1.0),
+            Some(1.0 / (1.0 + (-1f64).exp())),
+        ),
+        (json!([2, 2]), None, None),
+        (json!([null, 2]), None, None),
+        (json!(null), None, None),
+    ] {
+        assert_eq!(label_of(value.clone(), Strength::Hard), hard, "{value}");
+        assert_eq!(
+            label_of(value.clone(), Strength::BradleyTerry),
+            soft,
+            "{value}"
+        );
+    }
+}
+
+#[test]
+fn bradley_terry_labels_are_the_sigmoid_of_the_gap() {
+    let mut objective = score("helpful");
+    objective.strength = Strength::BradleyTerry;
+    let rows = [
+        scored(json!({"helpful": [3, 1]})),
+        scored(json!({"helpful": [1, 3]})),
+    ];
+    let found = labels(&rows, &[objective]);
+    assert!((found[0][0].unwrap() - 0.880_797_077_977_882_4).abs() < 1e-15);
+    assert!((found[0][0].unwrap() + found[1][0].unwrap() - 1.0).abs() < 1e-15);
+}
+
+#[test]
+fn rules_count_characters_not_bytes() {
+    let row = json!({"prompt": "q", "chosen": "äöü", "rejected": "abcd"});
+    let longer = ObjectiveSpec::new("longer", LabelSource::Rule(Rule::Longer));
+    assert_eq!(
+        labels(&[row], &[shorter(), longer]),
+        [[Some(1.0), Some(0.0)]]
+    );
+    let tie = json!({"prompt": "q", "chosen": "äöü", "rejected": "abc"});
+    assert_eq!(
+        labels(
+            &[tie],
+            &[chosen(), shorter()].map(|mut o| {
+                if o.name == "shorter" {
+                    o.source = LabelSource::Chosen;
+                }
+                o
+            })
+        ),
+        [[Some(1.0), Some(1.0)]]
+    );
+}
+
+#[test]
+fn negate_turns_every_source_around() {
+    let row = json!({
+        "prompt": "q", "chosen": "aa", "rejected": "b", "scores": {"s": [2, 1]}, "c": 0
+    });
+    let mut objectives = [chosen(), score("s"), column("c"), shorter()];
+    let straight = labels(std::slice::from_ref(&row), &objectives).remove(0);
+    objectives
+        .iter_mut()
+        .for_each(|objective| objective.negate = true);
+    let negated = labels(&[row], &objectives).remove(0);
+    assert_eq!(straight, [Some(1.0), Some(1.0), Some(1.0), Some(0.0)]);
+    assert_eq!(negated, [Some(0.0), Some(0.0), Some(0.0), Some(1.0)]);
+}
+
+#[test]
+fn an_own_data_set_labels_its_objective_only() {
+    let files = Files::new();
+    let shared = files.lines(
+        "shared.jsonl",
+        &[json!({"prompt": "q", "chosen": "aa", "rejected": "b"})],
+    );
+    let own = files.lines(
+        "own.jsonl",
+        &[json!({"prompt": "r", "response_0": "a", "response_1": "b", "safer": 1})],
+    );
+    let held = files.lines(
+        "held.jsonl",
+        &[json!({"prompt": "s", "chosen": "a", "rejected": "bb"})],
+    );
+    let mut safe = column("safer");
+    safe.train = vec![own.clone()];
+    let objectives = [safe, shorter()];
+
+    let (records, report) =
+        load(std::slice::from_ref(&shared), &objectives, RecordKind::Pair).unwrap();
+    let found: Vec<_> = records.iter().map(|r| r.labels.clone()).collect();
+    assert_eq!(found, [[None, Some(0.0)], [Some(0.0), None]]);
+    assert_eq!(report.files[1].objective.as_deref(), Some("safer"));
+    let counts: Vec<_> = report
+        .objectives
+        .iter()
+        .map(|o| (o.labelled, o.missing))
+        .collect();
+    assert_eq!(counts, [(1, 0), (1, 0)]);
+
+    // Its own files for the other part are other files.
+    let mut objectives = [chosen(), shorter()];
+    objectives[0].train = vec![shared.clone()];
+    objectives[0].eval = vec![held.clone()];
+    objectives[1].eval = vec![shared];
+    let mut loader = Loader::new(RecordKind::Pair);
+    loader.part = Part::Eval;
+    let (records, _) = loader.load(&[], &objectives).unwrap();
+    let places: Vec<_> = records
+        .iter()
+        .map(|r| r.prompt[0].content.as_str())
+        .collect();
+    assert_eq!(places, ["s", "q"]);
+}
+
+#[test]
+fn sft_records_belong_to_objectives_by_column() {
+    let files = Files::new();
+    let row = |style: Value| json!({"prompt": "q", "completion": "a", "style": style});
+    let file = files.lines(
+        "data.jsonl",
+        &[
+            row(json!("pirate")),
+            row(json!(["poet", "pirate"])),
+            row(json!("none of them")),
+            row(json!(null)),
+        ],
+    );
+    let objectives = ["pirate", "poet"]
+        .map(|name| ObjectiveSpec::new(name, LabelSource::Column("style".to_owned())));
+    let (records, report) = load(&[file], &objectives, RecordKind::Sft).unwrap();
+    let found: Vec<_> = records.iter().map(|r| r.labels.clone()).collect();
+    assert_eq!(found, [[Some(1.0), None], [Some(1.0), Some(1.0)]]);
+    assert_eq!((report.read, report.kept, report.skipped.len()), (4, 2, 2));
+}
+
+#[test]
+fn sft_on_pairs_takes_the_preferred_responses() {
+    let files = Files::new();
+    let file = files.lines(
+        "data.jsonl",
+        &[
+            scored(json!({"helpful": [3, 2], "concise": [1, 2]})),
+            scored(json!({"helpful": [3, 2], "concise": [2, 1]})),
+            scored(json!({"helpful": [2, 2], "concise": [1, 2]})),
+        ],
+    );
+    let objectives = [score("helpful"), score("concise")];
+    let (records, report) = load(&[file], &objectives, RecordKind::Sft).unwrap();
+    let found: Vec<_> = records
+        .iter()
+        .map(|r| (r.source.line, r.responses[0].as_str(), r.labels.clone()))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            (1, "long answer", vec![Some(1.0), None]),
+            (1, "short", vec![None, Some(1.0)]),
+            (2, "long answer", vec![Some(1.0), Some(1.0)]),
+            (3, "short", vec![None, Some(1.0)]),
+        ]
+    );
+    assert_eq!((report.read, report.kept), (3, 4));
+    assert_eq!(report.objectives[1].used, 3);
+}
+
+#[test]
+fn specs_come_from_configuration_and_go_back() {
+    let spec = |value: Value| serde_json::from_value::<ObjectiveSpec>(value);
+    let full = json!({
+        "name": "safe", "column": "safer_response_id", "negate": true, "strength": "bradley-terry",
+        "train": ["a.jsonl", "b.jsonl"], "eval": ["c.jsonl"], "format": "safe-rlhf"
+    });
+    let read = spec(full.clone()).unwrap();
+    assert_eq!(
+        read.source,
+        LabelSource::Column("safer_response_id".to_owned())
+    );
+    assert_eq!(serde_json::to_value(&read).unwrap(), full);
+    assert_eq!(
+        spec(json!({"name": "n", "score": "n"})).unwrap(),
+        score("n")
+    );
+    assert_eq!(
+        spec(json!({"name": "shorter", "rule": "shorter"})).unwrap(),
+        shorter()
+    );
+    // A path alone is a list of one; an own data set means its order.
+    let own = spec(json!({"name": "n", "train": "a.jsonl"})).unwrap();
+    assert_eq!(own.source, LabelSource::Chosen);
+    assert_eq!(own.train.len(), 1);
+}
+
+#[test]
+fn the_report_is_a_table() {
+    let rows = [
+        scored(json!({"helpfulness": [3.0, 2.5], "short": [1, 2]})),
+        scored(json!({"helpfulness": [2.0, 2.0], "short": [1, 2]})),
+        scored(json!({})),
+    ];
+    let (_, report) = load_pairs(&rows, &[score("helpfulness"), score("short")]).unwrap();
+    let folder = report.files[0].file.parent().unwrap().display().to_string();
+    let text = report.to_string().replace(&format!("{folder}/"), "");
+    assert_eq!(
+        text,
+        "\
+file        data.jsonl (scored, 3 records)
+records     3 read, 2 kept
+skipped     1: no objective labels them (data.jsonl:3)
+objective    labelled      ties   missing      used
+helpfulness         1         1         1         1
+short               2         0         1         2
+"
+    );
+}

@@ -1,0 +1,210 @@
+//! Tokenising: limits, truncation, and what the report says about it.
+
+use panacea_data::{
+    BoxError, DataReport, Example, OverlongPrompts, Record, RecordKind, SkipReason, TextEncoder,
+    TokenLimits, load, tokenize,
+};
+use panacea_pretrained::Message;
+use serde_json::{Value, json};
+
+use super::{Files, shorter};
+
+/// A token a character; `<` opens the conversation, a turn is its role's first letter and its
+/// content, `>` asks for the answer, and `$` ends it.
+struct Characters;
+
+fn ids(text: &str) -> Vec<u32> {
+    text.chars().map(u32::from).collect()
+}
+
+fn text(ids: &[u32]) -> String {
+    ids.iter().map(|&id| char::from_u32(id).unwrap()).collect()
+}
+
+impl TextEncoder for Characters {
+    fn encode_prompt(&self, messages: &[Message]) -> Result<Vec<u32>, BoxError> {
+        let turns: String = messages
+            .iter()
+            .map(|message| format!("{}{}", &message.role[..1], message.content))
+            .collect();
+        if turns.contains('#') {
+            return Err("the template knows no #".into());
+        }
+        Ok(ids(&format!("<{turns}>")))
+    }
+
+    fn encode_response(&self, text: &str) -> Result<Vec<u32>, BoxError> {
+        Ok(ids(&format!("{text}$")))
+    }
+}
+
+fn records(rows: &[Value]) -> (Vec<Record>, DataReport) {
+    let files = Files::new();
+    let file = files.lines("data.jsonl", rows);
+    load(&[file], &[shorter()], RecordKind::Pair).unwrap()
+}
+
+fn run(
+    rows: &[Value],
+    prompt: usize,
+    response: usize,
+    overlong_prompts: OverlongPrompts,
+) -> (Vec<Example>, DataReport) {
+    let (records, mut report) = records(rows);
+    let limits = TokenLimits {
+        max_prompt_tokens: prompt,
+        max_response_tokens: response,
+        overlong_prompts,
+    };
+    let examples = tokenize(&records, &Characters, &limits, &mut report).unwrap();
+    (examples, report)
+}
+
+fn row(prompt: Value, chosen: &str, rejected: &str) -> Value {
+    json!({"prompt": prompt, "chosen": chosen, "rejected": rejected})
+}
+
+#[test]
+fn prompt_and_responses_are_apart_in_tokens() {
+    let (examples, report) = run(&[row(json!("ab"), "x", "yyy")], 5, 4, OverlongPrompts::Skip);
+    assert_eq!(text(&examples[0].prompt), "<uab>");
+    assert_eq!(text(&examples[0].responses[0]), "x$");
+    assert_eq!(text(&examples[0].responses[1]), "yyy$");
+    assert_eq!(examples[0].length(), 9);
+    assert_eq!(
+        (report.truncated_prompts, report.truncated_responses),
+        (0, 0)
+    );
+    let tokens = report.tokens.unwrap();
+    assert_eq!((tokens.prompt, tokens.response), (5, 6));
+    assert_eq!((tokens.longest_prompt, tokens.longest_response), (5, 4));
+}
+
+#[test]
+fn a_truncated_response_has_no_end_of_turn() {
+    let (examples, report) = run(
+        &[row(json!("ab"), "x", "yyyy")],
+        9,
+        4,
+        OverlongPrompts::Skip,
+    );
+    assert_eq!(text(&examples[0].responses[1]), "yyyy");
+    assert_eq!(report.truncated_responses, 1);
+    assert!(
+        report
+            .to_string()
+            .contains("truncated   0 prompts, 1 responses")
+    );
+}
+
+#[test]
+fn overlong_prompts_are_skipped_by_default() {
+    let rows = [row(json!("abcdef"), "x", "yy"), row(json!("ab"), "x", "yy")];
+    let (examples, report) = run(&rows, 6, 9, OverlongPrompts::default());
+    assert_eq!(examples.len(), 1);
+    assert_eq!(examples[0].source.line, 2);
+    assert_eq!(report.skipped[0].reason, SkipReason::OverlongPrompt);
+    assert_eq!(
+        (
+            report.kept,
+            report.objectives[0].labelled,
+            report.objectives[0].used
+        ),
+        (1, 2, 1)
+    );
+}
+
+#[test]
+fn truncation_keeps_the_template_and_the_end() {
+    let (examples, report) = run(
+        &[row(json!("abcdef"), "x", "yy")],
+        6,
+        9,
+        OverlongPrompts::Truncate,
+    );
+    assert_eq!(text(&examples[0].prompt), "<udef>");
+    assert_eq!((report.truncated_prompts, report.kept), (1, 1));
+
+    let conversation = json!([
+        {"role": "system", "content": "S"},
+        {"role": "user", "content": "one"}, {"role": "assistant", "content": "two"},
+        {"role": "user", "content": "thrée"}
+    ]);
+    let prompt = |limit| {
+        let rows = [row(conversation.clone(), "x", "yy")];
+        text(&run(&rows, limit, 9, OverlongPrompts::Truncate).0[0].prompt)
+    };
+    assert_eq!(prompt(18), "<sSuoneatwouthrée>");
+    assert_eq!(prompt(17), "<sSuthrée>");
+    assert_eq!(prompt(10), "<sSuthrée>");
+    assert_eq!(prompt(7), "<sSuée>");
+}
+
+#[test]
+fn a_template_that_does_not_fit_is_skipped_even_then() {
+    let rows = [
+        row(
+            json!([{"role": "system", "content": "SSSS"}, {"role": "user", "content": "a"}]),
+            "x",
+            "yy",
+        ),
+        row(json!("a"), "x", "yy"),
+    ];
+    let (examples, report) = run(&rows, 5, 9, OverlongPrompts::Truncate);
+    assert_eq!((examples.len(), examples[0].source.line), (1, 2));
+    assert_eq!(report.skipped[0].reason, SkipReason::OverlongPrompt);
+}
+
+#[test]
+fn responses_that_differ_behind_the_limit_only_are_skipped() {
+    let rows = [
+        row(json!("a"), "sameA", "sameBB"),
+        row(json!("a"), "x", "yy"),
+    ];
+    let (examples, report) = run(&rows, 9, 4, OverlongPrompts::Skip);
+    assert_eq!(examples.len(), 1);
+    assert_eq!(report.skipped[0].reason, SkipReason::EqualAfterTruncation);
+    assert_eq!(
+        report.truncated_responses, 0,
+        "counted for kept records only"
+    );
+}
+
+#[test]
+fn nothing_left_is_an_error() {
+    let (records, mut report) = records(&[row(json!("abc"), "x", "yy")]);
+    let mut limits = TokenLimits {
+        max_prompt_tokens: 4,
+        max_response_tokens: 8,
+        overlong_prompts: OverlongPrompts::Skip,
+    };
+    let error = tokenize(&records, &Characters, &limits, &mut report.clone()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "objective `shorter` has no record left: all 1 that are labelled were skipped (1 prompt too long); \
+         raise `max_prompt_tokens` or `max_response_tokens`, or set `overlong_prompts = \"truncate\"`"
+    );
+    limits.max_response_tokens = 0;
+    let error = tokenize(&records, &Characters, &limits, &mut report).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "`max_response_tokens`: found 0, expected at least 1 token"
+    );
+}
+
+#[test]
+fn a_refusing_template_is_named_with_its_record() {
+    let (records, mut report) = records(&[row(json!("a"), "x", "yy"), row(json!("#"), "x", "yy")]);
+    let limits = TokenLimits {
+        max_prompt_tokens: 9,
+        max_response_tokens: 9,
+        overlong_prompts: OverlongPrompts::Skip,
+    };
+    let error = tokenize(&records, &Characters, &limits, &mut report).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .ends_with("data.jsonl:2: the prompt cannot be tokenised: the template knows no #"),
+        "{error}"
+    );
+}

@@ -1,0 +1,210 @@
+//! From the values of single records to the points of a method.
+
+use crate::EvaluatorError;
+use crate::front::{FrontPoint, MethodFront};
+use crate::statistics::{Estimate, ObjectiveOrdering, estimate};
+
+/// The points of a method before they are measured against a reference.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MethodPoints {
+    /// Name of the method, such as `panacea-linear`.
+    pub method: String,
+    /// One point per preference.
+    pub points: Vec<FrontPoint>,
+    /// How each objective follows its weight; empty where it is not known.
+    pub ordering: Vec<ObjectiveOrdering>,
+    /// Seconds of training that the method took.
+    pub train_seconds: Option<f64>,
+}
+
+/// What the records of the evaluation set show under one preference.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PointRecords {
+    /// The preference λ.
+    pub lambda: Vec<f64>,
+    /// Per objective, the value of each record that is labelled on it (the higher the better; for DPO
+    /// −loss), in the same order of records at every point.
+    pub records: Vec<Vec<f64>>,
+    /// Per objective, the share of records where the policy leans to the preferred response.
+    pub accuracy: Option<Vec<f64>>,
+    /// Per objective, the mean reward margin.
+    pub margin: Option<Vec<f64>>,
+    /// Mean number of tokens of the generated answers.
+    pub response_tokens: Option<f64>,
+}
+
+impl MethodPoints {
+    /// The points with their means, standard errors and ordering.
+    ///
+    /// # Errors
+    /// When an objective has no record, or the points were not evaluated on the same records.
+    pub fn from_records(
+        method: &str,
+        objectives: &[String],
+        points: Vec<PointRecords>,
+        train_seconds: Option<f64>,
+    ) -> Result<Self, EvaluatorError> {
+        check(method, objectives, &points)?;
+        let ordering = ordering(objectives, &points);
+        let points = points
+            .into_iter()
+            .map(|point| {
+                let estimates: Vec<Estimate> = point
+                    .records
+                    .iter()
+                    .filter_map(|row| estimate(row))
+                    .collect();
+                FrontPoint {
+                    lambda: point.lambda,
+                    values: estimates.iter().map(|e| e.mean).collect(),
+                    stderr: estimates.iter().map(|e| e.stderr).collect(),
+                    non_dominated: false,
+                    accuracy: point.accuracy,
+                    margin: point.margin,
+                    response_tokens: point.response_tokens,
+                }
+            })
+            .collect();
+        Ok(Self {
+            method: method.to_owned(),
+            points,
+            ordering,
+            train_seconds,
+        })
+    }
+
+    /// The values of the points.
+    pub(crate) fn values(&self) -> Vec<Vec<f64>> {
+        self.points
+            .iter()
+            .map(|point| point.values.clone())
+            .collect()
+    }
+}
+
+impl From<MethodFront> for MethodPoints {
+    fn from(front: MethodFront) -> Self {
+        Self {
+            method: front.method,
+            points: front.points,
+            ordering: front.ordering,
+            train_seconds: front.train_seconds,
+        }
+    }
+}
+
+fn check(
+    method: &str,
+    objectives: &[String],
+    points: &[PointRecords],
+) -> Result<(), EvaluatorError> {
+    for (position, point) in points.iter().enumerate() {
+        for (field, found) in [
+            ("lambda", point.lambda.len()),
+            ("records", point.records.len()),
+        ] {
+            if found != objectives.len() {
+                return Err(EvaluatorError::PointField {
+                    method: method.to_owned(),
+                    point: position + 1,
+                    field,
+                    found,
+                    expected: objectives.len(),
+                });
+            }
+        }
+        for (i, objective) in objectives.iter().enumerate() {
+            let (found, expected) = (point.records[i].len(), points[0].records[i].len());
+            if found == 0 {
+                return Err(EvaluatorError::NoRecords {
+                    method: method.to_owned(),
+                    point: position + 1,
+                    objective: objective.clone(),
+                });
+            }
+            if found != expected {
+                return Err(EvaluatorError::RecordCount {
+                    method: method.to_owned(),
+                    point: position + 1,
+                    objective: objective.clone(),
+                    found,
+                    expected,
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+fn ordering(objectives: &[String], points: &[PointRecords]) -> Vec<ObjectiveOrdering> {
+    objectives
+        .iter()
+        .enumerate()
+        .filter_map(|(i, objective)| {
+            let weights: Vec<f64> = points.iter().map(|point| point.lambda[i]).collect();
+            let records: Vec<&[f64]> = points
+                .iter()
+                .map(|point| point.records[i].as_slice())
+                .collect();
+            ObjectiveOrdering::new(objective, &weights, &records)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn objectives() -> Vec<String> {
+        vec!["helpful".to_owned(), "concise".to_owned()]
+    }
+
+    fn point(weight: f64, helpful: &[f64], concise: &[f64]) -> PointRecords {
+        PointRecords {
+            lambda: vec![weight, 1.0 - weight],
+            records: vec![helpful.to_vec(), concise.to_vec()],
+            ..PointRecords::default()
+        }
+    }
+
+    #[test]
+    fn records_become_means_errors_and_an_ordering() {
+        let points = vec![
+            point(1.0, &[-0.5, -0.7], &[-0.9]),
+            point(0.0, &[-0.8, -1.0], &[-0.4]),
+        ];
+        let method = MethodPoints::from_records("m", &objectives(), points, None).expect("valid");
+        assert!((method.points[0].values[0] + 0.6).abs() < 1e-15);
+        assert!((method.points[0].stderr[0] - 0.1).abs() < 1e-15);
+        assert_eq!(method.ordering[0].kendall_tau, Some(1.0));
+        assert!((method.ordering[1].end_difference - 0.5).abs() < 1e-15);
+        assert_eq!(method.ordering[1].end_difference_in_stderrs, None);
+    }
+
+    #[test]
+    fn points_on_other_records_are_refused() {
+        let error = |points| {
+            MethodPoints::from_records("m", &objectives(), points, None)
+                .expect_err("invalid")
+                .to_string()
+        };
+        let missing = error(vec![point(1.0, &[1.0], &[])]);
+        assert!(
+            missing.contains("no evaluation record is labelled on objective `concise`"),
+            "{missing}"
+        );
+        let other = error(vec![
+            point(1.0, &[1.0], &[1.0]),
+            point(0.0, &[1.0, 2.0], &[1.0]),
+        ]);
+        assert!(
+            other.contains("m, point 2: 2 record(s) on objective `helpful`"),
+            "{other}"
+        );
+        let short = error(vec![PointRecords {
+            lambda: vec![1.0],
+            ..point(1.0, &[1.0], &[1.0])
+        }]);
+        assert!(short.contains("lambda has 1"), "{short}");
+    }
+}

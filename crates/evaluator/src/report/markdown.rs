@@ -1,0 +1,134 @@
+//! `report.md`.
+
+use std::fmt::Write;
+
+use super::numbers::{self, Table};
+use super::{PromptSamples, Report};
+
+/// The report as Markdown.
+pub(super) fn report(report: &Report) -> String {
+    let front = &report.front;
+    let mut text = format!("# {}\n\n", escaped(&report.title));
+    for note in &report.notes {
+        text += &format!("- {}\n", escaped(note));
+    }
+    text += "\n![The front](front.svg)\n\n";
+    for warning in front.warnings() {
+        text += &format!("> **Warning:** {}\n\n", escaped(&warning));
+    }
+    text += "## Indicators\n\n";
+    text += &table(&numbers::indicators(front));
+    text += &format!(
+        "\nObjectives are maximised. The hypervolume is against the reference ({}); a point that is not above it in \
+         every objective adds nothing.\n\n",
+        numbers::reference(front)
+    );
+    let ordering = numbers::ordering(front);
+    if !ordering.rows.is_empty() {
+        text += "## Ordering\n\n";
+        text += &table(&ordering);
+        text += "\nKendall's τ-b is between the weight λ_i and J_i over all points. The difference is J_i where λ_i is \
+                 greatest less J_i where it is least, paired by record, ± its standard error.\n\n";
+    }
+    text += "## Points\n\n";
+    text += &table(&numbers::points(front));
+    text += "\nValues are means over the evaluation records ± one standard error.\n";
+    if !report.samples.is_empty() {
+        text += "\n## Sample answers\n";
+        for (position, sample) in report.samples.iter().enumerate() {
+            text += &sample_answers(position, sample);
+        }
+    }
+    text
+}
+
+fn table(table: &Table) -> String {
+    let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+    let mut text = line(table.header.iter().map(|cell| escaped(cell)).collect());
+    text += &line(vec!["---".to_owned(); table.header.len()]);
+    for row in &table.rows {
+        text += &line(row.iter().map(|cell| escaped(cell)).collect());
+    }
+    text
+}
+
+fn sample_answers(position: usize, sample: &PromptSamples) -> String {
+    let mut text = format!(
+        "\n### Prompt {}\n\n{}",
+        position + 1,
+        verbatim(&sample.prompt)
+    );
+    for answer in &sample.answers {
+        write!(
+            text,
+            "\n**{}, λ = {}** ({} tokens)\n\n{}",
+            escaped(&answer.method),
+            numbers::preference(&answer.lambda),
+            answer.tokens,
+            verbatim(&answer.text)
+        )
+        .expect("writing to a string");
+    }
+    text
+}
+
+/// Text as it is, in a fence that is longer than any in it.
+fn verbatim(text: &str) -> String {
+    let longest = text.split(|c| c != '`').map(str::len).max().unwrap_or(0);
+    let fence = "`".repeat(longest.max(2) + 1);
+    format!("{fence}text\n{text}\n{fence}\n")
+}
+
+/// Text that Markdown shows as it is, on one line.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\r' => escaped.push(' '),
+            '\\' | '|' | '<' | '>' | '*' | '`' | '[' | ']' => escaped.extend(['\\', c]),
+            _ => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_holds_every_part() {
+        let text = report(&super::super::tests::report());
+        for part in [
+            "# Tiny & small",
+            "- model: \\<tiny\\>",
+            "## Indicators",
+            "against the reference (",
+            "## Ordering",
+            "| panacea-linear | con\\|cise | 1.000 |",
+            "## Points",
+            "(0.5, 0.5)",
+            "### Prompt 1",
+            "**panacea-linear, λ = (0, 1)** (7 tokens)",
+        ] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn a_fence_in_an_answer_does_not_end_it() {
+        assert_eq!(verbatim("a\n```\nb"), "````text\na\n```\nb\n````\n");
+        assert_eq!(verbatim("plain"), "```text\nplain\n```\n");
+    }
+
+    #[test]
+    fn ignored_points_are_warned_of() {
+        let mut report_with_ignored = super::super::tests::report();
+        report_with_ignored.front.methods[0]
+            .indicators
+            .ignored_points = vec![1];
+        assert!(
+            report(&report_with_ignored).contains("> **Warning:** panacea-linear: 1 of 3 points")
+        );
+    }
+}

@@ -1,0 +1,160 @@
+//! What a person reads after an evaluation: the front's data, its plots, a page and a report.
+
+mod html;
+mod markdown;
+mod numbers;
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{EvaluatorError, Front, files, plot};
+
+/// A front with what else belongs into its report.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// The front.
+    pub front: Front,
+    /// Answers to the same prompts under several preferences; may be empty.
+    pub samples: Vec<PromptSamples>,
+    /// What was run: one line each, shown below the title.
+    pub notes: Vec<String>,
+    /// The title of the report and of its plot.
+    pub title: String,
+}
+
+/// The answers to one prompt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PromptSamples {
+    /// The prompt, as a person would read it.
+    pub prompt: String,
+    /// The answers, in the order of the grid.
+    pub answers: Vec<Answer>,
+}
+
+/// An answer under one preference.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The method that gave it.
+    pub method: String,
+    /// The preference λ.
+    pub lambda: Vec<f64>,
+    /// The answer.
+    pub text: String,
+    /// Number of its tokens.
+    pub tokens: usize,
+}
+
+impl Report {
+    /// Writes `front.json`, `front.svg`, `front.png`, `front.html` and `report.md` into the folder `dir`,
+    /// which is made if it is absent, and returns their paths. Everything is drawn before the first file
+    /// is written, and each file is written whole or not at all.
+    ///
+    /// # Errors
+    /// When the drawing fails or a file cannot be written.
+    pub fn write(&self, dir: &Path) -> Result<Vec<PathBuf>, EvaluatorError> {
+        let svg = plot::svg(&self.front, &self.title)?;
+        let png = plot::png(&self.front, &self.title)?;
+        let html = html::page(self, &svg);
+        let markdown = markdown::report(self);
+
+        std::fs::create_dir_all(dir).map_err(|source| EvaluatorError::Write {
+            path: dir.to_owned(),
+            source,
+        })?;
+        Ok(vec![
+            self.front.write(&dir.join("front.json"))?,
+            files::write(dir.join("front.svg"), svg.as_bytes())?,
+            files::write(dir.join("front.png"), &png)?,
+            files::write(dir.join("front.html"), html.as_bytes())?,
+            files::write(dir.join("report.md"), markdown.as_bytes())?,
+        ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{MethodPoints, PointRecords};
+
+    /// Two objectives, three preferences, text that is hostile to HTML, Markdown and scripts.
+    pub(super) fn report() -> Report {
+        let objectives = ["helpful", "con|cise"].map(str::to_owned);
+        let records = |weight: f64| PointRecords {
+            lambda: vec![weight, 1.0 - weight],
+            records: vec![
+                vec![weight - 1.0, weight - 0.8, weight - 0.6],
+                vec![-weight, 0.2 - weight],
+            ],
+            accuracy: Some(vec![0.75, 0.5]),
+            margin: Some(vec![0.1, -0.1]),
+            response_tokens: Some(120.0 * weight + 30.0),
+        };
+        let points = [1.0, 0.5, 0.0].map(records).to_vec();
+        let method =
+            MethodPoints::from_records("panacea-linear", &objectives, points, Some(1080.0))
+                .expect("valid");
+        let front = Front::new(objectives.to_vec(), vec![method], None, None).expect("valid");
+        let answer = |weight: f64, text: &str| Answer {
+            method: "panacea-linear".to_owned(),
+            lambda: vec![weight, 1.0 - weight],
+            text: text.to_owned(),
+            tokens: 7,
+        };
+        Report {
+            front,
+            samples: vec![PromptSamples {
+                prompt: "What is <b>\"bold\"</b> & why?".to_owned(),
+                answers: vec![
+                    answer(1.0, "Long\n```\ncode\n```"),
+                    answer(0.0, "</script><script>alert(1)</script>"),
+                ],
+            }],
+            notes: vec!["model: <tiny>".to_owned()],
+            title: "Tiny & small".to_owned(),
+        }
+    }
+
+    #[test]
+    fn all_files_are_written_into_a_new_folder() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let dir = folder.path().join("runs/one");
+        let report = report();
+        let files = report.write(&dir).expect("written");
+        let names: Vec<_> = files
+            .iter()
+            .filter_map(|path| path.file_name()?.to_str())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "front.json",
+                "front.svg",
+                "front.png",
+                "front.html",
+                "report.md"
+            ]
+        );
+        assert_eq!(Front::read(&files[0]).expect("reads back"), report.front);
+        assert_eq!(
+            std::fs::read_dir(&dir).expect("there").count(),
+            5,
+            "nothing else is left in the folder"
+        );
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_is_named() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").expect("written");
+        let error = report()
+            .write(&file.join("sub"))
+            .expect_err("a file is no folder")
+            .to_string();
+        assert!(
+            error.contains("file/sub") && error.contains("cannot be written"),
+            "{error}"
+        );
+    }
+}

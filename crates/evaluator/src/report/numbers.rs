@@ -1,0 +1,233 @@
+//! The rows of the tables, the same in the page and in the report.
+
+use crate::Front;
+
+/// A table: its header, and its rows.
+pub(super) struct Table {
+    pub header: Vec<String>,
+    pub rows: Vec<Vec<String>>,
+}
+
+/// The indicators of each method.
+pub(super) fn indicators(front: &Front) -> Table {
+    let ratio = front.exact.is_some();
+    let time = front
+        .methods
+        .iter()
+        .any(|method| method.train_seconds.is_some());
+    let mut header = texts(&["method", "hypervolume ↑"]);
+    if ratio {
+        header.push("of the exact ↑".to_owned());
+    }
+    header.extend(texts(&[
+        "inner product ↑",
+        "sparsity ↓",
+        "spacing ↓",
+        "points",
+        "non-dominated",
+    ]));
+    if time {
+        header.push("training".to_owned());
+    }
+    let rows = front
+        .methods
+        .iter()
+        .map(|method| {
+            let found = &method.indicators;
+            let mut row = vec![method.method.clone(), number(found.hypervolume)];
+            if ratio {
+                row.push(optional(found.hypervolume_ratio));
+            }
+            row.extend([
+                number(found.inner_product),
+                optional(found.sparsity),
+                optional(found.spacing),
+            ]);
+            row.extend([
+                method.points.len().to_string(),
+                found.non_dominated.to_string(),
+            ]);
+            if time {
+                row.push(method.train_seconds.map_or_else(dash, duration));
+            }
+            row
+        })
+        .collect();
+    Table { header, rows }
+}
+
+/// All points of all methods.
+pub(super) fn points(front: &Front) -> Table {
+    let all = || front.methods.iter().flat_map(|method| &method.points);
+    let accuracy = all().any(|point| point.accuracy.is_some());
+    let margin = all().any(|point| point.margin.is_some());
+    let tokens = all().any(|point| point.response_tokens.is_some());
+    let each = |name: &str| {
+        front
+            .objectives
+            .iter()
+            .map(|objective| format!("{name} {objective}"))
+            .collect::<Vec<_>>()
+    };
+
+    let mut header = texts(&["method", "λ"]);
+    header.extend(each("J"));
+    if accuracy {
+        header.extend(each("accuracy"));
+    }
+    if margin {
+        header.extend(each("margin"));
+    }
+    if tokens {
+        header.push("answer tokens".to_owned());
+    }
+    header.push("non-dominated".to_owned());
+
+    let mut rows = Vec::new();
+    for method in &front.methods {
+        for point in &method.points {
+            let mut row = vec![method.method.clone(), preference(&point.lambda)];
+            row.extend(
+                point
+                    .values
+                    .iter()
+                    .zip(&point.stderr)
+                    .map(|(value, stderr)| estimate(*value, *stderr)),
+            );
+            let list = |values: &Option<Vec<f64>>, decimals: usize| match values {
+                Some(values) => values
+                    .iter()
+                    .map(|value| format!("{value:.decimals$}"))
+                    .collect(),
+                None => vec![dash(); front.objectives.len()],
+            };
+            if accuracy {
+                row.extend(list(&point.accuracy, 3));
+            }
+            if margin {
+                row.extend(list(&point.margin, 3));
+            }
+            if tokens {
+                row.push(
+                    point
+                        .response_tokens
+                        .map_or_else(dash, |tokens| format!("{tokens:.1}")),
+                );
+            }
+            row.push(if point.non_dominated { "yes" } else { "no" }.to_owned());
+            rows.push(row);
+        }
+    }
+    Table { header, rows }
+}
+
+/// How each objective follows its weight; without rows where it is not known.
+pub(super) fn ordering(front: &Front) -> Table {
+    let header = texts(&[
+        "method",
+        "objective",
+        "Kendall's τ",
+        "difference of the ends",
+        "in standard errors",
+        "records",
+    ]);
+    let rows = front
+        .methods
+        .iter()
+        .flat_map(|method| {
+            method
+                .ordering
+                .iter()
+                .map(move |ordering| (method, ordering))
+        })
+        .map(|(method, ordering)| {
+            vec![
+                method.method.clone(),
+                ordering.objective.clone(),
+                ordering
+                    .kendall_tau
+                    .map_or_else(dash, |tau| format!("{tau:.3}")),
+                estimate(ordering.end_difference, ordering.end_difference_stderr),
+                ordering
+                    .end_difference_in_stderrs
+                    .map_or_else(dash, |ratio| format!("{ratio:.1}")),
+                ordering.records.to_string(),
+            ]
+        })
+        .collect();
+    Table { header, rows }
+}
+
+/// A preference as a person writes it.
+pub(super) fn preference(lambda: &[f64]) -> String {
+    let weights: Vec<String> = lambda
+        .iter()
+        .map(|weight| {
+            let text = format!("{weight:.3}");
+            text.trim_end_matches('0').trim_end_matches('.').to_owned()
+        })
+        .collect();
+    format!("({})", weights.join(", "))
+}
+
+/// The reference with all its digits, for whoever computes against it.
+pub(super) fn reference(front: &Front) -> String {
+    let values: Vec<String> = front.reference.iter().map(ToString::to_string).collect();
+    values.join(", ")
+}
+
+fn number(value: f64) -> String {
+    if value == 0.0 || (1e-3..1e5).contains(&value.abs()) {
+        format!("{value:.4}")
+    } else {
+        format!("{value:.3e}")
+    }
+}
+
+fn optional(value: Option<f64>) -> String {
+    value.map_or_else(dash, number)
+}
+
+fn estimate(value: f64, stderr: f64) -> String {
+    format!("{value:.4} ± {stderr:.4}")
+}
+
+fn duration(seconds: f64) -> String {
+    if seconds < 120.0 {
+        format!("{seconds:.1} s")
+    } else {
+        format!("{:.1} min", seconds / 60.0)
+    }
+}
+
+fn dash() -> String {
+    "–".to_owned()
+}
+
+fn texts(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_keep_their_digits() {
+        assert_eq!(number(0.12345), "0.1235");
+        assert_eq!(number(1.39e-4), "1.390e-4");
+        assert_eq!(number(0.0), "0.0000");
+        assert_eq!(duration(1080.0), "18.0 min");
+        assert_eq!(preference(&[1.0 / 3.0, 2.0 / 3.0]), "(0.333, 0.667)");
+        assert_eq!(preference(&[1.0, 0.0]), "(1, 0)");
+    }
+
+    #[test]
+    fn every_row_has_the_columns_of_its_header() {
+        let front = super::super::tests::report().front;
+        for table in [indicators(&front), points(&front), ordering(&front)] {
+            assert!(!table.rows.is_empty());
+            assert!(table.rows.iter().all(|row| row.len() == table.header.len()));
+        }
+    }
+}

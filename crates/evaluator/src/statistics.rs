@@ -1,0 +1,221 @@
+//! Is a front ordered, and is what it shows more than noise?
+
+use serde::{Deserialize, Serialize};
+
+/// A mean and its standard error.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Estimate {
+    /// The mean.
+    pub mean: f64,
+    /// s/√n, with s the sample standard deviation (n−1 in the denominator); 0 for a single value, which
+    /// shows no spread.
+    pub stderr: f64,
+}
+
+/// The mean of `values` with its standard error; `None` without a value.
+#[must_use]
+pub fn estimate(values: &[f64]) -> Option<Estimate> {
+    if values.is_empty() {
+        return None;
+    }
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let stderr = if values.len() > 1 {
+        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+        (squares / (count - 1.0) / count).sqrt()
+    } else {
+        0.0
+    };
+    Some(Estimate { mean, stderr })
+}
+
+/// The mean of `high[r] − low[r]` over records r, with the standard error of that mean: what the records
+/// have in common cancels. `None` without a record.
+///
+/// # Panics
+/// When the two are not of one length.
+#[must_use]
+pub fn paired_difference(high: &[f64], low: &[f64]) -> Option<Estimate> {
+    assert_eq!(
+        high.len(),
+        low.len(),
+        "a paired difference is over the same records"
+    );
+    let differences: Vec<f64> = high.iter().zip(low).map(|(high, low)| high - low).collect();
+    estimate(&differences)
+}
+
+/// Kendall's rank correlation τ-b of two sequences (Kendall 1945):
+///
+/// ```text
+/// τ_b = (C − D) / √((n₀ − n_x)(n₀ − n_y))        n₀ = n(n−1)/2
+/// ```
+///
+/// with C concordant and D discordant pairs, and n_x, n_y the pairs tied in x and in y. 1: y rises
+/// wherever x does; `None` where x or y is constant, or shorter than two.
+///
+/// # Panics
+/// When the two are not of one length.
+#[must_use]
+pub fn kendall_tau(x: &[f64], y: &[f64]) -> Option<f64> {
+    assert_eq!(x.len(), y.len(), "a rank correlation is of paired values");
+    let (mut score, mut untied_x, mut untied_y) = (0i64, 0u64, 0u64);
+    for i in 0..x.len() {
+        for j in 0..i {
+            let [dx, dy] = [sign(x[i] - x[j]), sign(y[i] - y[j])];
+            score += dx * dy;
+            untied_x += dx.unsigned_abs();
+            untied_y += dy.unsigned_abs();
+        }
+    }
+    // One root of the product: without ties it is exact, and so is a τ of 1.
+    let scale = (untied_x as f64 * untied_y as f64).sqrt();
+    (scale > 0.0).then(|| score as f64 / scale)
+}
+
+fn sign(difference: f64) -> i64 {
+    i64::from(difference > 0.0) - i64::from(difference < 0.0)
+}
+
+/// How one objective follows its weight along the grid of preferences.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ObjectiveOrdering {
+    /// The objective.
+    pub objective: String,
+    /// [`kendall_tau`] of λ_i and J_i over the points; null where one of them is constant.
+    pub kendall_tau: Option<f64>,
+    /// The mean over records of J_i where λ_i is greatest, less J_i where it is least (on a grid of two
+    /// objectives: the two ends).
+    pub end_difference: f64,
+    /// The standard error of that paired difference.
+    pub end_difference_stderr: f64,
+    /// The difference in standard errors; null where the error is 0.
+    pub end_difference_in_stderrs: Option<f64>,
+    /// Number of records labelled on the objective.
+    pub records: usize,
+}
+
+impl ObjectiveOrdering {
+    /// The ordering of an objective of which point p has the weight `weights[p]` and, for each record,
+    /// the value `records[p][r]`. Where several points share the greatest (or the least) weight, their
+    /// mean stands for them, record by record. `None` without a point or a record.
+    ///
+    /// # Panics
+    /// When there is not one row of records per weight, or the rows differ in length.
+    #[must_use]
+    pub fn new(objective: &str, weights: &[f64], records: &[&[f64]]) -> Option<Self> {
+        assert_eq!(weights.len(), records.len(), "one row of records per point");
+        let values: Vec<f64> = records
+            .iter()
+            .map(|row| estimate(row).map(|e| e.mean))
+            .collect::<Option<_>>()?;
+        let greatest = weights.iter().copied().reduce(f64::max)?;
+        let least = weights.iter().copied().reduce(f64::min)?;
+        let difference = paired_difference(
+            &mean_by_record(weights, records, greatest),
+            &mean_by_record(weights, records, least),
+        )?;
+        Some(Self {
+            objective: objective.to_owned(),
+            kendall_tau: kendall_tau(weights, &values),
+            end_difference: difference.mean,
+            end_difference_stderr: difference.stderr,
+            end_difference_in_stderrs: (difference.stderr > 0.0)
+                .then(|| difference.mean / difference.stderr),
+            records: records[0].len(),
+        })
+    }
+}
+
+/// The mean, record by record, over the points of a given weight.
+fn mean_by_record(weights: &[f64], records: &[&[f64]], weight: f64) -> Vec<f64> {
+    let rows: Vec<&[f64]> = weights
+        .iter()
+        .zip(records)
+        .filter(|(w, _)| **w == weight)
+        .map(|(_, row)| *row)
+        .collect();
+    (0..rows[0].len())
+        .map(|record| rows.iter().map(|row| row[record]).sum::<f64>() / rows.len() as f64)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_standard_error_is_of_the_mean() {
+        let found = estimate(&[1.0, 2.0, 3.0, 4.0]).expect("values");
+        assert_eq!(found.mean, 2.5);
+        assert!((found.stderr - (5.0f64 / 3.0 / 4.0).sqrt()).abs() < 1e-15);
+        assert_eq!(
+            estimate(&[7.0]),
+            Some(Estimate {
+                mean: 7.0,
+                stderr: 0.0
+            })
+        );
+        assert_eq!(estimate(&[]), None);
+    }
+
+    #[test]
+    fn pairing_removes_what_the_records_share() {
+        let found = paired_difference(&[101.0, 5.0, -7.0], &[100.0, 4.0, -8.0]).expect("records");
+        assert_eq!(
+            found,
+            Estimate {
+                mean: 1.0,
+                stderr: 0.0
+            }
+        );
+    }
+
+    #[test]
+    fn kendall_counts_pairs_and_ties() {
+        assert_eq!(kendall_tau(&[1.0, 2.0, 3.0], &[4.0, 5.0, 6.0]), Some(1.0));
+        assert_eq!(kendall_tau(&[1.0, 2.0, 3.0], &[6.0, 5.0, 4.0]), Some(-1.0));
+        // One discordant pair of six: (5 − 1) / 6.
+        let one_swap =
+            kendall_tau(&[1.0, 2.0, 3.0, 4.0], &[1.0, 3.0, 2.0, 4.0]).expect("not constant");
+        assert!((one_swap - 4.0 / 6.0).abs() < 1e-15);
+        // x: one tie of three pairs; y untied: 2 / √(2·3).
+        let tied = kendall_tau(&[1.0, 1.0, 2.0], &[1.0, 2.0, 3.0]).expect("not constant");
+        assert!((tied - 2.0 / 6.0f64.sqrt()).abs() < 1e-15);
+        assert_eq!(kendall_tau(&[1.0, 2.0], &[3.0, 3.0]), None);
+        assert_eq!(kendall_tau(&[1.0], &[3.0]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn prop_kendall_is_symmetric_bounded_and_odd(
+            pairs in prop::collection::vec(((0u8..5).prop_map(f64::from), (0u8..5).prop_map(f64::from)), 0..12)
+        ) {
+            let (x, y): (Vec<f64>, Vec<f64>) = pairs.into_iter().unzip();
+            let negative: Vec<f64> = y.iter().map(|v| -v).collect();
+            let tau = kendall_tau(&x, &y);
+            prop_assert_eq!(tau, kendall_tau(&y, &x));
+            prop_assert_eq!(tau.map(|t| -t), kendall_tau(&x, &negative));
+            prop_assert!(tau.is_none_or(|t| t.abs() <= 1.0 + 1e-12));
+        }
+    }
+
+    #[test]
+    fn an_ordering_compares_the_ends_of_the_grid() {
+        let rows: [&[f64]; 3] = [&[3.0, 5.0], &[2.0, 4.0], &[1.0, 2.0]];
+        let ordering = ObjectiveOrdering::new("helpful", &[1.0, 0.5, 0.0], &rows).expect("records");
+        assert_eq!(ordering.kendall_tau, Some(1.0));
+        assert_eq!((ordering.end_difference, ordering.records), (2.5, 2));
+        assert!((ordering.end_difference_stderr - 0.5).abs() < 1e-15);
+        assert_eq!(ordering.end_difference_in_stderrs, Some(5.0));
+        assert!(ObjectiveOrdering::new("helpful", &[1.0, 0.0], &[&[], &[]]).is_none());
+    }
+
+    #[test]
+    fn points_of_one_weight_stand_together_at_an_end() {
+        let rows: [&[f64]; 3] = [&[4.0, 4.0], &[1.0, 1.0], &[3.0, 1.0]];
+        let ordering = ObjectiveOrdering::new("a", &[1.0, 0.0, 0.0], &rows).expect("records");
+        assert_eq!(ordering.end_difference, 2.5);
+    }
+}

@@ -1,0 +1,191 @@
+//! Batches without padding: every token stands in one long row, and segments say who sees whom.
+
+use std::ops::Range;
+
+use crate::ModelError;
+
+/// A prompt with the responses whose log-probabilities are asked for, under one preference.
+#[derive(Debug, Clone)]
+pub struct Sequence<'a> {
+    /// The prompt's tokens; at least one.
+    pub prompt: &'a [u32],
+    /// The responses' tokens, each with at least one. They share the prompt and do not see each other.
+    pub responses: Vec<&'a [u32]>,
+    /// λ of these rows; ignored when the model is asked without adapters.
+    pub preference: &'a [f64],
+}
+
+/// A run of tokens that attend to a prefix and, causally, to themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Segment {
+    /// Rows of the prompt in front of it; empty for a prompt itself.
+    pub prefix: Range<usize>,
+    /// Its own rows.
+    pub own: Range<usize>,
+}
+
+/// A token whose log-probability is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// The row whose output predicts it.
+    pub row: usize,
+    /// The token.
+    pub token: u32,
+}
+
+/// Sequences packed for one pass through the network.
+#[derive(Debug, Clone)]
+pub struct PackedBatch {
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) positions: Vec<usize>,
+    pub(crate) segments: Vec<Segment>,
+    /// Targets of all responses, one response after the other.
+    pub(crate) targets: Vec<Target>,
+    /// λ of every row, `[rows × m]`, row by row.
+    pub(crate) preferences: Vec<f64>,
+    /// The targets of each response, in the order in which sequences and their responses were given.
+    responses: Vec<Range<usize>>,
+}
+
+impl PackedBatch {
+    /// Packs `sequences`. The last token of a response is a target only: nothing is predicted from it.
+    pub fn new(sequences: &[Sequence<'_>]) -> Result<Self, ModelError> {
+        let mut batch = Self {
+            tokens: Vec::new(),
+            positions: Vec::new(),
+            segments: Vec::new(),
+            targets: Vec::new(),
+            preferences: Vec::new(),
+            responses: Vec::new(),
+        };
+        for (row, sequence) in sequences.iter().enumerate() {
+            if sequence.prompt.is_empty() {
+                return Err(ModelError::Empty {
+                    row,
+                    what: "prompt",
+                });
+            }
+            let prompt = batch.push(sequence.prompt, 0..0, sequence.preference);
+            for response in &sequence.responses {
+                let Some((_, inputs)) = response.split_last() else {
+                    return Err(ModelError::Empty {
+                        row,
+                        what: "response",
+                    });
+                };
+                let own = if inputs.is_empty() {
+                    batch.tokens.len()..batch.tokens.len()
+                } else {
+                    batch.push(inputs, prompt.clone(), sequence.preference)
+                };
+                let first = batch.targets.len();
+                let rows = std::iter::once(prompt.end - 1).chain(own);
+                let targets = rows
+                    .zip(response.iter())
+                    .map(|(row, &token)| Target { row, token });
+                batch.targets.extend(targets);
+                batch.responses.push(first..batch.targets.len());
+            }
+        }
+        Ok(batch)
+    }
+
+    fn push(&mut self, tokens: &[u32], prefix: Range<usize>, preference: &[f64]) -> Range<usize> {
+        let own = self.tokens.len()..self.tokens.len() + tokens.len();
+        self.tokens.extend_from_slice(tokens);
+        self.positions
+            .extend(prefix.len()..prefix.len() + tokens.len());
+        for _ in tokens {
+            self.preferences.extend_from_slice(preference);
+        }
+        self.segments.push(Segment {
+            prefix,
+            own: own.clone(),
+        });
+        own
+    }
+
+    /// Tokens that pass through the layers.
+    pub fn rows(&self) -> usize {
+        self.tokens.len()
+    }
+
+    /// Response tokens whose log-probability is asked for.
+    pub fn targets(&self) -> usize {
+        self.targets.len()
+    }
+
+    /// Where in [`crate::Forward::log_probs`] the tokens of each response stand, in the order given.
+    pub fn responses(&self) -> &[Range<usize>] {
+        &self.responses
+    }
+
+    /// One coefficient per response, spread over its tokens: what [`crate::Decoder::backward`] takes.
+    pub fn spread(&self, per_response: &[f64]) -> Vec<f64> {
+        let mut coefficients = vec![0.0; self.targets.len()];
+        for (range, &coefficient) in self.responses.iter().zip(per_response) {
+            coefficients[range.clone()].fill(coefficient);
+        }
+        coefficients
+    }
+
+    /// The sum of token log-probabilities of each response.
+    pub fn sums(&self, log_probs: &[f64]) -> Vec<f64> {
+        self.responses
+            .iter()
+            .map(|range| log_probs[range.clone()].iter().sum())
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn responses_share_their_prompt_and_restart_positions() {
+        let batch = PackedBatch::new(&[Sequence {
+            prompt: &[10, 11],
+            responses: vec![&[1, 2, 3], &[4]],
+            preference: &[0.25, 0.75],
+        }])
+        .unwrap();
+        assert_eq!(batch.tokens, [10, 11, 1, 2]);
+        assert_eq!(batch.positions, [0, 1, 2, 3]);
+        assert_eq!(
+            batch.segments,
+            [
+                Segment {
+                    prefix: 0..0,
+                    own: 0..2
+                },
+                Segment {
+                    prefix: 0..2,
+                    own: 2..4
+                }
+            ]
+        );
+        let rows: Vec<_> = batch.targets.iter().map(|t| (t.row, t.token)).collect();
+        assert_eq!(rows, [(1, 1), (2, 2), (3, 3), (1, 4)]);
+        assert_eq!(batch.responses(), [0..3, 3..4]);
+        assert_eq!(batch.spread(&[2.0, -1.0]), [2.0, 2.0, 2.0, -1.0]);
+        assert_eq!(batch.sums(&[1.0, 2.0, 3.0, 4.0]), [6.0, 4.0]);
+        assert_eq!(batch.preferences.len(), 8);
+    }
+
+    #[test]
+    fn nothing_empty_is_packed() {
+        let empty_prompt = Sequence {
+            prompt: &[],
+            responses: vec![&[1]],
+            preference: &[],
+        };
+        assert!(PackedBatch::new(&[empty_prompt]).is_err());
+        let empty_response = Sequence {
+            prompt: &[1],
+            responses: vec![&[]],
+            preference: &[],
+        };
+        assert!(PackedBatch::new(&[empty_response]).is_err());
+    }
+}

@@ -1,0 +1,127 @@
+//! SmolLM2-135M-Instruct against transformers. Needs the model file:
+//! `PANACEA_MODEL=FILE cargo test -p panacea-model --release golden_smollm2 -- --ignored`
+
+mod common;
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use common::{floats, golden, read_json};
+use panacea_model::{Decoder, GenerateRequest, PackedBatch, Sampling, Sequence};
+use panacea_pretrained::{Message, Pretrained};
+use serde_json::Value;
+
+fn open() -> (Pretrained, Decoder, Value) {
+    let path =
+        std::env::var_os("PANACEA_MODEL").expect("PANACEA_MODEL names the model's file or folder");
+    let pretrained = Pretrained::open(Path::new(&path)).unwrap();
+    let model = Decoder::load(&pretrained, &Device::flex()).unwrap();
+    (pretrained, model, read_json(&golden().join("smollm2.json")))
+}
+
+fn ids(value: &Value) -> Vec<u32> {
+    floats(value).into_iter().map(|id| id as u32).collect()
+}
+
+#[test]
+#[ignore = "needs PANACEA_MODEL=FILE"]
+fn golden_smollm2_next_token() {
+    let (pretrained, model, golden) = open();
+    for case in golden["next_token"].as_array().unwrap() {
+        let prompt = pretrained
+            .tokenizer()
+            .unwrap()
+            .encode(case["prompt"].as_str().unwrap(), false)
+            .unwrap();
+        assert_eq!(prompt, ids(&case["ids"]));
+        let sequence = Sequence {
+            prompt: &prompt,
+            responses: vec![],
+            preference: &[],
+        };
+        let batch = PackedBatch::new(&[sequence]).unwrap();
+        let logits = &model.logits(&batch, None, &[prompt.len() - 1]).unwrap()[0];
+        let (top, expected) = (ids(&case["top_ids"]), floats(&case["top_logits"]));
+        for (&id, &logit) in top.iter().zip(&expected) {
+            assert!(
+                (f64::from(logits[id as usize]) - logit).abs() < 2e-2,
+                "{}: {id}",
+                case["prompt"]
+            );
+        }
+        let mut order: Vec<u32> = (0..logits.len() as u32).collect();
+        order.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]));
+        for i in 0..top.len() {
+            let gap = |a: usize, b: usize| (expected[a] - expected[b]).abs() > 4e-2;
+            if (i == 0 || gap(i - 1, i))
+                && (i + 1 == top.len() || gap(i, i + 1))
+                && i + 1 < top.len()
+            {
+                assert_eq!(order[i], top[i], "{}: place {i}", case["prompt"]);
+            }
+        }
+        let request = GenerateRequest {
+            prompt: &prompt,
+            preference: &[],
+            max_new_tokens: 24,
+            seed: 0,
+        };
+        let greedy = model
+            .generate(&[request], None, &Sampling::greedy(), &[])
+            .unwrap();
+        assert_eq!(
+            greedy[0].tokens,
+            ids(&case["greedy_24"]),
+            "{}",
+            case["prompt"]
+        );
+        let text = pretrained
+            .tokenizer()
+            .unwrap()
+            .decode(&greedy[0].tokens, true)
+            .unwrap();
+        assert_eq!(text, case["greedy_text"].as_str().unwrap());
+    }
+}
+
+#[test]
+#[ignore = "needs PANACEA_MODEL=FILE"]
+fn golden_smollm2_response_log_probs() {
+    let (pretrained, model, golden) = open();
+    let tokenizer = pretrained.tokenizer().unwrap();
+    for case in golden["response_logprob"].as_array().unwrap() {
+        let message = Message {
+            role: "user".into(),
+            content: case["prompt"].as_str().unwrap().into(),
+        };
+        let prompt = tokenizer.encode_prompt(&[message]).unwrap();
+        assert_eq!(prompt, ids(&case["prompt_ids"]));
+        let chosen = tokenizer
+            .encode_response(case["chosen"].as_str().unwrap())
+            .unwrap();
+        let rejected = tokenizer
+            .encode_response(case["rejected"].as_str().unwrap())
+            .unwrap();
+        assert_eq!(
+            (&chosen, &rejected),
+            (&ids(&case["chosen_ids"]), &ids(&case["rejected_ids"]))
+        );
+        let sequence = Sequence {
+            prompt: &prompt,
+            responses: vec![&chosen, &rejected],
+            preference: &[],
+        };
+        let batch = PackedBatch::new(&[sequence]).unwrap();
+        let log_probs = model.log_probs(&batch, None).unwrap();
+        for (range, key) in batch.responses().iter().zip(["chosen", "rejected"]) {
+            let expected = floats(&case[format!("{key}_token_logprobs")]);
+            for (found, expected) in log_probs[range.clone()].iter().zip(&expected) {
+                assert!(
+                    (found - expected).abs() < 2e-2,
+                    "{}: {found} against {expected}",
+                    case["prompt"]
+                );
+            }
+        }
+    }
+}

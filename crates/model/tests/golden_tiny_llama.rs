@@ -1,0 +1,214 @@
+//! The network with adapters against PyTorch in float64: logits, log-probabilities, gradients.
+
+mod common;
+
+use burn::tensor::Device;
+use common::{floats, golden, read_json, values};
+use panacea_model::{Decoder, MemoryPolicy, PackedBatch, Sequence};
+use panacea_pretrained::Pretrained;
+use panacea_svd_lora::{Adapters, FactorSet, SvdLoraConfig};
+use serde_json::Value;
+
+struct Golden {
+    expected: Value,
+    model: Decoder,
+    adapters: Adapters,
+    /// (prompt, response) of every row.
+    rows: Vec<(Vec<u32>, Vec<u32>)>,
+}
+
+impl Golden {
+    fn read() -> Self {
+        let dir = golden().join("tiny_llama");
+        let expected = read_json(&dir.join("expected.json"));
+        let device = Device::flex();
+        let model = Decoder::load(&Pretrained::open(&dir).unwrap(), &device).unwrap();
+        let modules = [
+            "q_proj",
+            "k_proj",
+            "v_proj",
+            "o_proj",
+            "gate_proj",
+            "up_proj",
+            "down_proj",
+        ];
+        let config = SvdLoraConfig {
+            base_model: "tiny".into(),
+            base_fingerprint: String::new(),
+            rank: expected["k"].as_u64().unwrap() as usize,
+            objectives: (0..expected["m"].as_u64().unwrap())
+                .map(|i| i.to_string())
+                .collect(),
+            alpha: expected["alpha"].as_f64().unwrap(),
+            target_modules: modules.map(str::to_owned).to_vec(),
+        };
+        let factors = FactorSet::load(&dir.join("adapter.safetensors"), &device).unwrap();
+        let adapters = Adapters { config, factors };
+        adapters
+            .check(
+                &model
+                    .adapted_shapes(&adapters.config.target_modules)
+                    .unwrap(),
+            )
+            .unwrap();
+        let tokens = expected["ids"].as_array().unwrap();
+        let masks = expected["response_mask"].as_array().unwrap();
+        let rows = tokens
+            .iter()
+            .zip(masks)
+            .map(|(ids, mask)| {
+                let ids: Vec<u32> = floats(ids).into_iter().map(|id| id as u32).collect();
+                let mask = floats(mask);
+                let start = mask.iter().position(|&m| m == 1.0).unwrap();
+                let length = mask.iter().filter(|&&m| m == 1.0).count();
+                (ids[..start].to_vec(), ids[start..start + length].to_vec())
+            })
+            .collect();
+        Self {
+            expected,
+            model,
+            adapters,
+            rows,
+        }
+    }
+
+    /// Every row under its own λ.
+    fn batch(&self, preferences: &[Vec<f64>]) -> PackedBatch {
+        let sequences: Vec<_> = self
+            .rows
+            .iter()
+            .zip(preferences)
+            .map(|((prompt, response), preference)| Sequence {
+                prompt,
+                responses: vec![response],
+                preference,
+            })
+            .collect();
+        PackedBatch::new(&sequences).unwrap()
+    }
+
+    fn mixed(&self) -> PackedBatch {
+        let rows: Vec<_> = self.expected["lam_rows"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(floats)
+            .collect();
+        self.batch(&rows)
+    }
+
+    fn shared(&self) -> PackedBatch {
+        self.batch(&vec![floats(&self.expected["lam"]); self.rows.len()])
+    }
+}
+
+fn assert_close(what: &str, found: &[f64], expected: &Value, tolerance: f64) {
+    let expected = floats(expected);
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (i, (f, e)) in found.iter().zip(&expected).enumerate() {
+        assert!((f - e).abs() <= tolerance, "{what}[{i}]: {f} against {e}");
+    }
+}
+
+fn distance(found: &[f64], expected: &[f64]) -> (f64, f64) {
+    let squares = found.iter().zip(expected).map(|(f, e)| (f - e) * (f - e));
+    (
+        squares.sum::<f64>().sqrt(),
+        expected.iter().map(|e| e * e).sum::<f64>().sqrt(),
+    )
+}
+
+#[test]
+fn golden_tiny_llama_logits() {
+    let golden = Golden::read();
+    // One token more than the prompt and the response's inputs are needed at no row that is compared.
+    let check = |batch: &PackedBatch, adapters, row: usize, key: &str, position: usize| {
+        let first: usize = golden.rows[..row]
+            .iter()
+            .map(|(p, r)| p.len() + r.len() - 1)
+            .sum();
+        let logits = golden
+            .model
+            .logits(batch, adapters, &[first + position])
+            .unwrap();
+        let found: Vec<f64> = logits[0][..10].iter().map(|&l| f64::from(l)).collect();
+        assert_close(key, &found, &golden.expected[key], 1e-4);
+    };
+    check(&golden.mixed(), None, 0, "base_logits_row0_pos5_first10", 5);
+    check(
+        &golden.mixed(),
+        Some(&golden.adapters),
+        3,
+        "mixed_logits_row3_pos7_first10",
+        7,
+    );
+}
+
+#[test]
+fn golden_tiny_llama_log_probs() {
+    let golden = Golden::read();
+    let sums = |batch: &PackedBatch, adapters| {
+        batch.sums(&golden.model.log_probs(batch, adapters).unwrap())
+    };
+    let adapters = Some(&golden.adapters);
+    assert_close(
+        "reference",
+        &sums(&golden.shared(), None),
+        &golden.expected["ref_sum_logprob"],
+        1e-3,
+    );
+    assert_close(
+        "policy",
+        &sums(&golden.shared(), adapters),
+        &golden.expected["policy_sum_logprob"],
+        1e-3,
+    );
+    assert_close(
+        "mixed",
+        &sums(&golden.mixed(), adapters),
+        &golden.expected["mixed_sum_logprob"],
+        1e-3,
+    );
+}
+
+#[test]
+fn golden_tiny_llama_mixed_gradient() {
+    let golden = Golden::read();
+    let batch = golden.mixed();
+    let coefficients = batch.spread(&floats(&golden.expected["mixed_coefficients"]));
+    let forward = golden
+        .model
+        .forward(&batch, &golden.adapters, MemoryPolicy::Keep)
+        .unwrap();
+    let gradients = golden
+        .model
+        .backward(&batch, &golden.adapters, forward.tape, &coefficients)
+        .unwrap();
+    let modules = golden.expected["mixed_grad"].as_object().unwrap();
+    assert_eq!(modules.len(), gradients.0.len());
+    for (name, expected) in modules {
+        let factors = &gradients.0[name];
+        for (part, tensor) in [
+            ("u", &factors.u),
+            ("v", &factors.v),
+            ("sigma", &factors.sigma),
+            ("s", &factors.s),
+        ] {
+            let found: Vec<f64> = values(tensor).into_iter().map(f64::from).collect();
+            if let Some(whole) = expected.get(part) {
+                let (error, norm) = distance(&found, &floats(whole));
+                assert!(
+                    error <= 1e-3 * norm + 1e-6,
+                    "{name}.{part}: off by {error}, norm {norm}"
+                );
+            } else {
+                let norm = expected[format!("{part}_norm")].as_f64().unwrap();
+                let (found, _) = distance(&found, &vec![0.0; found.len()]);
+                assert!(
+                    (found - norm).abs() <= 1e-3 * norm + 1e-6,
+                    "{name}.{part}: norm {found} against {norm}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! What must hold for every family: gradients, packing, preferences per row, the cache.
+
+mod common;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use common::{config, random_adapters, tiny_model, values};
+use panacea_model::{Decoder, GenerateRequest, MemoryPolicy, PackedBatch, Sampling, Sequence};
+use panacea_svd_lora::{Adapters, Part};
+use serde_json::{Value, json};
+
+const FIRST: [f64; 2] = [0.8, 0.2];
+const SECOND: [f64; 2] = [0.1, 0.9];
+
+fn families() -> Vec<Value> {
+    let llama3 = json!({ "rope_scaling": {
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 16 } });
+    vec![
+        config("llama", json!({})),
+        config("llama", json!({ "tie_word_embeddings": false })),
+        config("llama", llama3),
+        config("mistral", json!({ "sliding_window": 4 })),
+        config("qwen2", json!({})),
+        config("qwen3", json!({})),
+    ]
+}
+
+fn two_prompts() -> PackedBatch {
+    PackedBatch::new(&[
+        Sequence {
+            prompt: &[3, 4, 5],
+            responses: vec![&[6, 7, 8, 2], &[9, 2]],
+            preference: &FIRST,
+        },
+        Sequence {
+            prompt: &[10, 11],
+            responses: vec![&[12], &[13, 14, 15]],
+            preference: &SECOND,
+        },
+    ])
+    .unwrap()
+}
+
+fn weighted_sum(
+    model: &Decoder,
+    adapters: &Adapters,
+    batch: &PackedBatch,
+    coefficients: &[f64],
+) -> f64 {
+    let log_probs = model.log_probs(batch, Some(adapters)).unwrap();
+    log_probs.iter().zip(coefficients).map(|(l, c)| l * c).sum()
+}
+
+fn nudged(adapters: &Adapters, name: &str, part: Part, index: usize, by: f32) -> Adapters {
+    let mut moved = adapters.clone();
+    let tensor = moved.factors.0.get_mut(name).unwrap().part_mut(part);
+    let (shape, device, mut numbers) = (tensor.dims(), tensor.device(), values(tensor));
+    numbers[index] += by;
+    *tensor = Tensor::from_data(TensorData::new(numbers, shape), &device);
+    moved
+}
+
+/// Directional derivatives of Σ c · log p, one element of every tensor of every module, against central
+/// differences, for every family.
+#[test]
+fn the_gradient_matches_finite_differences_for_every_family() {
+    let device = Device::flex();
+    let coefficients = [1.0, -0.5, 0.3, 0.8, -1.2, 0.4, 0.9, 0.6, -0.7, 0.2];
+    for family in families() {
+        let model = tiny_model(&family, &device);
+        let adapters = random_adapters(&model, &device);
+        let batch = two_prompts();
+        assert_eq!(batch.targets(), coefficients.len());
+        let forward = model
+            .forward(&batch, &adapters, MemoryPolicy::Keep)
+            .unwrap();
+        let gradients = model
+            .backward(&batch, &adapters, forward.tape, &coefficients)
+            .unwrap();
+        let largest = gradients.norm();
+        for (name, factors) in &gradients.0 {
+            for part in Part::ALL {
+                let gradient = values(factors.part(part));
+                let index = (0..gradient.len())
+                    .max_by(|&a, &b| gradient[a].abs().total_cmp(&gradient[b].abs()))
+                    .unwrap();
+                let h = 1e-2;
+                let at = |by: f32| {
+                    weighted_sum(
+                        &model,
+                        &nudged(&adapters, name, part, index, by),
+                        &batch,
+                        &coefficients,
+                    )
+                };
+                let difference = (at(h) - at(-h)) / f64::from(2.0 * h);
+                let error = (difference - f64::from(gradient[index])).abs();
+                assert!(
+                    error < 0.02 * f64::from(gradient[index]).abs() + 1e-3 * largest,
+                    "{} {name}.{}[{index}]: {} against {difference}",
+                    family["model_type"],
+                    part.name(),
+                    gradient[index]
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn recomputing_activations_changes_nothing() {
+    let device = Device::flex();
+    let model = tiny_model(&config("qwen3", json!({})), &device);
+    let adapters = random_adapters(&model, &device);
+    let batch = two_prompts();
+    let coefficients = vec![0.5; batch.targets()];
+    let gradient = |memory| {
+        let forward = model.forward(&batch, &adapters, memory).unwrap();
+        model
+            .backward(&batch, &adapters, forward.tape, &coefficients)
+            .unwrap()
+    };
+    let (kept, recomputed) = (
+        gradient(MemoryPolicy::Keep),
+        gradient(MemoryPolicy::Recompute),
+    );
+    for (name, factors) in &kept.0 {
+        for part in Part::ALL {
+            assert_eq!(
+                values(factors.part(part)),
+                values(recomputed.0[name].part(part)),
+                "{name}.{}",
+                part.name()
+            );
+        }
+    }
+}
+
+#[test]
+fn a_packed_batch_equals_its_rows_one_by_one() {
+    let device = Device::flex();
+    for family in families() {
+        let model = tiny_model(&family, &device);
+        let adapters = random_adapters(&model, &device);
+        let packed = model.log_probs(&two_prompts(), Some(&adapters)).unwrap();
+        let rows: [(&[u32], &[u32], &[f64]); 4] = [
+            (&[3, 4, 5], &[6, 7, 8, 2], &FIRST),
+            (&[3, 4, 5], &[9, 2], &FIRST),
+            (&[10, 11], &[12], &SECOND),
+            (&[10, 11], &[13, 14, 15], &SECOND),
+        ];
+        let mut alone = Vec::new();
+        for (prompt, response, preference) in rows {
+            let sequence = Sequence {
+                prompt,
+                responses: vec![response],
+                preference,
+            };
+            let batch = PackedBatch::new(&[sequence]).unwrap();
+            alone.extend(model.log_probs(&batch, Some(&adapters)).unwrap());
+        }
+        for (p, a) in packed.iter().zip(&alone) {
+            assert!(
+                (p - a).abs() < 1e-4,
+                "{}: {packed:?} against {alone:?}",
+                family["model_type"]
+            );
+        }
+    }
+}
+
+#[test]
+fn without_adapters_the_preference_does_not_matter_and_a_new_adapter_is_the_base() {
+    let device = Device::flex();
+    let model = tiny_model(&config("llama", json!({})), &device);
+    let trained = random_adapters(&model, &device);
+    let shapes = model
+        .adapted_shapes(&trained.config.target_modules)
+        .unwrap();
+    let fresh = Adapters::init(trained.config.clone(), &shapes, 0.02, 1, &device);
+    let base = model.log_probs(&two_prompts(), None).unwrap();
+    assert_eq!(base, model.log_probs(&two_prompts(), Some(&fresh)).unwrap());
+    assert_ne!(
+        base,
+        model.log_probs(&two_prompts(), Some(&trained)).unwrap()
+    );
+}
+
+#[test]
+fn greedy_generation_follows_the_argmax_of_whole_passes_for_every_row_and_family() {
+    let device = Device::flex();
+    let prompts: [(&[u32], [f64; 2]); 3] = [
+        (&[3, 4, 5, 6, 7], FIRST),
+        (&[8, 9], SECOND),
+        (&[10], [0.5, 0.5]),
+    ];
+    for family in families() {
+        let model = tiny_model(&family, &device);
+        let adapters = random_adapters(&model, &device);
+        let requests: Vec<_> = prompts
+            .iter()
+            .map(|(prompt, preference)| GenerateRequest {
+                prompt,
+                preference,
+                max_new_tokens: 8,
+                seed: 0,
+            })
+            .collect();
+        let together = model
+            .generate(&requests, Some(&adapters), &Sampling::greedy(), &[])
+            .unwrap();
+        for ((prompt, preference), generated) in prompts.iter().zip(&together) {
+            let mut tokens = prompt.to_vec();
+            for _ in 0..8 {
+                let sequence = Sequence {
+                    prompt: &tokens,
+                    responses: vec![],
+                    preference,
+                };
+                let batch = PackedBatch::new(&[sequence]).unwrap();
+                let logits = model
+                    .logits(&batch, Some(&adapters), &[tokens.len() - 1])
+                    .unwrap();
+                let best = (0..logits[0].len())
+                    .max_by(|&a, &b| logits[0][a].total_cmp(&logits[0][b]))
+                    .unwrap();
+                tokens.push(best as u32);
+            }
+            assert_eq!(
+                generated.tokens,
+                tokens[prompt.len()..],
+                "{}",
+                family["model_type"]
+            );
+        }
+    }
+}
+
+#[test]
+fn a_row_is_sampled_the_same_whatever_its_neighbours() {
+    let device = Device::flex();
+    let model = tiny_model(&config("llama", json!({})), &device);
+    let sampling = Sampling {
+        temperature: 1.0,
+        top_k: 20,
+        top_p: 0.95,
+        repetition_penalty: 1.1,
+    };
+    let row = |prompt, seed| GenerateRequest {
+        prompt,
+        preference: &[],
+        max_new_tokens: 12,
+        seed,
+    };
+    let (a, b) = (row(&[3, 4, 5], 1), row(&[6], 2));
+    let together = model
+        .generate(&[a.clone(), b.clone()], None, &sampling, &[2])
+        .unwrap();
+    assert_eq!(
+        together[0],
+        model.generate(&[a], None, &sampling, &[2]).unwrap()[0]
+    );
+    assert_eq!(
+        together[1],
+        model.generate(&[b], None, &sampling, &[2]).unwrap()[0]
+    );
+}
+
+#[test]
+fn a_request_that_cannot_be_met_is_an_error() {
+    let device = Device::flex();
+    let model = tiny_model(&config("llama", json!({})), &device);
+    let adapters = random_adapters(&model, &device);
+    let ask = |prompt: &[u32], preference: &[f64], max_new_tokens| {
+        let request = GenerateRequest {
+            prompt,
+            preference,
+            max_new_tokens,
+            seed: 0,
+        };
+        model
+            .generate(&[request], Some(&adapters), &Sampling::greedy(), &[])
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(ask(&[99], &FIRST, 1).contains("token id 99"));
+    assert!(ask(&[3], &[1.0], 1).contains("preference of 1 weights"));
+    assert!(ask(&[3], &FIRST, 64).contains("65 tokens"));
+    assert!(ask(&[], &FIRST, 1).contains("empty prompt"));
+    let unknown = model
+        .adapted_shapes(&["lm_head".to_owned()])
+        .unwrap_err()
+        .to_string();
+    assert!(unknown.contains("lm_head") && unknown.contains("down_proj"));
+}

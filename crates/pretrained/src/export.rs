@@ -1,0 +1,376 @@
+//! Writing a model as a Hugging Face folder, so that other people's tools can use it.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use crate::json::read_object;
+use crate::partial::PartialFolder;
+use crate::safetensors::{INDEX, SINGLE};
+use crate::tokenizer::{TOKENIZER, TOKENIZER_CONFIG};
+use crate::{ModelConfig, Pretrained, PretrainedError, RopeScaling, TensorF32};
+
+/// What is copied as it is from a Hugging Face folder, where it is there.
+const COPIED: [&str; 9] = [
+    TOKENIZER,
+    TOKENIZER_CONFIG,
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+];
+const CONFIG: &str = "config.json";
+const GENERATION_CONFIG: &str = "generation_config.json";
+/// A file of weights is not made larger than 4 GB, so that every file system and host takes it.
+const LARGEST_SHARD: usize = 4_000_000_000;
+
+/// Writes a Hugging Face model folder with 32-bit weights: those of `model`, but for the `overrides`, which replace tensors
+/// by name.
+///
+/// `dir` must not exist yet (or be empty). It is written beside its place and renamed: it appears whole or not at all. A
+/// model that has no tokenizer is written without one.
+pub fn write_model(
+    dir: &Path,
+    model: &Pretrained,
+    overrides: &BTreeMap<String, TensorF32>,
+) -> Result<(), PretrainedError> {
+    write_model_in_shards(dir, model, overrides, LARGEST_SHARD)
+}
+
+fn write_model_in_shards(
+    dir: &Path,
+    model: &Pretrained,
+    overrides: &BTreeMap<String, TensorF32>,
+    largest_shard: usize,
+) -> Result<(), PretrainedError> {
+    model.check()?;
+    check_overrides(dir, model, overrides)?;
+    let folder = PartialFolder::beside(dir)?;
+    write_description(dir, folder.path(), model)?;
+    write_weights(folder.path(), model, overrides, largest_shard)?;
+    folder.finish()
+}
+
+/// Every override replaces a tensor of the model by one of the same shape.
+fn check_overrides(
+    dir: &Path,
+    model: &Pretrained,
+    overrides: &BTreeMap<String, TensorF32>,
+) -> Result<(), PretrainedError> {
+    for (name, tensor) in overrides {
+        let refuse = |problem: String| {
+            Err(PretrainedError::Export {
+                path: dir.to_path_buf(),
+                problem,
+            })
+        };
+        match model.expected_shape(name) {
+            None => {
+                return refuse(format!(
+                    "tensor `{name}` is to be replaced, but the model has none of that name"
+                ));
+            }
+            Some(expected) if expected != tensor.shape => {
+                return refuse(format!(
+                    "tensor `{name}` is to be replaced by one of shape {:?}, expected {expected:?}",
+                    tensor.shape
+                ));
+            }
+            Some(expected) if expected.iter().product::<usize>() != tensor.data.len() => {
+                return refuse(format!(
+                    "the replacement of tensor `{name}` has {} values for the shape {expected:?}",
+                    tensor.data.len()
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Configuration, tokenizer and chat template.
+fn write_description(dir: &Path, folder: &Path, model: &Pretrained) -> Result<(), PretrainedError> {
+    let Some(source) = model.folder() else {
+        return describe_gguf(dir, folder, model);
+    };
+    let mut config = read_object(&source.join(CONFIG))?;
+    config.remove("dtype");
+    config.insert("torch_dtype".to_owned(), json!("float32"));
+    write_json(&folder.join(CONFIG), &Value::Object(config))?;
+    for name in COPIED.into_iter().chain([GENERATION_CONFIG]) {
+        let from = source.join(name);
+        if from.is_file() {
+            // Read and written, not copied: a copy would inherit the permissions of a read-only cache.
+            let bytes = fs::read(&from).map_err(PretrainedError::io(&from, "read"))?;
+            write_file(&folder.join(name), &bytes)?;
+        }
+    }
+    Ok(())
+}
+
+/// What the metadata of a GGUF file says, in the files of a Hugging Face model.
+fn describe_gguf(dir: &Path, folder: &Path, model: &Pretrained) -> Result<(), PretrainedError> {
+    let config = model.config();
+    write_json(&folder.join(CONFIG), &hugging_face_config(dir, config)?)?;
+    if !config.eos_token_ids.is_empty() {
+        let generation =
+            json!({"bos_token_id": config.bos_token_id, "eos_token_id": config.eos_token_ids});
+        write_json(&folder.join(GENERATION_CONFIG), &generation)?;
+    }
+    match model.tokenizer_files() {
+        Err(PretrainedError::NoTokenizer { .. }) => Ok(()),
+        Err(error) => Err(error),
+        Ok(files) => {
+            write_file(&folder.join(TOKENIZER), &files.tokenizer)?;
+            write_json(&folder.join(TOKENIZER_CONFIG), &Value::Object(files.config))
+        }
+    }
+}
+
+/// A `config.json` from which transformers (4 and 5) builds the model.
+fn hugging_face_config(dir: &Path, config: &ModelConfig) -> Result<Value, PretrainedError> {
+    let architecture = match config.model_type.as_str() {
+        "mistral" => "MistralForCausalLM",
+        "qwen2" => "Qwen2ForCausalLM",
+        "qwen3" => "Qwen3ForCausalLM",
+        _ => "LlamaForCausalLM",
+    };
+    let rope = config
+        .rope
+        .as_llama3(config.head_dim)
+        .unwrap_or_else(|| config.rope.clone());
+    let rope_scaling = match rope.scaling {
+        RopeScaling::None => Value::Null,
+        RopeScaling::Linear { factor } => json!({"rope_type": "linear", "factor": factor}),
+        RopeScaling::Llama3 {
+            factor,
+            low_freq_factor,
+            high_freq_factor,
+            original_max_position_embeddings,
+        } => json!({
+            "rope_type": "llama3",
+            "factor": factor,
+            "low_freq_factor": low_freq_factor,
+            "high_freq_factor": high_freq_factor,
+            "original_max_position_embeddings": original_max_position_embeddings
+        }),
+        RopeScaling::Factors(_) => {
+            let problem = "the model divides its rotary frequencies by a list of factors (rope_freqs.weight) that does not \
+                           follow Llama 3's rule; config.json cannot say that"
+                .to_owned();
+            return Err(PretrainedError::Export {
+                path: dir.to_path_buf(),
+                problem,
+            });
+        }
+    };
+    let mut object = json!({
+        "architectures": [architecture],
+        "model_type": config.model_type,
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "num_hidden_layers": config.num_hidden_layers,
+        "num_attention_heads": config.num_attention_heads,
+        "num_key_value_heads": config.num_key_value_heads,
+        "head_dim": config.head_dim,
+        "hidden_act": "silu",
+        "max_position_embeddings": config.max_position_embeddings,
+        "rms_norm_eps": config.rms_norm_eps,
+        "rope_theta": config.rope.theta,
+        "rope_scaling": rope_scaling,
+        "tie_word_embeddings": config.tie_word_embeddings,
+        "sliding_window": config.sliding_window,
+        "bos_token_id": config.bos_token_id,
+        "eos_token_id": config.eos_token_ids.first(),
+        "torch_dtype": "float32"
+    });
+    if config.model_type.starts_with("qwen") {
+        object["use_sliding_window"] = json!(config.sliding_window.is_some());
+        // The first layer with a window.
+        object["max_window_layers"] = json!(if config.sliding_window.is_some() {
+            0
+        } else {
+            config.num_hidden_layers
+        });
+    }
+    Ok(object)
+}
+
+/// All tensors, into one file or into shards with an index.
+fn write_weights(
+    folder: &Path,
+    model: &Pretrained,
+    overrides: &BTreeMap<String, TensorF32>,
+    largest_shard: usize,
+) -> Result<(), PretrainedError> {
+    let shards = shards(model.config().tensors(), largest_shard);
+    let mut weight_map = Map::new();
+    let mut total_size = 0;
+    for (position, shard) in shards.iter().enumerate() {
+        let name = match shards.len() {
+            1 => SINGLE.to_owned(),
+            count => format!("model-{:05}-of-{count:05}.safetensors", position + 1),
+        };
+        write_safetensors(&folder.join(&name), shard, |tensor| {
+            match overrides.get(tensor) {
+                Some(replacement) => Ok(replacement.data.clone()),
+                None => model.tensor(tensor).map(|tensor| tensor.data),
+            }
+        })?;
+        for (tensor, shape) in shard {
+            weight_map.insert(tensor.clone(), json!(name));
+            total_size += byte_length(shape);
+        }
+    }
+    if shards.len() > 1 {
+        let index = json!({"metadata": {"total_size": total_size}, "weight_map": weight_map});
+        write_json(&folder.join(INDEX), &index)?;
+    }
+    Ok(())
+}
+
+type NamedShape = (String, Vec<usize>);
+
+/// Fills files in the order of the tensors; a tensor larger than a shard has one for itself.
+fn shards(tensors: Vec<NamedShape>, largest: usize) -> Vec<Vec<NamedShape>> {
+    let mut shards = vec![Vec::new()];
+    let mut filled = 0;
+    for (name, shape) in tensors {
+        let length = byte_length(&shape);
+        if filled > 0 && filled + length > largest {
+            shards.push(Vec::new());
+            filled = 0;
+        }
+        filled += length;
+        let last = shards.len() - 1;
+        shards[last].push((name, shape));
+    }
+    shards
+}
+
+fn byte_length(shape: &[usize]) -> usize {
+    shape.iter().product::<usize>() * size_of::<f32>()
+}
+
+/// Writes one safetensors file, one tensor in memory at a time.
+fn write_safetensors(
+    path: &Path,
+    tensors: &[NamedShape],
+    values: impl Fn(&str) -> Result<Vec<f32>, PretrainedError>,
+) -> Result<(), PretrainedError> {
+    let mut header = Map::new();
+    // Loaders of transformers ask for this entry.
+    header.insert("__metadata__".to_owned(), json!({"format": "pt"}));
+    let mut offset = 0;
+    for (name, shape) in tensors {
+        let end = offset + byte_length(shape);
+        header.insert(
+            name.clone(),
+            json!({"dtype": "F32", "shape": shape, "data_offsets": [offset, end]}),
+        );
+        offset = end;
+    }
+    let mut header = Value::Object(header).to_string().into_bytes();
+    // The data is to begin at a multiple of 8 bytes.
+    header.resize(header.len().next_multiple_of(8), b' ');
+
+    let failed = |error: io::Error| PretrainedError::io(path, "write")(error);
+    let mut file = BufWriter::new(File::create(path).map_err(failed)?);
+    file.write_all(&(header.len() as u64).to_le_bytes())
+        .map_err(failed)?;
+    file.write_all(&header).map_err(failed)?;
+    for (name, _) in tensors {
+        for value in values(name)? {
+            file.write_all(&value.to_le_bytes()).map_err(failed)?;
+        }
+    }
+    let file = file
+        .into_inner()
+        .map_err(|error| failed(error.into_error()))?;
+    file.sync_all().map_err(failed)
+}
+
+fn write_json(path: &Path, value: &Value) -> Result<(), PretrainedError> {
+    write_file(path, format!("{value:#}\n").as_bytes())
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> Result<(), PretrainedError> {
+    let write = || {
+        let mut file = File::create(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(PretrainedError::io(path, "write"))
+}
+
+#[cfg(test)]
+#[path = "../tests/models/tiny.rs"]
+#[allow(
+    dead_code,
+    reason = "shared with the integration tests, which use all of it"
+)]
+mod tiny;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_keep_the_order_and_the_limit() {
+        let tensors: Vec<NamedShape> = [3, 4, 20, 1, 1, 1]
+            .iter()
+            .map(|&n| (format!("t{n}"), vec![n]))
+            .collect();
+        let sizes: Vec<Vec<usize>> = shards(tensors, 7 * 4)
+            .into_iter()
+            .map(|shard| shard.into_iter().map(|(_, shape)| shape[0]).collect())
+            .collect();
+        assert_eq!(sizes, [vec![3, 4], vec![20], vec![1, 1, 1]]);
+    }
+
+    #[test]
+    fn a_large_model_is_written_in_shards() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("source");
+        fs::create_dir(&source).unwrap();
+        tiny::TinyModel::new("qwen2").write(&source);
+        let model = Pretrained::open(&source).unwrap();
+        let target = folder.path().join("target");
+        write_model_in_shards(&target, &model, &BTreeMap::new(), 20_000).unwrap();
+
+        assert!(!target.join(SINGLE).exists() && target.join(INDEX).is_file());
+        let shards = fs::read_dir(&target).unwrap().filter(|entry| {
+            entry.as_ref().is_ok_and(|entry| {
+                entry
+                    .file_name()
+                    .to_string_lossy()
+                    .ends_with(".safetensors")
+            })
+        });
+        assert!(shards.count() > 3);
+        let reopened = Pretrained::open(&target).unwrap();
+        reopened.check().unwrap();
+        for (name, _) in model.config().tensors() {
+            assert_eq!(
+                reopened.tensor(&name).unwrap(),
+                model.tensor(&name).unwrap(),
+                "{name}"
+            );
+        }
+        let total = read_object(&target.join(INDEX)).unwrap()["metadata"]["total_size"].as_u64();
+        let expected: usize = model
+            .config()
+            .tensors()
+            .iter()
+            .map(|(_, shape)| byte_length(shape))
+            .sum();
+        assert_eq!(total, Some(expected as u64));
+    }
+}

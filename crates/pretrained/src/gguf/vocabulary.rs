@@ -1,0 +1,375 @@
+//! The tokenizer and chat template in a GGUF file's metadata, as the files that Hugging Face would have.
+//!
+//! Two kinds exist for the supported families: byte-level BPE with a list of merges (`gpt2`), and SentencePiece BPE with a
+//! score for each piece (`llama`), from which the merges follow.
+
+use std::collections::{BTreeSet, HashMap};
+
+use serde_json::{Map, Value, json};
+
+use super::GgufFile;
+use crate::PretrainedError;
+use crate::tokenizer::TokenizerFiles;
+
+const MODEL: &str = "tokenizer.ggml.model";
+const TOKENS: &str = "tokenizer.ggml.tokens";
+const TOKEN_TYPES: &str = "tokenizer.ggml.token_type";
+const MERGES: &str = "tokenizer.ggml.merges";
+const SCORES: &str = "tokenizer.ggml.scores";
+const PRE: &str = "tokenizer.ggml.pre";
+
+/// Values of `tokenizer.ggml.token_type`.
+mod token_type {
+    pub const UNKNOWN: i64 = 2;
+    pub const CONTROL: i64 = 3;
+    pub const USER_DEFINED: i64 = 4;
+    pub const UNUSED: i64 = 5;
+    pub const BYTE: i64 = 6;
+}
+
+/// `tokenizer.json` and `tokenizer_config.json`, made from the metadata.
+pub(crate) fn tokenizer_files(file: &GgufFile) -> Result<TokenizerFiles, PretrainedError> {
+    let Some(model) = file.text(MODEL)? else {
+        return Err(PretrainedError::NoTokenizer {
+            path: file.path.clone(),
+            looked_for: "the metadata key tokenizer.ggml.model",
+        });
+    };
+    let vocabulary = Vocabulary::read(file)?;
+    let tokenizer = match model {
+        "gpt2" => byte_level(file, &vocabulary)?,
+        "llama" => sentencepiece(file, &vocabulary)?,
+        _ => {
+            return Err(file.wrong(
+                MODEL,
+                "\"gpt2\" (byte-level BPE) or \"llama\" (SentencePiece BPE)",
+            ));
+        }
+    };
+    Ok(TokenizerFiles {
+        origin: file.path.clone(),
+        tokenizer: tokenizer.to_string().into_bytes(),
+        config: tokenizer_config(file, &vocabulary)?,
+    })
+}
+
+/// The tokens by their ids, and what kind each is.
+struct Vocabulary {
+    tokens: Vec<String>,
+    types: Vec<i64>,
+    /// Tokens that the metadata names as beginning or ending a text: special whatever their type.
+    named: BTreeSet<u32>,
+}
+
+impl Vocabulary {
+    fn read(file: &GgufFile) -> Result<Self, PretrainedError> {
+        let tokens = file
+            .texts(TOKENS)?
+            .ok_or_else(|| file.wrong(TOKENS, "an array of strings"))?;
+        let types = match file.integers(TOKEN_TYPES)? {
+            None => vec![1; tokens.len()],
+            Some(types) if types.len() == tokens.len() => types,
+            Some(_) => {
+                return Err(file.wrong(
+                    TOKEN_TYPES,
+                    format!("one number for each of {} tokens", tokens.len()),
+                ));
+            }
+        };
+        let mut named = BTreeSet::new();
+        for name in ["bos", "eos", "eot", "eom"] {
+            let key = format!("tokenizer.ggml.{name}_token_id");
+            if let Some(id) = file.token_id(&key)? {
+                if id as usize >= tokens.len() {
+                    return Err(file.wrong(&key, format!("an id below {}", tokens.len())));
+                }
+                named.insert(id);
+            }
+        }
+        let vocabulary = Self {
+            tokens,
+            types,
+            named,
+        };
+        vocabulary.refuse_duplicates(file)?;
+        Ok(vocabulary)
+    }
+
+    fn refuse_duplicates(&self, file: &GgufFile) -> Result<(), PretrainedError> {
+        let mut first: HashMap<&str, usize> = HashMap::with_capacity(self.tokens.len());
+        for (id, token) in self.tokens.iter().enumerate() {
+            if let Some(earlier) = first.insert(token, id) {
+                let problem = format!("`{TOKENS}`: tokens {earlier} and {id} are both {token:?}");
+                return Err(PretrainedError::tokenizer(&file.path, problem));
+            }
+        }
+        Ok(())
+    }
+
+    /// Converters fill the vocabulary up to the embedding's rows with such tokens; no text must ever match them.
+    fn is_padding(&self, id: usize) -> bool {
+        self.types[id] == token_type::UNUSED && self.tokens[id].starts_with("[PAD")
+    }
+
+    fn is_special(&self, id: usize) -> bool {
+        matches!(self.types[id], token_type::CONTROL | token_type::UNKNOWN)
+            || self.named.contains(&(id as u32))
+    }
+
+    fn ids(&self) -> Map<String, Value> {
+        (0..self.tokens.len())
+            .filter(|&id| !self.is_padding(id))
+            .map(|id| (self.tokens[id].clone(), json!(id)))
+            .collect()
+    }
+
+    /// Tokens that are found in a text before it is split into words.
+    fn added_tokens(&self) -> Vec<Value> {
+        (0..self.tokens.len())
+            .filter(|&id| self.is_special(id) || self.types[id] == token_type::USER_DEFINED)
+            .map(|id| {
+                json!({
+                    "id": id, "content": self.tokens[id], "single_word": false, "lstrip": false, "rstrip": false,
+                    "normalized": false, "special": self.is_special(id)
+                })
+            })
+            .collect()
+    }
+}
+
+fn tokenizer_config(
+    file: &GgufFile,
+    vocabulary: &Vocabulary,
+) -> Result<Map<String, Value>, PretrainedError> {
+    let mut config = Map::new();
+    config.insert(
+        "tokenizer_class".to_owned(),
+        json!("PreTrainedTokenizerFast"),
+    );
+    config.insert("clean_up_tokenization_spaces".to_owned(), json!(false));
+    for (role, name) in [
+        ("bos", "bos"),
+        ("eos", "eos"),
+        ("unk", "unknown"),
+        ("pad", "padding"),
+    ] {
+        if let Some(id) = file.token_id(&format!("tokenizer.ggml.{name}_token_id"))?
+            && let Some(token) = vocabulary.tokens.get(id as usize)
+        {
+            config.insert(format!("{role}_token"), json!(token));
+        }
+    }
+    if let Some(template) = file.text("tokenizer.chat_template")? {
+        config.insert("chat_template".to_owned(), json!(template));
+    }
+    Ok(config)
+}
+
+/// Byte-level BPE, as GPT-2, Llama 3, SmolLM and Qwen have it.
+fn byte_level(file: &GgufFile, vocabulary: &Vocabulary) -> Result<Value, PretrainedError> {
+    let merges = file
+        .texts(MERGES)?
+        .ok_or_else(|| file.wrong(MERGES, "an array of strings"))?;
+    let merges = merges
+        .iter()
+        .map(|merge| merge.split_once(' '))
+        .collect::<Option<Vec<(&str, &str)>>>()
+        .ok_or_else(|| file.wrong(MERGES, "pairs of tokens with a space between"))?;
+    let style = WordSplit::of(file)?;
+    Ok(json!({
+        "version": "1.0",
+        "truncation": null,
+        "padding": null,
+        "added_tokens": vocabulary.added_tokens(),
+        "normalizer": style.normalizer(),
+        "pre_tokenizer": style.pre_tokenizer(),
+        "post_processor": around_text(file, vocabulary, style == WordSplit::Llama3)?,
+        "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
+        "model": {
+            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
+            "ignore_merges": style == WordSplit::Llama3, "vocab": vocabulary.ids(), "merges": merges
+        }
+    }))
+}
+
+/// How a text is split into words before byte pairs are merged within each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WordSplit {
+    Gpt2,
+    SmolLm,
+    Llama3,
+    Qwen2,
+}
+
+/// Llama 3 takes up to three digits together.
+const LLAMA3_WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+/// Qwen takes every digit alone.
+const QWEN2_WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+impl WordSplit {
+    /// Files from before `tokenizer.ggml.pre` existed are taken to split as GPT-2 does.
+    fn of(file: &GgufFile) -> Result<Self, PretrainedError> {
+        match file.text(PRE)? {
+            None | Some("gpt-2" | "gpt2" | "default") => Ok(Self::Gpt2),
+            Some("smollm") => Ok(Self::SmolLm),
+            Some("llama-bpe" | "llama3" | "llama-v3") => Ok(Self::Llama3),
+            Some("qwen2" | "deepseek-r1-qwen") => Ok(Self::Qwen2),
+            Some(_) => Err(file.wrong(
+                PRE,
+                "one of smollm, llama-bpe, qwen2, gpt-2; or use the model's tokenizer.json",
+            )),
+        }
+    }
+
+    fn normalizer(self) -> Value {
+        if self == Self::Qwen2 {
+            json!({"type": "NFC"})
+        } else {
+            Value::Null
+        }
+    }
+
+    fn pre_tokenizer(self) -> Value {
+        let bytes = |split_words: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": split_words});
+        let words = |regex: &str| json!({"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false});
+        let stages = match self {
+            Self::Gpt2 => vec![bytes(true)],
+            Self::SmolLm => vec![
+                json!({"type": "Digits", "individual_digits": true}),
+                bytes(true),
+            ],
+            Self::Llama3 => vec![words(LLAMA3_WORDS), bytes(false)],
+            Self::Qwen2 => vec![words(QWEN2_WORDS), bytes(false)],
+        };
+        json!({"type": "Sequence", "pretokenizers": stages})
+    }
+}
+
+/// SentencePiece BPE, as Llama 1, 2 and Mistral have it, in the form that transformers converts it to.
+fn sentencepiece(file: &GgufFile, vocabulary: &Vocabulary) -> Result<Value, PretrainedError> {
+    const SPACE: &str = "▁";
+    let scores = file
+        .floats(SCORES)?
+        .ok_or_else(|| file.wrong(SCORES, "an array of numbers"))?;
+    if scores.len() != vocabulary.tokens.len() {
+        let expected = format!("one score for each of {} tokens", vocabulary.tokens.len());
+        return Err(file.wrong(SCORES, expected));
+    }
+    let unknown = file
+        .token_id("tokenizer.ggml.unknown_token_id")?
+        .unwrap_or(0);
+    let unknown = vocabulary.tokens.get(unknown as usize);
+    let prefix_space = file
+        .flag("tokenizer.ggml.add_space_prefix")?
+        .unwrap_or(true);
+
+    let mut normalizers =
+        vec![json!({"type": "Replace", "pattern": {"String": " "}, "content": SPACE})];
+    let mut decoders = vec![
+        json!({"type": "Replace", "pattern": {"String": SPACE}, "content": " "}),
+        json!({"type": "ByteFallback"}),
+        json!({"type": "Fuse"}),
+    ];
+    if prefix_space {
+        normalizers.insert(0, json!({"type": "Prepend", "prepend": SPACE}));
+        decoders.push(json!({"type": "Strip", "content": " ", "start": 1, "stop": 0}));
+    }
+    Ok(json!({
+        "version": "1.0",
+        "truncation": null,
+        "padding": null,
+        "added_tokens": vocabulary.added_tokens(),
+        "normalizer": {"type": "Sequence", "normalizers": normalizers},
+        "pre_tokenizer": null,
+        "post_processor": around_text(file, vocabulary, true)?,
+        "decoder": {"type": "Sequence", "decoders": decoders},
+        "model": {
+            "type": "BPE", "dropout": null, "unk_token": unknown, "continuing_subword_prefix": null,
+            "end_of_word_suffix": null, "fuse_unk": true, "byte_fallback": true, "ignore_merges": false,
+            "vocab": vocabulary.ids(), "merges": merges_from_scores(vocabulary, &scores)
+        }
+    }))
+}
+
+/// The merges that lead to the pieces of a SentencePiece BPE model, best first.
+///
+/// SentencePiece merges the neighbours whose joint piece has the highest score. As a list of merges: every way to split a
+/// piece into two others, by falling score of the piece; splits of one piece by the ids of the parts.
+fn merges_from_scores<'a>(vocabulary: &'a Vocabulary, scores: &[f64]) -> Vec<(&'a str, &'a str)> {
+    // Control and byte pieces are not made from text.
+    let pieces: HashMap<&str, usize> = (0..vocabulary.tokens.len())
+        .filter(|&id| {
+            !vocabulary.is_special(id)
+                && vocabulary.types[id] != token_type::BYTE
+                && !vocabulary.is_padding(id)
+        })
+        .map(|id| (vocabulary.tokens[id].as_str(), id))
+        .collect();
+    let mut merges: Vec<(f64, usize, usize)> = Vec::new();
+    for (piece, &id) in &pieces {
+        for (cut, _) in piece.char_indices().skip(1) {
+            let (left, right) = piece.split_at(cut);
+            if let (Some(&left), Some(&right)) = (pieces.get(left), pieces.get(right)) {
+                merges.push((scores[id], left, right));
+            }
+        }
+    }
+    merges.sort_by(|a, b| b.0.total_cmp(&a.0).then((a.1, a.2).cmp(&(b.1, b.2))));
+    merges
+        .into_iter()
+        .map(|(_, left, right)| {
+            (
+                vocabulary.tokens[left].as_str(),
+                vocabulary.tokens[right].as_str(),
+            )
+        })
+        .collect()
+}
+
+/// The special tokens that are put around a whole text.
+fn around_text(
+    file: &GgufFile,
+    vocabulary: &Vocabulary,
+    bos_by_default: bool,
+) -> Result<Value, PretrainedError> {
+    let mut before = Vec::new();
+    let mut after = Vec::new();
+    let mut special_tokens = Map::new();
+    for (name, default, place) in [
+        ("bos", bos_by_default, &mut before),
+        ("eos", false, &mut after),
+    ] {
+        if !file
+            .flag(&format!("tokenizer.ggml.add_{name}_token"))?
+            .unwrap_or(default)
+        {
+            continue;
+        }
+        let key = format!("tokenizer.ggml.{name}_token_id");
+        let id = file
+            .token_id(&key)?
+            .ok_or_else(|| file.wrong(&key, "a token id, since it is added to every text"))?;
+        // `Vocabulary::read` has checked the id.
+        let token = &vocabulary.tokens[id as usize];
+        place.push(json!({"SpecialToken": {"id": token, "type_id": 0}}));
+        special_tokens.insert(
+            token.clone(),
+            json!({"id": token, "ids": [id], "tokens": [token]}),
+        );
+    }
+    if special_tokens.is_empty() {
+        return Ok(Value::Null);
+    }
+    let around = |sequence: &str| {
+        let text = json!({"Sequence": {"id": sequence, "type_id": 0}});
+        [before.clone(), vec![text], after.clone()].concat()
+    };
+    let pair = [around("A"), around("B")].concat();
+    Ok(json!({
+        "type": "TemplateProcessing",
+        "single": around("A"),
+        "pair": pair,
+        "special_tokens": special_tokens
+    }))
+}

@@ -1,0 +1,244 @@
+//! Models written as Hugging Face folders and opened again.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use panacea_pretrained::{Pretrained, TensorF32, write_model};
+use serde_json::{Value, json};
+
+use crate::tiny::{Gguf, Meta, TinyModel};
+
+fn none() -> BTreeMap<String, TensorF32> {
+    BTreeMap::new()
+}
+
+fn assert_same(one: &Pretrained, two: &Pretrained) {
+    assert_eq!(one.config(), two.config());
+    for (name, _) in one.config().tensors() {
+        assert_eq!(
+            one.tensor(&name).unwrap(),
+            two.tensor(&name).unwrap(),
+            "{name}"
+        );
+    }
+    let (one, two) = (one.tokenizer().unwrap(), two.tokenizer().unwrap());
+    for text in ["hello world", "<|im_start|>user\nhello<|im_end|>\n", "é 12"] {
+        assert_eq!(
+            one.encode(text, true).unwrap(),
+            two.encode(text, true).unwrap()
+        );
+    }
+    assert_eq!(
+        one.render(&[], true).unwrap(),
+        two.render(&[], true).unwrap()
+    );
+    assert_eq!(one.stop_ids(), two.stop_ids());
+}
+
+fn json(path: &Path) -> Value {
+    serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+}
+
+fn entries(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn an_exported_model_is_the_same_model() {
+    for family in ["llama", "mistral", "qwen2", "qwen3"] {
+        for tiny in [TinyModel::new(family), TinyModel::new(family).tied()] {
+            let folder = tempfile::tempdir().unwrap();
+            let source = folder.path().join("source");
+            fs::create_dir(&source).unwrap();
+            tiny.write(&source);
+            let from_folder = Pretrained::open(&source).unwrap();
+            let from_gguf = Pretrained::open(&Gguf::of(&tiny).write(folder.path())).unwrap();
+            for (name, model) in [("a", &from_folder), ("deeper/b", &from_gguf)] {
+                let target = folder.path().join(name);
+                write_model(&target, model, &none()).unwrap();
+                let reopened = Pretrained::open(&target).unwrap();
+                reopened.check().unwrap();
+                assert_same(model, &reopened);
+                assert_eq!(json(&target.join("config.json"))["torch_dtype"], "float32");
+                // The reference implementation of the format reads it too.
+                let bytes = fs::read(target.join("model.safetensors")).unwrap();
+                let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+                assert_eq!(tensors.len(), tiny.tensors.len());
+            }
+        }
+    }
+}
+
+#[test]
+fn overrides_replace_tensors_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = Pretrained::open(&Gguf::of(&TinyModel::new("llama")).write(folder.path())).unwrap();
+    let name = "model.layers.1.self_attn.q_proj.weight";
+    let shape = vec![32, 32];
+    let replacement = TensorF32 {
+        data: (0..32 * 32).map(|i| i as f32).collect(),
+        shape,
+    };
+    let target = folder.path().join("merged");
+    write_model(
+        &target,
+        &model,
+        &BTreeMap::from([(name.to_owned(), replacement.clone())]),
+    )
+    .unwrap();
+    let merged = Pretrained::open(&target).unwrap();
+    assert_eq!(merged.tensor(name).unwrap(), replacement);
+    let other = "model.layers.0.self_attn.q_proj.weight";
+    assert_eq!(merged.tensor(other).unwrap(), model.tensor(other).unwrap());
+
+    let refused = |name: &str, tensor: TensorF32| {
+        let overrides = BTreeMap::from([(name.to_owned(), tensor)]);
+        write_model(&folder.path().join("refused"), &model, &overrides)
+            .unwrap_err()
+            .to_string()
+    };
+    let message = refused("model.layers.9.x", replacement.clone());
+    assert!(message.contains("model.layers.9.x"), "{message}");
+    let message = refused(
+        name,
+        TensorF32 {
+            shape: vec![16, 64],
+            ..replacement.clone()
+        },
+    );
+    assert!(
+        message.contains("[16, 64]") && message.contains("[32, 32]"),
+        "{message}"
+    );
+    let message = refused(
+        name,
+        TensorF32 {
+            data: vec![0.0; 3],
+            ..replacement
+        },
+    );
+    assert!(message.contains("3 values"), "{message}");
+    assert_eq!(entries(folder.path()), ["merged", "tiny.gguf"]);
+}
+
+#[test]
+fn a_folder_appears_whole_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = Pretrained::open(&Gguf::of(&TinyModel::new("llama")).write(folder.path())).unwrap();
+    let target = folder.path().join("out");
+
+    // An empty folder may be filled, one with contents is left alone.
+    fs::create_dir(&target).unwrap();
+    write_model(&target, &model, &none()).unwrap();
+    let before = entries(&target);
+    let message = write_model(&target, &model, &none())
+        .unwrap_err()
+        .to_string();
+    assert!(message.contains("exists already"), "{message}");
+    assert_eq!(entries(&target), before);
+
+    // A file where the parent should be.
+    fs::write(folder.path().join("file"), b"").unwrap();
+    let message = write_model(&folder.path().join("file/out"), &model, &none())
+        .unwrap_err()
+        .to_string();
+    assert!(message.contains("file"), "{message}");
+
+    // A model with a missing tensor writes nothing.
+    let mut broken = Gguf::of(&TinyModel::new("llama"));
+    broken
+        .tensors
+        .retain(|tensor| tensor.0 != "blk.0.attn_v.weight");
+    let broken = Pretrained::open(&broken.write(folder.path())).unwrap();
+    write_model(&folder.path().join("broken"), &broken, &none()).unwrap_err();
+    assert_eq!(entries(folder.path()), ["file", "out", "tiny.gguf"]);
+}
+
+#[test]
+fn llama3_factors_become_its_rule() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut tiny = TinyModel::new("llama");
+    tiny.config["rope_scaling"] = json!({
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192
+    });
+    let source = folder.path().join("source");
+    fs::create_dir(&source).unwrap();
+    tiny.write(&source);
+    let exact = Pretrained::open(&source).unwrap();
+    let scaled = exact.config().rope.inverse_frequencies(8);
+    let factors: Vec<f32> = (0..4)
+        .map(|j| 1e5_f32.powf(-(2.0 * j as f32) / 8.0) / scaled[j])
+        .collect();
+    assert!(factors[0] == 1.0 && factors[3] > 1.0, "{factors:?}");
+
+    let mut gguf = Gguf::of(&tiny);
+    let bytes = |factors: &[f32]| {
+        factors
+            .iter()
+            .flat_map(|factor| factor.to_le_bytes())
+            .collect()
+    };
+    gguf.tensors
+        .push(("rope_freqs.weight".to_owned(), vec![4], 0, bytes(&factors)));
+    let stored = Pretrained::open(&gguf.write(folder.path())).unwrap();
+    let target = folder.path().join("out");
+    write_model(&target, &stored, &none()).unwrap();
+    let reopened = Pretrained::open(&target).unwrap();
+    for (found, expected) in reopened
+        .config()
+        .rope
+        .inverse_frequencies(8)
+        .iter()
+        .zip(&scaled)
+    {
+        assert!(
+            (found - expected).abs() <= 1e-5 * expected,
+            "{found} {expected}"
+        );
+    }
+
+    *gguf.tensor("rope_freqs.weight") = (
+        "rope_freqs.weight".to_owned(),
+        vec![4],
+        0,
+        bytes(&[1.0, 5.0, 2.0, 1.0]),
+    );
+    let odd = Pretrained::open(&gguf.write(folder.path())).unwrap();
+    let message = write_model(&folder.path().join("odd"), &odd, &none())
+        .unwrap_err()
+        .to_string();
+    assert!(message.contains("rope_freqs.weight"), "{message}");
+}
+
+#[test]
+fn a_model_without_tokenizer_is_written_without_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("source");
+    fs::create_dir(&source).unwrap();
+    TinyModel::new("llama").write_without_tokenizer(&source);
+    write_model(
+        &folder.path().join("out"),
+        &Pretrained::open(&source).unwrap(),
+        &none(),
+    )
+    .unwrap();
+    assert_eq!(
+        entries(&folder.path().join("out")),
+        ["config.json", "model.safetensors"]
+    );
+
+    let mut gguf = Gguf::of(&TinyModel::new("llama"));
+    gguf.metadata
+        .retain(|(key, _)| !key.starts_with("tokenizer."));
+    gguf.set("tokenizer.ggml.eos_token_id", Meta::U32(1));
+    let model = Pretrained::open(&gguf.write(folder.path())).unwrap();
+    write_model(&folder.path().join("from-gguf"), &model, &none()).unwrap();
+    assert!(!folder.path().join("from-gguf/tokenizer.json").exists());
+}

@@ -1,0 +1,110 @@
+//! Every objective's value on held-out records, under one preference.
+
+use panacea_data::Example;
+use panacea_model::Decoder;
+use panacea_objectives::Preference;
+use panacea_svd_lora::Adapters;
+
+use crate::metrics::ObjectiveValue;
+use crate::step::{Prepared, RecordTerm, record_terms, response_log_probs};
+use crate::{Loss, TrainerError};
+
+/// log π_ref of every response of every example: what DPO compares with. SFT has none.
+pub fn references(
+    model: &Decoder,
+    loss: &Loss,
+    examples: &[Example],
+    mut done: impl FnMut(),
+) -> Result<Vec<Vec<f64>>, TrainerError> {
+    let reference = |example: &Example| -> Result<Vec<f64>, TrainerError> {
+        let sums = match loss {
+            Loss::Dpo(_) => response_log_probs(model, None, example)?,
+            Loss::Sft(_) => Vec::new(),
+        };
+        done();
+        Ok(sums)
+    };
+    examples.iter().map(reference).collect()
+}
+
+/// The terms of every example on every objective under `preference`; J of a record is −loss.
+pub fn evaluate(
+    model: &Decoder,
+    adapters: &Adapters,
+    loss: &Loss,
+    examples: &[Example],
+    references: &[Vec<f64>],
+    preference: &Preference,
+    mut done: impl FnMut(),
+) -> Result<Vec<Vec<Option<RecordTerm>>>, TrainerError> {
+    let terms = |(example, reference): (&Example, &Vec<f64>)| -> Result<_, TrainerError> {
+        let policy = response_log_probs(model, Some((adapters, preference)), example)?;
+        done();
+        Ok(record_terms(loss, Prepared { example, reference }, &policy))
+    };
+    examples.iter().zip(references).map(terms).collect()
+}
+
+/// J_i with its standard error, accuracy and mean margin for every objective.
+pub fn summarise(names: &[String], terms: &[Vec<Option<RecordTerm>>]) -> Vec<ObjectiveValue> {
+    let summary = |(i, name): (usize, &String)| {
+        let labelled: Vec<&RecordTerm> = terms
+            .iter()
+            .filter_map(|record| record[i].as_ref())
+            .collect();
+        let values: Vec<f64> = labelled.iter().map(|term| -term.loss).collect();
+        let margins: Vec<f64> = labelled.iter().filter_map(|term| term.margin).collect();
+        let correct: Vec<f64> = labelled
+            .iter()
+            .filter_map(|term| term.correct)
+            .map(|c| f64::from(u8::from(c)))
+            .collect();
+        ObjectiveValue {
+            name: name.clone(),
+            value: mean(&values),
+            stderr: standard_error(&values),
+            labelled: labelled.len(),
+            margin: mean(&margins),
+            accuracy: mean(&correct),
+        }
+    };
+    names.iter().enumerate().map(summary).collect()
+}
+
+pub(crate) fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+/// The standard error of the mean, from the sample variance (n − 1).
+fn standard_error(values: &[f64]) -> Option<f64> {
+    let mean = mean(values).filter(|_| values.len() > 1)?;
+    let n = values.len() as f64;
+    let variance = values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / (n - 1.0);
+    Some((variance / n).sqrt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_means_over_labelled_records_with_their_error() {
+        let term = |loss: f64, correct| {
+            let (margin, correct) = (Some(-loss), Some(correct));
+            Some(RecordTerm {
+                loss,
+                d_policy: vec![],
+                margin,
+                correct,
+            })
+        };
+        let terms = vec![vec![term(1.0, true), None], vec![term(3.0, false), None]];
+        let values = summarise(&["a".into(), "b".into()], &terms);
+        assert_eq!((values[0].value, values[0].stderr), (Some(-2.0), Some(1.0)));
+        assert_eq!((values[0].labelled, values[0].accuracy), (2, Some(0.5)));
+        assert_eq!(
+            (values[1].value, values[1].stderr, values[1].labelled),
+            (None, None, 0)
+        );
+    }
+}

@@ -1,0 +1,566 @@
+//! What a step did, as one line of `metrics.jsonl`. Each quantity is defined here, once.
+//!
+//! A number that does not exist (the loss of an objective without a label in the batch) or is not
+//! finite is `null`; every key is always there.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::error::TrainerError;
+use crate::files;
+
+/// A line of `metrics.jsonl`; its `kind` is `"train"` or `"eval"`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum MetricsLine {
+    /// One optimizer step.
+    Train(StepMetrics),
+    /// One preference, measured on held-out records.
+    Eval(EvalMetrics),
+}
+
+/// What one optimizer step did.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct StepMetrics {
+    /// The optimizer step, counted from 1.
+    pub step: usize,
+    /// The preferences that the batch was trained under, one a group. With one group the line has the
+    /// plain list of weights, with several a list of lists.
+    #[serde(serialize_with = "one_or_many")]
+    pub lambda: Vec<Vec<f64>>,
+    /// What each objective saw, in the order of the plan. In the line an object, by name.
+    #[serde(serialize_with = "by_name")]
+    pub objectives: Vec<ObjectiveMetrics>,
+    /// The aggregated loss that was minimised; with groups their mean.
+    pub aggregate: f64,
+    /// The global norm of the gradient, before clipping.
+    pub grad_norm: f64,
+    /// The learning rate of the factors U and V in this step.
+    pub lr: f64,
+    /// The learning rate of σ and s in this step.
+    pub lr_singular: f64,
+    /// Tokens that went through the network forward and backward, prompts included, padding not.
+    pub tokens: usize,
+    /// `tokens` by `seconds`.
+    pub tokens_per_s: f64,
+    /// Seconds of this step, evaluation and checkpoints left out.
+    pub seconds: f64,
+    /// The most memory that the process has held so far, in bytes; `null` where it is not known.
+    pub peak_memory_bytes: Option<u64>,
+}
+
+/// What one objective saw in a batch.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct ObjectiveMetrics {
+    /// Its name: the key of this object in the line.
+    #[serde(skip)]
+    pub name: String,
+    /// L_i = −J_i, the mean over the labelled records.
+    pub loss: Option<f64>,
+    /// ∂(aggregate)/∂L_i; with groups their mean.
+    pub weight: f64,
+    /// Records of the batch with a label on this objective.
+    pub labelled: usize,
+    /// The mean reward margin β·(Δ_chosen − Δ_rejected), Δ = log π − log π_ref; DPO only.
+    pub margin: Option<f64>,
+    /// The part of the labelled records whose margin is above 0; DPO only.
+    pub accuracy: Option<f64>,
+    /// Log-probabilities of the responses.
+    pub log_prob: LogProbLevels,
+}
+
+/// Mean log-probabilities per response token, over the labelled records. What the objective prefers is
+/// "chosen"; SFT has nothing rejected and no reference.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
+pub struct LogProbLevels {
+    /// Of the chosen responses, by the policy.
+    pub policy_chosen: Option<f64>,
+    /// Of the rejected responses, by the policy.
+    pub policy_rejected: Option<f64>,
+    /// Of the chosen responses, by the reference.
+    pub reference_chosen: Option<f64>,
+    /// Of the rejected responses, by the reference.
+    pub reference_rejected: Option<f64>,
+}
+
+/// One preference, measured on held-out records.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EvalMetrics {
+    /// Optimizer steps that were finished.
+    pub step: usize,
+    /// The preference.
+    pub lambda: Vec<f64>,
+    /// What each objective came to, in the order of the plan. In the line an object, by name.
+    #[serde(serialize_with = "by_name")]
+    pub objectives: Vec<ObjectiveValue>,
+    /// Seconds that this preference took.
+    pub seconds: f64,
+}
+
+/// The value of one objective on held-out records.
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+pub struct ObjectiveValue {
+    /// Its name: the key of this object in the line.
+    #[serde(skip)]
+    pub name: String,
+    /// J_i, the mean over the labelled records; larger is better.
+    pub value: Option<f64>,
+    /// The standard error of `value`.
+    pub stderr: Option<f64>,
+    /// Held-out records with a label on this objective.
+    pub labelled: usize,
+    /// The mean reward margin; DPO only.
+    pub margin: Option<f64>,
+    /// The part of the labelled records whose margin is above 0; DPO only.
+    pub accuracy: Option<f64>,
+}
+
+/// One line for people: `step 20 at λ = (1, 0): J helpfulness −0.6931 ± 0.0100, …`.
+impl std::fmt::Display for EvalMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let lambda: Vec<String> = self.lambda.iter().map(|w| format!("{w:.3}")).collect();
+        write!(f, "step {} at λ = ({}):", self.step, lambda.join(", "))?;
+        for (i, objective) in self.objectives.iter().enumerate() {
+            let separator = if i == 0 { "" } else { "," };
+            write!(f, "{separator} J {}", objective.name)?;
+            match (objective.value, objective.stderr) {
+                (Some(value), Some(stderr)) => write!(f, " {value:.4} ± {stderr:.4}")?,
+                (Some(value), None) => write!(f, " {value:.4}")?,
+                (None, _) => write!(f, " without a label")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl MetricsLine {
+    /// The optimizer steps that were finished when the line was written.
+    pub fn step(&self) -> usize {
+        match self {
+            Self::Train(metrics) => metrics.step,
+            Self::Eval(metrics) => metrics.step,
+        }
+    }
+
+    /// The line's numbers as TensorBoard tags, such as `loss/helpfulness`. Numbers that do not exist, or
+    /// are not finite, are left out.
+    pub fn scalars(&self) -> Vec<(String, f64)> {
+        let mut scalars = Vec::new();
+        let mut put = |tag: String, value: Option<f64>| {
+            scalars.extend(
+                value
+                    .filter(|value| value.is_finite())
+                    .map(|value| (tag, value)),
+            );
+        };
+        match self {
+            Self::Train(metrics) => {
+                for (i, objective) in metrics.objectives.iter().enumerate() {
+                    let name = &objective.name;
+                    // With several groups there is no one λ to draw.
+                    if let [lambda] = metrics.lambda.as_slice() {
+                        put(format!("lambda/{name}"), lambda.get(i).copied());
+                    }
+                    put(format!("loss/{name}"), objective.loss);
+                    put(format!("weight/{name}"), Some(objective.weight));
+                    put(format!("margin/{name}"), objective.margin);
+                    put(format!("accuracy/{name}"), objective.accuracy);
+                    let levels = &objective.log_prob;
+                    put(
+                        format!("log_prob/{name}/policy_chosen"),
+                        levels.policy_chosen,
+                    );
+                    put(
+                        format!("log_prob/{name}/policy_rejected"),
+                        levels.policy_rejected,
+                    );
+                    put(
+                        format!("log_prob/{name}/reference_chosen"),
+                        levels.reference_chosen,
+                    );
+                    put(
+                        format!("log_prob/{name}/reference_rejected"),
+                        levels.reference_rejected,
+                    );
+                }
+                put("train/aggregate".into(), Some(metrics.aggregate));
+                put("train/grad_norm".into(), Some(metrics.grad_norm));
+                put("train/lr".into(), Some(metrics.lr));
+                put("train/lr_singular".into(), Some(metrics.lr_singular));
+                put("speed/tokens_per_s".into(), Some(metrics.tokens_per_s));
+                put("speed/seconds".into(), Some(metrics.seconds));
+                const MIB: f64 = (1 << 20) as f64;
+                let peak = metrics.peak_memory_bytes.map(|bytes| bytes as f64 / MIB);
+                put("memory/peak_mib".into(), peak);
+            }
+            Self::Eval(metrics) => {
+                let lambda: Vec<String> = metrics
+                    .lambda
+                    .iter()
+                    .map(|weight| format!("{weight:.2}"))
+                    .collect();
+                let lambda = lambda.join(",");
+                for objective in &metrics.objectives {
+                    let name = &objective.name;
+                    put(format!("eval_value/{name}/{lambda}"), objective.value);
+                    put(format!("eval_margin/{name}/{lambda}"), objective.margin);
+                    put(format!("eval_accuracy/{name}/{lambda}"), objective.accuracy);
+                }
+            }
+        }
+        scalars
+    }
+}
+
+trait Named {
+    fn name(&self) -> &str;
+}
+
+impl Named for ObjectiveMetrics {
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Named for ObjectiveValue {
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+fn by_name<T: Named + Serialize, S: Serializer>(
+    objectives: &[T],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(objectives.len()))?;
+    for objective in objectives {
+        map.serialize_entry(objective.name(), objective)?;
+    }
+    map.end()
+}
+
+fn one_or_many<S: Serializer>(groups: &[Vec<f64>], serializer: S) -> Result<S::Ok, S::Error> {
+    match groups {
+        [only] => only.serialize(serializer),
+        many => many.serialize(serializer),
+    }
+}
+
+/// `metrics.jsonl`, open for the lines to come.
+#[derive(Debug)]
+pub struct MetricsLog {
+    path: PathBuf,
+    file: File,
+}
+
+impl MetricsLog {
+    /// Starts the file of a new run.
+    pub fn create(path: &Path) -> Result<Self, TrainerError> {
+        files::write_file(path, b"")?;
+        Self::append(path)
+    }
+
+    /// Goes on after `step` finished steps: the lines of later steps, which are about to be computed
+    /// again, are dropped, and so is a last line that a killed process left unfinished.
+    pub fn resume(path: &Path, step: usize) -> Result<Self, TrainerError> {
+        let content = match fs::read(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::create(path),
+            read => read.map_err(TrainerError::io("read", path))?,
+        };
+        let mut kept = Vec::with_capacity(content.len());
+        for (line, summary) in summaries(path, &content)? {
+            if summary.step <= step {
+                kept.extend_from_slice(line);
+            }
+        }
+        if kept.len() != content.len() {
+            files::write_file(path, &kept)?;
+        }
+        Self::append(path)
+    }
+
+    fn append(path: &Path) -> Result<Self, TrainerError> {
+        let file = File::options()
+            .append(true)
+            .open(path)
+            .map_err(TrainerError::io("write", path))?;
+        Ok(Self {
+            path: path.to_path_buf(),
+            file,
+        })
+    }
+
+    /// Writes one line; it is in the file when this returns.
+    pub fn write(&mut self, line: &MetricsLine) -> Result<(), TrainerError> {
+        let mut text = serde_json::to_string(line)
+            .map_err(|error| TrainerError::io("write", &self.path)(error.into()))?;
+        text.push('\n');
+        self.file
+            .write_all(text.as_bytes())
+            .map_err(TrainerError::io("write", &self.path))
+    }
+}
+
+/// The seconds that all steps in a `metrics.jsonl` took together, over every resumption.
+pub fn train_seconds(path: &Path) -> Result<f64, TrainerError> {
+    let content = fs::read(path).map_err(TrainerError::io("read", path))?;
+    Ok(summaries(path, &content)?
+        .into_iter()
+        .filter(|(_, summary)| summary.kind == "train")
+        .filter_map(|(_, summary)| summary.seconds)
+        .sum())
+}
+
+/// What is read back of a line.
+#[derive(Deserialize)]
+struct Summary {
+    kind: String,
+    step: usize,
+    seconds: Option<f64>,
+}
+
+/// Every line with its line feed, and what it says.
+fn summaries<'a>(path: &Path, content: &'a [u8]) -> Result<Vec<(&'a [u8], Summary)>, TrainerError> {
+    let mut found = Vec::new();
+    for (index, line) in content.split_inclusive(|&byte| byte == b'\n').enumerate() {
+        if !line.ends_with(b"\n") {
+            break; // The process was killed while it wrote this one.
+        }
+        let summary = serde_json::from_slice(line).map_err(|error| TrainerError::BrokenLine {
+            path: path.to_path_buf(),
+            line: index + 1,
+            message: format!("not a line of metrics: {error}"),
+            advice: "something else changed the file; remove this line, or move the file away",
+        })?;
+        found.push((line, summary));
+    }
+    Ok(found)
+}
+
+/// The most memory that this process has held so far (VmHWM of `/proc/self/status`), in bytes. Known on
+/// Linux only.
+pub fn peak_memory_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    pub(crate) fn step_metrics(step: usize) -> StepMetrics {
+        StepMetrics {
+            step,
+            lambda: vec![vec![0.25, 0.75]],
+            objectives: vec![
+                ObjectiveMetrics {
+                    name: "helpfulness".into(),
+                    loss: Some(0.5),
+                    weight: 0.25,
+                    labelled: 3,
+                    margin: Some(0.125),
+                    accuracy: Some(1.0),
+                    log_prob: LogProbLevels {
+                        policy_chosen: Some(-1.5),
+                        ..LogProbLevels::default()
+                    },
+                },
+                ObjectiveMetrics {
+                    name: "conciseness".into(),
+                    weight: 0.75,
+                    ..ObjectiveMetrics::default()
+                },
+            ],
+            aggregate: f64::NAN,
+            grad_norm: 2.0,
+            lr: 1e-3,
+            lr_singular: 2e-3,
+            tokens: 600,
+            tokens_per_s: 300.0,
+            seconds: 2.0,
+            peak_memory_bytes: None,
+        }
+    }
+
+    fn eval_metrics(step: usize) -> EvalMetrics {
+        EvalMetrics {
+            step,
+            lambda: vec![1.0, 0.0],
+            objectives: vec![ObjectiveValue {
+                name: "helpfulness".into(),
+                value: Some(-0.7),
+                stderr: Some(0.1),
+                labelled: 24,
+                ..ObjectiveValue::default()
+            }],
+            seconds: 9.0,
+        }
+    }
+
+    fn lines(path: &Path) -> Vec<Value> {
+        let text = fs::read_to_string(path).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    fn place() -> (tempfile::TempDir, PathBuf) {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("metrics.jsonl");
+        (place, path)
+    }
+
+    #[test]
+    fn a_line_holds_every_key_with_null_for_what_is_missing_or_not_finite() {
+        let (_place, path) = place();
+        let mut log = MetricsLog::create(&path).unwrap();
+        log.write(&MetricsLine::Train(step_metrics(1))).unwrap();
+        log.write(&MetricsLine::Eval(eval_metrics(1))).unwrap();
+        let lines = lines(&path);
+        assert_eq!(
+            lines[0],
+            json!({
+                "kind": "train", "step": 1, "lambda": [0.25, 0.75],
+                "objectives": {
+                    "helpfulness": {
+                        "loss": 0.5, "weight": 0.25, "labelled": 3, "margin": 0.125, "accuracy": 1.0,
+                        "log_prob": {
+                            "policy_chosen": -1.5, "policy_rejected": null,
+                            "reference_chosen": null, "reference_rejected": null
+                        }
+                    },
+                    "conciseness": {
+                        "loss": null, "weight": 0.75, "labelled": 0, "margin": null, "accuracy": null,
+                        "log_prob": {
+                            "policy_chosen": null, "policy_rejected": null,
+                            "reference_chosen": null, "reference_rejected": null
+                        }
+                    }
+                },
+                "aggregate": null, "grad_norm": 2.0, "lr": 1e-3, "lr_singular": 2e-3,
+                "tokens": 600, "tokens_per_s": 300.0, "seconds": 2.0, "peak_memory_bytes": null
+            })
+        );
+        assert_eq!(lines[1]["kind"], "eval");
+        assert_eq!(lines[1]["objectives"]["helpfulness"]["value"], -0.7);
+    }
+
+    #[test]
+    fn the_lambdas_of_several_groups_are_a_list_of_lists() {
+        let mut metrics = step_metrics(1);
+        metrics.lambda = vec![vec![1.0, 0.0], vec![0.5, 0.5]];
+        let value = serde_json::to_value(MetricsLine::Train(metrics)).unwrap();
+        assert_eq!(value["lambda"], json!([[1.0, 0.0], [0.5, 0.5]]));
+    }
+
+    #[test]
+    fn resuming_cuts_the_file_back_to_the_checkpoint_and_goes_on() {
+        let (_place, path) = place();
+        let mut log = MetricsLog::create(&path).unwrap();
+        for step in 1..=5 {
+            log.write(&MetricsLine::Train(step_metrics(step))).unwrap();
+            if step == 3 || step == 5 {
+                log.write(&MetricsLine::Eval(eval_metrics(step))).unwrap();
+            }
+        }
+        log.file.write_all(br#"{"kind":"train","st"#).unwrap();
+        drop(log);
+
+        let mut log = MetricsLog::resume(&path, 3).unwrap();
+        log.write(&MetricsLine::Train(step_metrics(4))).unwrap();
+        let kept: Vec<(String, u64)> = lines(&path)
+            .iter()
+            .map(|line| {
+                (
+                    line["kind"].as_str().unwrap().into(),
+                    line["step"].as_u64().unwrap(),
+                )
+            })
+            .collect();
+        let expected = [
+            ("train", 1),
+            ("train", 2),
+            ("train", 3),
+            ("eval", 3),
+            ("train", 4),
+        ];
+        assert_eq!(kept, expected.map(|(kind, step)| (kind.to_owned(), step)));
+        assert_eq!(train_seconds(&path).unwrap(), 8.0);
+    }
+
+    #[test]
+    fn a_line_that_something_else_broke_is_named() {
+        let (_place, path) = place();
+        let mut log = MetricsLog::create(&path).unwrap();
+        log.write(&MetricsLine::Train(step_metrics(1))).unwrap();
+        log.file.write_all(b"oops\n").unwrap();
+        let message = MetricsLog::resume(&path, 1).unwrap_err().to_string();
+        assert!(
+            message.contains("metrics.jsonl:2: not a line of metrics"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn resuming_without_a_file_starts_one() {
+        let (_place, path) = place();
+        MetricsLog::resume(&path, 0).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_an_error_that_names_the_file() {
+        let mut log = MetricsLog::append(Path::new("/dev/full")).unwrap();
+        let message = log
+            .write(&MetricsLine::Train(step_metrics(1)))
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains("cannot write /dev/full"), "{message}");
+        assert!(message.contains("free some space"), "{message}");
+    }
+
+    #[test]
+    fn scalars_leave_out_what_does_not_exist() {
+        let scalars = MetricsLine::Train(step_metrics(1)).scalars();
+        let value = |tag: &str| {
+            scalars
+                .iter()
+                .find(|(name, _)| name == tag)
+                .map(|(_, value)| *value)
+        };
+        assert_eq!(value("loss/helpfulness"), Some(0.5));
+        assert_eq!(value("lambda/conciseness"), Some(0.75));
+        assert_eq!(value("train/grad_norm"), Some(2.0));
+        assert_eq!(value("loss/conciseness"), None);
+        assert_eq!(value("train/aggregate"), None);
+        let eval = MetricsLine::Eval(eval_metrics(1)).scalars();
+        assert_eq!(
+            eval,
+            [("eval_value/helpfulness/1.00,0.00".to_owned(), -0.7)]
+        );
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn peak_memory_remembers_what_was_given_back() {
+        const BLOCK: u64 = 64 << 20;
+        let block = vec![1_u8; BLOCK as usize];
+        std::hint::black_box(&block);
+        drop(block);
+        let peak = peak_memory_bytes().unwrap();
+        assert!(peak >= BLOCK, "{peak}");
+        // And it is bytes: no test takes a terabyte.
+        assert!(peak < 1 << 40, "{peak}");
+    }
+}

@@ -1,0 +1,489 @@
+//! From TOML text and command-line overrides to a [`Spec`]. Nothing stops at the first mistake: faulty
+//! keys are left out and remembered with their place, for [`crate::Plan::resolve`] to report together
+//! with what it finds.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use panacea_data::ObjectiveSpec;
+use serde::de::{DeserializeOwned, Visitor};
+use serde::{Deserialize, Deserializer};
+use toml::de::{DeTable, DeValue};
+use toml::{Spanned, Table, Value};
+
+use crate::error::TrainerError;
+use crate::problems::{Origin, Problem, nearest};
+use crate::spec::{
+    AdapterSpec, CheckpointSpec, DataSpec, EvaluationSpec, MethodSpec, ModelSpec, OneOrMany,
+    OptimizerSpec, PreferenceSpec, Spec,
+};
+
+/// What the command line says on top of the configuration file.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Overrides {
+    /// `--model`
+    pub model: Option<PathBuf>,
+    /// `--train`, any number of times.
+    pub train: Vec<PathBuf>,
+    /// `--eval`, any number of times.
+    pub eval: Vec<PathBuf>,
+    /// `--device`
+    pub device: Option<String>,
+    /// `--seed`
+    pub seed: Option<u64>,
+    /// `--steps`; takes the place of `optimizer.epochs` as well.
+    pub steps: Option<usize>,
+    /// `--set section.key=value`, any number of times; the value as in TOML, where a plain word needs no
+    /// quotes.
+    pub set: Vec<String>,
+}
+
+/// Where each key came from, and the mistakes met while reading.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sources {
+    pub(crate) origins: BTreeMap<String, Origin>,
+    pub(crate) problems: Vec<Problem>,
+    /// The file is no TOML at all: what is missing from it cannot be told.
+    pub(crate) is_unreadable: bool,
+}
+
+/// Two configurations are equal if they say the same, wherever they say it.
+impl PartialEq for Sources {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Spec {
+    /// Reads a configuration file. Only a file that cannot be read is an error here; mistakes in it are
+    /// reported by [`crate::Plan::resolve`].
+    pub fn read(path: &Path) -> Result<Self, TrainerError> {
+        let text = fs::read_to_string(path).map_err(TrainerError::io("read", path))?;
+        Ok(Self::from_toml(&text, &path.display().to_string()))
+    }
+
+    /// The configuration in a TOML text; `file` is its name in messages.
+    pub fn from_toml(text: &str, file: &str) -> Self {
+        parse(text, |line| Origin::File {
+            file: file.to_owned(),
+            line,
+        })
+    }
+
+    /// Lays the command line over the file.
+    pub(crate) fn apply(&mut self, overrides: &Overrides) {
+        for assignment in &overrides.set {
+            self.overlay(parse_assignment(assignment));
+        }
+        let mut flags = Self::default();
+        let mut from_flag = |key: &str, flag: &str, given: bool| {
+            if given {
+                let flag = Origin::Flag(flag.to_owned());
+                flags.sources.origins.insert(key.to_owned(), flag);
+            }
+        };
+        from_flag("model.path", "--model", overrides.model.is_some());
+        from_flag("data.train", "--train", !overrides.train.is_empty());
+        from_flag("data.eval", "--eval", !overrides.eval.is_empty());
+        from_flag("device", "--device", overrides.device.is_some());
+        from_flag("seed", "--seed", overrides.seed.is_some());
+        from_flag("optimizer.steps", "--steps", overrides.steps.is_some());
+        flags.model.path.clone_from(&overrides.model);
+        let given = |paths: &[PathBuf]| (!paths.is_empty()).then(|| OneOrMany(paths.to_vec()));
+        flags.data.train = given(&overrides.train);
+        flags.data.eval = given(&overrides.eval);
+        flags.device.clone_from(&overrides.device);
+        flags.seed = overrides.seed;
+        flags.optimizer.steps = overrides.steps;
+        self.overlay(flags);
+    }
+
+    /// Takes every key that `over` has.
+    fn overlay(&mut self, over: Self) {
+        // Of the two ways to give a run's length, one on top puts the other one below out of force.
+        match (over.optimizer.steps, over.optimizer.epochs) {
+            (Some(_), None) => self.forget_epochs(),
+            (None, Some(_)) => self.forget_steps(),
+            _ => {}
+        }
+        // A mistake that is written over is none.
+        let replaced = &over.sources.origins;
+        self.sources.problems.retain(|problem| {
+            // "objective[1]" goes with "objective".
+            let whole = problem.key.split('[').next().unwrap_or_default();
+            !replaced.contains_key(whole)
+        });
+
+        self.seed = over.seed.or(self.seed);
+        self.device = over.device.or(self.device.take());
+        self.model.overlay(over.model);
+        self.data.overlay(over.data);
+        if !over.objective.is_empty() {
+            self.objective = over.objective;
+        }
+        self.adapter.overlay(over.adapter);
+        self.method.overlay(over.method);
+        self.preference.overlay(over.preference);
+        self.optimizer.overlay(over.optimizer);
+        self.evaluation.overlay(over.evaluation);
+        self.checkpoint.overlay(over.checkpoint);
+        self.sources.origins.extend(over.sources.origins);
+        self.sources.problems.extend(over.sources.problems);
+    }
+
+    fn forget_epochs(&mut self) {
+        self.optimizer.epochs = None;
+        self.sources.origins.remove("optimizer.epochs");
+    }
+
+    fn forget_steps(&mut self) {
+        self.optimizer.steps = None;
+        self.sources.origins.remove("optimizer.steps");
+    }
+}
+
+/// A section that a file may have: its keys, and whether a table of one of them has the right type.
+struct Section {
+    name: &'static str,
+    keys: &'static [&'static str],
+    accepts: fn(Table) -> Result<(), String>,
+}
+
+const SECTIONS: [Section; 8] = [
+    Section {
+        name: "model",
+        keys: ModelSpec::KEYS,
+        accepts: accepts::<ModelSpec>,
+    },
+    Section {
+        name: "data",
+        keys: DataSpec::KEYS,
+        accepts: accepts::<DataSpec>,
+    },
+    Section {
+        name: "adapter",
+        keys: AdapterSpec::KEYS,
+        accepts: accepts::<AdapterSpec>,
+    },
+    Section {
+        name: "method",
+        keys: MethodSpec::KEYS,
+        accepts: accepts::<MethodSpec>,
+    },
+    Section {
+        name: "preference",
+        keys: PreferenceSpec::KEYS,
+        accepts: accepts::<PreferenceSpec>,
+    },
+    Section {
+        name: "optimizer",
+        keys: OptimizerSpec::KEYS,
+        accepts: accepts::<OptimizerSpec>,
+    },
+    Section {
+        name: "evaluation",
+        keys: EvaluationSpec::KEYS,
+        accepts: accepts::<EvaluationSpec>,
+    },
+    Section {
+        name: "checkpoint",
+        keys: CheckpointSpec::KEYS,
+        accepts: accepts::<CheckpointSpec>,
+    },
+];
+
+/// What may stand outside sections. `run` is what `run.toml` says about the run itself: such a file is
+/// a configuration as well.
+const TOP: [&str; 4] = ["seed", "device", "objective", "run"];
+
+fn accepts<T: DeserializeOwned>(table: Table) -> Result<(), String> {
+    T::deserialize(table)
+        .map(drop)
+        .map_err(|error| in_plain_words(error.message()))
+}
+
+/// Serde speaks of Rust types; people who write TOML do not.
+fn in_plain_words(message: &str) -> String {
+    message
+        .replace("expected usize", "expected a whole number, 0 or more")
+        .replace("expected u64", "expected a whole number, 0 or more")
+        .replace("expected f64", "expected a number")
+        .replace("expected a boolean", "expected true or false")
+        .replace("expected a sequence", "expected a list")
+        .replace("invalid type: ", "found ")
+        .replace("invalid value: ", "found ")
+}
+
+/// The keys that a type reads from a table: it is asked to read, and what it asks for is noted.
+fn keys_of<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
+    struct Probe<'a>(&'a mut &'static [&'static str]);
+
+    impl<'de> Deserializer<'de> for Probe<'_> {
+        type Error = serde::de::value::Error;
+
+        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+            Err(serde::de::Error::custom("there is nothing to read"))
+        }
+
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            fields: &'static [&'static str],
+            visitor: V,
+        ) -> Result<V::Value, Self::Error> {
+            *self.0 = fields;
+            self.deserialize_any(visitor)
+        }
+
+        serde::forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
+            unit unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+        }
+    }
+
+    let mut keys: &'static [&'static str] = &[];
+    // The answer is in `keys`; reading nothing always fails.
+    let _ = T::deserialize(Probe(&mut keys));
+    keys
+}
+
+/// Reads a document; `origin` says where a line of it is.
+fn parse(text: &str, origin: impl Fn(usize) -> Origin) -> Spec {
+    let line = |position: usize| {
+        1 + text.as_bytes()[..position]
+            .iter()
+            .filter(|&&b| b == b'\n')
+            .count()
+    };
+    let mut reader = Reader {
+        sources: Sources::default(),
+        checked: Table::new(),
+    };
+    let document = DeTable::parse(text).and_then(|spanned| Ok((spanned, text.parse::<Table>()?)));
+    let (spanned, values) = match document {
+        Ok(document) => document,
+        Err(error) => {
+            let at = error.span().map_or(1, |span| line(span.start));
+            let message = format!("this is not TOML: {}", error.message().trim());
+            reader.problem(Some(origin(at)), "", message);
+            reader.sources.is_unreadable = true;
+            return reader.finish();
+        }
+    };
+    for (key, spanned_value) in spanned.get_ref() {
+        let (name, at) = (key.get_ref().as_ref(), line(key.span().start));
+        let value = &values[name];
+        if let Some(section) = SECTIONS.iter().find(|section| section.name == name) {
+            let Value::Table(table) = value else {
+                let message = format!(
+                    "found a {}, expected the section [{name}]",
+                    value.type_str()
+                );
+                reader.problem(Some(origin(at)), name, message);
+                continue;
+            };
+            let place = |key: &str| origin(line(position(spanned_value, key)));
+            reader.section(section, table, place);
+        } else if name == "objective" {
+            let place = |index: usize| {
+                origin(line(
+                    element_position(spanned_value, index).unwrap_or(key.span().start),
+                ))
+            };
+            reader.objectives(value, place);
+        } else if TOP.contains(&name) {
+            reader.top(name, value, origin(at));
+        } else {
+            let sections = SECTIONS.iter().map(|section| section.name);
+            reader.unknown(origin(at), "", name, sections.chain(TOP));
+        }
+    }
+    reader.finish()
+}
+
+/// `section.key=value`, where a plain word needs no quotes.
+fn parse_assignment(assignment: &str) -> Spec {
+    let flag = || Origin::Flag(format!("--set {assignment}"));
+    let refuse = || {
+        let mut spec = Spec::default();
+        spec.sources.problems.push(Problem {
+            origin: Some(flag()),
+            key: String::new(),
+            message: "expected section.key=value, such as optimizer.steps=10".to_owned(),
+        });
+        spec
+    };
+    let Some((key, value)) = assignment.split_once('=') else {
+        return refuse();
+    };
+    let (key, value) = (key.trim(), value.trim());
+    let is_name = |part: &str| {
+        !part.is_empty()
+            && part
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "_-".contains(c))
+    };
+    if !key.split('.').all(is_name) {
+        return refuse();
+    }
+    let as_toml = format!("{key} = {value}");
+    if as_toml.parse::<Table>().is_ok() || value.starts_with(['"', '\'', '[', '{']) {
+        return parse(&as_toml, |_| flag());
+    }
+    let quoted = Value::String(value.to_owned());
+    parse(&format!("{key} = {quoted}"), |_| flag())
+}
+
+/// The position of a key in a section.
+fn position(section: &Spanned<DeValue>, key: &str) -> usize {
+    section
+        .get_ref()
+        .as_table()
+        .and_then(|table| table.get_key_value(key))
+        .map_or(section.span().start, |(key, _)| key.span().start)
+}
+
+/// The position of an element of a list.
+fn element_position(list: &Spanned<DeValue>, index: usize) -> Option<usize> {
+    Some(list.get_ref().as_array()?.get(index)?.span().start)
+}
+
+struct Reader {
+    sources: Sources,
+    /// The keys that are known and have the right type.
+    checked: Table,
+}
+
+impl Reader {
+    fn problem(&mut self, origin: Option<Origin>, key: &str, message: String) {
+        self.sources.problems.push(Problem {
+            origin,
+            key: key.to_owned(),
+            message,
+        });
+    }
+
+    fn unknown<'a>(
+        &mut self,
+        origin: Origin,
+        section: &str,
+        name: &str,
+        known: impl Iterator<Item = &'a str> + Clone,
+    ) {
+        let place = if section.is_empty() {
+            String::new()
+        } else {
+            format!(" in [{section}]")
+        };
+        let advice = match nearest(name, known.clone()) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => {
+                let known: Vec<&str> = known.collect();
+                format!("known are {}", known.join(", "))
+            }
+        };
+        let key = if section.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{section}.{name}")
+        };
+        self.problem(
+            Some(origin),
+            &key,
+            format!("unknown key \"{name}\"{place}; {advice}"),
+        );
+    }
+
+    fn top(&mut self, name: &str, value: &Value, origin: Origin) {
+        if name == "run" {
+            return;
+        }
+        let single = Table::from_iter([(name.to_owned(), value.clone())]);
+        match accepts::<Spec>(single) {
+            Ok(()) => {
+                self.checked.insert(name.to_owned(), value.clone());
+                self.sources.origins.insert(name.to_owned(), origin);
+            }
+            Err(message) => self.problem(Some(origin), name, message),
+        }
+    }
+
+    fn section(&mut self, section: &Section, table: &Table, place: impl Fn(&str) -> Origin) {
+        let mut checked = Table::new();
+        for (name, value) in table {
+            let key = format!("{}.{name}", section.name);
+            if !section.keys.contains(&name.as_str()) {
+                self.unknown(
+                    place(name),
+                    section.name,
+                    name,
+                    section.keys.iter().copied(),
+                );
+                continue;
+            }
+            let single = Table::from_iter([(name.clone(), value.clone())]);
+            match (section.accepts)(single) {
+                Ok(()) => {
+                    checked.insert(name.clone(), value.clone());
+                    self.sources.origins.insert(key, place(name));
+                }
+                Err(message) => self.problem(Some(place(name)), &key, message),
+            }
+        }
+        self.checked
+            .insert(section.name.to_owned(), Value::Table(checked));
+    }
+
+    fn objectives(&mut self, value: &Value, place: impl Fn(usize) -> Origin) {
+        let Value::Array(elements) = value else {
+            let message = format!(
+                "found a {}, expected tables [[objective]]",
+                value.type_str()
+            );
+            self.problem(Some(place(0)), "objective", message);
+            return;
+        };
+        let known = keys_of::<ObjectiveSpec>();
+        let mut checked = Vec::new();
+        for (index, element) in elements.iter().enumerate() {
+            let key = format!("objective[{index}]");
+            self.sources.origins.insert(key.clone(), place(index));
+            let names = element.as_table().into_iter().flat_map(Table::keys);
+            let unknown: Vec<&String> = names
+                .filter(|name| !known.contains(&name.as_str()))
+                .collect();
+            for name in &unknown {
+                self.unknown(place(index), &key, name, known.iter().copied());
+            }
+            if !unknown.is_empty() {
+                continue;
+            }
+            match ObjectiveSpec::deserialize(element.clone()) {
+                Ok(_) => checked.push(element.clone()),
+                Err(error) => {
+                    let message = in_plain_words(error.message());
+                    self.problem(Some(place(index)), &key, message);
+                }
+            }
+        }
+        self.sources
+            .origins
+            .insert("objective".to_owned(), place(0));
+        self.checked
+            .insert("objective".to_owned(), Value::Array(checked));
+    }
+
+    fn finish(mut self) -> Spec {
+        let mut spec = Spec::deserialize(self.checked).unwrap_or_else(|error| {
+            self.sources.problems.push(Problem {
+                origin: None,
+                key: String::new(),
+                message: error.message().to_owned(),
+            });
+            Spec::default()
+        });
+        spec.sources = self.sources;
+        spec
+    }
+}

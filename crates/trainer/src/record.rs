@@ -1,0 +1,227 @@
+//! `run.toml`: the plan as it was resolved, and the facts that decide whether a run can be repeated. The
+//! file is a configuration as well: its `[run]` table apart, it says what a person could have written.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use crate::error::TrainerError;
+use crate::files;
+use crate::plan::Plan;
+use crate::reading::Overrides;
+use crate::spec::Spec;
+
+/// What a run is made of: its plan, and what that plan met.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunRecord {
+    /// The plan.
+    pub plan: Plan,
+    /// What it met.
+    pub facts: RunFacts,
+}
+
+/// Versions and fingerprints: the table `[run]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunFacts {
+    /// The version of this project.
+    pub panacea: String,
+    /// The version of the tensor library.
+    pub burn: String,
+    /// The fingerprint of the model's files.
+    pub model_fingerprint: String,
+    /// The fingerprint of each data file, by its path as the plan has it.
+    #[serde(default)]
+    pub data_fingerprints: BTreeMap<PathBuf, String>,
+}
+
+/// How a run differs from the plan that it is to go on with.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Differences {
+    /// Keys that change what is computed, each with both values: the run cannot go on with these.
+    pub conflicts: Vec<String>,
+    /// What may differ, but is worth a word: rounding, or what is measured on the way.
+    pub notes: Vec<String>,
+}
+
+/// Keys that decide when something is saved or shown, and nothing about the numbers.
+const FREE: [&str; 2] = ["checkpoint.every", "checkpoint.keep"];
+
+/// Keys that change the rounding of the numbers, or what is measured on the way, but not the training.
+const NOTED: [&str; 7] = [
+    "device",
+    "optimizer.micro_batch_size",
+    "data.eval",
+    "evaluation.every",
+    "evaluation.records",
+    "run.burn",
+    "run.panacea",
+];
+
+impl RunRecord {
+    /// The text of `run.toml`.
+    pub fn to_toml(&self) -> Result<String, TrainerError> {
+        let run = BTreeMap::from([("run", &self.facts)]);
+        let plan = toml::to_string(&self.plan.to_spec()).map_err(not_toml)?;
+        let facts = toml::to_string(&run).map_err(not_toml)?;
+        Ok(format!(
+            "# The plan of this run as it was resolved. It can be used as a configuration again.\n\n{plan}\n{facts}"
+        ))
+    }
+
+    /// Writes `run.toml`.
+    pub fn write(&self, path: &Path) -> Result<(), TrainerError> {
+        files::write_file(path, self.to_toml()?.as_bytes())
+    }
+
+    /// Reads `run.toml`.
+    pub fn read(path: &Path) -> Result<Self, TrainerError> {
+        #[derive(Deserialize)]
+        struct Facts {
+            run: RunFacts,
+        }
+        let text = fs::read_to_string(path).map_err(TrainerError::io("read", path))?;
+        let spec = Spec::from_toml(&text, &path.display().to_string());
+        let plan = Plan::resolve(spec, &Overrides::default())?;
+        let facts: Facts = toml::from_str(&text).map_err(|error| TrainerError::BrokenRun {
+            path: path.to_path_buf(),
+            message: format!("the table [run] cannot be read: {}", error.message()),
+        })?;
+        Ok(Self {
+            plan,
+            facts: facts.run,
+        })
+    }
+
+    /// What differs between this run, as it was started, and the plan to go on with. Files count by
+    /// content: the same file under another path is no difference.
+    pub fn differences(&self, next: &Self) -> Result<Differences, TrainerError> {
+        let (before, after) = (self.flat()?, next.flat()?);
+        let keys = before
+            .keys()
+            .chain(after.keys().filter(|key| !before.contains_key(*key)));
+        let mut differences = Differences::default();
+        for key in keys {
+            let (old, new) = (before.get(key), after.get(key));
+            let identity = |told: Option<&Told>| told.map(|told| told.identity.clone());
+            if identity(old) == identity(new) || FREE.contains(&key.as_str()) {
+                continue;
+            }
+            let show = |told: Option<&Told>| told.map_or("not set", |told| &told.shown).to_owned();
+            let text = format!("{key}: the run has {}, now it is {}", show(old), show(new));
+            if NOTED.contains(&key.as_str()) {
+                differences.notes.push(text);
+            } else {
+                differences.conflicts.push(text);
+            }
+        }
+        Ok(differences)
+    }
+
+    /// Fails where [`RunRecord::differences`] finds a conflict; else the notes, for a person to read.
+    pub fn check_resume(&self, next: &Self, run: &Path) -> Result<Vec<String>, TrainerError> {
+        let Differences { conflicts, notes } = self.differences(next)?;
+        if conflicts.is_empty() {
+            return Ok(notes);
+        }
+        Err(TrainerError::ResumeConflict {
+            path: run.to_path_buf(),
+            differences: conflicts,
+        })
+    }
+
+    /// Every value by its dotted key.
+    fn flat(&self) -> Result<BTreeMap<String, Told>, TrainerError> {
+        let mut flat = BTreeMap::new();
+        for (key, value) in Table::try_from(self.plan.to_spec()).map_err(not_toml)? {
+            self.flatten(&key, &value, &mut flat);
+        }
+        let model = self.plan.model().display().to_string();
+        flat.insert(
+            "model.path".to_owned(),
+            Told::file(&model, &self.facts.model_fingerprint),
+        );
+        flat.insert(
+            "run.panacea".to_owned(),
+            Told::plain(self.facts.panacea.clone()),
+        );
+        flat.insert("run.burn".to_owned(), Told::plain(self.facts.burn.clone()));
+        Ok(flat)
+    }
+
+    fn flatten(&self, key: &str, value: &Value, flat: &mut BTreeMap<String, Told>) {
+        match value {
+            Value::Table(table) => {
+                for (name, value) in table {
+                    self.flatten(&format!("{key}.{name}"), value, flat);
+                }
+            }
+            Value::Array(elements) if elements.iter().any(Value::is_table) => {
+                for (index, element) in elements.iter().enumerate() {
+                    self.flatten(&format!("{key}[{index}]"), element, flat);
+                }
+            }
+            Value::Array(elements) => {
+                let told = elements.iter().map(|element| self.tell(element)).collect();
+                flat.insert(key.to_owned(), Told::list(told));
+            }
+            _ => {
+                flat.insert(key.to_owned(), self.tell(value));
+            }
+        }
+    }
+
+    fn tell(&self, value: &Value) -> Told {
+        let file = value
+            .as_str()
+            .and_then(|path| Some((path, self.facts.data_fingerprints.get(Path::new(path))?)));
+        match file {
+            Some((path, fingerprint)) => Told::file(path, fingerprint),
+            None => Told::plain(value.to_string()),
+        }
+    }
+}
+
+/// A value: what counts when it is compared, and what a person is shown.
+struct Told {
+    identity: String,
+    shown: String,
+}
+
+impl Told {
+    fn plain(text: String) -> Self {
+        Self {
+            identity: text.clone(),
+            shown: text,
+        }
+    }
+
+    fn file(path: &str, fingerprint: &str) -> Self {
+        // As much of it as one sees at a glance.
+        let beginning: String = fingerprint.chars().take(12).collect();
+        Self {
+            identity: fingerprint.to_owned(),
+            shown: format!("\"{path}\" (fingerprint {beginning})"),
+        }
+    }
+
+    fn list(elements: Vec<Self>) -> Self {
+        let (identities, shown): (Vec<String>, Vec<String>) = elements
+            .into_iter()
+            .map(|told| (told.identity, told.shown))
+            .unzip();
+        Self {
+            identity: identities.join("\n"),
+            shown: format!("[{}]", shown.join(", ")),
+        }
+    }
+}
+
+fn not_toml(error: toml::ser::Error) -> TrainerError {
+    TrainerError::BrokenRun {
+        path: PathBuf::from("run.toml"),
+        message: format!("the plan cannot be written: {error}"),
+    }
+}

@@ -1,0 +1,301 @@
+//! What a person wrote: a configuration as it stands in the file, every key optional.
+//!
+//! [`crate::Plan::resolve`] makes a plan of it, with every default filled in and every value checked.
+//! Paths are taken as they are, so that relative ones start at the working directory.
+
+use std::path::PathBuf;
+
+use panacea_data::{Format, ObjectiveSpec, OverlongPrompts};
+use serde::de::IntoDeserializer;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::reading::Sources;
+use crate::schedule::ScheduleKind;
+
+/// A configuration file.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Spec {
+    /// The seed of every random choice. Default: 17.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// The device to train on. Default: `"flex"`, the CPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
+    /// `[model]`
+    pub model: ModelSpec,
+    /// `[data]`
+    pub data: DataSpec,
+    /// `[[objective]]`, one table each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub objective: Vec<ObjectiveSpec>,
+    /// `[adapter]`
+    pub adapter: AdapterSpec,
+    /// `[method]`
+    pub method: MethodSpec,
+    /// `[preference]`
+    pub preference: PreferenceSpec,
+    /// `[optimizer]`
+    pub optimizer: OptimizerSpec,
+    /// `[evaluation]`
+    pub evaluation: EvaluationSpec,
+    /// `[checkpoint]`
+    pub checkpoint: CheckpointSpec,
+    /// Where each value came from, and the mistakes met while reading.
+    #[serde(skip)]
+    pub(crate) sources: Sources,
+}
+
+/// Declares a section: a struct of optional keys, the list of their names, and how one section is laid
+/// over another.
+macro_rules! section {
+    ($(#[$doc:meta])* $section:ident { $($(#[$key_doc:meta])* $key:ident: $value:ty,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+        #[serde(default)]
+        pub struct $section {
+            $($(#[$key_doc])*
+            #[serde(skip_serializing_if = "Option::is_none")]
+            pub $key: Option<$value>,)+
+        }
+
+        impl $section {
+            pub(crate) const KEYS: &'static [&'static str] = &[$(stringify!($key)),+];
+
+            /// Takes every key that `over` has.
+            pub(crate) fn overlay(&mut self, over: Self) {
+                $(if over.$key.is_some() {
+                    self.$key = over.$key;
+                })+
+            }
+        }
+    };
+}
+
+section! {
+    /// `[model]`: the language model that is adapted.
+    ModelSpec {
+        /// A folder in Hugging Face layout, or a GGUF file. Required, here or as `--model`.
+        path: PathBuf,
+    }
+}
+
+section! {
+    /// `[data]`: the records.
+    DataSpec {
+        /// Files to train on: a string or a list. Required, here or as `--train`, unless every objective
+        /// names files of its own.
+        train: OneOrMany,
+        /// Held-out files: a string or a list. Default: none.
+        eval: OneOrMany,
+        /// The format of the files. Default: `"auto"`, found out from each file.
+        format: FormatChoice,
+        /// Tokens of a prompt, at most. Default: 512.
+        max_prompt_tokens: usize,
+        /// Tokens of a response, at most; longer ones are cut. Default: 512.
+        max_response_tokens: usize,
+        /// What happens to a record whose prompt is too long. Default: `"skip"`.
+        overlong_prompts: OverlongPrompts,
+    }
+}
+
+section! {
+    /// `[adapter]`: the SVD-LoRA on every adapted matrix.
+    AdapterSpec {
+        /// k, the number of preference-agnostic singular values. Default: 8.
+        rank: usize,
+        /// The update is scaled by alpha / k. Default: 64.
+        alpha: f64,
+        /// The matrices of each layer that are adapted. Default: all seven.
+        modules: Vec<String>,
+        /// The standard deviation of U and V at the start. Default: 0.02.
+        init_std: f64,
+        /// The weight of the penalty ‖UᵀU − I‖² + ‖VᵀV − I‖². Default: 0.
+        orthogonality: f64,
+    }
+}
+
+section! {
+    /// `[method]`: what is minimised.
+    MethodSpec {
+        /// The method. Default: `"panacea"`.
+        name: MethodName,
+        /// The loss of each objective. Default: `"dpo"`.
+        loss: LossName,
+        /// DPO: the strength of the pull to the reference. Default: 0.1.
+        beta: f64,
+        /// DPO: the shape of the loss. Default: `"sigmoid"`.
+        dpo_loss: DpoLossName,
+        /// DPO with the sigmoid: the probability that a label is wrong, below 0.5. Default: 0.
+        label_smoothing: f64,
+        /// DPO: the weight of an SFT term on the preferred response. Default: 0.
+        sft_weight: f64,
+        /// SFT: the mean over the tokens of a response in place of their sum. Default: false.
+        per_token: bool,
+        /// How the losses become one number. Default: `"linear"`.
+        aggregation: AggregationName,
+        /// Tchebycheff: the best value J_i known of each objective. Default: zeros.
+        ideal: Vec<f64>,
+    }
+}
+
+section! {
+    /// `[preference]`: how preference vectors are drawn.
+    PreferenceSpec {
+        /// The concentration of the Dirichlet distribution; 1 is uniform. Default: 1.
+        concentration: f64,
+        /// The probability that a vertex of the simplex is drawn instead. Default: 0.1.
+        vertex_probability: f64,
+        /// Preferences per batch; the records are dealt to them. Default: 1.
+        groups: usize,
+    }
+}
+
+section! {
+    /// `[optimizer]`: AdamW, its schedule and its batches.
+    OptimizerSpec {
+        /// Optimizer steps of the run. Not together with `epochs`.
+        steps: usize,
+        /// Passes over the training records. Default where `steps` is not given: 1.
+        epochs: f64,
+        /// Records per optimizer step. Default: 8.
+        batch_size: usize,
+        /// Records per forward and backward pass; the last of a batch may be smaller. Default:
+        /// `batch_size`.
+        micro_batch_size: usize,
+        /// The learning rate of the factors U and V. Default: 2e-3.
+        learning_rate: f64,
+        /// The learning rate of σ and s. Default: `learning_rate`.
+        learning_rate_singular: f64,
+        /// The decays of the two moments. Default: [0.9, 0.999].
+        betas: [f64; 2],
+        /// Added to the root of the second moment. Default: 1e-8.
+        eps: f64,
+        /// Decoupled weight decay. Default: 0.
+        weight_decay: f64,
+        /// The curve of the learning rate after the warm-up. Default: `"cosine"`.
+        schedule: ScheduleKind,
+        /// The part of the steps in which the learning rate rises, 0 to 1. Default: 0.03.
+        warmup_ratio: f64,
+        /// The end of the curve, as a part of the learning rate, 0 to 1. Default: 0.
+        min_learning_rate_ratio: f64,
+        /// The gradient is scaled down to this norm; 0 leaves it alone. Default: 1.
+        clip_norm: f64,
+        /// A gradient norm beyond this one, before clipping, stops the run as diverged. Default: 1e4.
+        max_grad_norm: f64,
+    }
+}
+
+section! {
+    /// `[evaluation]`: measuring on held-out records while training goes on.
+    EvaluationSpec {
+        /// Optimizer steps between two evaluations; 0 is never. Default: 0.
+        every: usize,
+        /// Held-out records that are measured. Default: 24.
+        records: usize,
+    }
+}
+
+section! {
+    /// `[checkpoint]`: states to go on from.
+    CheckpointSpec {
+        /// Optimizer steps between two checkpoints; 0 is at the end only. Default: 50.
+        every: usize,
+        /// The last checkpoints that are kept. Default: 2.
+        keep: usize,
+    }
+}
+
+/// A list that may be written as a single string.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct OneOrMany(pub Vec<PathBuf>);
+
+impl<'de> Deserialize<'de> for OneOrMany {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "expected a string or a list of strings")]
+        enum Form {
+            One(PathBuf),
+            Many(Vec<PathBuf>),
+        }
+        Ok(Self(match Form::deserialize(deserializer)? {
+            Form::One(path) => vec![path],
+            Form::Many(paths) => paths,
+        }))
+    }
+}
+
+/// A format by its name, or `"auto"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FormatChoice {
+    /// Each file's own, told by the columns of its first record.
+    #[default]
+    Auto,
+    /// This one, whatever the columns look like.
+    Named(Format),
+}
+
+impl Serialize for FormatChoice {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::Named(format) => format.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for FormatChoice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        if name == "auto" {
+            return Ok(Self::Auto);
+        }
+        let named: Result<Format, serde::de::value::Error> =
+            Format::deserialize(name.into_deserializer());
+        named
+            .map(Self::Named)
+            .map_err(|error| serde::de::Error::custom(format!("{error}, or `auto`")))
+    }
+}
+
+/// The method of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MethodName {
+    /// One adapter, steered by the preference.
+    #[default]
+    Panacea,
+}
+
+/// The loss of each objective.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LossName {
+    /// Direct preference optimisation, on pairs.
+    #[default]
+    Dpo,
+    /// Supervised fine-tuning, on single responses.
+    Sft,
+}
+
+/// The shape of the DPO loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DpoLossName {
+    /// −log sigmoid of the margin.
+    #[default]
+    Sigmoid,
+    /// Identity preference optimisation: a square around a target margin.
+    Ipo,
+}
+
+/// How the losses of the objectives become one number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AggregationName {
+    /// Σ λ_i L_i.
+    #[default]
+    Linear,
+    /// max λ_i (z_i + L_i), z the ideal.
+    Tchebycheff,
+}

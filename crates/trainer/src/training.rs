@@ -1,0 +1,478 @@
+//! The training loop: Algorithm 1 of the Panacea paper, with what surrounds it.
+
+use std::path::Path;
+use std::time::Instant;
+
+use panacea_data::{BatchPlan, Example};
+use panacea_model::{Decoder, MemoryPolicy};
+use panacea_objectives::Preference;
+use panacea_svd_lora::{Adapters, FactorSet, Part, SvdLoraConfig};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::evaluation::{evaluate, mean, references, summarise};
+use crate::step::{BatchResult, Objective, Prepared, batch_gradient, response_log_probs};
+use crate::{
+    AdamW, AdamWSettings, DivergenceGuard, EvalMetrics, EventWriter, Interrupt, LogProbLevels,
+    Loss, MetricsLine, MetricsLog, ObjectiveMetrics, Plan, Progress, ProgressMode, StepMetrics,
+    TrainerError, TrainingRun, peak_memory_bytes,
+};
+
+/// Streams of random numbers that a seed is split into, so that none repeats another.
+const PREFERENCE_STREAM: u64 = 1 << 32;
+
+const STATE_FILE: &str = "state.json";
+
+/// What a run trains, on what.
+#[derive(Debug, Clone, Copy)]
+pub struct Training<'a> {
+    /// Every setting.
+    pub plan: &'a Plan,
+    /// The frozen network.
+    pub model: &'a Decoder,
+    /// Records to train on.
+    pub train: &'a [Example],
+    /// Held-out records; may be empty.
+    pub eval: &'a [Example],
+}
+
+/// What changes while training: all that a checkpoint holds. Everything else follows from the plan and
+/// the step.
+#[derive(Debug, Clone)]
+pub struct TrainingState {
+    /// U, V, σ, s.
+    pub adapters: Adapters,
+    /// The optimiser's moments.
+    pub optimizer: AdamW,
+    /// Finished optimizer steps.
+    pub step: usize,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StateFile {
+    step: usize,
+}
+
+/// How a training ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All steps are done; the adapter is written.
+    Finished,
+    /// Somebody asked it to stop; a checkpoint of this step is written.
+    Interrupted {
+        /// Finished steps.
+        step: usize,
+    },
+}
+
+impl TrainingState {
+    /// A new adapter on `model`, which changes nothing yet.
+    pub fn new(plan: &Plan, model: &Decoder, base_fingerprint: &str) -> Result<Self, TrainerError> {
+        let config = SvdLoraConfig {
+            base_model: plan.model().display().to_string(),
+            base_fingerprint: base_fingerprint.to_owned(),
+            rank: plan.adapter().rank,
+            objectives: plan.objective_names(),
+            alpha: plan.adapter().alpha,
+            target_modules: plan.adapter().modules.clone(),
+        };
+        let shapes = model.adapted_shapes(&config.target_modules)?;
+        let std = plan.adapter().init_std as f32;
+        let adapters = Adapters::init(config, &shapes, std, plan.seed(), model.device());
+        let optimizer = AdamW::new(AdamWSettings::from(plan.optimizer()), &adapters.factors);
+        Ok(Self {
+            adapters,
+            optimizer,
+            step: 0,
+        })
+    }
+
+    /// Writes a checkpoint into `dir`.
+    pub fn save(&self, dir: &Path) -> Result<(), TrainerError> {
+        self.adapters.save(dir)?;
+        self.optimizer.save(dir)?;
+        let path = dir.join(STATE_FILE);
+        let json = serde_json::to_vec(&StateFile { step: self.step }).expect("a number is JSON");
+        std::fs::write(&path, json).map_err(TrainerError::io("write", &path))
+    }
+
+    /// Reads a checkpoint.
+    pub fn load(plan: &Plan, model: &Decoder, dir: &Path) -> Result<Self, TrainerError> {
+        let path = dir.join(STATE_FILE);
+        let text = std::fs::read(&path).map_err(TrainerError::io("read", &path))?;
+        let state: StateFile =
+            serde_json::from_slice(&text).map_err(|error| TrainerError::BrokenRun {
+                path,
+                message: error.to_string(),
+            })?;
+        let adapters = Adapters::load(dir, model.device())?;
+        adapters.check(&model.adapted_shapes(&adapters.config.target_modules)?)?;
+        let settings = AdamWSettings::from(plan.optimizer());
+        let optimizer = AdamW::load(settings, dir, model.device())?;
+        Ok(Self {
+            adapters,
+            optimizer,
+            step: state.step,
+        })
+    }
+}
+
+impl Training<'_> {
+    /// Trains from `state` to the end of the plan, or until `interrupt` is requested.
+    pub fn run(
+        &self,
+        mut state: TrainingState,
+        run: &TrainingRun,
+        interrupt: &Interrupt,
+        progress: ProgressMode,
+    ) -> Result<Outcome, TrainerError> {
+        let plan = self.plan;
+        let total = plan.optimizer().total_steps(self.train.len());
+        let schedule = plan.optimizer().schedule(total);
+        let guard = DivergenceGuard {
+            max_grad_norm: plan.optimizer().max_grad_norm,
+        };
+        let lengths: Vec<usize> = self.train.iter().map(Example::length).collect();
+        let mut batches = BatchPlan::new(lengths, plan.optimizer().batch_size, plan.seed(), true);
+        let mut reference_of = ReferenceCache::new(self.train.len());
+        let mut log = Log::open(run, state.step)?;
+        let mut progress = Progress::new(total, state.step, progress);
+        let evaluation = Evaluation::prepare(self)?;
+
+        while state.step < total {
+            let started = Instant::now();
+            let step = state.step + 1;
+
+            // Algorithm 1: a batch, a preference, the aggregated objective under it, one gradient step.
+            let records = batches.batch(state.step);
+            for &record in &records {
+                reference_of.fill(record, self)?;
+            }
+            let batch: Vec<Prepared<'_>> = records
+                .iter()
+                .map(|&record| Prepared {
+                    example: &self.train[record],
+                    reference: reference_of.get(record),
+                })
+                .collect();
+            let preferences = self.sample_preferences(state.step);
+            let mut result = self.gradient(&state.adapters, &batch, &preferences)?;
+            let losses = result.terms.losses();
+            let names = plan
+                .objectives()
+                .iter()
+                .map(|objective| objective.name.as_str());
+            guard.check_losses(step, names.zip(losses), result.aggregate)?;
+            add_orthogonality(
+                plan.adapter().orthogonality,
+                &state.adapters.factors,
+                &mut result.gradients,
+            );
+            let grad_norm = result.gradients.norm();
+            guard.check_grad_norm(step, grad_norm)?;
+            if let Some(limit) = plan
+                .optimizer()
+                .clip_norm
+                .filter(|&limit| grad_norm > limit)
+            {
+                result.gradients.scale(limit / grad_norm);
+            }
+            let factor = schedule.factor(state.step);
+            state
+                .optimizer
+                .update(&mut state.adapters.factors, &result.gradients, step, factor);
+            state.step = step;
+
+            let metrics = self.metrics(
+                &result,
+                &batch,
+                &preferences,
+                step,
+                factor,
+                grad_norm,
+                started.elapsed().as_secs_f64(),
+            );
+            log.write(&MetricsLine::Train(metrics.clone()))?;
+            progress.step(&metrics);
+
+            if plan
+                .evaluation()
+                .every
+                .is_some_and(|every| step.is_multiple_of(every))
+            {
+                for line in evaluation.measure(self, &state)? {
+                    progress.note(&line.to_string());
+                    log.write(&MetricsLine::Eval(line))?;
+                }
+            }
+            let due = plan
+                .checkpoint()
+                .every
+                .is_some_and(|every| step.is_multiple_of(every));
+            let stop = interrupt.requested() && step < total;
+            if due || stop || step == total {
+                run.save_checkpoint(step, plan.checkpoint().keep, |dir| state.save(dir))?;
+            }
+            if stop {
+                progress.finish(&format!(
+                    "stopped at step {step} of {total}; its checkpoint is written"
+                ));
+                return Ok(Outcome::Interrupted { step });
+            }
+        }
+        run.save_adapter(|dir| state.adapters.save(dir).map_err(TrainerError::from))?;
+        progress.finish(&format!("{total} steps are done"));
+        Ok(Outcome::Finished)
+    }
+
+    /// The preferences of the step behind `finished` steps, one a group, from the seed and the step alone.
+    fn sample_preferences(&self, finished: usize) -> Vec<Preference> {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.plan.seed());
+        rng.set_stream(PREFERENCE_STREAM + finished as u64);
+        let preference = self.plan.preference();
+        let objectives = self.plan.objectives().len();
+        (0..preference.groups)
+            .map(|_| preference.sampler.sample(objectives, &mut rng))
+            .collect()
+    }
+
+    fn gradient(
+        &self,
+        adapters: &Adapters,
+        batch: &[Prepared<'_>],
+        preferences: &[Preference],
+    ) -> Result<BatchResult, TrainerError> {
+        let method = self.plan.method();
+        let objective = Objective {
+            loss: &method.loss,
+            aggregation: &method.aggregation,
+        };
+        let micro_batch_size = self.plan.optimizer().micro_batch_size;
+        let memory = MemoryPolicy::Keep;
+        batch_gradient(
+            self.model,
+            adapters,
+            objective,
+            batch,
+            preferences,
+            micro_batch_size,
+            memory,
+        )
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn metrics(
+        &self,
+        result: &BatchResult,
+        batch: &[Prepared<'_>],
+        preferences: &[Preference],
+        step: usize,
+        factor: f64,
+        grad_norm: f64,
+        seconds: f64,
+    ) -> StepMetrics {
+        let losses = result.terms.losses();
+        let counts = result.terms.counts();
+        let objectives = self
+            .plan
+            .objective_names()
+            .into_iter()
+            .enumerate()
+            .map(|(i, name)| {
+                let terms = || {
+                    result
+                        .terms
+                        .terms()
+                        .iter()
+                        .filter_map(|record| record[i].as_ref())
+                };
+                let margins: Vec<f64> = terms().filter_map(|t| t.margin).collect();
+                let correct: Vec<f64> = terms()
+                    .filter_map(|t| t.correct)
+                    .map(|c| f64::from(u8::from(c)))
+                    .collect();
+                ObjectiveMetrics {
+                    name,
+                    loss: losses[i],
+                    weight: result.weights[i],
+                    labelled: counts[i],
+                    margin: mean(&margins),
+                    accuracy: mean(&correct),
+                    log_prob: log_prob_levels(batch, &result.policy, i),
+                }
+            });
+        StepMetrics {
+            step,
+            lambda: preferences.iter().map(|p| p.weights().to_vec()).collect(),
+            objectives: objectives.collect(),
+            aggregate: result.aggregate,
+            grad_norm,
+            lr: self.plan.optimizer().learning_rate * factor,
+            lr_singular: self.plan.optimizer().learning_rate_singular * factor,
+            tokens: result.tokens,
+            tokens_per_s: result.tokens as f64 / seconds,
+            seconds,
+            peak_memory_bytes: peak_memory_bytes(),
+        }
+    }
+}
+
+/// Mean log-probabilities per token of what objective `i` prefers and of what it does not.
+fn log_prob_levels(batch: &[Prepared<'_>], policy: &[Vec<f64>], i: usize) -> LogProbLevels {
+    let mut levels: [Vec<f64>; 4] = Default::default();
+    for (record, policy) in batch.iter().zip(policy) {
+        let Some(label) = record.example.labels[i] else {
+            continue;
+        };
+        let chosen = usize::from(label < 0.5 && policy.len() > 1);
+        for (response, sum) in policy.iter().enumerate() {
+            let tokens = record.example.responses[response].len() as f64;
+            let side = usize::from(response != chosen);
+            levels[side].push(sum / tokens);
+            if let Some(reference) = record.reference.get(response) {
+                levels[2 + side].push(reference / tokens);
+            }
+        }
+    }
+    LogProbLevels {
+        policy_chosen: mean(&levels[0]),
+        policy_rejected: mean(&levels[1]),
+        reference_chosen: mean(&levels[2]),
+        reference_rejected: mean(&levels[3]),
+    }
+}
+
+/// Adds the gradient of weight · Σ (‖UᵀU − I‖² + ‖VᵀV − I‖²): 4 · weight · U (UᵀU − I), and for V alike.
+fn add_orthogonality(weight: f64, factors: &FactorSet, gradients: &mut FactorSet) {
+    if weight == 0.0 {
+        return;
+    }
+    for (name, factors) in &factors.0 {
+        let Some(gradient) = gradients.0.get_mut(name) else {
+            continue;
+        };
+        for part in [Part::U, Part::V] {
+            let x = factors.part(part).clone();
+            let [_, columns] = x.dims();
+            let excess = x.clone().transpose().matmul(x.clone())
+                - burn::tensor::Tensor::eye(columns, &x.device());
+            let slope = x.matmul(excess) * (4.0 * weight);
+            *gradient.part_mut(part) = gradient.part(part).clone() + slope;
+        }
+    }
+}
+
+/// Reference log-probabilities of the training records, each computed when it is first drawn.
+struct ReferenceCache {
+    sums: Vec<Option<Vec<f64>>>,
+}
+
+impl ReferenceCache {
+    fn new(records: usize) -> Self {
+        Self {
+            sums: vec![None; records],
+        }
+    }
+
+    fn fill(&mut self, record: usize, training: &Training<'_>) -> Result<(), TrainerError> {
+        if self.sums[record].is_none() {
+            self.sums[record] = Some(match training.plan.method().loss {
+                Loss::Dpo(_) => response_log_probs(training.model, None, &training.train[record])?,
+                Loss::Sft(_) => Vec::new(),
+            });
+        }
+        Ok(())
+    }
+
+    fn get(&self, record: usize) -> &[f64] {
+        self.sums[record].as_deref().unwrap_or_default()
+    }
+}
+
+/// The held-out records that are measured while training goes on.
+struct Evaluation<'a> {
+    examples: &'a [Example],
+    references: Vec<Vec<f64>>,
+}
+
+impl<'a> Evaluation<'a> {
+    fn prepare(training: &Training<'a>) -> Result<Self, TrainerError> {
+        let plan = training.plan.evaluation();
+        let count = if plan.every.is_some() {
+            plan.records.min(training.eval.len())
+        } else {
+            0
+        };
+        let examples = &training.eval[..count];
+        let references = references(
+            training.model,
+            &training.plan.method().loss,
+            examples,
+            || (),
+        )?;
+        Ok(Self {
+            examples,
+            references,
+        })
+    }
+
+    /// Every objective's value at every vertex of the simplex and at its centre.
+    fn measure(
+        &self,
+        training: &Training<'_>,
+        state: &TrainingState,
+    ) -> Result<Vec<EvalMetrics>, TrainerError> {
+        let m = training.plan.objectives().len();
+        let vertices = (0..m).map(|i| Preference::vertex(m, i));
+        let measured = vertices
+            .chain((m > 1).then(|| Preference::uniform(m)))
+            .map(|preference| {
+                let started = Instant::now();
+                let terms = evaluate(
+                    training.model,
+                    &state.adapters,
+                    &training.plan.method().loss,
+                    self.examples,
+                    &self.references,
+                    &preference,
+                    || (),
+                )?;
+                Ok(EvalMetrics {
+                    step: state.step,
+                    lambda: preference.weights().to_vec(),
+                    objectives: summarise(&training.plan.objective_names(), &terms),
+                    seconds: started.elapsed().as_secs_f64(),
+                })
+            });
+        measured.collect()
+    }
+}
+
+/// `metrics.jsonl` and TensorBoard, written together.
+struct Log {
+    metrics: MetricsLog,
+    events: EventWriter,
+}
+
+impl Log {
+    fn open(run: &TrainingRun, step: usize) -> Result<Self, TrainerError> {
+        let folder = run.folder();
+        Ok(if step == 0 {
+            Self {
+                metrics: MetricsLog::create(&folder.metrics())?,
+                events: EventWriter::create(&folder.tensorboard())?,
+            }
+        } else {
+            Self {
+                metrics: MetricsLog::resume(&folder.metrics(), step)?,
+                events: EventWriter::resume(&folder.tensorboard(), step)?,
+            }
+        })
+    }
+
+    fn write(&mut self, line: &MetricsLine) -> Result<(), TrainerError> {
+        self.metrics.write(line)?;
+        self.events.write(line.step(), &line.scalars())
+    }
+}

@@ -1,0 +1,679 @@
+//! From what a person wrote to a plan, and from a plan to `run.toml` and back.
+
+use std::path::{Path, PathBuf};
+
+use panacea_data::Format;
+use panacea_objectives::{Aggregation, Dpo, DpoLoss, Sft};
+use panacea_trainer::{
+    Length, Loss, Overrides, Plan, RunFacts, RunRecord, ScheduleKind, Spec, TrainerError,
+};
+
+const MINIMAL: &str = r#"
+[model]
+path = "models/tiny"
+
+[data]
+train = "train.jsonl"
+
+[[objective]]
+name = "helpfulness"
+score = "helpfulness"
+
+[[objective]]
+name = "conciseness"
+score = "conciseness"
+"#;
+
+const EVERYTHING: &str = r#"
+seed = 3
+device = "wgpu"
+[model]
+path = "models/tiny"
+[data]
+train = ["a.jsonl", "b.jsonl"]
+eval = ["held-out.jsonl"]
+format = "auto"
+max_prompt_tokens = 128
+max_response_tokens = 320
+overlong_prompts = "skip"
+[[objective]]
+name = "helpfulness"
+score = "helpfulness"
+[[objective]]
+name = "conciseness"
+score = "conciseness"
+[adapter]
+rank = 4
+alpha = 32
+modules = ["down_proj", "q_proj"]
+init_std = 0.01
+orthogonality = 0.1
+[method]
+name = "panacea"
+loss = "dpo"
+beta = 0.2
+dpo_loss = "sigmoid"
+label_smoothing = 0.1
+sft_weight = 0.05
+aggregation = "tchebycheff"
+ideal = [-0.5, -0.25]
+[preference]
+concentration = 0.5
+vertex_probability = 0.2
+groups = 2
+[optimizer]
+steps = 110
+batch_size = 6
+micro_batch_size = 4
+learning_rate = 2e-3
+learning_rate_singular = 1e-3
+betas = [0.8, 0.99]
+eps = 1e-7
+weight_decay = 0.01
+schedule = "linear"
+warmup_ratio = 0.1
+min_learning_rate_ratio = 0.1
+clip_norm = 0
+max_grad_norm = 1e3
+[evaluation]
+every = 10
+records = 12
+[checkpoint]
+every = 0
+keep = 5
+"#;
+
+fn resolve_with(text: &str, overrides: &Overrides) -> Result<Plan, String> {
+    Plan::resolve(Spec::from_toml(text, "my.toml"), overrides).map_err(|error| error.to_string())
+}
+
+fn resolve(text: &str) -> Result<Plan, String> {
+    resolve_with(text, &Overrides::default())
+}
+
+fn set(assignments: &[&str]) -> Overrides {
+    Overrides {
+        set: assignments.iter().map(ToString::to_string).collect(),
+        ..Overrides::default()
+    }
+}
+
+/// The messages of the mistakes that `more`, added to the smallest configuration, has.
+#[track_caller]
+fn mistakes(more: &str) -> Vec<String> {
+    let spec = Spec::from_toml(&format!("{MINIMAL}\n{more}"), "my.toml");
+    let errors = Plan::resolve(spec, &Overrides::default()).expect_err("a mistake");
+    errors.problems().iter().map(ToString::to_string).collect()
+}
+
+#[track_caller]
+fn check_mistake(more: &str, expected: &str) {
+    let found = mistakes(more);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(
+        found[0].contains(expected),
+        "found    {}\nexpected {expected}",
+        found[0]
+    );
+}
+
+#[test]
+fn a_small_configuration_gets_every_default() {
+    let plan = resolve(MINIMAL).unwrap();
+    assert_eq!(plan.seed(), 17);
+    assert_eq!(plan.device(), "flex");
+    assert_eq!(plan.model(), Path::new("models/tiny"));
+    assert_eq!(plan.data().train, [PathBuf::from("train.jsonl")]);
+    assert_eq!(plan.objective_names(), ["helpfulness", "conciseness"]);
+    assert_eq!((plan.adapter().rank, plan.adapter().alpha), (8, 64.0));
+    assert_eq!(plan.adapter().modules.len(), 7);
+    let dpo = Dpo {
+        beta: 0.1,
+        loss: DpoLoss::Sigmoid {
+            label_smoothing: 0.0,
+        },
+        sft_weight: 0.0,
+    };
+    assert_eq!(plan.method().loss, Loss::Dpo(dpo));
+    assert_eq!(plan.method().aggregation, Aggregation::Linear);
+    assert_eq!(plan.method().label(), "panacea-linear");
+    assert_eq!(plan.preference().groups, 1);
+    let optimizer = plan.optimizer();
+    assert_eq!(optimizer.length, Length::Epochs(1.0));
+    assert_eq!((optimizer.batch_size, optimizer.micro_batch_size), (8, 8));
+    assert_eq!(optimizer.learning_rate_singular, 2e-3);
+    assert_eq!(optimizer.clip_norm, Some(1.0));
+    assert_eq!(optimizer.schedule, ScheduleKind::Cosine);
+    assert_eq!(
+        (plan.evaluation().every, plan.checkpoint().every),
+        (None, Some(50))
+    );
+    assert!(plan.warnings().is_empty());
+}
+
+#[test]
+fn every_key_reaches_the_plan() {
+    let plan = resolve(EVERYTHING).unwrap();
+    assert_eq!((plan.seed(), plan.device()), (3, "wgpu"));
+    assert_eq!(plan.adapter().modules, ["q_proj", "down_proj"]);
+    assert_eq!(
+        plan.method().aggregation,
+        Aggregation::Tchebycheff {
+            ideal: vec![-0.5, -0.25]
+        }
+    );
+    assert_eq!(plan.method().label(), "panacea-tchebycheff");
+    assert_eq!(plan.preference().sampler.vertex_probability, 0.2);
+    let optimizer = plan.optimizer();
+    assert_eq!(optimizer.length, Length::Steps(110));
+    assert_eq!(optimizer.betas, [0.8, 0.99]);
+    assert_eq!(optimizer.clip_norm, None);
+    assert_eq!(plan.evaluation().every, Some(10));
+    assert_eq!(plan.checkpoint().every, None);
+    // Nothing was lost on the way: the plan says what the file said.
+    let mut said = toml::Table::try_from(plan.to_spec()).unwrap();
+    let mut wrote: toml::Table = EVERYTHING.parse().unwrap();
+    // These two are written in another form: the order of the list, and the type of the number.
+    for (section, key) in [
+        ("adapter", "modules"),
+        ("adapter", "alpha"),
+        ("optimizer", "clip_norm"),
+    ] {
+        for table in [&mut said, &mut wrote] {
+            table[section].as_table_mut().unwrap().remove(key).unwrap();
+        }
+    }
+    for table in [&mut said, &mut wrote] {
+        table.remove("objective").unwrap();
+    }
+    assert_eq!(said, wrote);
+}
+
+#[test]
+fn the_smallest_mistake_message_reads_well() {
+    assert_eq!(
+        resolve(&format!("{MINIMAL}\n[optimizer]\nlearning_rat = 1e-3")).unwrap_err(),
+        "the configuration has a mistake: my.toml:17: optimizer.learning_rat: \
+         unknown key \"learning_rat\" in [optimizer]; did you mean \"learning_rate\"?"
+    );
+}
+
+#[test]
+fn unknown_keys_name_file_line_section_and_the_nearest_key() {
+    check_mistake(
+        "[optimiser]\nsteps = 1",
+        "my.toml:16: optimiser: unknown key \"optimiser\"; did you mean \"optimizer\"?",
+    );
+    check_mistake("[checkpoint]\nkeeps = 1", "did you mean \"keep\"?");
+    check_mistake(
+        "[method]\nxyz = 1",
+        "unknown key \"xyz\" in [method]; known are name, loss, beta",
+    );
+    check_mistake(
+        "[[objective]]\nname = \"c\"\nscor = \"c\"",
+        "unknown key \"scor\" in [objective[2]]; did you mean \"score\"?",
+    );
+}
+
+#[test]
+fn wrong_types_are_told_in_plain_words() {
+    check_mistake(
+        "[optimizer]\nsteps = \"ten\"",
+        "optimizer.steps: found string \"ten\", expected a whole number, 0 or more",
+    );
+    check_mistake(
+        "[optimizer]\nsteps = -3",
+        "found integer `-3`, expected a whole number, 0 or more",
+    );
+    check_mistake("[method]\nbeta = \"high\"", "expected a number");
+    check_mistake(
+        "[method]\nloss = \"ppo\"",
+        "unknown variant `ppo`, expected `dpo` or `sft`",
+    );
+    check_mistake(
+        "[adapter]\nmodules = 3",
+        "found integer `3`, expected a list",
+    );
+    let message = resolve_with(MINIMAL, &set(&["data.train=3"])).unwrap_err();
+    assert!(
+        message.contains("data.train: expected a string or a list of strings"),
+        "{message}"
+    );
+    check_mistake("[[objective]]\nscore = \"c\"", "missing field `name`");
+}
+
+#[test]
+fn values_out_of_range_say_what_was_expected() {
+    for (key, value, expected) in [
+        ("optimizer.steps", "0", "found 0, expected 1 or more"),
+        (
+            "optimizer.epochs",
+            "0.0",
+            "expected a finite number above 0",
+        ),
+        ("optimizer.batch_size", "0", "expected 1 or more"),
+        (
+            "optimizer.micro_batch_size",
+            "9",
+            "expected at most optimizer.batch_size = 8",
+        ),
+        (
+            "optimizer.learning_rate",
+            "nan",
+            "found NaN, expected a finite number above 0",
+        ),
+        (
+            "optimizer.learning_rate_singular",
+            "-1",
+            "found -1, expected a finite number above 0",
+        ),
+        (
+            "optimizer.betas",
+            "[0.9, 1.0]",
+            "found [0.9, 1.0], expected two numbers, 0 or more and below 1",
+        ),
+        (
+            "optimizer.warmup_ratio",
+            "1.5",
+            "expected a number from 0 to 1",
+        ),
+        (
+            "optimizer.max_grad_norm",
+            "inf",
+            "found inf, expected a finite number above 0",
+        ),
+        (
+            "optimizer.clip_norm",
+            "-1",
+            "expected a finite number, 0 or more",
+        ),
+        ("adapter.rank", "0", "expected 1 or more"),
+        ("adapter.modules", "[]", "found an empty list"),
+        (
+            "adapter.modules",
+            "[\"q_pro\"]",
+            "unknown module \"q_pro\"; did you mean \"q_proj\"?",
+        ),
+        (
+            "adapter.modules",
+            "[\"q_proj\", \"q_proj\"]",
+            "\"q_proj\" is listed twice",
+        ),
+        ("method.label_smoothing", "0.5", "below 0.5"),
+        (
+            "preference.vertex_probability",
+            "1.1",
+            "expected a number from 0 to 1",
+        ),
+        ("preference.concentration", "0", "above 0"),
+        (
+            "preference.groups",
+            "9",
+            "expected at most optimizer.batch_size = 8",
+        ),
+        ("evaluation.every", "5", "there are no held-out records"),
+        ("checkpoint.keep", "0", "expected 1 or more"),
+        ("data.max_prompt_tokens", "0", "expected 1 or more"),
+    ] {
+        let message = resolve_with(MINIMAL, &set(&[&format!("{key}={value}")])).unwrap_err();
+        assert!(
+            message.starts_with("the configuration has a mistake"),
+            "{message}"
+        );
+        assert!(
+            message.contains(&format!("--set {key}={value}: {key}: ")),
+            "{message}"
+        );
+        assert!(
+            message.contains(expected),
+            "found {message}\nexpected {expected}"
+        );
+    }
+}
+
+#[test]
+fn the_ideal_has_a_value_for_each_objective() {
+    check_mistake(
+        "[method]\naggregation = \"tchebycheff\"\nideal = [0.0]",
+        "found 1 values, expected one for each of the 2 objectives",
+    );
+    let plan = resolve(&format!(
+        "{MINIMAL}\n[method]\naggregation = \"tchebycheff\""
+    ))
+    .unwrap();
+    let zeros = Aggregation::Tchebycheff {
+        ideal: vec![0.0, 0.0],
+    };
+    assert_eq!(plan.method().aggregation, zeros);
+}
+
+#[test]
+fn a_format_is_known_or_found_out() {
+    let format = |name: &str| {
+        let plan = resolve_with(MINIMAL, &set(&[&format!("data.format={name}")]));
+        plan.map(|plan| plan.data().format)
+    };
+    assert_eq!(format("auto"), Ok(None));
+    assert_eq!(format("hh-rlhf"), Ok(Some(Format::HhRlhf)));
+    let message = format("csv").unwrap_err();
+    assert!(
+        message.contains("unknown variant `csv`, expected one of `scored`"),
+        "{message}"
+    );
+    assert!(message.ends_with("or `auto`"), "{message}");
+}
+
+#[test]
+fn objectives_may_bring_all_records_themselves() {
+    let text = r#"
+[model]
+path = "models/tiny"
+[[objective]]
+name = "helpful"
+train = "helpful.jsonl"
+eval = "helpful-test.jsonl"
+[[objective]]
+name = "harmless"
+train = ["harmless.jsonl"]
+eval = "harmless-test.jsonl"
+[evaluation]
+every = 5
+"#;
+    let plan = resolve(text).unwrap();
+    assert!(plan.data().train.is_empty());
+    let message = resolve(&text.replace("train = [\"harmless.jsonl\"]\n", "")).unwrap_err();
+    assert!(
+        message.contains("data.train: there are no records to train on"),
+        "{message}"
+    );
+    let message = resolve(&text.replace("eval = \"helpful-test.jsonl\"\n", "")).unwrap_err();
+    assert!(
+        message.contains("evaluation.every: there are no held-out records"),
+        "{message}"
+    );
+}
+
+#[test]
+fn objectives_have_names_of_their_own() {
+    check_mistake(
+        "[[objective]]\nname = \"helpfulness\"\nscore = \"h\"",
+        "my.toml:16: objective[2]: its name \"helpfulness\" is that of objective[0] too",
+    );
+}
+
+#[test]
+fn steps_and_epochs_exclude_each_other_in_one_place_and_override_across_two() {
+    check_mistake(
+        "[optimizer]\nsteps = 5\nepochs = 1.0",
+        "my.toml:18: optimizer.epochs: found optimizer.steps as well",
+    );
+    let text = format!("{MINIMAL}\n[optimizer]\nepochs = 2.0\nbatch_size = 4");
+    let plan = resolve(&text).unwrap();
+    assert_eq!(plan.optimizer().total_steps(10), 5);
+    assert_eq!(plan.optimizer().total_steps(11), 6);
+    let flag = Overrides {
+        steps: Some(7),
+        ..Overrides::default()
+    };
+    let plan = resolve_with(&text, &flag).unwrap();
+    assert_eq!(plan.optimizer().length, Length::Steps(7));
+    let plan = resolve_with(&text, &set(&["optimizer.steps=8"])).unwrap();
+    assert_eq!(plan.optimizer().total_steps(1_000), 8);
+}
+
+#[test]
+fn all_mistakes_are_listed_at_once() {
+    let text = r#"
+sed = 1
+[data]
+max_prompt_tokens = 0
+[optimizer]
+learning_rate = "fast"
+stepz = 3
+[method]
+beta = -1.0
+"#;
+    let overrides = Overrides {
+        steps: Some(0),
+        set: vec!["adapter.rang=2".into(), "nonsense".into()],
+        ..Overrides::default()
+    };
+    let message = resolve_with(text, &overrides).unwrap_err();
+    for expected in [
+        "the configuration has 11 mistakes:",
+        "  my.toml:2: sed: unknown key \"sed\"; did you mean \"seed\"?",
+        "  my.toml:4: data.max_prompt_tokens: found 0, expected 1 or more",
+        "  my.toml:6: optimizer.learning_rate: found string \"fast\", expected a number",
+        "  my.toml:7: optimizer.stepz: unknown key \"stepz\" in [optimizer]; did you mean \"steps\"?",
+        "  my.toml:9: method.beta: found -1, expected a finite number above 0",
+        "  --set adapter.rang=2: adapter.rang: unknown key \"rang\" in [adapter]; did you mean \"rank\"?",
+        "  --set nonsense: expected section.key=value",
+        "  --steps: optimizer.steps: found 0, expected 1 or more",
+        "  model.path: there is no model",
+        "  data.train: there are no records",
+        "  objective: there is none",
+    ] {
+        assert!(message.contains(expected), "no {expected:?} in\n{message}");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_reported_with_its_line_and_nothing_else() {
+    let message = resolve("seed = 1\n[data\ntrain = 3").unwrap_err();
+    assert!(
+        message.starts_with("the configuration has a mistake: my.toml:2: this is not TOML"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_file_that_is_absent_is_named() {
+    let message = Spec::read(Path::new("absent.toml"))
+        .unwrap_err()
+        .to_string();
+    assert!(message.contains("cannot read absent.toml"), "{message}");
+}
+
+#[test]
+fn the_command_line_wins_over_the_file_and_flags_over_set() {
+    let overrides = Overrides {
+        model: Some("other-model".into()),
+        train: vec!["x.jsonl".into(), "y.jsonl".into()],
+        eval: vec!["z.jsonl".into()],
+        device: Some("cuda".into()),
+        seed: Some(99),
+        steps: None,
+        set: vec![
+            "seed = 5".into(),
+            "optimizer.learning_rate=1e-4".into(),
+            "method.loss=sft".into(),
+            "method.per_token=true".into(),
+            "adapter.modules=[\"q_proj\"]".into(),
+            "data.eval=w.jsonl".into(),
+        ],
+    };
+    let plan = resolve_with(MINIMAL, &overrides).unwrap();
+    assert_eq!(plan.model(), Path::new("other-model"));
+    assert_eq!(plan.data().train, ["x.jsonl", "y.jsonl"].map(PathBuf::from));
+    assert_eq!(plan.data().eval, [PathBuf::from("z.jsonl")]);
+    assert_eq!((plan.device(), plan.seed()), ("cuda", 99));
+    assert_eq!(plan.optimizer().learning_rate, 1e-4);
+    assert_eq!(plan.optimizer().learning_rate_singular, 1e-4);
+    assert_eq!(plan.method().loss, Loss::Sft(Sft { per_token: true }));
+    assert_eq!(plan.adapter().modules, ["q_proj"]);
+}
+
+#[test]
+fn a_mistake_in_the_file_that_the_command_line_writes_over_is_none() {
+    let text = format!("{MINIMAL}\n[optimizer]\nsteps = \"ten\"");
+    let flag = Overrides {
+        steps: Some(10),
+        ..Overrides::default()
+    };
+    assert!(resolve(&text).is_err());
+    assert_eq!(
+        resolve_with(&text, &flag).unwrap().optimizer().length,
+        Length::Steps(10)
+    );
+}
+
+#[test]
+fn keys_without_effect_are_warned_about_unless_they_say_nothing_new() {
+    let warnings = |more: &str| {
+        let plan = resolve(&format!("{MINIMAL}\n[method]\n{more}")).unwrap();
+        plan.warnings().to_vec()
+    };
+    assert_eq!(
+        warnings("loss = \"sft\"\nbeta = 0.5"),
+        ["my.toml:18: method.beta has no effect with loss = \"sft\""]
+    );
+    assert!(warnings("loss = \"sft\"\nbeta = 0.1").is_empty());
+    assert_eq!(
+        warnings("dpo_loss = \"ipo\"\nlabel_smoothing = 0.1").len(),
+        1
+    );
+    assert_eq!(warnings("ideal = [-0.5, -0.5]").len(), 1);
+    assert_eq!(warnings("per_token = true").len(), 1);
+}
+
+fn record(text: &str) -> RunRecord {
+    RunRecord {
+        plan: resolve(text).unwrap(),
+        facts: RunFacts {
+            panacea: "0.1.0".into(),
+            burn: "0.22.1".into(),
+            model_fingerprint: "0123456789abcdef".into(),
+            data_fingerprints: [("train.jsonl".into(), "feedfacefeedface".into())].into(),
+        },
+    }
+}
+
+#[test]
+fn a_record_reads_back_as_it_was_written() {
+    for text in [
+        MINIMAL.to_owned(),
+        EVERYTHING.to_owned(),
+        format!("{MINIMAL}\n[method]\nloss = \"sft\"\n[optimizer]\nepochs = 0.5"),
+        format!("{MINIMAL}\n[method]\ndpo_loss = \"ipo\""),
+    ] {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("run.toml");
+        let written = record(&text);
+        written.write(&path).unwrap();
+        let read = RunRecord::read(&path).unwrap();
+        assert_eq!(read, written);
+        assert_eq!(
+            written.check_resume(&read, place.path()).unwrap(),
+            [] as [String; 0]
+        );
+        // And it is a configuration.
+        let plan = Plan::resolve(Spec::read(&path).unwrap(), &Overrides::default()).unwrap();
+        assert_eq!(plan, written.plan);
+    }
+}
+
+#[test]
+fn a_record_names_every_default() {
+    let text = record(MINIMAL).to_toml().unwrap();
+    for line in [
+        "seed = 17",
+        "device = \"flex\"",
+        "rank = 8",
+        "beta = 0.1",
+        "learning_rate_singular = 0.002",
+        "vertex_probability = 0.1",
+        "schedule = \"cosine\"",
+        "burn = \"0.22.1\"",
+        "\"train.jsonl\" = \"feedfacefeedface\"",
+    ] {
+        assert!(
+            text.lines().any(|found| found == line),
+            "no {line} in\n{text}"
+        );
+    }
+}
+
+#[test]
+fn a_record_without_its_facts_is_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("run.toml");
+    std::fs::write(&path, MINIMAL).unwrap();
+    let message = RunRecord::read(&path).unwrap_err().to_string();
+    assert!(
+        message.contains("run.toml") && message.contains("[run]"),
+        "{message}"
+    );
+}
+
+#[test]
+fn resuming_with_other_numbers_lists_each_key_with_both_values() {
+    let before = record(MINIMAL);
+    let mut after = record(MINIMAL);
+    let overrides = set(&["optimizer.learning_rate=1e-4", "method.loss=sft", "seed=18"]);
+    after.plan = resolve_with(MINIMAL, &overrides).unwrap();
+    let error = before
+        .check_resume(&after, Path::new("runs/first"))
+        .unwrap_err();
+    assert!(matches!(error, TrainerError::ResumeConflict { .. }));
+    let message = error.to_string();
+    for expected in [
+        "runs/first was started with another configuration",
+        "seed: the run has 17, now it is 18",
+        "optimizer.learning_rate: the run has 0.002, now it is 0.0001",
+        "optimizer.learning_rate_singular: the run has 0.002, now it is 0.0001",
+        "method.loss: the run has \"dpo\", now it is \"sft\"",
+        "method.beta: the run has 0.1, now it is not set",
+    ] {
+        assert!(message.contains(expected), "no {expected:?} in\n{message}");
+    }
+}
+
+#[test]
+fn files_count_by_content() {
+    let before = record(MINIMAL);
+    let mut moved = record(&MINIMAL.replace("train.jsonl", "elsewhere/train.jsonl"));
+    moved.facts.data_fingerprints =
+        [("elsewhere/train.jsonl".into(), "feedfacefeedface".into())].into();
+    let mut plan = moved.clone();
+    assert!(before.differences(&moved).unwrap().conflicts.is_empty());
+
+    plan.facts.data_fingerprints = [("elsewhere/train.jsonl".into(), "another".into())].into();
+    assert_eq!(
+        before.differences(&plan).unwrap().conflicts,
+        [
+            "data.train: the run has [\"train.jsonl\" (fingerprint feedfacefeed)], \
+          now it is [\"elsewhere/train.jsonl\" (fingerprint another)]"
+        ]
+    );
+
+    let mut other_model = record(&MINIMAL.replace("models/tiny", "models/same"));
+    assert!(
+        before
+            .differences(&other_model)
+            .unwrap()
+            .conflicts
+            .is_empty()
+    );
+    other_model.facts.model_fingerprint = "other".into();
+    assert_eq!(before.differences(&other_model).unwrap().conflicts.len(), 1);
+}
+
+#[test]
+fn what_changes_no_training_number_may_differ() {
+    let before = record(MINIMAL);
+    let mut after = record(MINIMAL);
+    after.plan =
+        resolve_with(MINIMAL, &set(&["checkpoint.every=10", "checkpoint.keep=1"])).unwrap();
+    assert_eq!(before.differences(&after).unwrap(), Default::default());
+
+    let overrides = set(&[
+        "device=cuda",
+        "optimizer.micro_batch_size=2",
+        "data.eval=x",
+        "evaluation.every=5",
+    ]);
+    after.plan = resolve_with(MINIMAL, &overrides).unwrap();
+    let differences = before.differences(&after).unwrap();
+    assert!(differences.conflicts.is_empty(), "{differences:?}");
+    assert_eq!(differences.notes.len(), 4, "{differences:?}");
+}

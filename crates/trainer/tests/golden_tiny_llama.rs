@@ -1,0 +1,313 @@
+//! Losses, aggregates and three AdamW steps under every aggregation against PyTorch in float64; and what must
+//! hold of a batch's gradient.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use panacea_data::{Example, Source};
+use panacea_model::{Decoder, MemoryPolicy};
+use panacea_objectives::{Aggregation, Dpo, DpoLoss, Preference};
+use panacea_pretrained::Pretrained;
+use panacea_svd_lora::{Adapters, FactorSet, Part, SvdLoraConfig};
+use panacea_trainer::{
+    AdamW, AdamWSettings, BatchResult, Loss, Objective, Prepared, batch_gradient,
+    response_log_probs,
+};
+use serde_json::Value;
+
+/// The folder of golden values: the project's own, or the one that `PANACEA_GOLDEN` names.
+fn golden() -> PathBuf {
+    let folder = std::env::var_os("PANACEA_GOLDEN").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/golden"),
+        PathBuf::from,
+    );
+    folder.join("tiny_llama")
+}
+
+fn floats(value: &Value) -> Vec<f64> {
+    match value {
+        Value::Array(items) => items.iter().flat_map(floats).collect(),
+        number => vec![number.as_f64().expect("a number")],
+    }
+}
+
+struct Golden {
+    expected: Value,
+    model: Decoder,
+    adapters: Adapters,
+    examples: Vec<Example>,
+    references: Vec<Vec<f64>>,
+    loss: Loss,
+}
+
+impl Golden {
+    fn read() -> Self {
+        let dir = golden();
+        let text = std::fs::read_to_string(dir.join("expected.json")).unwrap();
+        let expected: Value = serde_json::from_str(&text).unwrap();
+        let device = Device::flex();
+        let model = Decoder::load(&Pretrained::open(&dir).unwrap(), &device).unwrap();
+        let modules = [
+            "q_proj",
+            "k_proj",
+            "v_proj",
+            "o_proj",
+            "gate_proj",
+            "up_proj",
+            "down_proj",
+        ];
+        let config = SvdLoraConfig {
+            base_model: "tiny".into(),
+            base_fingerprint: String::new(),
+            rank: expected["k"].as_u64().unwrap() as usize,
+            objectives: (0..expected["m"].as_u64().unwrap())
+                .map(|i| i.to_string())
+                .collect(),
+            alpha: expected["alpha"].as_f64().unwrap(),
+            target_modules: modules.map(str::to_owned).to_vec(),
+        };
+        let factors = FactorSet::load(&dir.join("adapter.safetensors"), &device).unwrap();
+
+        let rows = |key: &str| expected[key].as_array().unwrap().clone();
+        let (ids, masks, labels) = (rows("ids"), rows("response_mask"), rows("labels"));
+        let response = |row: usize| {
+            let ids: Vec<u32> = floats(&ids[row]).into_iter().map(|id| id as u32).collect();
+            let mask = floats(&masks[row]);
+            let start = mask.iter().position(|&m| m == 1.0).unwrap();
+            let length = mask.iter().filter(|&&m| m == 1.0).count();
+            (ids[..start].to_vec(), ids[start..start + length].to_vec())
+        };
+        let examples: Vec<Example> = labels
+            .iter()
+            .enumerate()
+            .map(|(pair, labels)| {
+                let ((prompt, first), (_, second)) = (response(2 * pair), response(2 * pair + 1));
+                let label = |sign: f64| (sign != 0.0).then_some((sign + 1.0) / 2.0);
+                Example {
+                    source: Source {
+                        file: "golden".into(),
+                        line: pair + 1,
+                    },
+                    prompt,
+                    responses: vec![first, second],
+                    labels: floats(labels).into_iter().map(label).collect(),
+                }
+            })
+            .collect();
+        let references = examples
+            .iter()
+            .map(|example| response_log_probs(&model, None, example).unwrap())
+            .collect();
+        let loss = Loss::Dpo(Dpo {
+            beta: expected["beta"].as_f64().unwrap(),
+            loss: DpoLoss::Sigmoid {
+                label_smoothing: 0.0,
+            },
+            sft_weight: 0.0,
+        });
+        Self {
+            expected,
+            model,
+            adapters: Adapters { config, factors },
+            examples,
+            references,
+            loss,
+        }
+    }
+
+    fn gradient(
+        &self,
+        adapters: &Adapters,
+        aggregation: &Aggregation,
+        preferences: &[Preference],
+        micro_batch_size: usize,
+    ) -> BatchResult {
+        let batch: Vec<_> = self
+            .examples
+            .iter()
+            .zip(&self.references)
+            .map(|(example, reference)| Prepared { example, reference })
+            .collect();
+        let objective = Objective {
+            loss: &self.loss,
+            aggregation,
+        };
+        let memory = MemoryPolicy::Keep;
+        batch_gradient(
+            &self.model,
+            adapters,
+            objective,
+            &batch,
+            preferences,
+            micro_batch_size,
+            memory,
+        )
+        .unwrap()
+    }
+}
+
+fn tchebycheff() -> Aggregation {
+    Aggregation::Tchebycheff { ideal: Vec::new() }
+}
+
+fn values(set: &FactorSet) -> Vec<(String, Vec<f32>)> {
+    set.0
+        .iter()
+        .flat_map(|(name, factors)| {
+            Part::ALL.map(|part| {
+                let data = factors.part(part).to_data().try_to_vec::<f32>().unwrap();
+                (format!("{name}.{}", part.name()), data)
+            })
+        })
+        .collect()
+}
+
+/// ‖a − b‖ ≤ tolerance · ‖a‖ + 1e-6 for every tensor.
+fn assert_same_gradients(a: &FactorSet, b: &FactorSet, tolerance: f32) {
+    for ((name, a), (_, b)) in values(a).iter().zip(&values(b)) {
+        let norm = |x: &mut dyn Iterator<Item = f32>| x.map(|v| v * v).sum::<f32>().sqrt();
+        let difference = norm(&mut a.iter().zip(b).map(|(a, b)| a - b));
+        let size = norm(&mut a.iter().copied());
+        assert!(
+            difference <= tolerance * size + 1e-6,
+            "{name}: off by {difference}, norm {size}"
+        );
+    }
+}
+
+#[test]
+fn golden_tiny_llama_optimizer_steps() {
+    let golden = Golden::read();
+    let settings = AdamWSettings {
+        learning_rate: 1e-2,
+        learning_rate_singular: 1e-2,
+        betas: [0.9, 0.999],
+        eps: 1e-8,
+        weight_decay: 0.0,
+    };
+    for (key, aggregation) in [
+        ("linear", Aggregation::Linear),
+        ("tchebycheff", tchebycheff()),
+        ("tchebycheff_switch", tchebycheff()),
+    ] {
+        let case = &golden.expected[key];
+        let preference = Preference::new(floats(&case["lam"])).unwrap();
+        let mut adapters = golden.adapters.clone();
+        let mut optimizer = AdamW::new(settings, &adapters.factors);
+        for (index, expected) in case["steps"].as_array().unwrap().iter().enumerate() {
+            let result = golden.gradient(
+                &adapters,
+                &aggregation,
+                std::slice::from_ref(&preference),
+                5,
+            );
+            for (found, expected) in result
+                .terms
+                .losses()
+                .iter()
+                .zip(floats(&expected["losses"]))
+            {
+                let tolerance = if index == 0 { 1e-4 } else { 1e-3 };
+                let found = found.unwrap();
+                assert!(
+                    (found - expected).abs() < tolerance,
+                    "{key} step {index}: {found} against {expected}"
+                );
+            }
+            let aggregate = expected["aggregate"].as_f64().unwrap();
+            assert!(
+                (result.aggregate - aggregate).abs() < 1e-3,
+                "{key} step {index}"
+            );
+            if index == 0 {
+                let norm = case["grad_norm"].as_f64().unwrap();
+                let found = result.gradients.norm();
+                assert!(
+                    (found - norm).abs() < 1e-3 * norm,
+                    "{key}: norm {found} against {norm}"
+                );
+                for (name, gradient) in case["grad"].as_object().unwrap() {
+                    for part in [Part::Sigma, Part::S, Part::U, Part::V] {
+                        let Some(whole) = gradient.get(part.name()) else {
+                            continue;
+                        };
+                        let found = result.gradients.0[name].part(part).to_data();
+                        let found = found.try_to_vec::<f32>().unwrap();
+                        let squares =
+                            |x: &mut dyn Iterator<Item = f64>| x.map(|v| v * v).sum::<f64>().sqrt();
+                        let whole = floats(whole);
+                        let error =
+                            squares(&mut found.iter().zip(&whole).map(|(f, e)| f64::from(*f) - e));
+                        let size = squares(&mut whole.iter().copied());
+                        assert!(
+                            error <= 1e-3 * size + 1e-6,
+                            "{key} {name}.{}: off by {error}",
+                            part.name()
+                        );
+                    }
+                }
+            }
+            optimizer.update(&mut adapters.factors, &result.gradients, index + 1, 1.0);
+        }
+    }
+}
+
+#[test]
+fn accumulation_equals_the_large_batch_under_both_aggregations() {
+    let golden = Golden::read();
+    let preferences = [Preference::new(vec![0.2, 0.5, 0.3]).unwrap()];
+    for aggregation in [Aggregation::Linear, tchebycheff()] {
+        let whole = golden.gradient(&golden.adapters, &aggregation, &preferences, 5);
+        for micro_batch_size in [1, 2, 3] {
+            let parts = golden.gradient(
+                &golden.adapters,
+                &aggregation,
+                &preferences,
+                micro_batch_size,
+            );
+            assert!((whole.aggregate - parts.aggregate).abs() < 1e-6);
+            assert_eq!(whole.weights, parts.weights);
+            assert_same_gradients(&whole.gradients, &parts.gradients, 1e-4);
+        }
+    }
+}
+
+#[test]
+fn the_gradient_of_groups_is_the_mean_of_their_gradients() {
+    let golden = Golden::read();
+    let preferences = [
+        Preference::new(vec![0.2, 0.5, 0.3]).unwrap(),
+        Preference::new(vec![0.7, 0.1, 0.2]).unwrap(),
+    ];
+    let together = golden.gradient(&golden.adapters, &Aggregation::Linear, &preferences, 5);
+    let mut mean = FactorSet::default();
+    for (group, preference) in preferences.iter().enumerate() {
+        let own: Vec<_> = (0..golden.examples.len())
+            .filter(|record| record % 2 == group)
+            .collect();
+        let batch: Vec<_> = own
+            .iter()
+            .map(|&i| Prepared {
+                example: &golden.examples[i],
+                reference: &golden.references[i],
+            })
+            .collect();
+        let objective = Objective {
+            loss: &golden.loss,
+            aggregation: &Aggregation::Linear,
+        };
+        let alone = batch_gradient(
+            &golden.model,
+            &golden.adapters,
+            objective,
+            &batch,
+            std::slice::from_ref(preference),
+            5,
+            MemoryPolicy::Keep,
+        )
+        .unwrap();
+        mean.add(alone.gradients);
+    }
+    mean.scale(0.5);
+    assert_same_gradients(&together.gradients, &mean, 1e-4);
+}

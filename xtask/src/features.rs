@@ -1,0 +1,94 @@
+//! Arguments → the cargo features of `panacea` that they take.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+
+/// The cargo features that a command line takes beyond the default ones.
+///
+/// `--device` may carry an index (`cuda:1`). An unknown device takes no feature: the binary is built without it
+/// and answers with the list of those that are present.
+pub fn needed(arguments: &[OsString]) -> BTreeSet<&'static str> {
+    let mut features: BTreeSet<_> = devices(arguments).filter_map(of_device).collect();
+    if arguments.first().is_some_and(|command| command == "fetch") {
+        features.insert("hub");
+    }
+    features
+}
+
+fn of_device(device: &str) -> Option<&'static str> {
+    let kind = device.split_once(':').map_or(device, |(kind, _index)| kind);
+    ["wgpu", "vulkan", "cuda"]
+        .into_iter()
+        .find(|feature| *feature == kind)
+}
+
+/// The values of `--device X` and `--device=X`; what follows a lone `--` is no option.
+fn devices(arguments: &[OsString]) -> impl Iterator<Item = &str> {
+    let options = arguments
+        .iter()
+        .map(|word| word.to_str().unwrap_or_default())
+        .take_while(|word| *word != "--");
+    let following = options.clone().skip(1).chain([""]);
+    options.zip(following).filter_map(|(word, next)| {
+        if word == "--device" {
+            Some(next)
+        } else {
+            word.strip_prefix("--device=")
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(line: &str, expected: &[&str]) {
+        let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        let found: Vec<_> = needed(&words).into_iter().collect();
+        assert_eq!(found, expected, "{line:?}");
+    }
+
+    #[test]
+    fn the_cpu_takes_none() {
+        check("train", &[]);
+        check("train --device flex", &[]);
+        check("devices", &[]);
+    }
+
+    #[test]
+    fn a_device_takes_its_own() {
+        check("train --device wgpu", &["wgpu"]);
+        check("train --device=vulkan --run a", &["vulkan"]);
+        check("eval-front --run a --device cuda", &["cuda"]);
+        check("train --device cuda:1", &["cuda"]);
+        check("train --device=cuda:0", &["cuda"]);
+    }
+
+    #[test]
+    fn the_network_takes_hub() {
+        check("fetch smollm2-135m-instruct", &["hub"]);
+        check("generate --prompt fetch", &[]);
+    }
+
+    #[test]
+    fn nothing_is_made_up() {
+        check("train --device banana", &[]);
+        check("train --device", &[]);
+        check("train --device-memory cuda", &[]);
+        check("generate --prompt cuda", &[]);
+        check("generate -- --device cuda", &[]);
+        check("", &[]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn words_that_are_no_text_are_passed_over() {
+        use std::os::unix::ffi::OsStringExt;
+        let words = [
+            "train".into(),
+            OsString::from_vec(vec![0xff]),
+            "--device=wgpu".into(),
+        ];
+        assert_eq!(needed(&words).into_iter().collect::<Vec<_>>(), ["wgpu"]);
+    }
+}
