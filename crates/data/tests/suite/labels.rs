@@ -73,7 +73,9 @@ fn columns_hold_an_index_a_probability_a_flag_or_two_scores() {
     let label_of = |value: Value, strength: Strength| {
         let mut objective = column("better");
         objective.strength = strength;
-        labels(&[row(value)], &[objective, column("first")])[0][0]
+        // The second record is labelled, since an objective without any label is an error.
+        let rows = [row(value), row(json!(0))];
+        labels(&rows, &[objective, column("first")])[0][0]
     };
     for (value, hard, soft) in [
         (json!(0), Some(1.0), Some(1.0)),

