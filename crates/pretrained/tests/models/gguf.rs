@@ -152,7 +152,9 @@ fn rope_of_the_metadata() {
 
 #[test]
 fn what_cannot_be_used_is_named() {
-    let cases: [(&dyn Fn(&mut Gguf), &[&str]); 15] = [
+    /// A change to a good file, and what the refusal must name.
+    type Case<'a> = (&'a dyn Fn(&mut Gguf), &'a [&'a str]);
+    let cases: [Case<'_>; 15] = [
         (&|gguf| gguf.version = 1, &["version", "found 1"]),
         (&|gguf| gguf.version = 3_u32.swap_bytes(), &["big-endian"]),
         (
