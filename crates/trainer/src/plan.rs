@@ -378,8 +378,8 @@ impl MethodPlan {
 }
 
 impl OptimizerPlan {
-    /// Optimizer steps of the run on this many training records. The last batch of a pass over them is
-    /// filled up from the next pass, so that every step has a whole batch.
+    /// Optimizer steps of the run on this many training records. The last batch of a pass over them
+    /// may be smaller, so that no record is left out.
     pub fn total_steps(&self, records: usize) -> usize {
         match self.length {
             Length::Steps(steps) => steps,
