@@ -477,7 +477,7 @@ impl<'a> Cursor<'a> {
                 let left = self.left();
                 PretrainedError::damaged(
                     self.path,
-                    format!("at byte {at}, {what}: {count} cannot fit into the {left} bytes left"),
+                    format!("at byte {at}, {what}: {count} cannot fit into the {left} bytes that the file has left"),
                 )
             })
     }

@@ -252,12 +252,9 @@ fn a_cut_file_is_refused_wherever_it_is_cut() {
         let message = Pretrained::open(&path)
             .expect_err("must be refused")
             .to_string();
-        assert_names(&message, &["tiny.gguf", "truncated or damaged"]);
-        // How much there is: of the whole file, or behind the place where a count does not fit.
-        let found = ["the file has", "bytes left"];
-        assert!(
-            found.iter().any(|part| message.contains(part)),
-            "{message:?}"
+        assert_names(
+            &message,
+            &["tiny.gguf", "truncated or damaged", "the file has"],
         );
     }
 }
