@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use panacea_kernels::Segment;
+
 use crate::ModelError;
 
 /// A prompt with the responses whose log-probabilities are asked for, under one preference.
@@ -13,15 +15,6 @@ pub struct Sequence<'a> {
     pub responses: Vec<&'a [u32]>,
     /// λ of these rows; ignored when the model is asked without adapters.
     pub preference: &'a [f64],
-}
-
-/// A run of tokens that attend to a prefix and, causally, to themselves.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Segment {
-    /// Rows of the prompt in front of it; empty for a prompt itself.
-    pub prefix: Range<usize>,
-    /// Its own rows.
-    pub own: Range<usize>,
 }
 
 /// A token whose log-probability is asked for.

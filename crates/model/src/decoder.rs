@@ -1,17 +1,15 @@
 //! The decoder: loading, log-probabilities, their gradient.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use panacea_kernels::{Heads, Rotation, Visibility, matmul};
 use panacea_pretrained::{ModelConfig, Pretrained, TensorF32};
 use panacea_svd_lora::{Adapters, FactorSet};
 
 use crate::ModelError;
-use crate::attention::{self, Heads};
 use crate::batch::PackedBatch;
 use crate::head;
-use crate::layer::{Context, Layer, Saved};
+use crate::layer::{Context, Layer, RmsNorm, Saved};
 use crate::linear::{Linear, Steering};
-use crate::norm::RmsNorm;
-use crate::rope::Rotation;
 
 /// The projections that can be adapted, by their Hugging Face names, in [`Layer::projections`]' order.
 pub(crate) const PROJECTIONS: [&str; 7] = [
@@ -247,7 +245,7 @@ impl Decoder {
         let steering = context.steering.as_ref().expect("adapters were given");
         let mut gradients = FactorSet::default();
         let d_normed = head::backward(tape.slopes, &batch.targets, coefficients, batch.rows());
-        let mut d = self.norm.backward(&tape.last, d_normed);
+        let mut d = self.norm.backward(&tape.last, d_normed, None);
         for (layer, kept) in self.layers.iter().zip(tape.layers).rev() {
             let saved = match kept {
                 KeptLayer::Activations(saved) => *saved,
@@ -279,7 +277,7 @@ impl Decoder {
 
     /// Final norm and head: `[n, hidden]` → n rows of logits on the host.
     pub(crate) fn next_logits(&self, x: Tensor<2>) -> Vec<Vec<f32>> {
-        let logits = self.norm.forward(&x).matmul(self.head.clone().transpose());
+        let logits = matmul(&self.norm.forward(&x), &self.head.clone().transpose());
         let [_, vocabulary] = logits.dims();
         let values = logits.into_data().convert::<f32>().try_to_vec::<f32>();
         let values = values.expect("the data was just converted to f32");
@@ -330,8 +328,8 @@ impl Decoder {
             ..
         } = self;
         Ok(Context {
-            segments: attention::mask_segments(
-                &batch.segments,
+            visibility: Visibility::new(
+                batch.segments.clone(),
                 layers[0].heads,
                 config.sliding_window,
                 device,

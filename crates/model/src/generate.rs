@@ -4,14 +4,13 @@
 //! right end of a rectangular cache, so that each new token of all rows is one column.
 
 use burn::tensor::{Bool, Tensor, TensorData};
+use panacea_kernels::{Rotation, attention, attention_decode};
 use panacea_svd_lora::Adapters;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-use crate::attention;
 use crate::batch::{PackedBatch, Sequence};
 use crate::decoder::Decoder;
-use crate::rope::Rotation;
 use crate::{ModelError, Sampling};
 
 /// A prompt to be continued.
@@ -91,7 +90,7 @@ impl Decoder {
             for (layer, cache) in self.layers.iter().zip(&mut caches) {
                 let qkv = layer.query_key_value(&x, &rotation, steering.as_ref());
                 let (keys, values) = cache.append(qkv.k, qkv.v, column);
-                let attended = attention::decode(qkv.q, keys, values, hidden.clone(), layer.heads);
+                let attended = attention_decode(qkv.q, keys, values, hidden.clone(), layer.heads);
                 x = layer.attend_cached(x, steering.as_ref(), attended);
             }
             logits = self.next_logits(x);
@@ -152,14 +151,7 @@ impl Decoder {
         let mut caches = Vec::with_capacity(self.layers.len());
         for layer in &self.layers {
             let qkv = layer.query_key_value(&x, &context.rotation, context.steering.as_ref());
-            let (attended, _) = attention::forward(
-                &qkv.q,
-                &qkv.k,
-                &qkv.v,
-                &context.segments,
-                layer.heads,
-                false,
-            );
+            let (attended, _) = attention(&qkv.q, &qkv.k, &qkv.v, &context.visibility);
             x = layer.attend_cached(x, context.steering.as_ref(), attended);
             let rectangle = |packed: Tensor<2>| {
                 let (kv, dim) = (layer.heads.kv, layer.heads.dim);

@@ -1,6 +1,7 @@
 //! The language-model head, only where a target counts and only in chunks.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use panacea_kernels::{log_softmax_at, matmul};
 
 use crate::batch::Target;
 
@@ -28,27 +29,16 @@ pub(crate) fn log_probs(
     let mut log_probs = Vec::with_capacity(targets.len());
     let mut slopes = Vec::new();
     for chunk in targets.chunks(CHUNK) {
-        let n = chunk.len();
         let rows = h
             .clone()
             .select(0, indices(chunk.iter().map(|t| t.row), &device));
-        let tokens = indices(chunk.iter().map(|t| t.token as usize), &device);
-        let logits = rows.matmul(weight.clone().transpose());
-        let max = logits.clone().max_dim(1);
-        let exp = (logits.clone() - max.clone()).exp();
-        let sum = exp.clone().sum_dim(1);
-        let target = logits.gather(1, tokens.clone().reshape([n, 1]));
-        let values = target - max - sum.clone().log();
-        let values = values.into_data().convert::<f32>().try_to_vec::<f32>();
-        log_probs.extend(
-            values
-                .expect("the data was just converted to f32")
-                .into_iter()
-                .map(f64::from),
-        );
-        if keep {
-            let mean = exp.matmul(weight.clone()) / sum;
-            slopes.push(weight.clone().select(0, tokens) - mean);
+        let tokens: Vec<u32> = chunk.iter().map(|t| t.token).collect();
+        let logits = matmul(&rows, &weight.clone().transpose());
+        let (values, softmax) = log_softmax_at(logits, &tokens, keep);
+        log_probs.extend(values.into_iter().map(f64::from));
+        if let Some(softmax) = softmax {
+            let tokens = indices(tokens.into_iter().map(|t| t as usize), &device);
+            slopes.push(weight.clone().select(0, tokens) - matmul(&softmax, weight));
         }
     }
     let slopes = keep.then(|| {

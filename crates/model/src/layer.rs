@@ -1,12 +1,50 @@
 //! One decoder layer: attention and SwiGLU, each behind an RMSNorm and a residual; forward and gradient.
 
-use burn::tensor::{Tensor, activation::sigmoid};
+use burn::tensor::Tensor;
+use panacea_kernels::{
+    Heads, Rotation, Visibility, attention, attention_backward, rms_norm, rms_norm_backward, swiglu,
+    swiglu_backward,
+};
 use panacea_svd_lora::FactorSet;
 
-use crate::attention::{self, Heads, MaskedSegment, Weights};
 use crate::linear::{Linear, Steering};
-use crate::norm::RmsNorm;
-use crate::rope::Rotation;
+
+/// A frozen RMSNorm over the last axis.
+#[derive(Debug, Clone)]
+pub(crate) struct RmsNorm {
+    /// `[1, width]`
+    pub weight: Tensor<2>,
+    pub epsilon: f64,
+}
+
+impl RmsNorm {
+    /// `[rows, width]` → the same shape.
+    pub fn forward(&self, x: &Tensor<2>) -> Tensor<2> {
+        rms_norm(x, &self.weight, self.epsilon)
+    }
+
+    /// The gradient at `x`, from `dy` at the output, added to `onto` if there is one.
+    pub fn backward(&self, x: &Tensor<2>, dy: Tensor<2>, onto: Option<Tensor<2>>) -> Tensor<2> {
+        rms_norm_backward(x, &self.weight, self.epsilon, dy, onto)
+    }
+
+    /// [`RmsNorm::forward`] over every head: `[rows, heads × width]` → the same shape.
+    fn forward_heads(&self, x: &Tensor<2>) -> Tensor<2> {
+        self.forward(&self.heads(x)).reshape(x.dims())
+    }
+
+    /// [`RmsNorm::backward`] over every head.
+    fn backward_heads(&self, x: &Tensor<2>, dy: Tensor<2>) -> Tensor<2> {
+        let dx = self.backward(&self.heads(x), self.heads(&dy), None);
+        dx.reshape(x.dims())
+    }
+
+    fn heads(&self, x: &Tensor<2>) -> Tensor<2> {
+        let [rows, all] = x.dims();
+        let [_, width] = self.weight.dims();
+        x.clone().reshape([rows * all / width, width])
+    }
+}
 
 /// The weights of a layer.
 #[derive(Debug, Clone)]
@@ -27,7 +65,7 @@ pub(crate) struct Layer {
 
 /// What all layers of a pass share.
 pub(crate) struct Context<'a> {
-    pub segments: Vec<MaskedSegment>,
+    pub visibility: Visibility,
     pub rotation: Rotation,
     pub steering: Option<Steering<'a>>,
 }
@@ -36,9 +74,9 @@ pub(crate) struct Context<'a> {
 #[derive(Debug)]
 pub(crate) struct Saved {
     x: Tensor<2>,
-    attention: QueryKeyValue,
-    weights: Weights,
+    qkv: QueryKeyValue,
     attended: Tensor<2>,
+    log_sum: Tensor<2>,
     middle: Tensor<2>,
     gate: Tensor<2>,
     up: Tensor<2>,
@@ -72,17 +110,16 @@ impl Layer {
         keep: bool,
     ) -> (Tensor<2>, Option<Saved>) {
         let steering = context.steering.as_ref();
-        let attention = self.query_key_value(&x, &context.rotation, steering);
-        let QueryKeyValue { q, k, v, .. } = &attention;
-        let (attended, weights) = attention::forward(q, k, v, &context.segments, self.heads, keep);
-        let middle = x.clone() + self.o.forward(&attended, steering);
+        let qkv = self.query_key_value(&x, &context.rotation, steering);
+        let (attended, log_sum) = attention(&qkv.q, &qkv.k, &qkv.v, &context.visibility);
+        let middle = self.o.forward_onto(x.clone(), &attended, steering);
         let (gate, up) = self.gate_up(&middle, steering);
-        let y = middle.clone() + self.down.forward(&swiglu(&gate, &up), steering);
+        let y = (self.down).forward_onto(middle.clone(), &swiglu(&gate, &up), steering);
         let saved = keep.then_some(Saved {
             x,
-            attention,
-            weights,
+            qkv,
             attended,
+            log_sum,
             middle,
             gate,
             up,
@@ -90,16 +127,16 @@ impl Layer {
         (y, saved)
     }
 
-    /// One new token per row, against caches that already hold its key and value (see [`attention::decode`]).
+    /// One new token per row, against caches that already hold its key and value (see [`panacea_kernels::attention_decode`]).
     pub fn attend_cached(
         &self,
         x: Tensor<2>,
         steering: Option<&Steering<'_>>,
         attended: Tensor<2>,
     ) -> Tensor<2> {
-        let middle = x + self.o.forward(&attended, steering);
+        let middle = self.o.forward_onto(x, &attended, steering);
         let (gate, up) = self.gate_up(&middle, steering);
-        middle + self.down.forward(&swiglu(&gate, &up), steering)
+        (self.down).forward_onto(middle, &swiglu(&gate, &up), steering)
     }
 
     /// Queries, keys and values of `x` `[rows, hidden]`, ready for attention.
@@ -150,41 +187,38 @@ impl Layer {
     ) -> Tensor<2> {
         let Saved {
             x,
-            attention,
-            weights,
+            qkv,
             attended,
+            log_sum,
             middle,
             gate,
             up,
         } = saved;
 
         let product = swiglu(&gate, &up);
-        let d_product = self
-            .down
-            .backward(&product, dy.clone(), steering, gradients);
+        let d_product = (self.down).backward(&product, &dy, None, steering, gradients);
+        drop(product);
         let (d_gate, d_up) = swiglu_backward(gate, up, d_product);
         let normed = self.mlp_norm.forward(&middle);
-        let d_normed = self.gate.backward(&normed, d_gate, steering, gradients)
-            + self.up.backward(&normed, d_up, steering, gradients);
-        let d_middle = dy + self.mlp_norm.backward(&middle, d_normed);
+        let d_normed = (self.gate).backward(&normed, &d_gate, None, steering, gradients);
+        let d_normed = (self.up).backward(&normed, &d_up, Some(d_normed), steering, gradients);
+        let d_middle = self.mlp_norm.backward(&middle, d_normed, Some(dy));
 
-        let d_attended = self
-            .o
-            .backward(&attended, d_middle.clone(), steering, gradients);
+        let d_attended = (self.o).backward(&attended, &d_middle, None, steering, gradients);
         let QueryKeyValue {
             q,
             k,
             v,
             before_norm,
-        } = attention;
-        let (d_q, d_k, d_v) = attention::backward(
+        } = qkv;
+        let (d_q, d_k, d_v) = attention_backward(
             &q,
             &k,
             &v,
-            &weights,
+            &attended,
+            &log_sum,
             &d_attended,
-            &context.segments,
-            self.heads,
+            &context.visibility,
         );
         let mut d_q = context.rotation.apply_backward(d_q);
         let mut d_k = context.rotation.apply_backward(d_k);
@@ -193,22 +227,9 @@ impl Layer {
             d_k = k_norm.backward_heads(k, d_k);
         }
         let normed = self.attention_norm.forward(&x);
-        let d_normed = self.q.backward(&normed, d_q, steering, gradients)
-            + self.k.backward(&normed, d_k, steering, gradients)
-            + self.v.backward(&normed, d_v, steering, gradients);
-        d_middle + self.attention_norm.backward(&x, d_normed)
+        let d_normed = (self.q).backward(&normed, &d_q, None, steering, gradients);
+        let d_normed = (self.k).backward(&normed, &d_k, Some(d_normed), steering, gradients);
+        let d_normed = (self.v).backward(&normed, &d_v, Some(d_normed), steering, gradients);
+        (self.attention_norm).backward(&x, d_normed, Some(d_middle))
     }
-}
-
-/// silu(gate) ⊙ up
-fn swiglu(gate: &Tensor<2>, up: &Tensor<2>) -> Tensor<2> {
-    gate.clone() * sigmoid(gate.clone()) * up.clone()
-}
-
-/// Gradients at gate and up: with σ = sigmoid(gate), ∂up = d ⊙ gate σ, ∂gate = d ⊙ up ⊙ σ (1 + gate (1 − σ)).
-fn swiglu_backward(gate: Tensor<2>, up: Tensor<2>, d: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
-    let sigma = sigmoid(gate.clone());
-    let silu = gate * sigma.clone();
-    let slope = sigma.clone() + silu.clone() - silu.clone() * sigma;
-    (d.clone() * up * slope, d * silu)
 }

@@ -17,7 +17,6 @@
 //! A batch is packed without padding ([`PackedBatch`]): the responses to one prompt stand behind that
 //! prompt, see it, and do not see each other. The prompt is computed once for all of them.
 
-mod attention;
 mod batch;
 mod decoder;
 mod device;
@@ -26,8 +25,6 @@ mod generate;
 mod head;
 mod layer;
 mod linear;
-mod norm;
-mod rope;
 mod sampling;
 
 pub use batch::{PackedBatch, Sequence};

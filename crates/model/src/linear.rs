@@ -1,6 +1,7 @@
 //! A frozen linear layer with an optional SVD-LoRA side path.
 
 use burn::tensor::Tensor;
+use panacea_kernels::{matmul, matmul_add};
 use panacea_svd_lora::{Adapters, FactorSet};
 
 /// The adapters that are switched on, and the λ of every row of the batch.
@@ -30,30 +31,55 @@ impl Linear {
 
     /// `[rows, d_in]` → `[rows, d_out]`.
     pub fn forward(&self, x: &Tensor<2>, steering: Option<&Steering<'_>>) -> Tensor<2> {
-        let mut y = x.clone().matmul(self.weight.clone().transpose());
+        let y = matmul(x, &self.weight.clone().transpose());
+        self.add_bias_and_side_path(y, x, steering)
+    }
+
+    /// [`Linear::forward`], added to `onto` `[rows, d_out]`.
+    pub fn forward_onto(
+        &self,
+        onto: Tensor<2>,
+        x: &Tensor<2>,
+        steering: Option<&Steering<'_>>,
+    ) -> Tensor<2> {
+        let y = matmul_add(onto, x, &self.weight.clone().transpose());
+        self.add_bias_and_side_path(y, x, steering)
+    }
+
+    fn add_bias_and_side_path(
+        &self,
+        mut y: Tensor<2>,
+        x: &Tensor<2>,
+        steering: Option<&Steering<'_>>,
+    ) -> Tensor<2> {
         if let Some(bias) = &self.bias {
             y = y + bias.clone();
         }
         match steering.and_then(|s| Some((s.adapters.get(&self.name)?, s))) {
-            Some((adapter, steering)) => y + adapter.side_path(x, &steering.preferences),
+            Some((adapter, steering)) => adapter.add_side_path(y, x, &steering.preferences),
             None => y,
         }
     }
 
-    /// The gradient at `x`, from `dy` at the output; the adapter's gradients are added to `gradients`.
+    /// The gradient at `x`, from `dy` at the output, added to `onto` if there is one; the adapter's
+    /// gradients are added to `gradients`.
     pub fn backward(
         &self,
         x: &Tensor<2>,
-        dy: Tensor<2>,
+        dy: &Tensor<2>,
+        onto: Option<Tensor<2>>,
         steering: &Steering<'_>,
         gradients: &mut FactorSet,
     ) -> Tensor<2> {
-        let dx = dy.clone().matmul(self.weight.clone());
+        let dx = match onto {
+            Some(onto) => matmul_add(onto, dy, &self.weight),
+            None => matmul(dy, &self.weight),
+        };
         let Some(adapter) = steering.adapters.get(&self.name) else {
             return dx;
         };
-        let (side, factors) = adapter.backward(x, &steering.preferences, &dy);
+        let (dx, factors) = adapter.backward(x, &steering.preferences, dy, dx);
         gradients.accumulate(&self.name, factors);
-        dx + side
+        dx
     }
 }

@@ -1,6 +1,7 @@
 //! The adapted linear layer's side path and its gradient.
 
 use burn::tensor::Tensor;
+use panacea_kernels::{matmul, matmul_add};
 
 use crate::factors::Factors;
 
@@ -24,15 +25,25 @@ impl SvdLora<'_> {
         Tensor::cat(vec![sigma, preferences.clone() * self.factors.s.clone()], 1)
     }
 
+    /// c · (x V) ⊙ d(λ): `x` `[rows, d_in]` → `[rows, k+m]`.
+    fn weighted(&self, x: &Tensor<2>, preferences: &Tensor<2>) -> Tensor<2> {
+        matmul(x, &self.factors.v) * (self.diagonal(preferences) * self.scale)
+    }
+
     /// What the adapter adds to x W₀ᵀ: `x` `[rows, d_in]` → `[rows, d_out]`.
     pub fn side_path(&self, x: &Tensor<2>, preferences: &Tensor<2>) -> Tensor<2> {
-        let projected = x.clone().matmul(self.factors.v.clone());
-        let weighted = projected * self.diagonal(preferences) * self.scale;
-        weighted.matmul(self.factors.u.clone().transpose())
+        let u_transposed = self.factors.u.clone().transpose();
+        matmul(&self.weighted(x, preferences), &u_transposed)
+    }
+
+    /// y `[rows, d_out]` + [`SvdLora::side_path`], in place where nobody else holds y.
+    pub fn add_side_path(&self, y: Tensor<2>, x: &Tensor<2>, preferences: &Tensor<2>) -> Tensor<2> {
+        let u_transposed = self.factors.u.clone().transpose();
+        matmul_add(y, &self.weighted(x, preferences), &u_transposed)
     }
 
     /// Gradient of the side path, from its input `x` `[rows, d_in]` and `dy` `[rows, d_out]`, the gradient
-    /// at its output: (what it adds to the gradient at `x`, gradients of U, V, σ, s).
+    /// at its output: (`dx` `[rows, d_in]` plus the gradient at `x`, gradients of U, V, σ, s).
     ///
     /// With P = x V, D = d(λ), Q = P ⊙ D:
     /// ∂Q = c·∂y U, ∂U = c·∂yᵀ Q, ∂P = ∂Q ⊙ D, ∂V = xᵀ ∂P, ∂x = ∂P Vᵀ,
@@ -42,21 +53,22 @@ impl SvdLora<'_> {
         x: &Tensor<2>,
         preferences: &Tensor<2>,
         dy: &Tensor<2>,
+        dx: Tensor<2>,
     ) -> (Tensor<2>, Factors) {
         let Factors { u, v, sigma, .. } = self.factors;
         let [_, rank] = sigma.dims();
         let [_, columns] = u.dims();
         let [rows, _] = x.dims();
 
-        let projected = x.clone().matmul(v.clone());
+        let projected = matmul(x, v);
         let diagonal = self.diagonal(preferences);
-        let weighted = projected.clone() * diagonal.clone() * self.scale;
+        let weighted = projected.clone() * (diagonal.clone() * self.scale);
 
-        let d_weighted = dy.clone().matmul(u.clone()) * self.scale;
-        let d_u = dy.clone().transpose().matmul(weighted);
+        let d_weighted = matmul(dy, u) * self.scale;
+        let d_u = matmul(&dy.clone().transpose(), &weighted);
         let d_projected = d_weighted.clone() * diagonal;
-        let d_v = x.clone().transpose().matmul(d_projected.clone());
-        let d_x = d_projected.matmul(v.clone().transpose());
+        let d_v = matmul(&x.clone().transpose(), &d_projected);
+        let dx = matmul_add(dx, &d_projected, &v.clone().transpose());
 
         let d_diagonal = d_weighted * projected;
         let d_sigma = d_diagonal.clone().slice([0..rows, 0..rank]).sum_dim(0);
@@ -69,7 +81,7 @@ impl SvdLora<'_> {
             sigma: d_sigma,
             s: d_s,
         };
-        (d_x, gradients)
+        (dx, gradients)
     }
 
     /// ΔW(λ) = c · U diag(σ, s·λ) Vᵀ for one λ (`[1, m]`): `[d_out, d_in]`.
@@ -168,7 +180,7 @@ mod tests {
         let dy = random([6, D_OUT], &device);
         let rows = preference([0.4, 0.6], &device).repeat_dim(0, 6);
         assert_eq!(largest(layer.side_path(&x, &rows)), 0.0);
-        let (dx, gradients) = layer.backward(&x, &rows, &dy);
+        let (dx, gradients) = layer.backward(&x, &rows, &dy, x.zeros_like());
         assert_eq!(largest(dx), 0.0);
         assert_eq!(largest(gradients.u), 0.0);
         assert_eq!(largest(gradients.v), 0.0);
@@ -194,7 +206,7 @@ mod tests {
             factors: &factors,
             scale,
         }
-        .backward(&x, &rows, &dy);
+        .backward(&x, &rows, &dy, x.zeros_like());
 
         let h = 1e-2f32;
         let nudged = |tensor: &Tensor<2>, i: usize, by: f32| -> Tensor<2> {

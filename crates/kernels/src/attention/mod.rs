@@ -1,0 +1,246 @@
+//! Causal grouped-query attention over packed segments, and its gradient.
+//!
+//! Every segment's queries see its prefix and, causally, itself. Forward keeps one number per query and
+//! head, the logarithm of the softmax's denominator; backward computes the weights again from it
+//! (Dao et al., "FlashAttention", 2022, section 3.1), so that no matrix of weights outlives its block.
+
+use std::ops::Range;
+
+use burn::tensor::{Bool, Device, Tensor, TensorData};
+
+mod decode;
+#[cfg(feature = "flex")]
+mod on_host;
+mod portable;
+
+pub use decode::attention_decode;
+
+/// Numbers of heads and their width.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heads {
+    /// Key/value heads.
+    pub kv: usize,
+    /// Query heads per key head.
+    pub group: usize,
+    /// Width of a head.
+    pub dim: usize,
+}
+
+/// A run of rows that attend to a prefix and, causally, to themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    /// Rows of the prefix in front of it; empty, or exactly the rows of an earlier segment that has none.
+    pub prefix: Range<usize>,
+    /// Its own rows.
+    pub own: Range<usize>,
+}
+
+/// Who sees whom in a packed batch.
+#[derive(Debug, Clone)]
+pub struct Visibility {
+    segments: Vec<Segment>,
+    heads: Heads,
+    window: Option<usize>,
+    /// What each segment's queries must not see, `[1, group × own, prefix + own]`, `true` = hidden. Empty
+    /// where the loops of the CPU know it from the positions.
+    hidden: Vec<Tensor<3, Bool>>,
+}
+
+impl Visibility {
+    /// `segments` follow each other without a gap, and those that share a prefix stand behind it and next
+    /// to each other. Keys `window` or more positions back are hidden where the model has a window.
+    ///
+    /// # Panics
+    /// If the segments do not lie so.
+    pub fn new(
+        segments: Vec<Segment>,
+        heads: Heads,
+        window: Option<usize>,
+        device: &Device,
+    ) -> Self {
+        let mut end = 0;
+        let mut prompt = 0..0;
+        for segment in &segments {
+            assert_eq!(segment.own.start, end, "segments follow each other");
+            end = segment.own.end;
+            if segment.prefix.is_empty() {
+                prompt = segment.own.clone();
+            } else {
+                assert_eq!(segment.prefix, prompt, "a prefix is the last segment without one");
+            }
+        }
+        let mut visibility = Self {
+            segments,
+            heads,
+            window,
+            hidden: Vec::new(),
+        };
+        if !is_cpu(device) {
+            visibility.build_masks(device);
+        }
+        visibility
+    }
+
+    fn build_masks(&mut self, device: &Device) {
+        let (heads, window) = (self.heads, self.window);
+        let mask = |segment: &Segment| {
+            let (prefix, own) = (segment.prefix.len(), segment.own.len());
+            let keys = prefix + own;
+            let hidden: Vec<bool> = (0..heads.group * own)
+                .flat_map(|row| {
+                    let seen = visible_keys(prefix + row % own, window);
+                    (0..keys).map(move |key| !seen.contains(&key))
+                })
+                .collect();
+            let shape = [1, heads.group * own, keys];
+            Tensor::from_data(TensorData::new(hidden, shape), device)
+        };
+        self.hidden = self.segments.iter().map(mask).collect();
+    }
+}
+
+/// Keys that a query at `position` sees, by their positions.
+fn visible_keys(position: usize, window: Option<usize>) -> Range<usize> {
+    window.map_or(0, |window| (position + 1).saturating_sub(window))..position + 1
+}
+
+#[cfg(feature = "flex")]
+fn is_cpu(device: &Device) -> bool {
+    matches!(device.as_dispatch(), burn::backend::DispatchDevice::Flex(_))
+}
+
+#[cfg(not(feature = "flex"))]
+fn is_cpu(_: &Device) -> bool {
+    false
+}
+
+impl Heads {
+    /// Query heads.
+    pub fn queries(self) -> usize {
+        self.kv * self.group
+    }
+
+    fn scale(self) -> f64 {
+        1.0 / (self.dim as f64).sqrt()
+    }
+}
+
+/// softmax(q kᵀ / √dim) v of every segment: q `[rows, kv × group × dim]`, k and v `[rows, kv × dim]` →
+/// (`[rows, kv × group × dim]`, log Σ exp of every query's scores `[rows, kv × group]`).
+pub fn attention(
+    q: &Tensor<2>,
+    k: &Tensor<2>,
+    v: &Tensor<2>,
+    visibility: &Visibility,
+) -> (Tensor<2>, Tensor<2>) {
+    #[cfg(feature = "flex")]
+    if visibility.hidden.is_empty()
+        && let Some(operands) = on_host::Operands::open(q, k, v)
+    {
+        return on_host::forward(&operands, visibility);
+    }
+    portable::forward(q, k, v, visibility)
+}
+
+/// Gradients at q, k and v, from `d_out` at the output; `out` and `log_sum` are what [`attention`] gave.
+///
+/// With P the weights of a segment, exp(q kᵀ / √dim − log_sum): ∂v = Pᵀ ∂o, ∂P = ∂o vᵀ,
+/// ∂S = P ⊙ (∂P − rowsum(∂o ⊙ o)), ∂q = ∂S k / √dim, ∂k = ∂Sᵀ q / √dim.
+pub fn attention_backward(
+    q: &Tensor<2>,
+    k: &Tensor<2>,
+    v: &Tensor<2>,
+    out: &Tensor<2>,
+    log_sum: &Tensor<2>,
+    d_out: &Tensor<2>,
+    visibility: &Visibility,
+) -> (Tensor<2>, Tensor<2>, Tensor<2>) {
+    #[cfg(feature = "flex")]
+    if visibility.hidden.is_empty()
+        && let Some(operands) = on_host::Operands::open(q, k, v)
+        && let Some(result) = on_host::Result::open(out, log_sum, d_out)
+    {
+        return on_host::backward(&operands, &result, visibility);
+    }
+    portable::backward(q, k, v, out, log_sum, d_out, visibility)
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use crate::test_support::{assert_close, random};
+
+    fn segments() -> Vec<Segment> {
+        vec![
+            Segment { prefix: 0..0, own: 0..100 },
+            Segment { prefix: 0..100, own: 100..170 },
+            Segment { prefix: 0..100, own: 170..171 },
+            Segment { prefix: 0..0, own: 171..174 },
+            Segment { prefix: 171..174, own: 174..260 },
+            Segment { prefix: 0..0, own: 260..330 },
+        ]
+    }
+
+    #[test]
+    fn both_forms_agree() {
+        let heads = Heads { kv: 2, group: 3, dim: 8 };
+        for window in [None, Some(5), Some(90)] {
+            let device = Device::flex();
+            let fused = Visibility::new(segments(), heads, window, &device);
+            let mut masked = fused.clone();
+            masked.build_masks(&device);
+            let (q, k, v) = (random([330, 48]), random([330, 16]), random([330, 16]));
+            let d_out = random([330, 48]);
+            let (out, log_sum) = attention(&q, &k, &v, &fused);
+            let (expected, expected_log_sum) = attention(&q, &k, &v, &masked);
+            assert_close("out", &out, &expected);
+            assert_close("log_sum", &log_sum, &expected_log_sum);
+            let found = attention_backward(&q, &k, &v, &out, &log_sum, &d_out, &fused);
+            let expected = attention_backward(&q, &k, &v, &out, &log_sum, &d_out, &masked);
+            assert_close("d_q", &found.0, &expected.0);
+            assert_close("d_k", &found.1, &expected.1);
+            assert_close("d_v", &found.2, &expected.2);
+        }
+    }
+
+    #[test]
+    fn the_gradient_is_the_slope() {
+        let heads = Heads { kv: 1, group: 2, dim: 4 };
+        let segments = vec![
+            Segment { prefix: 0..0, own: 0..3 },
+            Segment { prefix: 0..3, own: 3..5 },
+            Segment { prefix: 0..3, own: 5..9 },
+        ];
+        let visibility = Visibility::new(segments, heads, None, &Device::flex());
+        let inputs = [random([9, 8]), random([9, 4]), random([9, 4])];
+        let d_out = random([9, 8]);
+        let value = |[q, k, v]: &[Tensor<2>; 3]| -> f64 {
+            let (out, _) = attention(q, k, v, &visibility);
+            f64::from((out * d_out.clone()).sum().into_scalar::<f32>())
+        };
+        let [q, k, v] = &inputs;
+        let (out, log_sum) = attention(q, k, v, &visibility);
+        let (d_q, d_k, d_v) = attention_backward(q, k, v, &out, &log_sum, &d_out, &visibility);
+        for (i, gradient) in [d_q, d_k, d_v].into_iter().enumerate() {
+            // Along a random direction.
+            let direction = random(gradient.dims());
+            let expected: f32 = (gradient * direction.clone()).sum().into_scalar();
+            let moved = |h: f64| {
+                let mut inputs = inputs.clone();
+                inputs[i] = inputs[i].clone() + direction.clone() * h;
+                value(&inputs)
+            };
+            let slope = (moved(1e-2) - moved(-1e-2)) / 2e-2;
+            let error = (slope - f64::from(expected)).abs();
+            assert!(error < 5e-3 * (1.0 + slope.abs()), "{i}: {expected} against {slope}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "segments follow each other")]
+    fn segments_with_a_gap_are_refused() {
+        let heads = Heads { kv: 1, group: 1, dim: 2 };
+        let gap = vec![Segment { prefix: 0..0, own: 1..3 }];
+        let _ = Visibility::new(gap, heads, None, &Device::flex());
+    }
+}

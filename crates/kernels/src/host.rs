@@ -1,0 +1,389 @@
+//! Tensors that lie in this machine's memory as f32, and loops over their rows on all cores.
+
+use std::mem::MaybeUninit;
+
+use burn::backend::Flex;
+use burn::backend::tensor::FloatTensor;
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use pulp::Arch;
+use rayon::prelude::*;
+
+/// Elements below which a loop stays on one thread: waking another costs some 10 µs, about as long as
+/// this many multiplications take.
+pub(crate) const ELEMENTS_PER_TASK: usize = 1 << 14;
+
+/// Multiplications below which a matrix product stays on one thread (192³).
+const PARALLEL_PRODUCT: usize = 192 * 192 * 192;
+
+/// A tensor on the CPU, read only.
+pub(crate) struct Host(FloatTensor<Flex>);
+
+impl Host {
+    /// `None` where the tensor lies on another device, is tracked by autodiff, or is not f32.
+    pub fn open<const D: usize>(x: &Tensor<D>) -> Option<Self> {
+        if x.dtype() != DType::F32 {
+            return None;
+        }
+        x.clone().try_into_primitive::<Flex>().ok().map(Self)
+    }
+
+    /// The same elements, row by row in one run.
+    pub fn contiguous(self) -> Self {
+        if self.0.is_contiguous() {
+            self
+        } else {
+            Self(self.0.to_contiguous())
+        }
+    }
+
+    /// Elements of a [`Host::contiguous`] tensor.
+    pub fn values(&self) -> &[f32] {
+        self.0.as_slice().expect("it is contiguous and f32")
+    }
+
+    /// `[rows, columns]`
+    pub fn shape(&self) -> [usize; 2] {
+        let shape = self.0.layout().shape();
+        [shape[0], shape[1]]
+    }
+
+    /// As a matrix with its strides, without a copy; `None` where a stride is negative.
+    pub fn matrix(&self) -> Option<Matrix<'_>> {
+        let layout = self.0.layout();
+        let stride = |axis: usize| usize::try_from(layout.strides()[axis]).ok();
+        let storage: &[f32] = self.0.storage();
+        Some(Matrix::new(
+            &storage[layout.start_offset()..],
+            self.shape(),
+            [stride(0)?, stride(1)?],
+        ))
+    }
+}
+
+/// A tensor of these elements.
+pub(crate) fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Tensor<D> {
+    Tensor::from_data(TensorData::new(values, shape), &Device::flex())
+}
+
+/// Lets `change` overwrite the elements of a tensor on the CPU, row by row: in its own buffer where nobody
+/// else holds it, in a copy otherwise.
+///
+/// # Panics
+/// If the tensor is not f32; [`Host::open`] tells.
+pub(crate) fn update<const D: usize>(x: Tensor<D>, change: impl FnOnce(&mut [f32])) -> Tensor<D> {
+    let mut data = x.into_data();
+    change(data.as_mut_slice().expect("the tensor was found to be f32"));
+    Tensor::from_data(data, &Device::flex())
+}
+
+/// `rows` × `width` new elements. `write(first, chunk)` is called for runs of whole rows, `first` being the
+/// index of the run's first row, and must write every element of its chunk.
+pub(crate) fn new_rows(
+    rows: usize,
+    width: usize,
+    write: impl Fn(usize, &mut [MaybeUninit<f32>]) + Sync,
+) -> Vec<f32> {
+    let mut values = Vec::with_capacity(rows * width);
+    for_rows(&mut values.spare_capacity_mut()[..rows * width], width, write);
+    // SAFETY: the capacity is there, and `write` has written every element.
+    unsafe { values.set_len(rows * width) };
+    values
+}
+
+/// Calls `change(first, chunk)` for runs of whole rows of `width` elements, on all cores where there are
+/// enough, compiled for the vector instructions that the machine has.
+pub(crate) fn for_rows<T: Send>(
+    values: &mut [T],
+    width: usize,
+    change: impl Fn(usize, &mut [T]) + Sync,
+) {
+    let arch = Arch::new();
+    if values.len() <= ELEMENTS_PER_TASK {
+        return arch.dispatch(|| change(0, values));
+    }
+    let rows = (ELEMENTS_PER_TASK / width).max(1);
+    values
+        .par_chunks_mut(rows * width)
+        .enumerate()
+        .for_each(|(i, chunk)| arch.dispatch(|| change(i * rows, chunk)));
+}
+
+/// A view of a matrix.
+#[derive(Clone, Copy)]
+pub(crate) struct Matrix<'a> {
+    values: &'a [f32],
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+}
+
+impl<'a> Matrix<'a> {
+    /// # Panics
+    /// If the last element lies outside of `values`.
+    pub fn new(values: &'a [f32], [rows, columns]: [usize; 2], strides: [usize; 2]) -> Self {
+        let [row_stride, column_stride] = strides;
+        let is_empty = rows == 0 || columns == 0;
+        assert!(
+            is_empty || (rows - 1) * row_stride + (columns - 1) * column_stride < values.len(),
+            "a matrix of {rows} × {columns} reaches beyond its {} elements",
+            values.len()
+        );
+        Self {
+            values,
+            rows,
+            columns,
+            row_stride,
+            column_stride,
+        }
+    }
+
+    /// The same elements with rows and columns exchanged.
+    pub fn transposed(self) -> Self {
+        Self {
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
+    }
+
+    /// `[rows, columns]`
+    pub fn shape(&self) -> [usize; 2] {
+        [self.rows, self.columns]
+    }
+}
+
+/// scale · a b as a new matrix, row by row.
+pub(crate) fn product(a: Matrix<'_>, b: Matrix<'_>, scale: f32) -> Vec<f32> {
+    let count = a.rows * b.columns;
+    if a.columns == 0 {
+        return vec![0.0; count];
+    }
+    let mut out = Vec::with_capacity(count);
+    // SAFETY: the buffer holds `count` elements, each of which the product writes without reading it.
+    unsafe {
+        multiply(out.as_mut_ptr(), b.columns, false, a, b, scale, true);
+        out.set_len(count);
+    }
+    out
+}
+
+/// What a product does to the elements that it is written to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Write {
+    /// Replaces them.
+    Over,
+    /// Adds to them.
+    Onto,
+}
+
+/// Writes scale · a b into `out`, whose rows begin `stride` elements apart; on one thread or on all.
+pub(crate) fn product_into(
+    out: &mut [f32],
+    stride: usize,
+    write: Write,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    scale: f32,
+    is_parallel: bool,
+) {
+    let ([rows, inner], columns) = (a.shape(), b.columns);
+    if rows == 0 || columns == 0 {
+        return;
+    }
+    assert!(
+        columns <= stride && (rows - 1) * stride + columns <= out.len(),
+        "a product of {rows} × {columns} does not fit"
+    );
+    if inner == 0 {
+        if write == Write::Over {
+            out.chunks_mut(stride)
+                .take(rows)
+                .for_each(|row| row[..columns].fill(0.0));
+        }
+        return;
+    }
+    // SAFETY: every element of the product lies in `out`, which is initialised.
+    unsafe {
+        multiply(out.as_mut_ptr(), stride, write == Write::Onto, a, b, scale, is_parallel);
+    }
+}
+
+/// out ← (out if `reads`) + scale · a b
+///
+/// # Safety
+/// `out` points to a.rows rows of b.columns elements, `stride` apart, that nobody else uses; they are
+/// initialised if `reads`.
+unsafe fn multiply(
+    out: *mut f32,
+    stride: usize,
+    reads: bool,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    scale: f32,
+    is_parallel: bool,
+) {
+    assert_eq!(a.columns, b.rows, "the inner axes of a product");
+    let work = a.rows * a.columns * b.columns;
+    let parallelism = if is_parallel && work >= PARALLEL_PRODUCT {
+        gemm::Parallelism::Rayon(0)
+    } else {
+        gemm::Parallelism::None
+    };
+    // SAFETY: the views were checked when they were made, `out` by the caller.
+    unsafe {
+        gemm::gemm(
+            a.rows,
+            b.columns,
+            a.columns,
+            out,
+            1,
+            stride as isize,
+            reads,
+            a.values.as_ptr(),
+            a.column_stride as isize,
+            a.row_stride as isize,
+            b.values.as_ptr(),
+            b.column_stride as isize,
+            b.row_stride as isize,
+            1.0,
+            scale,
+            false,
+            false,
+            false,
+            parallelism,
+        );
+    }
+}
+
+/// eˣ to about 1e-7 of its value, without a branch, so that loops over it are vectorised. x is clamped to
+/// [−87, 88], where the result is a normal number; NaN stays NaN.
+///
+/// Cephes' `expf`: with n = round(x / ln 2) and r = x − n ln 2 (ln 2 in two parts), eˣ = 2ⁿ · P(r).
+#[inline(always)]
+pub(crate) fn exp(x: f32) -> f32 {
+    // Adding 1.5 · 2²³ rounds to an integer and leaves it in the lowest bits.
+    const ROUND: f32 = 12_582_912.0;
+    const LN2_HIGH: f32 = 0.693_359_4;
+    const LN2_LOW: f32 = -2.121_944_4e-4;
+    let x = if x < -87.0 { -87.0 } else { x };
+    let x = if x > 88.0 { 88.0 } else { x };
+    let shifted = x * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
+    let r = (x - n * LN2_HIGH) - n * LN2_LOW;
+    let mut p = 1.987_569_1e-4;
+    p = p * r + 1.398_2e-3;
+    p = p * r + 8.333_452e-3;
+    p = p * r + 4.166_579_6e-2;
+    p = p * r + 0.166_666_65;
+    p = p * r + 0.5;
+    let y = p * (r * r) + r + 1.0;
+    f32::from_bits(y.to_bits().wrapping_add(shifted.to_bits() << 23))
+}
+
+/// 1 / (1 + e⁻ˣ)
+#[inline(always)]
+pub(crate) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+/// Partial sums that a reduction keeps apart, so that it is vectorised and the order of its additions does
+/// not depend on the machine.
+const LANES: usize = 16;
+
+/// Σ f(i) over 0..n.
+#[inline(always)]
+pub(crate) fn sum(n: usize, f: impl Fn(usize) -> f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let whole = n / LANES * LANES;
+    for start in (0..whole).step_by(LANES) {
+        for (lane, sum) in lanes.iter_mut().enumerate() {
+            *sum += f(start + lane);
+        }
+    }
+    let rest: f32 = (whole..n).map(&f).sum();
+    lanes.iter().sum::<f32>() + rest
+}
+
+/// Σ a_i b_i
+#[inline(always)]
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let rest: f32 = a_chunks
+        .remainder()
+        .iter()
+        .zip(b_chunks.remainder())
+        .map(|(a, b)| a * b)
+        .sum();
+    for (a, b) in a_chunks.zip(b_chunks) {
+        for (lane, sum) in lanes.iter_mut().enumerate() {
+            *sum += a[lane] * b[lane];
+        }
+    }
+    lanes.iter().sum::<f32>() + rest
+}
+
+/// The largest element; −∞ of none, NaN where there is one.
+#[inline(always)]
+pub(crate) fn largest(values: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let chunks = values.chunks_exact(LANES);
+    let mut max = f32::NEG_INFINITY;
+    let greater = |max: f32, x: f32| if x > max || x.is_nan() { x } else { max };
+    for &x in chunks.remainder() {
+        max = greater(max, x);
+    }
+    for chunk in chunks {
+        for (lane, max) in lanes.iter_mut().enumerate() {
+            *max = greater(*max, chunk[lane]);
+        }
+    }
+    lanes.iter().fold(max, |max, &x| greater(max, x))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_close_to_the_exact_one() {
+        let worst = (-870..=880)
+            .flat_map(|i| (0..7).map(move |j| i as f32 / 10.0 + j as f32 * 0.013))
+            .filter(|x| (-87.0..=88.0).contains(x))
+            .map(|x| {
+                let exact = f64::from(x).exp();
+                ((f64::from(exp(x)) - exact) / exact).abs()
+            })
+            .fold(0.0, f64::max);
+        assert!(worst < 2e-7, "{worst}");
+        assert_eq!(exp(0.0), 1.0);
+        assert!(exp(f32::NAN).is_nan());
+        assert!(exp(f32::NEG_INFINITY) < 2e-38 && exp(1e9).is_finite());
+    }
+
+    #[test]
+    fn reductions_see_every_element_and_nan() {
+        for n in [0, 1, 15, 16, 17, 100] {
+            let values: Vec<f32> = (0..n).map(|i| (i % 7) as f32 - 9.0).collect();
+            let expected: f32 = values.iter().sum();
+            assert_eq!(sum(n, |i| values[i]), expected);
+            assert_eq!(dot(&values, &vec![1.0; n]), expected);
+            let max = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            assert_eq!(largest(&values), max);
+            for i in 0..n {
+                let mut broken = values.clone();
+                broken[i] = f32::NAN;
+                assert!(largest(&broken).is_nan(), "{i} of {n}");
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "reaches beyond")]
+    fn a_view_beyond_its_elements_is_refused() {
+        let _ = Matrix::new(&[0.0; 5], [2, 3], [3, 1]);
+    }
+}

@@ -1,0 +1,157 @@
+//! RMSNorm, y = x / √(mean(x²) + ε) ⊙ w (Zhang and Sennrich, 2019), and its gradient.
+
+use burn::tensor::Tensor;
+
+#[cfg(feature = "flex")]
+use crate::host::{self, Host, dot};
+
+/// x `[rows, width]`, weight `[1, width]` → `[rows, width]`.
+pub fn rms_norm(x: &Tensor<2>, weight: &Tensor<2>, epsilon: f64) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if let (Some(x), Some(weight)) = (Host::open(x), Host::open(weight)) {
+        return on_host::forward(x, weight, epsilon);
+    }
+    portable::forward(x, weight, epsilon)
+}
+
+/// The gradient at x `[rows, width]`, from `dy` at the output, added to `onto` if there is one. With
+/// r = √(mean(x²) + ε), x̂ = x / r and g = dy ⊙ w: dx = (g − x̂ · mean(g ⊙ x̂)) / r.
+pub fn rms_norm_backward(
+    x: &Tensor<2>,
+    weight: &Tensor<2>,
+    epsilon: f64,
+    dy: Tensor<2>,
+    onto: Option<Tensor<2>>,
+) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if let (Some(x), Some(weight), Some(dy)) = (Host::open(x), Host::open(weight), Host::open(&dy))
+        && onto.as_ref().is_none_or(|onto| Host::open(onto).is_some())
+    {
+        return on_host::backward(x, weight, epsilon, dy, onto);
+    }
+    let dx = portable::backward(x, weight, epsilon, dy);
+    match onto {
+        Some(onto) => onto + dx,
+        None => dx,
+    }
+}
+
+mod portable {
+    use super::*;
+
+    fn inverse_rms(x: &Tensor<2>, epsilon: f64) -> Tensor<2> {
+        let mean_square = (x.clone() * x.clone()).mean_dim(1);
+        (mean_square + epsilon).sqrt().recip()
+    }
+
+    pub fn forward(x: &Tensor<2>, weight: &Tensor<2>, epsilon: f64) -> Tensor<2> {
+        x.clone() * inverse_rms(x, epsilon) * weight.clone()
+    }
+
+    pub fn backward(x: &Tensor<2>, weight: &Tensor<2>, epsilon: f64, dy: Tensor<2>) -> Tensor<2> {
+        let inverse = inverse_rms(x, epsilon);
+        let normed = x.clone() * inverse.clone();
+        let g = dy * weight.clone();
+        let along = (g.clone() * normed.clone()).mean_dim(1);
+        (g - normed * along) * inverse
+    }
+}
+
+#[cfg(feature = "flex")]
+mod on_host {
+    use super::*;
+
+    #[inline(always)]
+    fn inverse_rms(row: &[f32], epsilon: f32) -> f32 {
+        1.0 / (dot(row, row) / row.len() as f32 + epsilon).sqrt()
+    }
+
+    pub fn forward(x: Host, weight: Host, epsilon: f64) -> Tensor<2> {
+        let (x, weight) = (x.contiguous(), weight.contiguous());
+        let (x, weight) = (x.values(), weight.values());
+        let (width, epsilon) = (weight.len(), epsilon as f32);
+        let rows = x.len() / width;
+        let values = host::new_rows(rows, width, #[inline(always)] |first, out| {
+            let x = x[first * width..].chunks_exact(width);
+            for (out, x) in out.chunks_exact_mut(width).zip(x) {
+                let inverse = inverse_rms(x, epsilon);
+                for ((out, x), w) in out.iter_mut().zip(x).zip(weight) {
+                    out.write(x * inverse * w);
+                }
+            }
+        });
+        host::tensor(values, [rows, width])
+    }
+
+    pub fn backward(
+        x: Host,
+        weight: Host,
+        epsilon: f64,
+        dy: Host,
+        onto: Option<Tensor<2>>,
+    ) -> Tensor<2> {
+        let (x, weight, dy) = (x.contiguous(), weight.contiguous(), dy.contiguous());
+        let (x, weight, dy) = (x.values(), weight.values(), dy.values());
+        let (width, epsilon) = (weight.len(), epsilon as f32);
+        let rows = x.len() / width;
+        // (1/r, mean(g ⊙ x̂) / r²) of a row, so that dx = g / r − x · second / r.
+        #[inline(always)]
+        fn factors(x: &[f32], weight: &[f32], dy: &[f32], epsilon: f32) -> (f32, f32) {
+            let inverse = inverse_rms(x, epsilon);
+            let along = host::sum(x.len(), |i| dy[i] * weight[i] * x[i]) / x.len() as f32;
+            (inverse, along * inverse * inverse * inverse)
+        }
+        let at = |first: usize| {
+            let x = x[first * width..].chunks_exact(width);
+            x.zip(dy[first * width..].chunks_exact(width))
+        };
+        match onto {
+            None => {
+                let values = host::new_rows(rows, width, #[inline(always)] |first, out| {
+                    for (out, (x, dy)) in out.chunks_exact_mut(width).zip(at(first)) {
+                        let (inverse, along) = factors(x, weight, dy, epsilon);
+                        for (((out, x), w), dy) in out.iter_mut().zip(x).zip(weight).zip(dy) {
+                            out.write(dy * w * inverse - x * along);
+                        }
+                    }
+                });
+                host::tensor(values, [rows, width])
+            }
+            Some(onto) => host::update(onto, |onto| {
+                host::for_rows(onto, width, #[inline(always)] |first, out| {
+                    for (out, (x, dy)) in out.chunks_exact_mut(width).zip(at(first)) {
+                        let (inverse, along) = factors(x, weight, dy, epsilon);
+                        for (((out, x), w), dy) in out.iter_mut().zip(x).zip(weight).zip(dy) {
+                            *out += dy * w * inverse - x * along;
+                        }
+                    }
+                });
+            }),
+        }
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use crate::test_support::{assert_close, random};
+
+    #[test]
+    fn both_forms_agree() {
+        let epsilon = 1e-5;
+        for [rows, width] in [[1, 3], [5, 64], [700, 48]] {
+            let (x, dy, onto) = (random([rows, width]), random([rows, width]), random([rows, width]));
+            let weight = random([1, width]);
+            assert_close(
+                "forward",
+                &rms_norm(&x, &weight, epsilon),
+                &portable::forward(&x, &weight, epsilon),
+            );
+            let expected = portable::backward(&x, &weight, epsilon, dy.clone());
+            let found = rms_norm_backward(&x, &weight, epsilon, dy.clone(), None);
+            assert_close("backward", &found, &expected);
+            let found = rms_norm_backward(&x, &weight, epsilon, dy, Some(onto.clone()));
+            assert_close("backward onto", &found, &(expected + onto));
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Rotary position embedding (Su et al., 2021) in Hugging Face's layout: the two halves of a head rotate
+//! against each other.
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+#[cfg(feature = "flex")]
+use crate::host::{self, Host};
+
+/// cos and sin of every row's angles.
+#[derive(Debug, Clone)]
+pub struct Rotation {
+    /// `[rows, head_dim / 2]`
+    cos: Tensor<2>,
+    /// `[rows, head_dim / 2]`
+    sin: Tensor<2>,
+}
+
+impl Rotation {
+    /// The rotation of rows that stand at `positions`, by position × inverse frequency.
+    pub fn new(positions: &[usize], inverse_frequencies: &[f32], device: &Device) -> Self {
+        let half = inverse_frequencies.len();
+        let angles = positions.iter().flat_map(|&position| {
+            let frequencies = inverse_frequencies.iter();
+            frequencies.map(move |&f| position as f32 * f)
+        });
+        let (mut cos, mut sin) = (Vec::new(), Vec::new());
+        for angle in angles {
+            cos.push(angle.cos());
+            sin.push(angle.sin());
+        }
+        let tensor = |values: Vec<f32>| {
+            Tensor::from_data(TensorData::new(values, [positions.len(), half]), device)
+        };
+        Self {
+            cos: tensor(cos),
+            sin: tensor(sin),
+        }
+    }
+
+    /// (a, b) → (a cos − b sin, b cos + a sin) for the halves a, b of every head:
+    /// `[rows, heads × head_dim]` → the same shape.
+    pub fn apply(&self, x: Tensor<2>) -> Tensor<2> {
+        self.rotate(x, 1.0)
+    }
+
+    /// The transpose of [`Rotation::apply`], that is its gradient: the rotation by the opposite angle.
+    pub fn apply_backward(&self, dy: Tensor<2>) -> Tensor<2> {
+        self.rotate(dy, -1.0)
+    }
+
+    /// By the angle times `direction`, which is 1 or −1.
+    fn rotate(&self, x: Tensor<2>, direction: f32) -> Tensor<2> {
+        #[cfg(feature = "flex")]
+        if let (Some(cos), Some(sin), Some(_)) =
+            (Host::open(&self.cos), Host::open(&self.sin), Host::open(&x))
+        {
+            return rotate_on_host(x, cos, sin, direction);
+        }
+        self.rotate_portably(x, direction)
+    }
+
+    fn rotate_portably(&self, x: Tensor<2>, direction: f32) -> Tensor<2> {
+        let [rows, width] = x.dims();
+        let [_, half] = self.cos.dims();
+        let heads = width / (2 * half);
+        let per_head = |angles: &Tensor<2>| angles.clone().reshape([rows, 1, half]);
+        let (cos, sin) = (per_head(&self.cos), per_head(&self.sin) * direction);
+        let x = x.reshape([rows, heads, 2 * half]);
+        let a = x.clone().slice([0..rows, 0..heads, 0..half]);
+        let b = x.slice([0..rows, 0..heads, half..2 * half]);
+        let first = a.clone() * cos.clone() - b.clone() * sin.clone();
+        let second = b * cos + a * sin;
+        Tensor::cat(vec![first, second], 2).reshape([rows, width])
+    }
+}
+
+#[cfg(feature = "flex")]
+fn rotate_on_host(x: Tensor<2>, cos: Host, sin: Host, direction: f32) -> Tensor<2> {
+    let [_, width] = x.dims();
+    let [_, half] = cos.shape();
+    let (cos, sin) = (cos.contiguous(), sin.contiguous());
+    let (cos, sin) = (cos.values(), sin.values());
+    host::update(x, |x| {
+        host::for_rows(x, width, #[inline(always)] |first, chunk| {
+            let angles = cos[first * half..]
+                .chunks_exact(half)
+                .zip(sin[first * half..].chunks_exact(half));
+            for (row, (cos, sin)) in chunk.chunks_exact_mut(width).zip(angles) {
+                for head in row.chunks_exact_mut(2 * half) {
+                    let (a, b) = head.split_at_mut(half);
+                    for i in 0..half {
+                        let sin = sin[i] * direction;
+                        let (x, y) = (a[i], b[i]);
+                        a[i] = x * cos[i] - y * sin;
+                        b[i] = y * cos[i] + x * sin;
+                    }
+                }
+            }
+        });
+    })
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use super::*;
+    use crate::test_support::{assert_close, random};
+
+    #[test]
+    fn both_forms_agree_and_backward_undoes_forward() {
+        let positions: Vec<usize> = (0..300).map(|row| (row * 7) % 50).collect();
+        let rotation = Rotation::new(&positions, &[1.0, 0.3, 0.01], &Device::flex());
+        let x = random([300, 24]);
+        let rotated = rotation.apply(x.clone());
+        assert_close("apply", &rotated, &rotation.rotate_portably(x.clone(), 1.0));
+        let back = rotation.apply_backward(rotated.clone());
+        assert_close("apply_backward", &back, &x);
+        assert_close("portable", &rotation.rotate_portably(rotated, -1.0), &x);
+    }
+}
