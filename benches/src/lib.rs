@@ -1,17 +1,15 @@
 //! Random models with real shapes, and the work that is measured.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::Result;
 use panacea_data::{Example, Source};
-use panacea_model::{Decoder, select_device};
+use panacea_model::{Decoder, PROJECTIONS, select_device};
 use panacea_pretrained::Pretrained;
 use panacea_svd_lora::{Adapters, SvdLoraConfig};
+use panacea_test_support::TinyModel;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use safetensors::Dtype;
-use safetensors::tensor::TensorView;
 use serde_json::json;
 
 /// A model of the Llama family.
@@ -53,84 +51,31 @@ pub const SMALL: Shape = Shape {
 
 /// A model of `shape` with random weights, read back from a file as any model is.
 pub fn random_model(shape: Shape, device: &str) -> Result<Decoder> {
-    let dir = tempfile::tempdir()?;
-    let head_dim = shape.hidden / shape.heads;
     let config = json!({
         "model_type": "llama", "vocab_size": shape.vocabulary, "hidden_size": shape.hidden,
         "intermediate_size": shape.intermediate, "num_hidden_layers": shape.layers,
-        "num_attention_heads": shape.heads, "num_key_value_heads": shape.kv_heads, "head_dim": head_dim,
-        "hidden_act": "silu", "max_position_embeddings": 2048, "rms_norm_eps": 1e-5,
-        "rope_theta": 100000.0, "tie_word_embeddings": true, "bos_token_id": 1, "eos_token_id": 2
+        "num_attention_heads": shape.heads, "num_key_value_heads": shape.kv_heads,
+        "head_dim": shape.hidden / shape.heads, "hidden_act": "silu", "max_position_embeddings": 2048,
+        "rms_norm_eps": 1e-5, "rope_theta": 100000.0, "tie_word_embeddings": true, "bos_token_id": 1,
+        "eos_token_id": 2
     });
-    std::fs::write(dir.path().join("config.json"), config.to_string())?;
-    let (hidden, kv) = (shape.hidden, shape.kv_heads * head_dim);
-    let mut shapes = BTreeMap::from([
-        (
-            "model.embed_tokens.weight".to_owned(),
-            vec![shape.vocabulary, hidden],
-        ),
-        ("model.norm.weight".to_owned(), vec![hidden]),
-    ]);
-    for layer in 0..shape.layers {
-        for (name, shape) in [
-            ("input_layernorm.weight", vec![hidden]),
-            ("post_attention_layernorm.weight", vec![hidden]),
-            ("self_attn.q_proj.weight", vec![hidden, hidden]),
-            ("self_attn.k_proj.weight", vec![kv, hidden]),
-            ("self_attn.v_proj.weight", vec![kv, hidden]),
-            ("self_attn.o_proj.weight", vec![hidden, hidden]),
-            ("mlp.gate_proj.weight", vec![shape.intermediate, hidden]),
-            ("mlp.up_proj.weight", vec![shape.intermediate, hidden]),
-            ("mlp.down_proj.weight", vec![hidden, shape.intermediate]),
-        ] {
-            shapes.insert(format!("model.layers.{layer}.{name}"), shape);
-        }
-    }
-    let mut rng = ChaCha8Rng::seed_from_u64(1);
-    let mut random = |name: &str, count: usize| -> Vec<u8> {
-        let offset = if name.contains("norm") { 1.0f32 } else { 0.0 };
-        (0..count)
-            .flat_map(|_| (offset + (rng.random::<f32>() - 0.5) * 0.08).to_le_bytes())
-            .collect()
-    };
-    let buffers: Vec<_> = shapes
-        .into_iter()
-        .map(|(name, shape)| {
-            let bytes = random(&name, shape.iter().product());
-            (name, shape, bytes)
-        })
-        .collect();
-    let views = buffers
-        .iter()
-        .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
-        .collect::<Result<Vec<_>>>()?;
-    std::fs::write(
-        dir.path().join("model.safetensors"),
-        safetensors::serialize(views, None)?,
-    )?;
-    drop(buffers);
-    let device = select_device(device)?;
-    Ok(Decoder::load(&Pretrained::open(dir.path())?, &device)?)
+    let dir = tempfile::tempdir()?;
+    TinyModel::well_behaved(config, 0.04).write_without_tokenizer(dir.path());
+    Ok(Decoder::load(
+        &Pretrained::open(dir.path())?,
+        &select_device(device)?,
+    )?)
 }
 
 /// New adapters on every projection: rank 8, two objectives.
 pub fn adapters(model: &Decoder) -> Result<Adapters> {
-    let modules = [
-        "q_proj",
-        "k_proj",
-        "v_proj",
-        "o_proj",
-        "gate_proj",
-        "up_proj",
-        "down_proj",
-    ];
     let config = SvdLoraConfig {
         base_model: "random".into(),
         base_fingerprint: String::new(),
         rank: 8,
         objectives: vec!["first".into(), "second".into()],
         alpha: 64.0,
-        target_modules: modules.map(str::to_owned).to_vec(),
+        target_modules: PROJECTIONS.map(str::to_owned).to_vec(),
     };
     let shapes = model.adapted_shapes(&config.target_modules)?;
     Ok(Adapters::init(config, &shapes, 0.02, 1, model.device()))

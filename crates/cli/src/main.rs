@@ -2,6 +2,14 @@
 //!
 //! One file a command in `commands/`; what several commands share is in `session`.
 
+/// `println!`, except that a closed pipe (`panacea score … | head`) is an error and not a panic.
+macro_rules! say {
+    ($($arg:tt)*) => {{
+        use std::io::Write;
+        writeln!(std::io::stdout().lock(), $($arg)*)?
+    }};
+}
+
 mod commands;
 mod session;
 
@@ -13,9 +21,45 @@ fn main() -> ExitCode {
     let command = commands::Cli::parse();
     match command.run() {
         Ok(code) => code,
+        // Whoever reads our output has seen enough.
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", message(&error));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// An error and its causes on one line; a cause that an error quotes in its own text is not said again.
+fn message(error: &anyhow::Error) -> String {
+    let mut message = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !message.contains(&cause) {
+            message = format!("{message}: {cause}");
+        }
+    }
+    message
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    let io = error.downcast_ref::<std::io::Error>();
+    io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let quoting = anyhow::anyhow!("no such file").context("cannot read a.toml: no such file");
+        assert_eq!(message(&quoting), "cannot read a.toml: no such file");
+        let plain = Err::<(), _>(anyhow::anyhow!("no such file")).context("cannot read a.toml");
+        assert_eq!(
+            message(&plain.unwrap_err()),
+            "cannot read a.toml: no such file"
+        );
     }
 }

@@ -136,6 +136,7 @@ pub fn load_examples(
     let mut loader = Loader::new(kind);
     loader.part = part;
     loader.format = plan.data().format;
+    loader.bad_records = plan.data().bad_records;
     let (records, mut report) = loader.load(files, plan.objectives())?;
     let examples = tokenize(&records, tokenizer, &plan.data().limits, &mut report)?;
     if examples.is_empty() {

@@ -76,4 +76,9 @@ impl Example {
         let response = self.responses.iter().map(Vec::len).max().unwrap_or(0);
         self.prompt.len() + response
     }
+
+    /// Tokens of the prompt and of all responses: what a network that shares the prompt computes.
+    pub fn rows(&self) -> usize {
+        self.prompt.len() + self.responses.iter().map(Vec::len).sum::<usize>()
+    }
 }

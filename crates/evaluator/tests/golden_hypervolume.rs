@@ -3,10 +3,9 @@
 //! The values are read from `datasets/golden/hypervolume.json`, or from a folder of the same form that
 //! `PANACEA_GOLDEN` names.
 
-use std::path::PathBuf;
-
 use panacea_evaluator::hypervolume;
 use panacea_objectives::non_dominated;
+use panacea_test_support::golden;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -24,21 +23,8 @@ struct Case {
 }
 
 fn cases() -> Vec<Case> {
-    let folder = std::env::var_os("PANACEA_GOLDEN").map_or_else(
-        || {
-            PathBuf::from(concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/../../datasets/golden"
-            ))
-        },
-        PathBuf::from,
-    );
-    let path = folder.join("hypervolume.json");
-    let text = std::fs::read_to_string(&path)
-        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let golden: Golden =
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    assert!(!golden.cases.is_empty(), "{} holds no case", path.display());
+    let golden: Golden = golden("hypervolume.json");
+    assert!(!golden.cases.is_empty(), "hypervolume.json holds no case");
     golden.cases
 }
 

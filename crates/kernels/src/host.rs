@@ -84,7 +84,11 @@ pub(crate) fn new_rows(
     write: impl Fn(usize, &mut [MaybeUninit<f32>]) + Sync,
 ) -> Vec<f32> {
     let mut values = Vec::with_capacity(rows * width);
-    for_rows(&mut values.spare_capacity_mut()[..rows * width], width, write);
+    for_rows(
+        &mut values.spare_capacity_mut()[..rows * width],
+        width,
+        write,
+    );
     // SAFETY: the capacity is there, and `write` has written every element.
     unsafe { values.set_len(rows * width) };
     values
@@ -207,7 +211,15 @@ pub(crate) fn product_into(
     }
     // SAFETY: every element of the product lies in `out`, which is initialised.
     unsafe {
-        multiply(out.as_mut_ptr(), stride, write == Write::Onto, a, b, scale, is_parallel);
+        multiply(
+            out.as_mut_ptr(),
+            stride,
+            write == Write::Onto,
+            a,
+            b,
+            scale,
+            is_parallel,
+        );
     }
 }
 

@@ -71,15 +71,20 @@ mod on_host {
         let (x, weight) = (x.values(), weight.values());
         let (width, epsilon) = (weight.len(), epsilon as f32);
         let rows = x.len() / width;
-        let values = host::new_rows(rows, width, #[inline(always)] |first, out| {
-            let x = x[first * width..].chunks_exact(width);
-            for (out, x) in out.chunks_exact_mut(width).zip(x) {
-                let inverse = inverse_rms(x, epsilon);
-                for ((out, x), w) in out.iter_mut().zip(x).zip(weight) {
-                    out.write(x * inverse * w);
+        let values = host::new_rows(
+            rows,
+            width,
+            #[inline(always)]
+            |first, out| {
+                let x = x[first * width..].chunks_exact(width);
+                for (out, x) in out.chunks_exact_mut(width).zip(x) {
+                    let inverse = inverse_rms(x, epsilon);
+                    for ((out, x), w) in out.iter_mut().zip(x).zip(weight) {
+                        out.write(x * inverse * w);
+                    }
                 }
-            }
-        });
+            },
+        );
         host::tensor(values, [rows, width])
     }
 
@@ -107,25 +112,35 @@ mod on_host {
         };
         match onto {
             None => {
-                let values = host::new_rows(rows, width, #[inline(always)] |first, out| {
-                    for (out, (x, dy)) in out.chunks_exact_mut(width).zip(at(first)) {
-                        let (inverse, along) = factors(x, weight, dy, epsilon);
-                        for (((out, x), w), dy) in out.iter_mut().zip(x).zip(weight).zip(dy) {
-                            out.write(dy * w * inverse - x * along);
+                let values = host::new_rows(
+                    rows,
+                    width,
+                    #[inline(always)]
+                    |first, out| {
+                        for (out, (x, dy)) in out.chunks_exact_mut(width).zip(at(first)) {
+                            let (inverse, along) = factors(x, weight, dy, epsilon);
+                            for (((out, x), w), dy) in out.iter_mut().zip(x).zip(weight).zip(dy) {
+                                out.write(dy * w * inverse - x * along);
+                            }
                         }
-                    }
-                });
+                    },
+                );
                 host::tensor(values, [rows, width])
             }
             Some(onto) => host::update(onto, |onto| {
-                host::for_rows(onto, width, #[inline(always)] |first, out| {
-                    for (out, (x, dy)) in out.chunks_exact_mut(width).zip(at(first)) {
-                        let (inverse, along) = factors(x, weight, dy, epsilon);
-                        for (((out, x), w), dy) in out.iter_mut().zip(x).zip(weight).zip(dy) {
-                            *out += dy * w * inverse - x * along;
+                host::for_rows(
+                    onto,
+                    width,
+                    #[inline(always)]
+                    |first, out| {
+                        for (out, (x, dy)) in out.chunks_exact_mut(width).zip(at(first)) {
+                            let (inverse, along) = factors(x, weight, dy, epsilon);
+                            for (((out, x), w), dy) in out.iter_mut().zip(x).zip(weight).zip(dy) {
+                                *out += dy * w * inverse - x * along;
+                            }
                         }
-                    }
-                });
+                    },
+                );
             }),
         }
     }
@@ -140,7 +155,11 @@ mod tests {
     fn both_forms_agree() {
         let epsilon = 1e-5;
         for [rows, width] in [[1, 3], [5, 64], [700, 48]] {
-            let (x, dy, onto) = (random([rows, width]), random([rows, width]), random([rows, width]));
+            let (x, dy, onto) = (
+                random([rows, width]),
+                random([rows, width]),
+                random([rows, width]),
+            );
             let weight = random([1, width]);
             assert_close(
                 "forward",

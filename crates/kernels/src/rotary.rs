@@ -81,22 +81,27 @@ fn rotate_on_host(x: Tensor<2>, cos: Host, sin: Host, direction: f32) -> Tensor<
     let (cos, sin) = (cos.contiguous(), sin.contiguous());
     let (cos, sin) = (cos.values(), sin.values());
     host::update(x, |x| {
-        host::for_rows(x, width, #[inline(always)] |first, chunk| {
-            let angles = cos[first * half..]
-                .chunks_exact(half)
-                .zip(sin[first * half..].chunks_exact(half));
-            for (row, (cos, sin)) in chunk.chunks_exact_mut(width).zip(angles) {
-                for head in row.chunks_exact_mut(2 * half) {
-                    let (a, b) = head.split_at_mut(half);
-                    for i in 0..half {
-                        let sin = sin[i] * direction;
-                        let (x, y) = (a[i], b[i]);
-                        a[i] = x * cos[i] - y * sin;
-                        b[i] = y * cos[i] + x * sin;
+        host::for_rows(
+            x,
+            width,
+            #[inline(always)]
+            |first, chunk| {
+                let angles = cos[first * half..]
+                    .chunks_exact(half)
+                    .zip(sin[first * half..].chunks_exact(half));
+                for (row, (cos, sin)) in chunk.chunks_exact_mut(width).zip(angles) {
+                    for head in row.chunks_exact_mut(2 * half) {
+                        let (a, b) = head.split_at_mut(half);
+                        for i in 0..half {
+                            let sin = sin[i] * direction;
+                            let (x, y) = (a[i], b[i]);
+                            a[i] = x * cos[i] - y * sin;
+                            b[i] = y * cos[i] + x * sin;
+                        }
                     }
                 }
-            }
-        });
+            },
+        );
     })
 }
 

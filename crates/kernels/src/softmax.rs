@@ -42,21 +42,25 @@ fn on_host(logits: Tensor<2>, tokens: &[u32]) -> (Vec<f32>, Tensor<2>) {
     let mut log_probs = vec![0.0; tokens.len()];
     let softmax = host::update(logits, |logits| {
         let rows = logits.par_chunks_mut(vocabulary).zip(tokens);
-        rows.zip(&mut log_probs).for_each(|((row, &token), log_prob)| {
-            pulp::Arch::new().dispatch(#[inline(always)] || {
-                let max = host::largest(row);
-                let target = row[token as usize] - max;
-                for x in row.iter_mut() {
-                    *x = host::exp(*x - max);
-                }
-                let sum = host::sum(row.len(), |i| row[i]);
-                *log_prob = target - sum.ln();
-                let inverse = 1.0 / sum;
-                for x in row.iter_mut() {
-                    *x *= inverse;
-                }
+        rows.zip(&mut log_probs)
+            .for_each(|((row, &token), log_prob)| {
+                pulp::Arch::new().dispatch(
+                    #[inline(always)]
+                    || {
+                        let max = host::largest(row);
+                        let target = row[token as usize] - max;
+                        for x in row.iter_mut() {
+                            *x = host::exp(*x - max);
+                        }
+                        let sum = host::sum(row.len(), |i| row[i]);
+                        *log_prob = target - sum.ln();
+                        let inverse = 1.0 / sum;
+                        for x in row.iter_mut() {
+                            *x *= inverse;
+                        }
+                    },
+                );
             });
-        });
     });
     (log_probs, softmax)
 }
@@ -73,7 +77,10 @@ mod tests {
         let (found, softmax) = log_softmax_at(logits.clone(), &tokens, true);
         let (expected, expected_softmax) = portable(logits.clone(), &tokens, true);
         for (found, expected) in found.iter().zip(&expected) {
-            assert!((found - expected).abs() < 1e-4, "{found} against {expected}");
+            assert!(
+                (found - expected).abs() < 1e-4,
+                "{found} against {expected}"
+            );
         }
         assert_close("softmax", &softmax.unwrap(), &expected_softmax.unwrap());
         assert!(log_softmax_at(logits, &tokens, false).1.is_none());
@@ -83,7 +90,10 @@ mod tests {
     fn a_broken_logit_is_seen() {
         let mut logits = vec![0.5f32; 40];
         logits[25] = f32::NAN;
-        let logits = Tensor::from_data(TensorData::new(logits, [2, 20]), &burn::tensor::Device::flex());
+        let logits = Tensor::from_data(
+            TensorData::new(logits, [2, 20]),
+            &burn::tensor::Device::flex(),
+        );
         let (log_probs, _) = log_softmax_at(logits, &[0, 0], false);
         assert!(log_probs[0].is_finite() && log_probs[1].is_nan());
     }

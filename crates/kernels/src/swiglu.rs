@@ -53,11 +53,16 @@ mod on_host {
         let shape = gate.shape();
         let (gate, up) = (gate.values(), up.values());
         // One long row a chunk: there is nothing that rows would have to do with each other.
-        let values = host::new_rows(gate.len(), 1, #[inline(always)] |first, out| {
-            for ((out, gate), up) in out.iter_mut().zip(&gate[first..]).zip(&up[first..]) {
-                out.write(gate * sigmoid(*gate) * up);
-            }
-        });
+        let values = host::new_rows(
+            gate.len(),
+            1,
+            #[inline(always)]
+            |first, out| {
+                for ((out, gate), up) in out.iter_mut().zip(&gate[first..]).zip(&up[first..]) {
+                    out.write(gate * sigmoid(*gate) * up);
+                }
+            },
+        );
         host::tensor(values, shape)
     }
 
@@ -73,14 +78,17 @@ mod on_host {
                     .zip(up.par_chunks_mut(host::ELEMENTS_PER_TASK))
                     .zip(d.par_chunks(host::ELEMENTS_PER_TASK));
                 chunks.for_each(|((gate, up), d)| {
-                    pulp::Arch::new().dispatch(#[inline(always)] || {
-                        for ((gate, up), d) in gate.iter_mut().zip(up).zip(d) {
-                            let sigma = sigmoid(*gate);
-                            let silu = *gate * sigma;
-                            *gate = d * *up * (sigma + silu - silu * sigma);
-                            *up = d * silu;
-                        }
-                    });
+                    pulp::Arch::new().dispatch(
+                        #[inline(always)]
+                        || {
+                            for ((gate, up), d) in gate.iter_mut().zip(up).zip(d) {
+                                let sigma = sigmoid(*gate);
+                                let silu = *gate * sigma;
+                                *gate = d * *up * (sigma + silu - silu * sigma);
+                                *up = d * silu;
+                            }
+                        },
+                    );
                 });
             }));
         });
@@ -98,7 +106,11 @@ mod tests {
         for shape in [[1, 1], [3, 7], [300, 130]] {
             // Wide enough to reach where the sigmoid saturates.
             let (gate, up, d) = (random(shape) * 20.0, random(shape), random(shape));
-            assert_close("forward", &swiglu(&gate, &up), &portable::forward(&gate, &up));
+            assert_close(
+                "forward",
+                &swiglu(&gate, &up),
+                &portable::forward(&gate, &up),
+            );
             let expected = portable::backward(gate.clone(), up.clone(), d.clone());
             let found = swiglu_backward(gate, up, d);
             assert_close("d_gate", &found.0, &expected.0);

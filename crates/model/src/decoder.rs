@@ -11,8 +11,8 @@ use crate::head;
 use crate::layer::{Context, Layer, RmsNorm, Saved};
 use crate::linear::{Linear, Steering};
 
-/// The projections that can be adapted, by their Hugging Face names, in [`Layer::projections`]' order.
-pub(crate) const PROJECTIONS: [&str; 7] = [
+/// The projections of a layer that can be adapted, by their Hugging Face names.
+pub const PROJECTIONS: [&str; 7] = [
     "q_proj",
     "k_proj",
     "v_proj",
@@ -180,6 +180,12 @@ impl Decoder {
                 .map(|(linear, _)| (linear.name.clone(), linear.shape()))
         });
         Ok(shapes.collect())
+    }
+
+    /// Bytes that [`MemoryPolicy::Keep`] keeps of a batch of so many rows, weights and gradients aside.
+    pub fn activation_bytes(&self, rows: usize) -> u64 {
+        let per_row: usize = self.layers.iter().map(Layer::kept_per_row).sum();
+        (rows * per_row * size_of::<f32>()) as u64
     }
 
     /// log p of every response token of `batch`, `None` for the base model; nothing is kept.

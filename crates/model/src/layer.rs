@@ -2,8 +2,8 @@
 
 use burn::tensor::Tensor;
 use panacea_kernels::{
-    Heads, Rotation, Visibility, attention, attention_backward, rms_norm, rms_norm_backward, swiglu,
-    swiglu_backward,
+    Heads, Rotation, Visibility, attention, attention_backward, rms_norm, rms_norm_backward,
+    swiglu, swiglu_backward,
 };
 use panacea_svd_lora::FactorSet;
 
@@ -100,6 +100,19 @@ impl Layer {
         [
             &self.q, &self.k, &self.v, &self.o, &self.gate, &self.up, &self.down,
         ]
+    }
+
+    /// Numbers that [`Saved`] holds of each row.
+    pub fn kept_per_row(&self) -> usize {
+        let [queries, hidden] = self.q.shape();
+        let [keys, _] = self.k.shape();
+        let [middle, _] = self.gate.shape();
+        let before_norm = if self.qk_norm.is_some() {
+            queries + keys
+        } else {
+            0
+        };
+        2 * hidden + 2 * queries + 2 * keys + self.heads.queries() + 2 * middle + before_norm
     }
 
     /// `[rows, hidden]` → the same shape, and what [`Layer::backward`] needs if `keep`.

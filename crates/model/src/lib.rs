@@ -28,7 +28,7 @@ mod linear;
 mod sampling;
 
 pub use batch::{PackedBatch, Sequence};
-pub use decoder::{Decoder, Forward, MemoryPolicy, Tape};
+pub use decoder::{Decoder, Forward, MemoryPolicy, PROJECTIONS, Tape};
 pub use device::{DeviceError, available_devices, select_device};
 pub use error::ModelError;
 pub use generate::{GenerateRequest, Generated, StopReason};

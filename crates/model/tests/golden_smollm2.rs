@@ -1,14 +1,12 @@
 //! SmolLM2-135M-Instruct against transformers. Needs the model file:
 //! `PANACEA_MODEL=FILE cargo test -p panacea-model --release golden_smollm2 -- --ignored`
 
-mod common;
-
 use std::path::Path;
 
 use burn::tensor::Device;
-use common::{floats, golden, read_json};
 use panacea_model::{Decoder, GenerateRequest, PackedBatch, Sampling, Sequence};
 use panacea_pretrained::{Message, Pretrained};
+use panacea_test_support::{floats, golden};
 use serde_json::Value;
 
 fn open() -> (Pretrained, Decoder, Value) {
@@ -16,7 +14,7 @@ fn open() -> (Pretrained, Decoder, Value) {
         std::env::var_os("PANACEA_MODEL").expect("PANACEA_MODEL names the model's file or folder");
     let pretrained = Pretrained::open(Path::new(&path)).unwrap();
     let model = Decoder::load(&pretrained, &Device::flex()).unwrap();
-    (pretrained, model, read_json(&golden().join("smollm2.json")))
+    (pretrained, model, golden("smollm2.json"))
 }
 
 fn ids(value: &Value) -> Vec<u32> {

@@ -1,12 +1,10 @@
 //! The network with adapters against PyTorch in float64: logits, log-probabilities, gradients.
 
-mod common;
-
 use burn::tensor::Device;
-use common::{floats, golden, read_json, values};
-use panacea_model::{Decoder, MemoryPolicy, PackedBatch, Sequence};
+use panacea_model::{Decoder, MemoryPolicy, PROJECTIONS, PackedBatch, Sequence};
 use panacea_pretrained::Pretrained;
 use panacea_svd_lora::{Adapters, FactorSet, SvdLoraConfig};
+use panacea_test_support::{TinyLlama, floats};
 use serde_json::Value;
 
 struct Golden {
@@ -19,56 +17,27 @@ struct Golden {
 
 impl Golden {
     fn read() -> Self {
-        let dir = golden().join("tiny_llama");
-        let expected = read_json(&dir.join("expected.json"));
+        let golden = TinyLlama::read();
         let device = Device::flex();
-        let model = Decoder::load(&Pretrained::open(&dir).unwrap(), &device).unwrap();
-        let modules = [
-            "q_proj",
-            "k_proj",
-            "v_proj",
-            "o_proj",
-            "gate_proj",
-            "up_proj",
-            "down_proj",
-        ];
+        let model = Decoder::load(&Pretrained::open(&golden.dir).unwrap(), &device).unwrap();
+        let (rank, objectives, alpha) = golden.adapter_sizes();
         let config = SvdLoraConfig {
             base_model: "tiny".into(),
             base_fingerprint: String::new(),
-            rank: expected["k"].as_u64().unwrap() as usize,
-            objectives: (0..expected["m"].as_u64().unwrap())
-                .map(|i| i.to_string())
-                .collect(),
-            alpha: expected["alpha"].as_f64().unwrap(),
-            target_modules: modules.map(str::to_owned).to_vec(),
+            rank,
+            objectives: (0..objectives).map(|i| i.to_string()).collect(),
+            alpha,
+            target_modules: PROJECTIONS.map(str::to_owned).to_vec(),
         };
-        let factors = FactorSet::load(&dir.join("adapter.safetensors"), &device).unwrap();
+        let factors = FactorSet::load(&golden.dir.join("adapter.safetensors"), &device).unwrap();
         let adapters = Adapters { config, factors };
-        adapters
-            .check(
-                &model
-                    .adapted_shapes(&adapters.config.target_modules)
-                    .unwrap(),
-            )
-            .unwrap();
-        let tokens = expected["ids"].as_array().unwrap();
-        let masks = expected["response_mask"].as_array().unwrap();
-        let rows = tokens
-            .iter()
-            .zip(masks)
-            .map(|(ids, mask)| {
-                let ids: Vec<u32> = floats(ids).into_iter().map(|id| id as u32).collect();
-                let mask = floats(mask);
-                let start = mask.iter().position(|&m| m == 1.0).unwrap();
-                let length = mask.iter().filter(|&&m| m == 1.0).count();
-                (ids[..start].to_vec(), ids[start..start + length].to_vec())
-            })
-            .collect();
+        let shapes = model.adapted_shapes(&adapters.config.target_modules);
+        adapters.check(&shapes.unwrap()).unwrap();
         Self {
-            expected,
+            expected: golden.expected,
             model,
             adapters,
-            rows,
+            rows: golden.rows,
         }
     }
 
@@ -194,7 +163,8 @@ fn golden_tiny_llama_mixed_gradient() {
             ("sigma", &factors.sigma),
             ("s", &factors.s),
         ] {
-            let found: Vec<f64> = values(tensor).into_iter().map(f64::from).collect();
+            let found = tensor.to_data().try_to_vec::<f32>().unwrap();
+            let found: Vec<f64> = found.into_iter().map(f64::from).collect();
             if let Some(whole) = expected.get(part) {
                 let (error, norm) = distance(&found, &floats(whole));
                 assert!(

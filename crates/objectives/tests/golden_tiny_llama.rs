@@ -3,29 +3,16 @@
 //! The values are read from `datasets/golden/tiny_llama/expected.json`, or from a folder of the same form
 //! that `PANACEA_GOLDEN` names.
 
-use std::path::PathBuf;
-
 use panacea_objectives::{
     Aggregation, Dpo, DpoLoss, ObjectiveBatch, PairLogProbs, PairTerm, Preference,
 };
+use panacea_test_support::golden;
 use serde_json::Value;
 
 const TOLERANCE: f64 = 1e-9;
 
 fn expected() -> Value {
-    let folder = std::env::var_os("PANACEA_GOLDEN").map_or_else(
-        || {
-            PathBuf::from(concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/../../datasets/golden"
-            ))
-        },
-        PathBuf::from,
-    );
-    let path = folder.join("tiny_llama/expected.json");
-    let text = std::fs::read_to_string(&path)
-        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    golden("tiny_llama/expected.json")
 }
 
 fn numbers(value: &Value) -> Vec<f64> {

@@ -340,7 +340,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let source = folder.path().join("source");
         fs::create_dir(&source).unwrap();
-        tiny::TinyModel::new("qwen2").write(&source);
+        tiny::tiny_model("qwen2").write(&source);
         let model = Pretrained::open(&source).unwrap();
         let target = folder.path().join("target");
         write_model_in_shards(&target, &model, &BTreeMap::new(), 20_000).unwrap();

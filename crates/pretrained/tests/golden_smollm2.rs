@@ -3,9 +3,10 @@
 //! `PANACEA_MODEL=FILE cargo test -p panacea-pretrained golden_smollm2 -- --ignored`, with the model as a GGUF file or folder
 //! (`cargo xtask fetch smollm2-135m-instruct`). `PANACEA_GOLDEN` may name another folder with a `smollm2.json`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use panacea_pretrained::{ChatTokenizer, Message, Pretrained};
+use panacea_test_support::golden;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -45,16 +46,6 @@ struct Pair {
     rejected_ids: Vec<u32>,
 }
 
-fn golden() -> Golden {
-    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../../datasets/golden");
-    let folder =
-        std::env::var("PANACEA_GOLDEN").map_or_else(|_| PathBuf::from(shipped), PathBuf::from);
-    let path = folder.join("smollm2.json");
-    let text = std::fs::read_to_string(&path)
-        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-}
-
 fn model() -> Pretrained {
     let path = std::env::var("PANACEA_MODEL").expect("PANACEA_MODEL names the model");
     Pretrained::open(Path::new(&path)).unwrap_or_else(|error| panic!("{error}"))
@@ -62,7 +53,7 @@ fn model() -> Pretrained {
 
 fn with_tokenizer(check: impl Fn(&ChatTokenizer, &Golden)) {
     let model = model();
-    check(model.tokenizer().unwrap(), &golden());
+    check(model.tokenizer().unwrap(), &golden("smollm2.json"));
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl Adapters {
 
     /// Writes `adapter.safetensors` and `svd_lora_config.json` into `dir`, which must exist.
     pub fn save(&self, dir: &Path) -> Result<(), AdapterError> {
-        file::write_factors(&dir.join(ADAPTER_FILE), &self.factors)?;
+        self.factors.save(&dir.join(ADAPTER_FILE))?;
         let json =
             serde_json::to_vec_pretty(&self.config).expect("the configuration is plain data");
         file::write_atomically(&dir.join(ADAPTER_CONFIG_FILE), &json)
@@ -88,7 +88,7 @@ impl Adapters {
                 path,
                 problem: error.to_string(),
             })?;
-        let factors = file::read_factors(&dir.join(ADAPTER_FILE), device)?;
+        let factors = FactorSet::load(&dir.join(ADAPTER_FILE), device)?;
         Ok(Self { config, factors })
     }
 

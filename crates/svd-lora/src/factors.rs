@@ -132,6 +132,23 @@ impl FactorSet {
         }
     }
 
+    /// Adds the gradient at `factors` of weight · Σ (‖UᵀU − I‖² + ‖VᵀV − I‖²), the sum over every matrix:
+    /// 4 · weight · U (UᵀU − I), and for V alike. It keeps directions apart and their lengths at 1, so that
+    /// σ and λ alone say how strong a direction is. Matrices that have no gradient yet are left out.
+    pub fn add_orthogonality_gradient(&mut self, weight: f64, factors: &FactorSet) {
+        if weight == 0.0 {
+            return;
+        }
+        for (name, gradient) in &mut self.0 {
+            for part in [Part::U, Part::V] {
+                let x = factors.0[name].part(part).clone();
+                let slope = x.clone().matmul(gram_excess(x)) * (4.0 * weight);
+                let sum = gradient.part_mut(part);
+                *sum = sum.clone() + slope;
+            }
+        }
+    }
+
     /// √(Σ x²) over every element of every tensor.
     pub fn norm(&self) -> f64 {
         let squares = self.0.values().flat_map(|factors| {
@@ -142,5 +159,57 @@ impl FactorSet {
             })
         });
         squares.sum::<f64>().sqrt()
+    }
+}
+
+/// XᵀX − I `[columns, columns]` of X `[rows, columns]`.
+fn gram_excess(x: Tensor<2>) -> Tensor<2> {
+    let identity = Tensor::eye(x.dims()[1], &x.device());
+    x.clone().transpose().matmul(x) - identity
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Distribution};
+
+    use super::*;
+
+    #[test]
+    fn the_orthogonality_gradient_is_the_slope_of_its_penalty() {
+        let device = Device::flex();
+        device.seed(5);
+        let random = |rows, columns| {
+            Tensor::<2>::random([rows, columns], Distribution::Normal(0.0, 0.5), &device)
+        };
+        let factors = || Factors {
+            u: random(7, 5),
+            v: random(6, 5),
+            sigma: random(1, 3),
+            s: random(1, 1),
+        };
+        let (at, direction) = (factors(), factors());
+        let set =
+            |factors: &Factors| FactorSet(BTreeMap::from([("a".to_owned(), factors.clone())]));
+        let mut gradients = set(&at).zeros_like();
+        gradients.add_orthogonality_gradient(0.25, &set(&at));
+
+        let sum = |x: Tensor<2>| f64::from(x.sum().into_scalar::<f32>());
+        let moved = |part: Part, h: f64| {
+            let x = at.part(part).clone() + direction.part(part).clone() * h;
+            let excess = gram_excess(x);
+            0.25 * sum(excess.clone() * excess)
+        };
+        for part in [Part::U, Part::V] {
+            let gradient = gradients.0["a"].part(part).clone();
+            let expected = sum(gradient * direction.part(part).clone());
+            let slope = (moved(part, 1e-2) - moved(part, -1e-2)) / 2e-2;
+            assert!(
+                (slope - expected).abs() < 1e-3 * slope.abs(),
+                "{expected} against {slope}"
+            );
+        }
+        for part in [Part::Sigma, Part::S] {
+            assert_eq!(sum(gradients.0["a"].part(part).clone().abs()), 0.0);
+        }
     }
 }

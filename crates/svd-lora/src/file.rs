@@ -34,112 +34,104 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), AdapterE
 impl FactorSet {
     /// Writes the set as one safetensors file.
     pub fn save(&self, path: &Path) -> Result<(), AdapterError> {
-        write_factors(path, self)
+        let mut buffers: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
+        for (name, factors) in &self.0 {
+            for part in Part::ALL {
+                let tensor = factors.part(part).clone();
+                let [rows, columns] = tensor.dims();
+                let shape = if part.is_singular() {
+                    vec![columns]
+                } else {
+                    vec![rows, columns]
+                };
+                let bytes = to_host(tensor)
+                    .iter()
+                    .flat_map(|x| x.to_le_bytes())
+                    .collect();
+                buffers.insert(format!("{name}.{}", part.name()), (shape, bytes));
+            }
+        }
+        let views = buffers.iter().map(|(name, (shape, bytes))| {
+            let view = TensorView::new(Dtype::F32, shape.clone(), bytes)
+                .expect("shape and bytes come from the same tensor");
+            (name.clone(), view)
+        });
+        let malformed = |error: safetensors::SafeTensorError| AdapterError::Malformed {
+            path: path.to_owned(),
+            problem: error.to_string(),
+        };
+        let bytes = safetensors::serialize(views, None).map_err(malformed)?;
+        write_atomically(path, &bytes)
     }
 
     /// Reads what [`FactorSet::save`] wrote.
     pub fn load(path: &Path, device: &Device) -> Result<Self, AdapterError> {
-        read_factors(path, device)
-    }
-}
-
-pub(crate) fn write_factors(path: &Path, set: &FactorSet) -> Result<(), AdapterError> {
-    let mut buffers: BTreeMap<String, (Vec<usize>, Vec<u8>)> = BTreeMap::new();
-    for (name, factors) in &set.0 {
-        for part in Part::ALL {
-            let tensor = factors.part(part).clone();
-            let [rows, columns] = tensor.dims();
-            let shape = if part.is_singular() {
-                vec![columns]
-            } else {
-                vec![rows, columns]
-            };
-            let bytes = to_host(tensor)
-                .iter()
-                .flat_map(|x| x.to_le_bytes())
-                .collect();
-            buffers.insert(format!("{name}.{}", part.name()), (shape, bytes));
-        }
-    }
-    let views = buffers.iter().map(|(name, (shape, bytes))| {
-        let view = TensorView::new(Dtype::F32, shape.clone(), bytes)
-            .expect("shape and bytes come from the same tensor");
-        (name.clone(), view)
-    });
-    let malformed = |error: safetensors::SafeTensorError| AdapterError::Malformed {
-        path: path.to_owned(),
-        problem: error.to_string(),
-    };
-    let bytes = safetensors::serialize(views, None).map_err(malformed)?;
-    write_atomically(path, &bytes)
-}
-
-pub(crate) fn read_factors(path: &Path, device: &Device) -> Result<FactorSet, AdapterError> {
-    let malformed = |problem: String| AdapterError::Malformed {
-        path: path.to_owned(),
-        problem,
-    };
-    let bytes = std::fs::read(path).map_err(|source| AdapterError::Io {
-        path: path.to_owned(),
-        source,
-    })?;
-    let tensors = SafeTensors::deserialize(&bytes)
-        .map_err(|error| malformed(format!("not a whole safetensors file: {error}")))?;
-
-    let mut names: Vec<String> = Vec::new();
-    for name in tensors.names() {
-        let known = name
-            .rsplit_once('.')
-            .filter(|(_, part)| Part::ALL.iter().any(|p| p.name() == *part));
-        let (module, _) = known.ok_or_else(|| {
-            malformed(format!(
-                "tensor {name}: expected a name that ends in .u, .v, .sigma or .s"
-            ))
+        let malformed = |problem: String| AdapterError::Malformed {
+            path: path.to_owned(),
+            problem,
+        };
+        let bytes = std::fs::read(path).map_err(|source| AdapterError::Io {
+            path: path.to_owned(),
+            source,
         })?;
-        if !names.iter().any(|n| n == module) {
-            names.push(module.to_owned());
-        }
-    }
+        let tensors = SafeTensors::deserialize(&bytes)
+            .map_err(|error| malformed(format!("not a whole safetensors file: {error}")))?;
 
-    let tensor = |module: &str, part: Part| -> Result<Tensor<2>, AdapterError> {
-        let name = format!("{module}.{}", part.name());
-        let view = tensors
-            .tensor(&name)
-            .map_err(|_| malformed(format!("tensor {name} is missing")))?;
-        if view.dtype() != Dtype::F32 {
-            return Err(malformed(format!(
-                "tensor {name}: dtype {:?}, expected F32",
-                view.dtype()
-            )));
+        let mut names: Vec<String> = Vec::new();
+        for name in tensors.names() {
+            let known = name
+                .rsplit_once('.')
+                .filter(|(_, part)| Part::ALL.iter().any(|p| p.name() == *part));
+            let (module, _) = known.ok_or_else(|| {
+                malformed(format!(
+                    "tensor {name}: expected a name that ends in .u, .v, .sigma or .s"
+                ))
+            })?;
+            if !names.iter().any(|n| n == module) {
+                names.push(module.to_owned());
+            }
         }
-        let shape = match (part.is_singular(), view.shape()) {
-            (true, [columns]) => [1, *columns],
-            (false, [rows, columns]) => [*rows, *columns],
-            (_, found) => {
-                let expected = if part.is_singular() { 1 } else { 2 };
+
+        let tensor = |module: &str, part: Part| -> Result<Tensor<2>, AdapterError> {
+            let name = format!("{module}.{}", part.name());
+            let view = tensors
+                .tensor(&name)
+                .map_err(|_| malformed(format!("tensor {name} is missing")))?;
+            if view.dtype() != Dtype::F32 {
                 return Err(malformed(format!(
-                    "tensor {name}: shape {found:?}, expected {expected} axes"
+                    "tensor {name}: dtype {:?}, expected F32",
+                    view.dtype()
                 )));
             }
+            let shape = match (part.is_singular(), view.shape()) {
+                (true, [columns]) => [1, *columns],
+                (false, [rows, columns]) => [*rows, *columns],
+                (_, found) => {
+                    let expected = if part.is_singular() { 1 } else { 2 };
+                    return Err(malformed(format!(
+                        "tensor {name}: shape {found:?}, expected {expected} axes"
+                    )));
+                }
+            };
+            let values: Vec<f32> = view
+                .data()
+                .chunks_exact(4)
+                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                .collect();
+            Ok(Tensor::from_data(TensorData::new(values, shape), device))
         };
-        let values: Vec<f32> = view
-            .data()
-            .chunks_exact(4)
-            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-            .collect();
-        Ok(Tensor::from_data(TensorData::new(values, shape), device))
-    };
-    let mut set = BTreeMap::new();
-    for module in names {
-        let factors = Factors {
-            u: tensor(&module, Part::U)?,
-            v: tensor(&module, Part::V)?,
-            sigma: tensor(&module, Part::Sigma)?,
-            s: tensor(&module, Part::S)?,
-        };
-        set.insert(module, factors);
+        let mut set = BTreeMap::new();
+        for module in names {
+            let factors = Factors {
+                u: tensor(&module, Part::U)?,
+                v: tensor(&module, Part::V)?,
+                sigma: tensor(&module, Part::Sigma)?,
+                s: tensor(&module, Part::S)?,
+            };
+            set.insert(module, factors);
+        }
+        Ok(Self(set))
     }
-    Ok(FactorSet(set))
 }
 
 #[cfg(test)]

@@ -108,9 +108,9 @@ fn replace_folder(partial: &Path, target: &Path) -> Result<(), TrainerError> {
         fs::rename(target, &old).map_err(TrainerError::io("replace", target))?;
     }
     fs::rename(partial, target).map_err(TrainerError::io("write", target))?;
-    if let Some(parent) = target.parent() {
-        sync_folder(parent).map_err(TrainerError::io("write", target))?;
-    }
+    // The parent of a bare name is the empty path, which nothing can open.
+    let parent = (target.parent()).filter(|parent| !parent.as_os_str().is_empty());
+    sync_folder(parent.unwrap_or(Path::new("."))).map_err(TrainerError::io("write", target))?;
     if replaces {
         remove_folder(&old)?;
     }

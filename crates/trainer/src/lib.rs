@@ -62,6 +62,7 @@ mod error;
 mod evaluation;
 mod files;
 mod interrupt;
+mod memory;
 mod metrics;
 mod optimizer;
 mod plan;
@@ -81,14 +82,15 @@ pub use error::TrainerError;
 pub use evaluation::{evaluate, references, summarise};
 pub use files::{write_file, write_folder};
 pub use interrupt::{EXIT_INTERRUPTED, Interrupt};
+pub use memory::{free_memory_bytes, peak_memory_bytes};
 pub use metrics::{
     EvalMetrics, LogProbLevels, MetricsLine, MetricsLog, ObjectiveMetrics, ObjectiveValue,
-    StepMetrics, peak_memory_bytes, train_seconds,
+    StepMetrics, train_seconds,
 };
 pub use optimizer::{AdamW, AdamWSettings};
 pub use plan::{
-    AdapterPlan, CheckpointPlan, DataPlan, EvaluationPlan, Length, Loss, MODULES, MethodPlan,
-    OptimizerPlan, Plan, PreferencePlan,
+    AdapterPlan, CheckpointPlan, DataPlan, EvaluationPlan, Length, Loss, MethodPlan, OptimizerPlan,
+    Plan, PreferencePlan,
 };
 pub use problems::{ConfigErrors, Origin, Problem};
 pub use progress::{LINE_INTERVAL, Progress, ProgressMode};
@@ -97,9 +99,9 @@ pub use record::{Differences, RunFacts, RunRecord};
 pub use run_folder::{Checkpoint, RunFolder, TrainingRun};
 pub use schedule::{Schedule, ScheduleKind};
 pub use spec::{
-    AdapterSpec, AggregationName, CheckpointSpec, DataSpec, DpoLossName, EvaluationSpec,
-    FormatChoice, LossName, MethodName, MethodSpec, ModelSpec, OneOrMany, OptimizerSpec,
-    PreferenceSpec, Spec,
+    Activations, AdapterSpec, AggregationName, CheckpointSpec, DataSpec, DpoLossName,
+    EvaluationSpec, FormatChoice, LossName, MethodName, MethodSpec, ModelSpec, OneOrMany,
+    OptimizerSpec, PreferenceSpec, Spec,
 };
 pub use step::{
     BatchResult, Objective, Prepared, RecordTerm, batch_gradient, record_terms, response_log_probs,

@@ -341,17 +341,6 @@ fn summaries<'a>(path: &Path, content: &'a [u8]) -> Result<Vec<(&'a [u8], Summar
     Ok(found)
 }
 
-/// The most memory that this process has held so far (VmHWM of `/proc/self/status`), in bytes. Known on
-/// Linux only.
-pub fn peak_memory_bytes() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib * 1024)
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use serde_json::{Value, json};
@@ -549,18 +538,5 @@ pub(crate) mod tests {
             eval,
             [("eval_value/helpfulness/1.00,0.00".to_owned(), -0.7)]
         );
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn peak_memory_remembers_what_was_given_back() {
-        const BLOCK: u64 = 64 << 20;
-        let block = vec![1_u8; BLOCK as usize];
-        std::hint::black_box(&block);
-        drop(block);
-        let peak = peak_memory_bytes().unwrap();
-        assert!(peak >= BLOCK, "{peak}");
-        // And it is bytes: no test takes a terabyte.
-        assert!(peak < 1 << 40, "{peak}");
     }
 }

@@ -7,23 +7,13 @@ use crate::problems::{ConfigErrors, Problem, nearest};
 use crate::reading::{Overrides, Sources};
 use crate::schedule::{Schedule, ScheduleKind};
 use crate::spec::{
-    AdapterSpec, AggregationName, CheckpointSpec, DataSpec, DpoLossName, EvaluationSpec,
-    FormatChoice, LossName, MethodName, MethodSpec, ModelSpec, OneOrMany, OptimizerSpec,
-    PreferenceSpec, Spec,
+    Activations, AdapterSpec, AggregationName, CheckpointSpec, DataSpec, DpoLossName,
+    EvaluationSpec, FormatChoice, LossName, MethodName, MethodSpec, ModelSpec, OneOrMany,
+    OptimizerSpec, PreferenceSpec, Spec,
 };
-use panacea_data::{Format, ObjectiveSpec, RecordKind, TokenLimits};
+use panacea_data::{BadRecords, Format, ObjectiveSpec, RecordKind, TokenLimits};
+use panacea_model::PROJECTIONS;
 use panacea_objectives::{Aggregation, Dpo, DpoLoss, PreferenceSampler, Sft};
-
-/// The matrices of a decoder layer that can be adapted.
-pub const MODULES: [&str; 7] = [
-    "q_proj",
-    "k_proj",
-    "v_proj",
-    "o_proj",
-    "gate_proj",
-    "up_proj",
-    "down_proj",
-];
 
 /// What a run does. Only [`Plan::resolve`] makes one, so that whoever holds a plan holds a valid one.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +42,8 @@ pub struct DataPlan {
     pub eval: Vec<PathBuf>,
     /// The format of the files; without it, each file's own.
     pub format: Option<Format>,
+    /// What happens to records that cannot be used.
+    pub bad_records: BadRecords,
     /// How long prompts and responses may be.
     pub limits: TokenLimits,
 }
@@ -64,7 +56,7 @@ pub struct AdapterPlan {
     pub rank: usize,
     /// The update is scaled by alpha / k.
     pub alpha: f64,
-    /// The matrices of each layer that are adapted, in the order of [`MODULES`].
+    /// The matrices of each layer that are adapted, in the order of [`PROJECTIONS`].
     pub modules: Vec<String>,
     /// The standard deviation of U and V at the start.
     pub init_std: f64,
@@ -123,6 +115,8 @@ pub struct OptimizerPlan {
     pub batch_size: usize,
     /// Records per forward and backward pass; the last of a batch may be smaller.
     pub micro_batch_size: usize,
+    /// What a forward pass keeps for the backward pass.
+    pub activations: Activations,
     /// The learning rate of the factors U and V.
     pub learning_rate: f64,
     /// The learning rate of σ and s.
@@ -287,6 +281,7 @@ impl Plan {
                         .format
                         .map_or(FormatChoice::Auto, FormatChoice::Named),
                 ),
+                bad_records: Some(self.data.bad_records),
                 max_prompt_tokens: Some(self.data.limits.max_prompt_tokens),
                 max_response_tokens: Some(self.data.limits.max_response_tokens),
                 overlong_prompts: Some(self.data.limits.overlong_prompts),
@@ -310,6 +305,7 @@ impl Plan {
                 epochs,
                 batch_size: Some(self.optimizer.batch_size),
                 micro_batch_size: Some(self.optimizer.micro_batch_size),
+                activations: Some(self.optimizer.activations),
                 learning_rate: Some(self.optimizer.learning_rate),
                 learning_rate_singular: Some(self.optimizer.learning_rate_singular),
                 betas: Some(self.optimizer.betas),
@@ -499,6 +495,7 @@ impl Resolver {
                 FormatChoice::Auto => None,
                 FormatChoice::Named(format) => Some(format),
             },
+            bad_records: spec.bad_records.unwrap_or_default(),
             limits: TokenLimits {
                 max_prompt_tokens: self.count(
                     "data.max_prompt_tokens",
@@ -525,34 +522,34 @@ impl Resolver {
         }
     }
 
-    /// The modules in the order of [`MODULES`], so that the order in the file changes no number.
+    /// The modules in the order of [`PROJECTIONS`], so that the order in the file changes no number.
     fn modules(&mut self, modules: Option<Vec<String>>) -> Vec<String> {
         const KEY: &str = "adapter.modules";
         let Some(asked) = modules else {
-            return MODULES.map(str::to_owned).to_vec();
+            return PROJECTIONS.map(str::to_owned).to_vec();
         };
         if asked.is_empty() {
             self.problem(
                 KEY,
                 format!(
                     "found an empty list, expected some of {}",
-                    MODULES.join(", ")
+                    PROJECTIONS.join(", ")
                 ),
             );
         }
         for (index, module) in asked.iter().enumerate() {
             if asked[..index].contains(module) {
                 self.problem(KEY, format!("\"{module}\" is listed twice"));
-            } else if !MODULES.contains(&module.as_str()) {
-                let advice = match nearest(module, MODULES) {
+            } else if !PROJECTIONS.contains(&module.as_str()) {
+                let advice = match nearest(module, PROJECTIONS) {
                     Some(near) => format!("did you mean \"{near}\"?"),
-                    None => format!("known are {}", MODULES.join(", ")),
+                    None => format!("known are {}", PROJECTIONS.join(", ")),
                 };
                 self.problem(KEY, format!("unknown module \"{module}\"; {advice}"));
             }
         }
         let is_asked = |module: &&str| asked.iter().any(|asked| asked == module);
-        MODULES
+        PROJECTIONS
             .into_iter()
             .filter(is_asked)
             .map(str::to_owned)
@@ -695,6 +692,7 @@ impl Resolver {
             length,
             batch_size,
             micro_batch_size,
+            activations: spec.activations.unwrap_or_default(),
             learning_rate,
             learning_rate_singular: self.positive(
                 "optimizer.learning_rate_singular",

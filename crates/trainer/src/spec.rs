@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use panacea_data::{Format, ObjectiveSpec, OverlongPrompts};
+use panacea_data::{BadRecords, Format, ObjectiveSpec, OverlongPrompts};
 use serde::de::IntoDeserializer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -90,6 +90,9 @@ section! {
         eval: OneOrMany,
         /// The format of the files. Default: `"auto"`, found out from each file.
         format: FormatChoice,
+        /// What happens to a record that cannot be used (no prompt, an empty response, another shape):
+        /// `"error"`, or `"skip"`, counted and named. Default: `"error"`.
+        bad_records: BadRecords,
         /// Tokens of a prompt, at most. Default: 512.
         max_prompt_tokens: usize,
         /// Tokens of a response, at most; longer ones are cut. Default: 512.
@@ -163,6 +166,11 @@ section! {
         /// Records per forward and backward pass; the last of a batch may be smaller. Default:
         /// `batch_size`.
         micro_batch_size: usize,
+        /// What a forward pass keeps for the backward pass: `"keep"` all activations, `"recompute"` them
+        /// layer by layer (a third of the memory, half as much time again), or `"auto"`: keep them where
+        /// they take no more than half of the memory that is free. The numbers are the same. Default:
+        /// `"auto"`.
+        activations: Activations,
         /// The learning rate of the factors U and V. Default: 2e-3.
         learning_rate: f64,
         /// The learning rate of σ and s. Default: `learning_rate`.
@@ -287,6 +295,19 @@ pub enum DpoLossName {
     Sigmoid,
     /// Identity preference optimisation: a square around a target margin.
     Ipo,
+}
+
+/// What a forward pass keeps for the backward pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activations {
+    /// All activations where they take no more than half of the free memory, layer inputs otherwise.
+    #[default]
+    Auto,
+    /// All activations.
+    Keep,
+    /// Layer inputs.
+    Recompute,
 }
 
 /// How the losses of the objectives become one number.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use panacea_data::{BatchPlan, Example};
 use panacea_model::{Decoder, MemoryPolicy};
 use panacea_objectives::Preference;
-use panacea_svd_lora::{Adapters, FactorSet, Part, SvdLoraConfig};
+use panacea_svd_lora::{Adapters, SvdLoraConfig};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 use crate::evaluation::{evaluate, mean, references, summarise};
 use crate::step::{BatchResult, Objective, Prepared, batch_gradient, response_log_probs};
 use crate::{
-    AdamW, AdamWSettings, DivergenceGuard, EvalMetrics, EventWriter, Interrupt, LogProbLevels,
-    Loss, MetricsLine, MetricsLog, ObjectiveMetrics, Plan, Progress, ProgressMode, StepMetrics,
-    TrainerError, TrainingRun, peak_memory_bytes,
+    Activations, AdamW, AdamWSettings, DivergenceGuard, EvalMetrics, EventWriter, Interrupt,
+    LogProbLevels, Loss, MetricsLine, MetricsLog, ObjectiveMetrics, Plan, Progress, ProgressMode,
+    StepMetrics, TrainerError, TrainingRun, free_memory_bytes, peak_memory_bytes,
 };
 
 /// Streams of random numbers that a seed is split into, so that none repeats another.
@@ -134,7 +134,8 @@ impl Training<'_> {
             max_grad_norm: plan.optimizer().max_grad_norm,
         };
         let lengths: Vec<usize> = self.train.iter().map(Example::length).collect();
-        let mut batches = BatchPlan::new(lengths, plan.optimizer().batch_size, plan.seed(), true);
+        // Batches are packed without padding, so that buckets of similar lengths would gain nothing.
+        let mut batches = BatchPlan::new(lengths, plan.optimizer().batch_size, plan.seed(), false);
         let mut reference_of = ReferenceCache::new(self.train.len());
         let mut log = Log::open(run, state.step)?;
         let mut progress = Progress::new(total, state.step, progress);
@@ -164,11 +165,9 @@ impl Training<'_> {
                 .iter()
                 .map(|objective| objective.name.as_str());
             guard.check_losses(step, names.zip(losses), result.aggregate)?;
-            add_orthogonality(
-                plan.adapter().orthogonality,
-                &state.adapters.factors,
-                &mut result.gradients,
-            );
+            result
+                .gradients
+                .add_orthogonality_gradient(plan.adapter().orthogonality, &state.adapters.factors);
             let grad_norm = result.gradients.norm();
             guard.check_grad_norm(step, grad_norm)?;
             if let Some(limit) = plan
@@ -184,15 +183,20 @@ impl Training<'_> {
                 .update(&mut state.adapters.factors, &result.gradients, step, factor);
             state.step = step;
 
-            let metrics = self.metrics(
-                &result,
-                &batch,
-                &preferences,
+            let seconds = started.elapsed().as_secs_f64();
+            let metrics = StepMetrics {
                 step,
-                factor,
+                lambda: preferences.iter().map(|p| p.weights().to_vec()).collect(),
+                objectives: objective_metrics(plan.objective_names(), &batch, &result),
+                aggregate: result.aggregate,
                 grad_norm,
-                started.elapsed().as_secs_f64(),
-            );
+                lr: plan.optimizer().learning_rate * factor,
+                lr_singular: plan.optimizer().learning_rate_singular * factor,
+                tokens: result.tokens,
+                tokens_per_s: result.tokens as f64 / seconds,
+                seconds,
+                peak_memory_bytes: peak_memory_bytes(),
+            };
             log.write(&MetricsLine::Train(metrics.clone()))?;
             progress.step(&metrics);
 
@@ -249,7 +253,7 @@ impl Training<'_> {
             aggregation: &method.aggregation,
         };
         let micro_batch_size = self.plan.optimizer().micro_batch_size;
-        let memory = MemoryPolicy::Keep;
+        let memory = self.memory_policy(batch);
         batch_gradient(
             self.model,
             adapters,
@@ -261,61 +265,56 @@ impl Training<'_> {
         )
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn metrics(
-        &self,
-        result: &BatchResult,
-        batch: &[Prepared<'_>],
-        preferences: &[Preference],
-        step: usize,
-        factor: f64,
-        grad_norm: f64,
-        seconds: f64,
-    ) -> StepMetrics {
-        let losses = result.terms.losses();
-        let counts = result.terms.counts();
-        let objectives = self
-            .plan
-            .objective_names()
-            .into_iter()
-            .enumerate()
-            .map(|(i, name)| {
-                let terms = || {
-                    result
-                        .terms
-                        .terms()
-                        .iter()
-                        .filter_map(|record| record[i].as_ref())
+    /// What a forward pass over the longest micro-batch of `batch` should keep. Either choice gives the same
+    /// numbers, so that a run does not depend on the memory that happens to be free.
+    fn memory_policy(&self, batch: &[Prepared<'_>]) -> MemoryPolicy {
+        match self.plan.optimizer().activations {
+            Activations::Keep => MemoryPolicy::Keep,
+            Activations::Recompute => MemoryPolicy::Recompute,
+            Activations::Auto => {
+                let micro_batches = batch.chunks(self.plan.optimizer().micro_batch_size);
+                let rows = |records: &[Prepared<'_>]| -> usize {
+                    records.iter().map(|record| record.example.rows()).sum()
                 };
-                let margins: Vec<f64> = terms().filter_map(|t| t.margin).collect();
-                let correct: Vec<f64> = terms()
-                    .filter_map(|t| t.correct)
-                    .map(|c| f64::from(u8::from(c)))
-                    .collect();
-                ObjectiveMetrics {
-                    name,
-                    loss: losses[i],
-                    weight: result.weights[i],
-                    labelled: counts[i],
-                    margin: mean(&margins),
-                    accuracy: mean(&correct),
-                    log_prob: log_prob_levels(batch, &result.policy, i),
+                let bytes = self
+                    .model
+                    .activation_bytes(micro_batches.map(rows).max().unwrap_or(0));
+                if free_memory_bytes().is_some_and(|free| bytes > free / 2) {
+                    MemoryPolicy::Recompute
+                } else {
+                    MemoryPolicy::Keep
                 }
-            });
-        StepMetrics {
-            step,
-            lambda: preferences.iter().map(|p| p.weights().to_vec()).collect(),
-            objectives: objectives.collect(),
-            aggregate: result.aggregate,
-            grad_norm,
-            lr: self.plan.optimizer().learning_rate * factor,
-            lr_singular: self.plan.optimizer().learning_rate_singular * factor,
-            tokens: result.tokens,
-            tokens_per_s: result.tokens as f64 / seconds,
-            seconds,
-            peak_memory_bytes: peak_memory_bytes(),
+            }
         }
     }
+}
+
+/// What a step came to on every objective.
+fn objective_metrics(
+    names: Vec<String>,
+    batch: &[Prepared<'_>],
+    result: &BatchResult,
+) -> Vec<ObjectiveMetrics> {
+    let losses = result.terms.losses();
+    let counts = result.terms.counts();
+    let of_objective = |(i, name): (usize, String)| {
+        let terms = || (result.terms.terms().iter()).filter_map(|record| record[i].as_ref());
+        let margins: Vec<f64> = terms().filter_map(|term| term.margin).collect();
+        let correct: Vec<f64> = terms()
+            .filter_map(|term| term.correct)
+            .map(|correct| f64::from(u8::from(correct)))
+            .collect();
+        ObjectiveMetrics {
+            name,
+            loss: losses[i],
+            weight: result.weights[i],
+            labelled: counts[i],
+            margin: mean(&margins),
+            accuracy: mean(&correct),
+            log_prob: log_prob_levels(batch, &result.policy, i),
+        }
+    };
+    names.into_iter().enumerate().map(of_objective).collect()
 }
 
 /// Mean log-probabilities per token of what objective `i` prefers and of what it does not.
@@ -340,26 +339,6 @@ fn log_prob_levels(batch: &[Prepared<'_>], policy: &[Vec<f64>], i: usize) -> Log
         policy_rejected: mean(&levels[1]),
         reference_chosen: mean(&levels[2]),
         reference_rejected: mean(&levels[3]),
-    }
-}
-
-/// Adds the gradient of weight · Σ (‖UᵀU − I‖² + ‖VᵀV − I‖²): 4 · weight · U (UᵀU − I), and for V alike.
-fn add_orthogonality(weight: f64, factors: &FactorSet, gradients: &mut FactorSet) {
-    if weight == 0.0 {
-        return;
-    }
-    for (name, factors) in &factors.0 {
-        let Some(gradient) = gradients.0.get_mut(name) else {
-            continue;
-        };
-        for part in [Part::U, Part::V] {
-            let x = factors.part(part).clone();
-            let [_, columns] = x.dims();
-            let excess = x.clone().transpose().matmul(x.clone())
-                - burn::tensor::Tensor::eye(columns, &x.device());
-            let slope = x.matmul(excess) * (4.0 * weight);
-            *gradient.part_mut(part) = gradient.part(part).clone() + slope;
-        }
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use panacea_data::Format;
+use panacea_data::{BadRecords, Format};
 use panacea_objectives::{Aggregation, Dpo, DpoLoss, Sft};
 use panacea_trainer::{
-    Length, Loss, Overrides, Plan, RunFacts, RunRecord, ScheduleKind, Spec, TrainerError,
+    Activations, Length, Loss, Overrides, Plan, RunFacts, RunRecord, ScheduleKind, Spec,
+    TrainerError,
 };
 
 const MINIMAL: &str = r#"
@@ -30,6 +31,7 @@ device = "wgpu"
 [model]
 path = "models/tiny"
 [data]
+bad_records = "skip"
 train = ["a.jsonl", "b.jsonl"]
 eval = ["held-out.jsonl"]
 format = "auto"
@@ -65,6 +67,7 @@ groups = 2
 steps = 110
 batch_size = 6
 micro_batch_size = 4
+activations = "recompute"
 learning_rate = 2e-3
 learning_rate_singular = 1e-3
 betas = [0.8, 0.99]
@@ -155,6 +158,8 @@ fn a_small_configuration_gets_every_default() {
 fn every_key_reaches_the_plan() {
     let plan = resolve(EVERYTHING).unwrap();
     assert_eq!((plan.seed(), plan.device()), (3, "wgpu"));
+    assert_eq!(plan.data().bad_records, BadRecords::Skip);
+    assert_eq!(plan.optimizer().activations, Activations::Recompute);
     assert_eq!(plan.adapter().modules, ["q_proj", "down_proj"]);
     assert_eq!(
         plan.method().aggregation,

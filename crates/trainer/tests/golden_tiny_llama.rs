@@ -1,35 +1,18 @@
 //! Losses, aggregates and three AdamW steps under every aggregation against PyTorch in float64; and what must
 //! hold of a batch's gradient.
 
-use std::path::{Path, PathBuf};
-
 use burn::tensor::Device;
 use panacea_data::{Example, Source};
-use panacea_model::{Decoder, MemoryPolicy};
+use panacea_model::{Decoder, MemoryPolicy, PROJECTIONS};
 use panacea_objectives::{Aggregation, Dpo, DpoLoss, Preference};
 use panacea_pretrained::Pretrained;
 use panacea_svd_lora::{Adapters, FactorSet, Part, SvdLoraConfig};
+use panacea_test_support::{TinyLlama, floats};
 use panacea_trainer::{
     AdamW, AdamWSettings, BatchResult, Loss, Objective, Prepared, batch_gradient,
     response_log_probs,
 };
 use serde_json::Value;
-
-/// The folder of golden values: the project's own, or the one that `PANACEA_GOLDEN` names.
-fn golden() -> PathBuf {
-    let folder = std::env::var_os("PANACEA_GOLDEN").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/golden"),
-        PathBuf::from,
-    );
-    folder.join("tiny_llama")
-}
-
-fn floats(value: &Value) -> Vec<f64> {
-    match value {
-        Value::Array(items) => items.iter().flat_map(floats).collect(),
-        number => vec![number.as_f64().expect("a number")],
-    }
-}
 
 struct Golden {
     expected: Value,
@@ -42,56 +25,33 @@ struct Golden {
 
 impl Golden {
     fn read() -> Self {
-        let dir = golden();
-        let text = std::fs::read_to_string(dir.join("expected.json")).unwrap();
-        let expected: Value = serde_json::from_str(&text).unwrap();
+        let golden = TinyLlama::read();
         let device = Device::flex();
-        let model = Decoder::load(&Pretrained::open(&dir).unwrap(), &device).unwrap();
-        let modules = [
-            "q_proj",
-            "k_proj",
-            "v_proj",
-            "o_proj",
-            "gate_proj",
-            "up_proj",
-            "down_proj",
-        ];
+        let model = Decoder::load(&Pretrained::open(&golden.dir).unwrap(), &device).unwrap();
+        let (rank, objectives, alpha) = golden.adapter_sizes();
         let config = SvdLoraConfig {
             base_model: "tiny".into(),
             base_fingerprint: String::new(),
-            rank: expected["k"].as_u64().unwrap() as usize,
-            objectives: (0..expected["m"].as_u64().unwrap())
-                .map(|i| i.to_string())
-                .collect(),
-            alpha: expected["alpha"].as_f64().unwrap(),
-            target_modules: modules.map(str::to_owned).to_vec(),
+            rank,
+            objectives: (0..objectives).map(|i| i.to_string()).collect(),
+            alpha,
+            target_modules: PROJECTIONS.map(str::to_owned).to_vec(),
         };
-        let factors = FactorSet::load(&dir.join("adapter.safetensors"), &device).unwrap();
-
-        let rows = |key: &str| expected[key].as_array().unwrap().clone();
-        let (ids, masks, labels) = (rows("ids"), rows("response_mask"), rows("labels"));
-        let response = |row: usize| {
-            let ids: Vec<u32> = floats(&ids[row]).into_iter().map(|id| id as u32).collect();
-            let mask = floats(&masks[row]);
-            let start = mask.iter().position(|&m| m == 1.0).unwrap();
-            let length = mask.iter().filter(|&&m| m == 1.0).count();
-            (ids[..start].to_vec(), ids[start..start + length].to_vec())
-        };
-        let examples: Vec<Example> = labels
-            .iter()
+        let factors = FactorSet::load(&golden.dir.join("adapter.safetensors"), &device).unwrap();
+        let labels = golden.labels().into_iter();
+        let examples: Vec<Example> = golden
+            .rows
+            .chunks(2)
+            .zip(labels)
             .enumerate()
-            .map(|(pair, labels)| {
-                let ((prompt, first), (_, second)) = (response(2 * pair), response(2 * pair + 1));
-                let label = |sign: f64| (sign != 0.0).then_some((sign + 1.0) / 2.0);
-                Example {
-                    source: Source {
-                        file: "golden".into(),
-                        line: pair + 1,
-                    },
-                    prompt,
-                    responses: vec![first, second],
-                    labels: floats(labels).into_iter().map(label).collect(),
-                }
+            .map(|(pair, (rows, labels))| Example {
+                source: Source {
+                    file: "golden".into(),
+                    line: pair + 1,
+                },
+                prompt: rows[0].0.clone(),
+                responses: rows.iter().map(|(_, response)| response.clone()).collect(),
+                labels,
             })
             .collect();
         let references = examples
@@ -99,14 +59,14 @@ impl Golden {
             .map(|example| response_log_probs(&model, None, example).unwrap())
             .collect();
         let loss = Loss::Dpo(Dpo {
-            beta: expected["beta"].as_f64().unwrap(),
+            beta: golden.expected["beta"].as_f64().unwrap(),
             loss: DpoLoss::Sigmoid {
                 label_smoothing: 0.0,
             },
             sft_weight: 0.0,
         });
         Self {
-            expected,
+            expected: golden.expected,
             model,
             adapters: Adapters { config, factors },
             examples,

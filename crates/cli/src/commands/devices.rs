@@ -18,7 +18,7 @@ impl Arguments {
             panacea_model::select_device(device)?;
         }
         for name in panacea_model::available_devices() {
-            println!("{name}");
+            say!("{name}");
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -102,7 +102,7 @@ impl Arguments {
         for warning in front.warnings() {
             eprintln!("warning: {warning}");
         }
-        print_table(&front);
+        print_table(&front)?;
         let report = Report {
             front,
             samples,
@@ -113,7 +113,7 @@ impl Arguments {
         std::fs::create_dir_all(&out)
             .with_context(|| format!("cannot create {}", out.display()))?;
         for path in report.write(&out)? {
-            println!("{}", path.display());
+            say!("{}", path.display());
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -340,15 +340,15 @@ fn divisions(objectives: usize) -> usize {
     }
 }
 
-fn print_table(front: &Front) {
+fn print_table(front: &Front) -> Result<()> {
     for method in &front.methods {
-        println!("{}", method.method);
+        say!("{}", method.method);
         let header: Vec<String> = front
             .objectives
             .iter()
             .map(|name| format!("{name:>24}"))
             .collect();
-        println!("  {:<24}{}", "λ", header.join(""));
+        say!("  {:<24}{}", "λ", header.join(""));
         for point in &method.points {
             let lambda: Vec<String> = point.lambda.iter().map(|w| format!("{w:.2}")).collect();
             let values: Vec<String> = point
@@ -357,12 +357,12 @@ fn print_table(front: &Front) {
                 .zip(&point.stderr)
                 .map(|(value, error)| format!("{:>24}", format!("{value:.4} ± {error:.4}")))
                 .collect();
-            println!("  {:<24}{}", lambda.join(","), values.join(""));
+            say!("  {:<24}{}", lambda.join(","), values.join(""));
         }
         let shown =
             |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |v| format!("{v:.5}"));
         let indicators = &method.indicators;
-        println!(
+        say!(
             "  hypervolume {:.5} (reference {}), inner product {:.4}, sparsity {}, spacing {}",
             indicators.hypervolume,
             front
@@ -376,6 +376,7 @@ fn print_table(front: &Front) {
             shown(indicators.spacing),
         );
     }
+    Ok(())
 }
 
 fn progress(work: u64, what: &str) -> ProgressBar {

@@ -11,6 +11,7 @@ use panacea_model::{Decoder, select_device};
 use panacea_objectives::Preference;
 use panacea_pretrained::{Pretrained, TensorF32};
 use panacea_svd_lora::{Adapters, lora_pair};
+use panacea_trainer::write_folder;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::json;
@@ -94,7 +95,7 @@ impl Arguments {
                 write_merged(&out, &pretrained, &decoder, &adapters, &self.preference)?
             }
         }
-        println!("{}", out.display());
+        say!("{}", out.display());
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -159,7 +160,7 @@ fn write_peft(
         "inference_mode": true,
         "target_modules": adapters.config.target_modules,
     });
-    write_folder(out, |dir| {
+    write_folder(out, |dir| -> Result<()> {
         fs::write(dir.join("adapter_model.safetensors"), tensors)?;
         fs::write(
             dir.join("adapter_config.json"),
@@ -197,22 +198,4 @@ fn write_merged(
     }
     panacea_pretrained::write_model(out, pretrained, &merged)?;
     Ok(())
-}
-
-/// Fills a folder beside its place and renames it when it is whole.
-fn write_folder(out: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let mut name = out.file_name().context("--out names no folder")?.to_owned();
-    name.push(".partial");
-    let partial = out.with_file_name(name);
-    let fill = || -> Result<()> {
-        fs::create_dir_all(&partial)?;
-        write(&partial)?;
-        fs::rename(&partial, out)?;
-        Ok(())
-    };
-    fill()
-        .with_context(|| format!("cannot write {}", out.display()))
-        .inspect_err(|_| {
-            let _ = fs::remove_dir_all(&partial);
-        })
 }

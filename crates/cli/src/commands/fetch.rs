@@ -34,7 +34,7 @@ impl Arguments {
             bar.set_position(progress.bytes);
         })?;
         bar.finish_and_clear();
-        println!("{}", path.display());
+        say!("{}", path.display());
         Ok(ExitCode::SUCCESS)
     }
 }

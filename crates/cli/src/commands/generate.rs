@@ -95,7 +95,7 @@ impl Arguments {
             tokenizer.stop_ids(),
         )?;
         for answer in answers {
-            println!("{}", tokenizer.decode(&answer.tokens, true)?);
+            say!("{}", tokenizer.decode(&answer.tokens, true)?);
         }
         Ok(ExitCode::SUCCESS)
     }

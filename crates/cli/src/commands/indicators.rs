@@ -36,18 +36,18 @@ impl Arguments {
             eprintln!("warning: {warning}");
         }
         if self.json {
-            println!("{}", serde_json::to_string(&set)?);
+            say!("{}", serde_json::to_string(&set)?);
             return Ok(ExitCode::SUCCESS);
         }
         let shown = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |v| v.to_string());
-        println!("hypervolume    {}", set.hypervolume);
-        println!("sparsity       {}", shown(set.sparsity));
-        println!("spacing        {}", shown(set.spacing));
-        println!("points         {}", set.points);
-        println!("non-dominated  {}", set.non_dominated);
-        println!("ignored        {}", set.ignored);
+        say!("hypervolume    {}", set.hypervolume);
+        say!("sparsity       {}", shown(set.sparsity));
+        say!("spacing        {}", shown(set.spacing));
+        say!("points         {}", set.points);
+        say!("non-dominated  {}", set.non_dominated);
+        say!("ignored        {}", set.ignored);
         let reference: Vec<String> = set.reference.iter().map(f64::to_string).collect();
-        println!("reference      {}", reference.join(","));
+        say!("reference      {}", reference.join(","));
         Ok(ExitCode::SUCCESS)
     }
 }

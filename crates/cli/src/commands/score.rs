@@ -81,7 +81,7 @@ impl Arguments {
                 .log_probs(&batch, steered.adapters.as_ref())
                 .with_context(place)?;
             let sum: f64 = log_probs.iter().sum();
-            println!(
+            say!(
                 "{}",
                 serde_json::json!({ "sum_logprob": sum, "tokens": response.len() })
             );

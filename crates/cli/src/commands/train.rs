@@ -145,9 +145,9 @@ impl Arguments {
         };
         match training.run(state, &run, &Interrupt::install()?, ProgressMode::Auto)? {
             Outcome::Finished => {
-                println!("adapter   {}", run.folder().adapter().display());
-                println!("metrics   {}", run.folder().metrics().display());
-                println!(
+                say!("adapter   {}", run.folder().adapter().display());
+                say!("metrics   {}", run.folder().metrics().display());
+                say!(
                     "next      cargo xtask eval-front --run {}",
                     run.folder().name()
                 );

@@ -66,7 +66,10 @@ impl Visibility {
             if segment.prefix.is_empty() {
                 prompt = segment.own.clone();
             } else {
-                assert_eq!(segment.prefix, prompt, "a prefix is the last segment without one");
+                assert_eq!(
+                    segment.prefix, prompt,
+                    "a prefix is the last segment without one"
+                );
             }
         }
         let mut visibility = Self {
@@ -172,18 +175,40 @@ mod tests {
 
     fn segments() -> Vec<Segment> {
         vec![
-            Segment { prefix: 0..0, own: 0..100 },
-            Segment { prefix: 0..100, own: 100..170 },
-            Segment { prefix: 0..100, own: 170..171 },
-            Segment { prefix: 0..0, own: 171..174 },
-            Segment { prefix: 171..174, own: 174..260 },
-            Segment { prefix: 0..0, own: 260..330 },
+            Segment {
+                prefix: 0..0,
+                own: 0..100,
+            },
+            Segment {
+                prefix: 0..100,
+                own: 100..170,
+            },
+            Segment {
+                prefix: 0..100,
+                own: 170..171,
+            },
+            Segment {
+                prefix: 0..0,
+                own: 171..174,
+            },
+            Segment {
+                prefix: 171..174,
+                own: 174..260,
+            },
+            Segment {
+                prefix: 0..0,
+                own: 260..330,
+            },
         ]
     }
 
     #[test]
     fn both_forms_agree() {
-        let heads = Heads { kv: 2, group: 3, dim: 8 };
+        let heads = Heads {
+            kv: 2,
+            group: 3,
+            dim: 8,
+        };
         for window in [None, Some(5), Some(90)] {
             let device = Device::flex();
             let fused = Visibility::new(segments(), heads, window, &device);
@@ -205,11 +230,24 @@ mod tests {
 
     #[test]
     fn the_gradient_is_the_slope() {
-        let heads = Heads { kv: 1, group: 2, dim: 4 };
+        let heads = Heads {
+            kv: 1,
+            group: 2,
+            dim: 4,
+        };
         let segments = vec![
-            Segment { prefix: 0..0, own: 0..3 },
-            Segment { prefix: 0..3, own: 3..5 },
-            Segment { prefix: 0..3, own: 5..9 },
+            Segment {
+                prefix: 0..0,
+                own: 0..3,
+            },
+            Segment {
+                prefix: 0..3,
+                own: 3..5,
+            },
+            Segment {
+                prefix: 0..3,
+                own: 5..9,
+            },
         ];
         let visibility = Visibility::new(segments, heads, None, &Device::flex());
         let inputs = [random([9, 8]), random([9, 4]), random([9, 4])];
@@ -232,15 +270,25 @@ mod tests {
             };
             let slope = (moved(1e-2) - moved(-1e-2)) / 2e-2;
             let error = (slope - f64::from(expected)).abs();
-            assert!(error < 5e-3 * (1.0 + slope.abs()), "{i}: {expected} against {slope}");
+            assert!(
+                error < 5e-3 * (1.0 + slope.abs()),
+                "{i}: {expected} against {slope}"
+            );
         }
     }
 
     #[test]
     #[should_panic(expected = "segments follow each other")]
     fn segments_with_a_gap_are_refused() {
-        let heads = Heads { kv: 1, group: 1, dim: 2 };
-        let gap = vec![Segment { prefix: 0..0, own: 1..3 }];
+        let heads = Heads {
+            kv: 1,
+            group: 1,
+            dim: 2,
+        };
+        let gap = vec![Segment {
+            prefix: 0..0,
+            own: 1..3,
+        }];
         let _ = Visibility::new(gap, heads, None, &Device::flex());
     }
 }

@@ -94,7 +94,10 @@ impl Block<'_> {
 
     /// Columns of the scores that row `i` of the block sees.
     fn visible(&self, i: usize) -> Range<usize> {
-        visible_keys(self.segment.prefix.len() + self.block.start + i, self.window)
+        visible_keys(
+            self.segment.prefix.len() + self.block.start + i,
+            self.window,
+        )
     }
 }
 
@@ -118,7 +121,11 @@ fn columns(values: &[f32], rows: usize, columns: usize, first: usize, count: usi
 
 pub(super) fn forward(operands: &Operands, visibility: &Visibility) -> (Tensor<2>, Tensor<2>) {
     let heads = visibility.heads;
-    let (q, k, v) = (operands.q.values(), operands.k.values(), operands.v.values());
+    let (q, k, v) = (
+        operands.q.values(),
+        operands.k.values(),
+        operands.v.values(),
+    );
     let width = heads.queries() * heads.dim;
     let rows = q.len() / width;
     let mut out = vec![0.0f32; rows * width];
@@ -138,9 +145,14 @@ pub(super) fn forward(operands: &Operands, visibility: &Visibility) -> (Tensor<2
         let mut scores = vec![0.0f32; block.len() * block.keys()];
         for head in 0..heads.queries() {
             block_scores(&mut scores, &block, q, k, heads, head);
-            Arch::new().dispatch(#[inline(always)] || {
-                softmax_rows(&mut scores, &block, |i, log| log_sum[i * heads.queries() + head] = log);
-            });
+            Arch::new().dispatch(
+                #[inline(always)]
+                || {
+                    softmax_rows(&mut scores, &block, |i, log| {
+                        log_sum[i * heads.queries() + head] = log
+                    });
+                },
+            );
             let out = &mut out[head * heads.dim..];
             let mut write = Write::Over;
             for (first, run) in block.key_runs() {
@@ -173,7 +185,15 @@ fn block_scores(
     for (first, run) in block.key_runs() {
         let keys = head_rows(k, run, head / heads.group, heads.kv, heads.dim).transposed();
         let scale = heads.scale() as f32;
-        product_into(&mut scores[first..], block.keys(), Write::Over, queries, keys, scale, false);
+        product_into(
+            &mut scores[first..],
+            block.keys(),
+            Write::Over,
+            queries,
+            keys,
+            scale,
+            false,
+        );
     }
 }
 
@@ -289,7 +309,11 @@ fn head_backward(
 ) {
     let heads = visibility.heads;
     let (queries, kv, dim) = (heads.queries(), heads.kv, heads.dim);
-    let (q, k, v) = (operands.q.values(), operands.k.values(), operands.v.values());
+    let (q, k, v) = (
+        operands.q.values(),
+        operands.k.values(),
+        operands.v.values(),
+    );
     let (out, log_sum, d_out) = (
         result.out.values(),
         result.log_sum.values(),
@@ -306,27 +330,42 @@ fn head_backward(
         let d_output = head_rows(d_out, block.rows(), head, queries, dim);
         for (first, run) in block.key_runs() {
             let values = head_rows(v, run, head / heads.group, kv, dim).transposed();
-            product_into(&mut d_scores[first..], keys, Write::Over, d_output, values, 1.0, false);
+            product_into(
+                &mut d_scores[first..],
+                keys,
+                Write::Over,
+                d_output,
+                values,
+                1.0,
+                false,
+            );
         }
-        Arch::new().dispatch(#[inline(always)] || {
-            let rows = weights.chunks_exact_mut(keys).zip(d_scores.chunks_exact_mut(keys));
-            for (i, (weights, d_scores)) in rows.enumerate() {
-                let row = block.rows().start + i;
-                let at = (row * queries + head) * dim..(row * queries + head + 1) * dim;
-                let along = dot(&out[at.clone()], &d_out[at]);
-                let log_sum = log_sum[row * queries + head];
-                let visible = block.visible(i);
-                for hidden in [0..visible.start, visible.end..keys] {
-                    weights[hidden.clone()].fill(0.0);
-                    d_scores[hidden].fill(0.0);
+        Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                let rows = weights
+                    .chunks_exact_mut(keys)
+                    .zip(d_scores.chunks_exact_mut(keys));
+                for (i, (weights, d_scores)) in rows.enumerate() {
+                    let row = block.rows().start + i;
+                    let at = (row * queries + head) * dim..(row * queries + head + 1) * dim;
+                    let along = dot(&out[at.clone()], &d_out[at]);
+                    let log_sum = log_sum[row * queries + head];
+                    let visible = block.visible(i);
+                    for hidden in [0..visible.start, visible.end..keys] {
+                        weights[hidden.clone()].fill(0.0);
+                        d_scores[hidden].fill(0.0);
+                    }
+                    let visible = weights[visible.clone()]
+                        .iter_mut()
+                        .zip(&mut d_scores[visible]);
+                    for (weight, d_score) in visible {
+                        *weight = exp(*weight - log_sum);
+                        *d_score = *weight * (*d_score - along) * scale;
+                    }
                 }
-                let visible = weights[visible.clone()].iter_mut().zip(&mut d_scores[visible]);
-                for (weight, d_score) in visible {
-                    *weight = exp(*weight - log_sum);
-                    *d_score = *weight * (*d_score - along) * scale;
-                }
-            }
-        });
+            },
+        );
 
         let own_queries = head_rows(q, block.rows(), head, queries, dim);
         let origin = family.rows.start;
@@ -343,9 +382,25 @@ fn head_backward(
             product_into(d_q, dim, write, d_scores, keys, 1.0, false);
             write = Write::Onto;
             let d_k = &mut d_k[at..];
-            product_into(d_k, dim, Write::Onto, d_scores.transposed(), own_queries, 1.0, false);
+            product_into(
+                d_k,
+                dim,
+                Write::Onto,
+                d_scores.transposed(),
+                own_queries,
+                1.0,
+                false,
+            );
             let d_v = &mut d_v[at..];
-            product_into(d_v, dim, Write::Onto, weights.transposed(), d_output, 1.0, false);
+            product_into(
+                d_v,
+                dim,
+                Write::Onto,
+                weights.transposed(),
+                d_output,
+                1.0,
+                false,
+            );
         }
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use panacea_pretrained::{Pretrained, TensorF32, write_model};
 use serde_json::{Value, json};
 
-use crate::tiny::{Gguf, Meta, TinyModel};
+use crate::tiny::{Gguf, Meta, tiny_model};
 
 fn none() -> BTreeMap<String, TensorF32> {
     BTreeMap::new()
@@ -52,7 +52,7 @@ fn entries(folder: &Path) -> Vec<String> {
 #[test]
 fn an_exported_model_is_the_same_model() {
     for family in ["llama", "mistral", "qwen2", "qwen3"] {
-        for tiny in [TinyModel::new(family), TinyModel::new(family).tied()] {
+        for tiny in [tiny_model(family), tiny_model(family).tied()] {
             let folder = tempfile::tempdir().unwrap();
             let source = folder.path().join("source");
             fs::create_dir(&source).unwrap();
@@ -78,7 +78,7 @@ fn an_exported_model_is_the_same_model() {
 #[test]
 fn overrides_replace_tensors_by_name() {
     let folder = tempfile::tempdir().unwrap();
-    let model = Pretrained::open(&Gguf::of(&TinyModel::new("llama")).write(folder.path())).unwrap();
+    let model = Pretrained::open(&Gguf::of(&tiny_model("llama")).write(folder.path())).unwrap();
     let name = "model.layers.1.self_attn.q_proj.weight";
     let shape = vec![32, 32];
     let replacement = TensorF32 {
@@ -130,7 +130,7 @@ fn overrides_replace_tensors_by_name() {
 #[test]
 fn a_folder_appears_whole_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
-    let model = Pretrained::open(&Gguf::of(&TinyModel::new("llama")).write(folder.path())).unwrap();
+    let model = Pretrained::open(&Gguf::of(&tiny_model("llama")).write(folder.path())).unwrap();
     let target = folder.path().join("out");
 
     // An empty folder may be filled, one with contents is left alone.
@@ -151,7 +151,7 @@ fn a_folder_appears_whole_or_not_at_all() {
     assert!(message.contains("file"), "{message}");
 
     // A model with a missing tensor writes nothing.
-    let mut broken = Gguf::of(&TinyModel::new("llama"));
+    let mut broken = Gguf::of(&tiny_model("llama"));
     broken
         .tensors
         .retain(|tensor| tensor.0 != "blk.0.attn_v.weight");
@@ -163,7 +163,7 @@ fn a_folder_appears_whole_or_not_at_all() {
 #[test]
 fn llama3_factors_become_its_rule() {
     let folder = tempfile::tempdir().unwrap();
-    let mut tiny = TinyModel::new("llama");
+    let mut tiny = tiny_model("llama");
     tiny.config["rope_scaling"] = json!({
         "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
         "original_max_position_embeddings": 8192
@@ -222,7 +222,7 @@ fn a_model_without_tokenizer_is_written_without_one() {
     let folder = tempfile::tempdir().unwrap();
     let source = folder.path().join("source");
     fs::create_dir(&source).unwrap();
-    TinyModel::new("llama").write_without_tokenizer(&source);
+    tiny_model("llama").write_without_tokenizer(&source);
     write_model(
         &folder.path().join("out"),
         &Pretrained::open(&source).unwrap(),
@@ -234,7 +234,7 @@ fn a_model_without_tokenizer_is_written_without_one() {
         ["config.json", "model.safetensors"]
     );
 
-    let mut gguf = Gguf::of(&TinyModel::new("llama"));
+    let mut gguf = Gguf::of(&tiny_model("llama"));
     gguf.metadata
         .retain(|(key, _)| !key.starts_with("tokenizer."));
     gguf.set("tokenizer.ggml.eos_token_id", Meta::U32(1));

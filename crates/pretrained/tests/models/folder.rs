@@ -5,16 +5,17 @@ use std::path::Path;
 
 use half::{bf16, f16};
 use panacea_pretrained::{Pretrained, PretrainedError};
+use panacea_test_support::{TinyModel, write_json, write_safetensors};
 use serde_json::json;
 
-use crate::tiny::{TinyModel, write_json, write_safetensors};
+use crate::tiny::tiny_model;
 
 const FAMILIES: [&str; 4] = ["llama", "mistral", "qwen2", "qwen3"];
 
 /// What opening and checking a folder says; the change is made to a good model's folder.
 fn refusal(change: impl FnOnce(&Path)) -> String {
     let folder = tempfile::tempdir().unwrap();
-    TinyModel::new("llama").write(folder.path());
+    tiny_model("llama").write(folder.path());
     change(folder.path());
     let checked = Pretrained::open(folder.path()).and_then(|model| model.check());
     checked.expect_err("must be refused").to_string()
@@ -28,7 +29,7 @@ fn assert_names(message: &str, parts: &[&str]) {
 
 /// Rewrites the weights after a change.
 fn with_tensors(folder: &Path, change: impl FnOnce(&mut TinyModel)) {
-    let mut model = TinyModel::new("llama");
+    let mut model = tiny_model("llama");
     change(&mut model);
     write_safetensors(&folder.join("model.safetensors"), model.tensors.iter());
 }
@@ -36,7 +37,7 @@ fn with_tensors(folder: &Path, change: impl FnOnce(&mut TinyModel)) {
 #[test]
 fn every_family_opens_with_its_tensors() {
     for family in FAMILIES {
-        let tiny = TinyModel::new(family);
+        let tiny = tiny_model(family);
         let folder = tempfile::tempdir().unwrap();
         tiny.write(folder.path());
         let model = Pretrained::open(folder.path()).unwrap();
@@ -66,13 +67,13 @@ fn a_model_can_be_shared_between_threads() {
 #[test]
 fn a_tied_head_needs_no_tensor() {
     let folder = tempfile::tempdir().unwrap();
-    TinyModel::new("llama").tied().write(folder.path());
+    tiny_model("llama").tied().write(folder.path());
     let model = Pretrained::open(folder.path()).unwrap();
     model.check().unwrap();
     assert!(!model.has_tensor("lm_head.weight"));
 
     // A copy of the embedding, as some checkpoints carry it, does no harm.
-    let mut copied = TinyModel::new("llama");
+    let mut copied = tiny_model("llama");
     copied.config["tie_word_embeddings"] = json!(true);
     copied.write(folder.path());
     Pretrained::open(folder.path()).unwrap().check().unwrap();
@@ -80,7 +81,7 @@ fn a_tied_head_needs_no_tensor() {
 
 #[test]
 fn half_precision_is_widened() {
-    let tiny = TinyModel::new("llama");
+    let tiny = tiny_model("llama");
     for (dtype, narrow) in [
         (
             safetensors::Dtype::F16,
@@ -121,7 +122,7 @@ fn half_precision_is_widened() {
 
 /// Splits the weights into two shards; what goes wrong with shards is done to the index afterwards.
 fn shard(folder: &Path) {
-    let tiny = TinyModel::new("llama");
+    let tiny = tiny_model("llama");
     fs::remove_file(folder.join("model.safetensors")).unwrap();
     let file = |name: &str| {
         if name.contains("layers.1") {
@@ -153,7 +154,7 @@ fn shard(folder: &Path) {
 #[test]
 fn shards_are_one_model() {
     let folder = tempfile::tempdir().unwrap();
-    let tiny = TinyModel::new("llama");
+    let tiny = tiny_model("llama");
     tiny.write(folder.path());
     let single = Pretrained::open(folder.path())
         .unwrap()
@@ -172,7 +173,7 @@ fn shards_are_one_model() {
 fn fingerprints_tell_models_apart() {
     let fingerprint = |change: &dyn Fn(&mut TinyModel)| {
         let folder = tempfile::tempdir().unwrap();
-        let mut tiny = TinyModel::new("llama");
+        let mut tiny = tiny_model("llama");
         change(&mut tiny);
         tiny.write(folder.path());
         Pretrained::open(folder.path())
@@ -217,7 +218,7 @@ fn paths_that_hold_no_model_are_explained() {
 fn configurations_that_cannot_be_used_are_refused() {
     let config = |change: &dyn Fn(&mut serde_json::Value)| {
         refusal(|folder| {
-            let mut tiny = TinyModel::new("llama");
+            let mut tiny = tiny_model("llama");
             change(&mut tiny.config);
             write_json(&folder.join("config.json"), &tiny.config);
         })
@@ -276,7 +277,7 @@ fn tensors_that_do_not_fit_the_configuration_are_all_named() {
     );
 
     let folder = tempfile::tempdir().unwrap();
-    TinyModel::new("llama").write(folder.path());
+    tiny_model("llama").write(folder.path());
     with_tensors(folder.path(), |tiny| {
         tiny.tensors.get_mut("model.norm.weight").unwrap().0 = vec![4, 8]
     });
@@ -294,7 +295,7 @@ fn tensors_that_do_not_fit_the_configuration_are_all_named() {
 #[test]
 fn damaged_weights_are_refused_wherever_they_are_cut() {
     let folder = tempfile::tempdir().unwrap();
-    TinyModel::new("llama").write(folder.path());
+    tiny_model("llama").write(folder.path());
     let path = folder.path().join("model.safetensors");
     let whole = fs::read(&path).unwrap();
     let header = 8 + u64::from_le_bytes(*whole.first_chunk().unwrap()) as usize;
@@ -357,7 +358,7 @@ fn headers_that_contradict_themselves_are_refused() {
     }
 
     let folder = tempfile::tempdir().unwrap();
-    TinyModel::new("llama").write(folder.path());
+    tiny_model("llama").write(folder.path());
     let text =
         r#"{"model.norm.weight": {"dtype": "I32", "shape": [32], "data_offsets": [0, 128]}}"#;
     let bytes = [

@@ -4,13 +4,14 @@ use std::fs;
 use std::path::Path;
 
 use panacea_pretrained::{Pretrained, PretrainedError, Rope, RopeScaling};
+use panacea_test_support::Noise;
 
-use crate::tiny::{Gguf, HEADS, Meta, Noise, TinyModel, text};
+use crate::tiny::{Gguf, HEADS, Meta, text, tiny_model};
 
 /// What opening and checking a file says; the change is made to a good one.
 fn refusal(change: impl FnOnce(&mut Gguf)) -> String {
     let folder = tempfile::tempdir().unwrap();
-    let mut gguf = Gguf::of(&TinyModel::new("llama"));
+    let mut gguf = Gguf::of(&tiny_model("llama"));
     change(&mut gguf);
     let checked = Pretrained::open(&gguf.write(folder.path())).and_then(|model| model.check());
     checked.expect_err("must be refused").to_string()
@@ -29,7 +30,7 @@ fn opened(gguf: &Gguf, folder: &Path) -> Pretrained {
 #[test]
 fn a_gguf_file_is_the_model_of_the_folder() {
     for family in ["llama", "mistral", "qwen2", "qwen3"] {
-        for tiny in [TinyModel::new(family), TinyModel::new(family).tied()] {
+        for tiny in [tiny_model(family), tiny_model(family).tied()] {
             let folder = tempfile::tempdir().unwrap();
             tiny.write(folder.path());
             let expected = Pretrained::open(folder.path()).unwrap();
@@ -62,7 +63,7 @@ fn a_gguf_file_is_the_model_of_the_folder() {
 #[test]
 fn quantised_rows_are_reordered_like_others() {
     let folder = tempfile::tempdir().unwrap();
-    let tiny = TinyModel::new("llama");
+    let tiny = tiny_model("llama");
     let mut gguf = Gguf::of(&tiny);
     let tensor = gguf.tensor("blk.0.attn_q.weight");
     let stored: Vec<f32> = tensor
@@ -89,7 +90,7 @@ fn quantised_rows_are_reordered_like_others() {
 #[test]
 fn rope_of_the_metadata() {
     let folder = tempfile::tempdir().unwrap();
-    let tiny = TinyModel::new("llama");
+    let tiny = tiny_model("llama");
     let rope = |change: &dyn Fn(&mut Gguf)| {
         let mut gguf = Gguf::of(&tiny);
         change(&mut gguf);
@@ -241,7 +242,7 @@ fn what_cannot_be_used_is_named() {
 #[test]
 fn a_cut_file_is_refused_wherever_it_is_cut() {
     let folder = tempfile::tempdir().unwrap();
-    let whole = Gguf::of(&TinyModel::new("llama")).bytes();
+    let whole = Gguf::of(&tiny_model("llama")).bytes();
     let path = folder.path().join("tiny.gguf");
     let cuts = (0..whole.len().min(6000))
         .step_by(7)
@@ -263,11 +264,11 @@ fn a_cut_file_is_refused_wherever_it_is_cut() {
 #[test]
 fn damage_anywhere_is_survived() {
     let folder = tempfile::tempdir().unwrap();
-    let whole = Gguf::of(&TinyModel::new("llama").tied()).bytes();
+    let whole = Gguf::of(&tiny_model("llama").tied()).bytes();
     let path = folder.path().join("tiny.gguf");
     let mut noise = Noise(3);
     let header = whole.len()
-        - TinyModel::new("llama")
+        - tiny_model("llama")
             .tied()
             .tensors
             .values()
@@ -302,7 +303,7 @@ fn counts_that_cannot_be_are_refused_before_memory_is_taken() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tiny.gguf");
     for at in [8, 16] {
-        let mut bytes = Gguf::of(&TinyModel::new("llama")).bytes();
+        let mut bytes = Gguf::of(&tiny_model("llama")).bytes();
         bytes[at..at + 8].copy_from_slice(&(u64::MAX / 2).to_le_bytes());
         fs::write(&path, &bytes).unwrap();
         let message = Pretrained::open(&path)
@@ -315,7 +316,7 @@ fn counts_that_cannot_be_are_refused_before_memory_is_taken() {
 #[test]
 fn one_number_for_each_layer_counts_as_one() {
     let folder = tempfile::tempdir().unwrap();
-    let mut gguf = Gguf::of(&TinyModel::new("llama"));
+    let mut gguf = Gguf::of(&tiny_model("llama"));
     gguf.set(
         "llama.attention.head_count",
         Meta::I32s(vec![HEADS as i32; 2]),

@@ -1,204 +1,33 @@
-//! Tiny models with random weights, as Hugging Face folders and as GGUF files.
+//! A tiny model of every family, and GGUF files of it.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use panacea_test_support::{CHAT_TEMPLATE, MERGES, Noise, SPECIAL_TOKENS, TinyModel, tokens};
 use serde_json::{Value, json};
 
 pub const VOCAB: usize = 272;
 const HIDDEN: usize = 32;
-const INTERMEDIATE: usize = 64;
-const LAYERS: usize = 2;
 pub const HEADS: usize = 4;
 pub const KEY_VALUE_HEADS: usize = 2;
 
-/// A model in memory: what its files say.
-#[derive(Clone)]
-pub struct TinyModel {
-    pub config: Value,
-    pub tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
-}
-
-/// Numbers that look random and are the same everywhere.
-pub struct Noise(pub u64);
-
-impl Noise {
-    pub fn next(&mut self) -> u32 {
-        // Constants of Knuth's MMIX generator.
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as u32
-    }
-
-    /// In −1..1, exactly representable in 16 bits.
-    pub fn weight(&mut self) -> f32 {
-        (self.next() % 255) as f32 / 128.0 - 127.0 / 128.0
-    }
-}
-
-impl TinyModel {
-    pub fn new(model_type: &str) -> Self {
-        let head_dim = if model_type == "qwen3" {
-            16
-        } else {
-            HIDDEN / HEADS
-        };
-        let config = json!({
-            "architectures": ["ForCausalLM"], "model_type": model_type, "vocab_size": VOCAB, "hidden_size": HIDDEN,
-            "intermediate_size": INTERMEDIATE, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
-            "num_key_value_heads": KEY_VALUE_HEADS, "head_dim": head_dim, "hidden_act": "silu",
-            "max_position_embeddings": 128, "rms_norm_eps": 1e-5, "rope_theta": 1e5, "tie_word_embeddings": false,
-            "sliding_window": if model_type == "mistral" { json!(16) } else { Value::Null },
-            "bos_token_id": 0, "eos_token_id": 1
-        });
-        let mut model = Self {
-            config,
-            tensors: BTreeMap::new(),
-        };
-        let mut noise = Noise(7);
-        let mut add = |name: &str, shape: &[usize]| {
-            let data = (0..shape.iter().product())
-                .map(|_| noise.weight())
-                .collect();
-            model
-                .tensors
-                .insert(name.to_owned(), (shape.to_vec(), data));
-        };
-        add("model.embed_tokens.weight", &[VOCAB, HIDDEN]);
-        add("model.norm.weight", &[HIDDEN]);
-        add("lm_head.weight", &[VOCAB, HIDDEN]);
-        for layer in 0..LAYERS {
-            let mut add =
-                |name: &str, shape: &[usize]| add(&format!("model.layers.{layer}.{name}"), shape);
-            add("input_layernorm.weight", &[HIDDEN]);
-            add("post_attention_layernorm.weight", &[HIDDEN]);
-            for (name, heads) in [("q", HEADS), ("k", KEY_VALUE_HEADS), ("v", KEY_VALUE_HEADS)] {
-                add(
-                    &format!("self_attn.{name}_proj.weight"),
-                    &[heads * head_dim, HIDDEN],
-                );
-                if model_type == "qwen2" {
-                    add(&format!("self_attn.{name}_proj.bias"), &[heads * head_dim]);
-                }
-                if model_type == "qwen3" && name != "v" {
-                    add(&format!("self_attn.{name}_norm.weight"), &[head_dim]);
-                }
-            }
-            add("self_attn.o_proj.weight", &[HIDDEN, HEADS * head_dim]);
-            add("mlp.gate_proj.weight", &[INTERMEDIATE, HIDDEN]);
-            add("mlp.up_proj.weight", &[INTERMEDIATE, HIDDEN]);
-            add("mlp.down_proj.weight", &[HIDDEN, INTERMEDIATE]);
-        }
-        model
-    }
-
-    pub fn tied(mut self) -> Self {
-        self.config["tie_word_embeddings"] = json!(true);
-        self.tensors.remove("lm_head.weight");
-        self
-    }
-
-    /// Writes a Hugging Face folder with a tokenizer.
-    pub fn write(&self, folder: &Path) {
-        self.write_without_tokenizer(folder);
-        write_json(&folder.join("tokenizer.json"), &tokenizer_json());
-        write_json(&folder.join("tokenizer_config.json"), &tokenizer_config());
-    }
-
-    pub fn write_without_tokenizer(&self, folder: &Path) {
-        write_json(&folder.join("config.json"), &self.config);
-        write_safetensors(&folder.join("model.safetensors"), self.tensors.iter());
-    }
-}
-
-pub fn write_json(path: &Path, value: &Value) {
-    fs::write(path, value.to_string()).unwrap();
-}
-
-/// Writes 32-bit tensors with the format's reference implementation.
-pub fn write_safetensors<'a>(
-    path: &Path,
-    tensors: impl Iterator<Item = (&'a String, &'a (Vec<usize>, Vec<f32>))>,
-) {
-    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
-        .map(|(name, (shape, data))| {
-            (
-                name.clone(),
-                shape.clone(),
-                data.iter().flat_map(|value| value.to_le_bytes()).collect(),
-            )
-        })
-        .collect();
-    let views = tensors.iter().map(|(name, shape, bytes)| {
-        let view =
-            safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes)
-                .unwrap();
-        (name.clone(), view)
+/// Two layers with random weights that are exactly representable in 16 bits.
+pub fn tiny_model(model_type: &str) -> TinyModel {
+    let head_dim = if model_type == "qwen3" {
+        16
+    } else {
+        HIDDEN / HEADS
+    };
+    let config = json!({
+        "architectures": ["ForCausalLM"], "model_type": model_type, "vocab_size": VOCAB, "hidden_size": HIDDEN,
+        "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": HEADS,
+        "num_key_value_heads": KEY_VALUE_HEADS, "head_dim": head_dim, "hidden_act": "silu",
+        "max_position_embeddings": 128, "rms_norm_eps": 1e-5, "rope_theta": 1e5, "tie_word_embeddings": false,
+        "sliding_window": if model_type == "mistral" { json!(16) } else { Value::Null },
+        "bos_token_id": 0, "eos_token_id": 1
     });
-    safetensors::serialize_to_file(views, None, path).unwrap();
-}
-
-pub const TEMPLATE: &str = "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>' + '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
-const SPECIAL: [&str; 4] = ["<s>", "</s>", "<|im_start|>", "<|im_end|>"];
-pub const MERGES: [(&str, &str); 6] = [
-    ("h", "e"),
-    ("l", "l"),
-    ("he", "ll"),
-    ("hell", "o"),
-    ("Ġ", "w"),
-    ("Ġw", "o"),
-];
-
-/// The tokens by their ids: special ones, the 256 bytes in the alphabet of byte-level BPE, and what is merged of them.
-pub fn tokens() -> Vec<String> {
-    let mut tokens: Vec<String> = SPECIAL.map(str::to_owned).to_vec();
-    // GPT-2's alphabet: printable characters stand for themselves, the other bytes for characters from 256 on.
-    let mut next = 256;
-    for byte in 0..=255_u8 {
-        let printable = matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
-        let code = if printable { u32::from(byte) } else { next };
-        next += u32::from(!printable);
-        tokens.push(char::from_u32(code).unwrap().to_string());
-    }
-    tokens.extend(MERGES.iter().map(|(left, right)| format!("{left}{right}")));
-    tokens
-}
-
-pub fn tokenizer_json() -> Value {
-    let vocabulary: serde_json::Map<String, Value> = tokens()
-        .into_iter()
-        .enumerate()
-        .map(|(id, token)| (token, json!(id)))
-        .collect();
-    let added: Vec<Value> = SPECIAL
-        .iter()
-        .enumerate()
-        .map(|(id, token)| {
-            json!({"id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false,
-                   "normalized": false, "special": true})
-        })
-        .collect();
-    json!({
-        "version": "1.0", "truncation": {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0},
-        "padding": null, "added_tokens": added, "normalizer": null,
-        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
-        "post_processor": null,
-        "decoder": {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
-        "model": {"type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
-                  "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
-                  "vocab": vocabulary, "merges": MERGES}
-    })
-}
-
-pub fn tokenizer_config() -> Value {
-    json!({
-        "bos_token": "<s>",
-        "eos_token": {"__type": "AddedToken", "content": "</s>", "special": true},
-        "chat_template": TEMPLATE
-    })
+    let mut noise = Noise(7);
+    TinyModel::new(config, |_| noise.weight())
 }
 
 /// A GGUF file in the making.
@@ -333,7 +162,7 @@ impl Gguf {
         let mut tokens = tokens();
         // Types: normal 1, control 3, unused 5; the vocabulary is filled up to the rows of the embedding.
         let mut types = vec![1; tokens.len()];
-        types[..SPECIAL.len()].fill(3);
+        types[..SPECIAL_TOKENS.len()].fill(3);
         for id in tokens.len()..VOCAB {
             tokens.push(format!("[PAD{id}]"));
             types.push(5);
@@ -349,7 +178,7 @@ impl Gguf {
         self.set("tokenizer.ggml.merges", Meta::Texts(merges));
         self.set("tokenizer.ggml.bos_token_id", Meta::U32(0));
         self.set("tokenizer.ggml.eos_token_id", Meta::U32(1));
-        self.set("tokenizer.chat_template", text(TEMPLATE));
+        self.set("tokenizer.chat_template", text(CHAT_TEMPLATE));
     }
 
     pub fn tensor(&mut self, name: &str) -> &mut (String, Vec<u64>, u32, Vec<u8>) {

@@ -5,12 +5,12 @@ use std::fs;
 use std::path::Path;
 
 use panacea_pretrained::{Message, Pretrained, PretrainedError};
+use panacea_test_support::{
+    CHAT_TEMPLATE, Noise, tokenizer_config, tokenizer_json, tokens, write_json,
+};
 use serde_json::json;
 
-use crate::tiny::{
-    Gguf, Meta, Noise, TEMPLATE, TinyModel, VOCAB, text, tokenizer_config, tokenizer_json,
-    write_json,
-};
+use crate::tiny::{Gguf, Meta, VOCAB, text, tiny_model};
 
 const TEXTS: [&str; 6] = [
     "hello",
@@ -31,7 +31,7 @@ fn message(role: &str, content: &str) -> Message {
 /// A tiny model's folder after a change, opened.
 fn folder_model(change: impl FnOnce(&Path)) -> (tempfile::TempDir, Pretrained) {
     let folder = tempfile::tempdir().unwrap();
-    TinyModel::new("llama").write(folder.path());
+    tiny_model("llama").write(folder.path());
     change(folder.path());
     let model = Pretrained::open(folder.path()).unwrap();
     (folder, model)
@@ -39,7 +39,7 @@ fn folder_model(change: impl FnOnce(&Path)) -> (tempfile::TempDir, Pretrained) {
 
 fn gguf_model(change: impl FnOnce(&mut Gguf)) -> (tempfile::TempDir, Pretrained) {
     let folder = tempfile::tempdir().unwrap();
-    let mut gguf = Gguf::of(&TinyModel::new("llama"));
+    let mut gguf = Gguf::of(&tiny_model("llama"));
     change(&mut gguf);
     let model = Pretrained::open(&gguf.write(folder.path())).unwrap();
     (folder, model)
@@ -147,7 +147,7 @@ fn begin_of_text_is_not_doubled() {
         gguf.set("tokenizer.ggml.add_bos_token", Meta::Bool(true));
         gguf.set(
             "tokenizer.chat_template",
-            text(&format!("{{{{ bos_token }}}}{TEMPLATE}")),
+            text(&format!("{{{{ bos_token }}}}{CHAT_TEMPLATE}")),
         );
     });
     let tokenizer = model.tokenizer().unwrap();
@@ -278,7 +278,7 @@ fn what_is_wrong_with_a_tokenizer_is_named() {
     let message = refused(&|folder| fs::write(folder.join("tokenizer.json"), "{").unwrap());
     assert!(message.contains("tokenizer.json"), "{message}");
     let message = refused(&|folder| {
-        let mut config = TinyModel::new("llama").config;
+        let mut config = tiny_model("llama").config;
         config["eos_token_id"] = json!(null);
         write_json(&folder.join("config.json"), &config);
         fs::remove_file(folder.join("tokenizer_config.json")).unwrap();
@@ -369,7 +369,7 @@ fn word_splits_are_those_of_their_models() {
                 vec![merge("1", "2"), merge("12", "3"), merge("123", "4")];
             merges.push(merge("Ġ", "1"));
             gguf.set("tokenizer.ggml.merges", Meta::Texts(merges));
-            let mut tokens = crate::tiny::tokens();
+            let mut tokens = tokens();
             tokens.truncate(260);
             tokens.extend(["12", "123", "1234", "Ġ1"].map(str::to_owned));
             gguf.set(
@@ -466,7 +466,7 @@ fn sentencepiece_merges_follow_the_scores() {
         .skip(first)
         .collect();
     let vocabulary = tokens.clone();
-    let mut tiny = TinyModel::new("llama");
+    let mut tiny = tiny_model("llama");
     let (rows, data) = (tokens.len(), vec![0.0; tokens.len() * 32]);
     for name in ["model.embed_tokens.weight", "lm_head.weight"] {
         tiny.tensors

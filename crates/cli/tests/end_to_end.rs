@@ -1,0 +1,374 @@
+//! A tiny model trained, measured, asked, scored and exported through the binary, as a user would.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use panacea_pretrained::Pretrained;
+use panacea_test_support::TinyModel;
+use safetensors::SafeTensors;
+use serde_json::{Value, json};
+
+/// A folder with a model, records and a configuration, and the binary run in it.
+struct Desk {
+    dir: tempfile::TempDir,
+}
+
+const CONFIG: &str = r#"
+[model]
+path = "model"
+[data]
+train = "train.jsonl"
+eval = "test.jsonl"
+[[objective]]
+name = "helpfulness"
+score = "helpfulness"
+[[objective]]
+name = "conciseness"
+score = "conciseness"
+[adapter]
+rank = 4
+alpha = 32
+[optimizer]
+steps = 30
+batch_size = 3
+learning_rate = 3e-2
+[checkpoint]
+every = 10
+"#;
+
+impl Desk {
+    fn new() -> Self {
+        let desk = Self {
+            dir: tempfile::tempdir().unwrap(),
+        };
+        let config = json!({
+            "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 272, "hidden_size": 32,
+            "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+            "num_key_value_heads": 2, "head_dim": 8, "hidden_act": "silu", "max_position_embeddings": 256,
+            "rms_norm_eps": 1e-5, "rope_theta": 1e4, "tie_word_embeddings": true, "bos_token_id": 0,
+            "eos_token_id": 3
+        });
+        fs::create_dir(desk.path("model")).unwrap();
+        TinyModel::well_behaved(config, 0.2).write(&desk.path("model"));
+        desk.write("run.toml", CONFIG);
+        let record = |i: usize| {
+            let long = format!("hello world, hello {i} and so on, at length");
+            let record = json!({
+                "prompt": format!("what is {i}?"), "responses": [long, format!("{i}")],
+                "scores": {"helpfulness": [3.0, 1.0], "conciseness": [1.0, 3.5]}
+            });
+            format!("{record}\n")
+        };
+        desk.write("train.jsonl", &(0..9).map(record).collect::<String>());
+        desk.write("test.jsonl", &(9..14).map(record).collect::<String>());
+        desk
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    fn command(&self, arguments: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_panacea"));
+        command
+            .args(arguments.split(' '))
+            .current_dir(self.dir.path());
+        command
+    }
+
+    fn run(&self, arguments: &str) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Standard output of a command that succeeds.
+    #[track_caller]
+    fn succeed(&self, arguments: &str) -> String {
+        let output = self.run(arguments);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments}: {error}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Standard error of a command that fails without a panic.
+    #[track_caller]
+    fn fail(&self, arguments: &str) -> String {
+        let output = self.run(arguments);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success(), "{arguments} should have failed");
+        assert!(!error.contains("panicked"), "{arguments}: {error}");
+        error
+    }
+
+    /// Sums of log-probabilities that `score` prints.
+    fn scores(&self, arguments: &str) -> Vec<f64> {
+        let output = self.succeed(&format!("score --input records.jsonl {arguments}"));
+        let sum = |line: &str| {
+            let line: Value = serde_json::from_str(line).unwrap();
+            assert!(line["tokens"].as_u64().unwrap() >= 2);
+            line["sum_logprob"].as_f64().unwrap()
+        };
+        output.lines().map(sum).collect()
+    }
+
+    fn json(&self, name: &str) -> Value {
+        serde_json::from_slice(&fs::read(self.path(name)).unwrap()).unwrap()
+    }
+}
+
+fn assert_close(found: &[f64], expected: &[f64]) {
+    assert_eq!(found.len(), expected.len());
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(
+            (found - expected).abs() < 1e-3,
+            "{found} against {expected}"
+        );
+    }
+}
+
+#[test]
+fn a_run_is_trained_measured_asked_and_exported() {
+    let desk = Desk::new();
+    let output = desk.succeed("train --config run.toml --run first");
+    assert!(output.contains("eval-front --run first"), "{output}");
+    for file in [
+        "run.toml",
+        "metrics.jsonl",
+        "adapter/adapter.safetensors",
+        "adapter/svd_lora_config.json",
+        "checkpoints/000030/state.json",
+    ] {
+        assert!(desk.path("runs/first").join(file).exists(), "{file}");
+    }
+
+    let output = desk.succeed("eval-front --run first --prompts 2 --max-new-tokens 5");
+    assert!(
+        output.contains("hypervolume") && output.contains("front.html"),
+        "{output}"
+    );
+    for file in ["front.svg", "front.png", "front.html", "report.md"] {
+        let length = fs::metadata(desk.path("runs/first").join(file))
+            .unwrap()
+            .len();
+        assert!(length > 500, "{file} has {length} bytes");
+    }
+    let front = desk.json("runs/first/front.json");
+    assert_eq!(front["objectives"], json!(["helpfulness", "conciseness"]));
+    let method = &front["methods"][0];
+    assert_eq!(method["method"], "panacea-linear");
+    assert!(method["indicators"]["hypervolume"].as_f64().unwrap() > 0.0);
+    let points = method["points"].as_array().unwrap();
+    assert_eq!(points.len(), 11);
+    let value = |point: usize, i: usize| points[point]["values"][i].as_f64().unwrap();
+    let at = |point: usize| points[point]["lambda"][0].as_f64().unwrap();
+    let (helpful, concise) = if at(0) == 1.0 { (0, 10) } else { (10, 0) };
+    assert!(value(helpful, 0) > value(concise, 0) && value(concise, 1) > value(helpful, 1));
+
+    desk.succeed("generate --model model --run first --preference 0.3,0.7 --prompt hello --greedy --max-new-tokens 4");
+
+    // The run at one preference, its merged model, and its PEFT adapter applied by hand.
+    desk.write(
+        "records.jsonl",
+        "{\"prompt\": \"what is 3?\", \"response\": \"hello world\"}\n\
+         {\"prompt\": [{\"role\": \"user\", \"content\": \"hello\"}], \"response\": \"3\"}\n",
+    );
+    let base = desk.scores("--model model");
+    let steered = desk.scores("--model model --run first --preference 0.3,0.7");
+    let other = desk.scores("--model model --run first --preference 1,0");
+    assert!(
+        (steered[0] - base[0]).abs() > 0.05,
+        "the adapter changes nothing"
+    );
+    assert!(
+        (steered[0] - other[0]).abs() > 0.05,
+        "the preference changes nothing"
+    );
+    desk.succeed("export --run first --preference 0.3,0.7 --format merged --out merged");
+    assert_close(&desk.scores("--model merged"), &steered);
+    desk.succeed("export --run first --preference 0.3,0.7 --format peft --out peft");
+    apply_peft(
+        &desk.path("model"),
+        &desk.path("peft"),
+        &desk.path("applied"),
+    );
+    assert_close(&desk.scores("--model applied"), &steered);
+
+    let error = desk.fail("export --run first --preference 0.3,0.7 --format peft --out peft");
+    assert!(error.contains("exists already"), "{error}");
+    let error = desk.fail("export --run first --preference 0.3,0.3,0.4 --format peft --out p3");
+    assert!(error.contains("helpfulness, conciseness"), "{error}");
+    let error = desk.fail("train --config run.toml --run first");
+    assert!(error.contains("--resume"), "{error}");
+}
+
+/// Writes the base model with W + (lora_alpha / r) B A in place of every W that the adapter names.
+fn apply_peft(base: &Path, peft: &Path, out: &Path) {
+    let config: Value =
+        serde_json::from_slice(&fs::read(peft.join("adapter_config.json")).unwrap()).unwrap();
+    let scale = config["lora_alpha"].as_f64().unwrap() / config["r"].as_f64().unwrap();
+    let bytes = fs::read(peft.join("adapter_model.safetensors")).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    let matrix = |name: &str| -> (Vec<usize>, Vec<f32>) {
+        let view = tensors.tensor(name).unwrap();
+        let numbers = view.data().chunks_exact(4);
+        let numbers = numbers.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        (view.shape().to_vec(), numbers.collect())
+    };
+    let pretrained = Pretrained::open(base).unwrap();
+    let mut changed = BTreeMap::new();
+    for name in tensors.names() {
+        let Some(module) = name.strip_suffix(".lora_A.weight") else {
+            continue;
+        };
+        let (a_shape, a) = matrix(name);
+        let (b_shape, b) = matrix(&format!("{module}.lora_B.weight"));
+        let (rank, d_in, d_out) = (a_shape[0], a_shape[1], b_shape[0]);
+        let key = format!(
+            "{}.weight",
+            module.strip_prefix("base_model.model.").unwrap()
+        );
+        let mut tensor = pretrained.tensor(&key).unwrap();
+        assert_eq!(tensor.shape, [d_out, d_in], "{key}");
+        for row in 0..d_out {
+            for column in 0..d_in {
+                let change: f32 = (0..rank)
+                    .map(|r| b[row * rank + r] * a[r * d_in + column])
+                    .sum();
+                tensor.data[row * d_in + column] += scale as f32 * change;
+            }
+        }
+        changed.insert(key, tensor);
+    }
+    assert_eq!(changed.len(), 2 * 7, "every projection of both layers");
+    panacea_pretrained::write_model(out, &pretrained, &changed).unwrap();
+}
+
+/// Reads lines of standard error up to one that contains `word`.
+fn wait_for(child: &mut Child, word: &str) {
+    let mut output = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains(word) {
+        line.clear();
+        assert_ne!(
+            output.read_line(&mut line).unwrap(),
+            0,
+            "no line with {word:?}"
+        );
+    }
+    // What is said from here on has to be read as well, or the pipe fills up.
+    std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_saves_and_resume_goes_on() {
+    let desk = Desk::new();
+    let mut finished = 0;
+    for more in ["", " --resume"] {
+        let mut child = desk
+            .command(&format!(
+                "train --config run.toml --run long --steps 100000{more}"
+            ))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        wait_for(&mut child, "step ");
+        let pid = child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-INT", &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+        let checkpoints = fs::read_dir(desk.path("runs/long/checkpoints")).unwrap();
+        let steps = checkpoints.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let last: usize = steps.max().unwrap().parse().unwrap();
+        assert!(last > finished, "step {last} after step {finished}");
+        finished = last;
+    }
+    // Every step stands in the metrics once.
+    let metrics = fs::read_to_string(desk.path("runs/long/metrics.jsonl")).unwrap();
+    let steps: Vec<u64> = metrics
+        .lines()
+        .map(|line| {
+            serde_json::from_str::<Value>(line).unwrap()["step"]
+                .as_u64()
+                .unwrap()
+        })
+        .collect();
+    assert_eq!(steps, (1..=finished as u64).collect::<Vec<_>>());
+
+    let resume = "train --config run.toml --run long --steps 100000 --resume";
+    let error = desk.fail(&format!("{resume} --set adapter.rank=3"));
+    assert!(error.contains("adapter.rank"), "{error}");
+    assert!(!desk.path("runs/long/adapter").exists());
+}
+
+#[test]
+fn bad_input_is_refused_before_anything_is_written() {
+    let desk = Desk::new();
+    desk.write(
+        "broken.jsonl",
+        "{\"prompt\": \"a\", \"responses\": [\"b\", \"c\"], \"scores\": {}}\n{\"prompt\"\n",
+    );
+    desk.write(
+        "empty.jsonl",
+        "{\"prompt\": \"a\", \"responses\": [\"b\", \"\"], \"scores\": {\"helpfulness\": [1, 2]}}\n",
+    );
+    desk.write(
+        "unlabelled.jsonl",
+        "{\"prompt\": \"a\", \"responses\": [\"b\", \"c\"], \"scores\": {\"helpfulness\": [1, 2]}}\n",
+    );
+    desk.write("a-file", "");
+    for (more, named) in [
+        ("--train broken.jsonl", "broken.jsonl:2"),
+        ("--train empty.jsonl", "empty.jsonl:1"),
+        ("--train unlabelled.jsonl", "conciseness"),
+        ("--train absent.jsonl", "absent.jsonl"),
+        ("--model absent", "absent"),
+        ("--device cuda:77", "flex"),
+        ("--set optimizer.stepz=3", "steps"),
+        ("--runs a-file", "a-file"),
+    ] {
+        let error = desk.fail(&format!("train --config run.toml --run refused {more}"));
+        assert!(error.contains(named), "{more}: {error}");
+        assert!(!desk.path("runs/refused").exists(), "{more}");
+    }
+    for (preference, named) in [("0.5,0.6", "1.1"), ("1.5,-0.5", "-0.5"), ("a,b", "a")] {
+        let run = format!("--run x --preference={preference}");
+        let error = desk.fail(&format!("generate --model model --prompt hi {run}"));
+        assert!(error.contains(named), "{preference}: {error}");
+    }
+}
+
+#[test]
+fn a_closed_pipe_is_no_mistake() {
+    let desk = Desk::new();
+    let record = "{\"prompt\": \"what is 3?\", \"response\": \"hello\"}\n";
+    desk.write("records.jsonl", &record.repeat(40));
+    let mut child = desk
+        .command("score --model model --input records.jsonl")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let mut error = String::new();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut error)
+        .unwrap();
+    assert!(child.wait().unwrap().success(), "{error}");
+    assert_eq!(error, "");
+}

@@ -1,0 +1,340 @@
+//! Whole trainings of a tiny model: what a run leaves behind, and that nothing it leaves depends on where it was
+//! interrupted.
+
+use std::fs;
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use panacea_data::{Example, Source};
+use panacea_model::{Decoder, MemoryPolicy};
+use panacea_objectives::{Aggregation, Preference, Sft};
+use panacea_pretrained::Pretrained;
+use panacea_svd_lora::Part;
+use panacea_test_support::{Noise, TinyModel};
+use panacea_trainer::{
+    Interrupt, Loss, Objective, Outcome, Overrides, Plan, Prepared, ProgressMode, RunFolder, Spec,
+    Training, TrainingRun, TrainingState, batch_gradient,
+};
+use serde_json::{Value, json};
+
+const VOCABULARY: u32 = 40;
+
+fn model() -> Decoder {
+    let config = json!({
+        "model_type": "llama", "vocab_size": VOCABULARY, "hidden_size": 16, "intermediate_size": 24,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 4,
+        "hidden_act": "silu", "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
+        "tie_word_embeddings": true, "bos_token_id": 1, "eos_token_id": 2
+    });
+    let dir = tempfile::tempdir().unwrap();
+    TinyModel::well_behaved(config, 0.4).write_without_tokenizer(dir.path());
+    Decoder::load(&Pretrained::open(dir.path()).unwrap(), &Device::flex()).unwrap()
+}
+
+/// Pairs of random tokens; every third lacks the second objective.
+fn examples(count: usize, responses: usize) -> Vec<Example> {
+    let mut noise = Noise(11);
+    let mut tokens = |count: u32| -> Vec<u32> {
+        (0..count)
+            .map(|_| 3 + noise.next() % (VOCABULARY - 3))
+            .collect()
+    };
+    (0..count)
+        .map(|line| Example {
+            source: Source {
+                file: "made-up".into(),
+                line: line + 1,
+            },
+            prompt: tokens(3 + line as u32 % 4),
+            responses: (0..responses)
+                .map(|i| tokens(2 + (line + i) as u32 % 5))
+                .collect(),
+            labels: vec![
+                Some((line % 2) as f64),
+                (line % 3 != 0).then_some(((line + 1) % 2) as f64),
+            ],
+        })
+        .collect()
+}
+
+fn plan(more: &str) -> Plan {
+    let text = format!(
+        r#"
+        [model]
+        path = "tiny"
+        [data]
+        train = "made-up"
+        eval = "made-up too"
+        [[objective]]
+        name = "first"
+        score = "first"
+        [[objective]]
+        name = "second"
+        score = "second"
+        [adapter]
+        rank = 3
+        orthogonality = 1e-3
+        [optimizer]
+        steps = 7
+        batch_size = 4
+        micro_batch_size = 3
+        learning_rate = 1e-2
+        [evaluation]
+        every = 3
+        records = 4
+        [checkpoint]
+        every = 2
+        keep = 10
+        {more}"#
+    );
+    Plan::resolve(Spec::from_toml(&text, "test.toml"), &Overrides::default()).unwrap()
+}
+
+/// Trains in a new folder, or goes on in one that is there.
+fn train(plan: &Plan, model: &Decoder, folder: &Path, interrupt: &Interrupt) -> Outcome {
+    let run = if folder.exists() {
+        TrainingRun::resume(folder).unwrap()
+    } else {
+        TrainingRun::create(folder).unwrap()
+    };
+    let state = match run.folder().latest_checkpoint().unwrap() {
+        Some(checkpoint) => TrainingState::load(plan, model, &checkpoint.path).unwrap(),
+        None => TrainingState::new(plan, model, "fingerprint").unwrap(),
+    };
+    // What marks a folder as that of a run.
+    fs::write(run.folder().run_toml(), "").unwrap();
+    let (train, eval) = (examples(10, 2), examples(6, 2));
+    let training = Training {
+        plan,
+        model,
+        train: &train,
+        eval: &eval,
+    };
+    training
+        .run(state, &run, interrupt, ProgressMode::Hidden)
+        .unwrap()
+}
+
+/// The lines of `metrics.jsonl` without what time and memory say.
+fn metrics(folder: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(RunFolder::open(folder).unwrap().metrics()).unwrap();
+    let line = |line: &str| {
+        let mut value: Value = serde_json::from_str(line).unwrap();
+        for key in ["seconds", "tokens_per_s", "peak_memory_bytes"] {
+            value.as_object_mut().unwrap().remove(key);
+        }
+        value
+    };
+    text.lines().map(line).collect()
+}
+
+/// Every file below `folder`, by its path there.
+fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        if entry.file_type().unwrap().is_dir() {
+            let below = files(&entry.path()).into_iter();
+            found.extend(below.map(|(path, bytes)| (format!("{name}/{path}"), bytes)));
+        } else {
+            found.push((name, fs::read(entry.path()).unwrap()));
+        }
+    }
+    found.sort();
+    found
+}
+
+fn assert_same_result(found: &Path, expected: &Path) {
+    assert_eq!(metrics(found), metrics(expected));
+    for part in ["adapter", "checkpoints/000007"] {
+        let (found, expected) = (files(&found.join(part)), files(&expected.join(part)));
+        assert!(expected.len() >= 2, "{part} holds {} files", expected.len());
+        for ((name, found), (other, expected)) in found.iter().zip(&expected) {
+            assert_eq!(name, other);
+            assert!(found == expected, "{part}/{name} differs");
+        }
+        assert_eq!(found.len(), expected.len(), "{part}");
+    }
+}
+
+#[test]
+fn resume_equals_an_uninterrupted_run_bit_for_bit() {
+    let (model, dir) = (model(), tempfile::tempdir().unwrap());
+    for more in [
+        "",
+        "[preference]\ngroups = 2\n[method]\naggregation = \"tchebycheff\"",
+    ] {
+        let plan = plan(more);
+        let whole = dir.path().join(format!("whole {}", more.len()));
+        assert_eq!(
+            train(&plan, &model, &whole, &Interrupt::manual()),
+            Outcome::Finished
+        );
+        assert_eq!(
+            metrics(&whole).len(),
+            7 + 2 * 3,
+            "7 steps, 2 evaluations at 3 preferences"
+        );
+
+        // Asked to stop in the first step, and again in the first one after that.
+        let stopped = dir.path().join(format!("stopped {}", more.len()));
+        for step in 1..=2 {
+            let interrupt = Interrupt::manual();
+            interrupt.request();
+            let outcome = train(&plan, &model, &stopped, &interrupt);
+            assert_eq!(outcome, Outcome::Interrupted { step });
+        }
+        assert_eq!(
+            train(&plan, &model, &stopped, &Interrupt::manual()),
+            Outcome::Finished
+        );
+        assert_same_result(&stopped, &whole);
+
+        // Killed after step 5: its last checkpoint is that of step 4, its metrics reach further.
+        let killed = dir.path().join(format!("killed {}", more.len()));
+        for (path, bytes) in files(&whole) {
+            let is_later = ["adapter/", "checkpoints/000006", "checkpoints/000007"];
+            if !is_later.iter().any(|later| path.starts_with(later)) {
+                fs::create_dir_all(killed.join(&path).parent().unwrap()).unwrap();
+                fs::write(killed.join(&path), bytes).unwrap();
+            }
+        }
+        assert_eq!(
+            train(&plan, &model, &killed, &Interrupt::manual()),
+            Outcome::Finished
+        );
+        assert_same_result(&killed, &whole);
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_metrics_and_another_seed_others() {
+    let (model, dir) = (model(), tempfile::tempdir().unwrap());
+    let run = |name: &str, plan: &Plan| {
+        let folder = dir.path().join(name);
+        train(plan, &model, &folder, &Interrupt::manual());
+        metrics(&folder)
+    };
+    let first = run("first", &plan(""));
+    assert_eq!(first, run("again", &plan("")));
+    let text = Spec::from_toml(
+        "seed = 18\n[model]\npath = \"tiny\"\n[data]\ntrain = \"made-up\"\n[[objective]]\nname = \"first\"\n\
+         score = \"first\"\n[[objective]]\nname = \"second\"\nscore = \"second\"\n[optimizer]\nsteps = 7\n",
+        "test.toml",
+    );
+    let other = Plan::resolve(text, &Overrides::default()).unwrap();
+    assert_ne!(first[1]["lambda"], run("other", &other)[1]["lambda"]);
+}
+
+#[test]
+fn what_is_kept_of_a_forward_pass_changes_no_number() {
+    let (model, dir) = (model(), tempfile::tempdir().unwrap());
+    let [kept, recomputed] = ["keep", "recompute"].map(|activations| {
+        let folder = dir.path().join(activations);
+        let overrides = Overrides {
+            set: vec![format!("optimizer.activations=\"{activations}\"")],
+            ..Overrides::default()
+        };
+        let spec = plan("").to_spec();
+        let plan = Plan::resolve(spec, &overrides).unwrap();
+        train(&plan, &model, &folder, &Interrupt::manual());
+        metrics(&folder)
+    });
+    assert_eq!(kept, recomputed);
+}
+
+/// The gradient of the aggregate over a batch, some of whose records lack an objective, along random
+/// directions of every kind of parameter, against central differences; DPO and SFT, both aggregations.
+#[test]
+fn the_gradient_of_a_batch_is_the_slope_of_its_aggregate() {
+    let model = model();
+    let dpo = plan("").method().loss.clone();
+    let sft = |per_token| Loss::Sft(Sft { per_token });
+    let tchebycheff = Aggregation::Tchebycheff { ideal: Vec::new() };
+    let preference = Preference::new(vec![0.35, 0.65]).unwrap();
+    for (loss, responses) in [(dpo, 2), (sft(false), 1), (sft(true), 1)] {
+        let examples = examples(5, responses);
+        let references: Vec<Vec<f64>> = examples
+            .iter()
+            .map(|example| {
+                example
+                    .responses
+                    .iter()
+                    .map(|r| -3.5 * r.len() as f64)
+                    .collect()
+            })
+            .collect();
+        let batch: Vec<Prepared<'_>> = examples
+            .iter()
+            .zip(&references)
+            .map(|(example, reference)| Prepared { example, reference })
+            .collect();
+        let mut state = TrainingState::new(&plan(""), &model, "fingerprint").unwrap();
+        for factors in state.adapters.factors.0.values_mut() {
+            factors.u = factors.u.clone() * 10.0;
+            factors.v = factors.v.clone() * 10.0;
+            factors.sigma = factors.sigma.ones_like() * 0.2;
+            factors.s = factors.s.ones_like() * 0.3;
+        }
+        for aggregation in [&Aggregation::Linear, &tchebycheff] {
+            let at = |state: &TrainingState| {
+                let objective = Objective {
+                    loss: &loss,
+                    aggregation,
+                };
+                let preferences = std::slice::from_ref(&preference);
+                let memory = MemoryPolicy::Keep;
+                batch_gradient(
+                    &model,
+                    &state.adapters,
+                    objective,
+                    &batch,
+                    preferences,
+                    2,
+                    memory,
+                )
+                .unwrap()
+            };
+            let result = at(&state);
+            let mut noise = Noise(23);
+            for part in Part::ALL {
+                let direction: Vec<(String, Tensor<2>)> = (state.adapters.factors.0.iter())
+                    .map(|(name, factors)| {
+                        let shape = factors.part(part).dims();
+                        let values = (0..shape[0] * shape[1]).map(|_| noise.weight()).collect();
+                        let direction = Tensor::from_data(
+                            TensorData::new::<f32, _>(values, shape),
+                            &Device::flex(),
+                        );
+                        (name.clone(), direction)
+                    })
+                    .collect();
+                let expected: f64 = direction
+                    .iter()
+                    .map(|(name, direction)| {
+                        let gradient = result.gradients.0[name].part(part).clone();
+                        f64::from((gradient * direction.clone()).sum().into_scalar::<f32>())
+                    })
+                    .sum();
+                let moved = |h: f64| {
+                    let mut state = state.clone();
+                    for (name, direction) in &direction {
+                        let tensor =
+                            (state.adapters.factors.0.get_mut(name).unwrap()).part_mut(part);
+                        *tensor = tensor.clone() + direction.clone() * h;
+                    }
+                    at(&state).aggregate
+                };
+                let h = 3e-4;
+                let slope = (moved(h) - moved(-h)) / (2.0 * h);
+                assert!(
+                    (slope - expected).abs() < 1e-2 * (slope.abs() + 0.1),
+                    "{loss:?} {} {}: {expected} against {slope}",
+                    aggregation.name(),
+                    part.name()
+                );
+            }
+        }
+    }
+}
