@@ -173,6 +173,13 @@ mod tests {
         let first = [[0, 1], [2, 3], [4, 5], [6, 7]];
         let second = [[4, 5], [0, 1], [6, 7], [2, 3]];
         assert_eq!(order, [first, second].concat());
+
+        // Where lengths are equal, sorting moves nothing and the shuffle shows.
+        for bucketed in [false, true] {
+            let mut plan = BatchPlan::new(vec![1; 8], 2, 42, bucketed);
+            let order: Vec<Vec<usize>> = (0..4).map(|step| plan.batch(step)).collect();
+            assert_eq!(order, [[7, 1], [5, 4], [6, 0], [3, 2]], "{bucketed}");
+        }
     }
 
     #[test]

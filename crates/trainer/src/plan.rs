@@ -46,6 +46,8 @@ pub struct DataPlan {
     pub bad_records: BadRecords,
     /// How long prompts and responses may be.
     pub limits: TokenLimits,
+    /// Whether records of similar lengths meet in a batch.
+    pub length_buckets: bool,
 }
 
 /// The SVD-LoRA.
@@ -285,6 +287,7 @@ impl Plan {
                 max_prompt_tokens: Some(self.data.limits.max_prompt_tokens),
                 max_response_tokens: Some(self.data.limits.max_response_tokens),
                 overlong_prompts: Some(self.data.limits.overlong_prompts),
+                length_buckets: Some(self.data.length_buckets),
             },
             objective: self.objectives.clone(),
             adapter: AdapterSpec {
@@ -509,6 +512,7 @@ impl Resolver {
                 ),
                 overlong_prompts: spec.overlong_prompts.unwrap_or_default(),
             },
+            length_buckets: spec.length_buckets.unwrap_or(false),
         }
     }
 

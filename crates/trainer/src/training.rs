@@ -134,8 +134,9 @@ impl Training<'_> {
             max_grad_norm: plan.optimizer().max_grad_norm,
         };
         let lengths: Vec<usize> = self.train.iter().map(Example::length).collect();
-        // Batches are packed without padding, so that buckets of similar lengths would gain nothing.
-        let mut batches = BatchPlan::new(lengths, plan.optimizer().batch_size, plan.seed(), false);
+        let batch_size = plan.optimizer().batch_size;
+        let buckets = plan.data().length_buckets;
+        let mut batches = BatchPlan::new(lengths, batch_size, plan.seed(), buckets);
         let mut reference_of = ReferenceCache::new(self.train.len());
         let mut log = Log::open(run, state.step)?;
         let mut progress = Progress::new(total, state.step, progress);

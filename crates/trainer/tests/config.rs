@@ -38,6 +38,7 @@ format = "auto"
 max_prompt_tokens = 128
 max_response_tokens = 320
 overlong_prompts = "skip"
+length_buckets = true
 [[objective]]
 name = "helpfulness"
 score = "helpfulness"

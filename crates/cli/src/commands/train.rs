@@ -180,3 +180,14 @@ fn facts(plan: &Plan, pretrained: &Pretrained) -> Result<RunFacts> {
         data_fingerprints,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_the_one_that_the_workspace_pins() {
+        let workspace = include_str!("../../../../Cargo.toml");
+        assert!(workspace.contains(&format!("\"={BURN_VERSION}\"")));
+    }
+}
