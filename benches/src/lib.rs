@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use panacea_data::{Example, Source};
+use panacea_data::{Example, Judgement, Source};
 use panacea_model::{Decoder, PROJECTIONS, select_device};
 use panacea_pretrained::Pretrained;
 use panacea_svd_lora::{Adapters, SvdLoraConfig};
@@ -97,7 +97,7 @@ pub fn pairs(count: usize, prompt: usize, response: usize, vocabulary: usize) ->
             },
             prompt: tokens(prompt),
             responses: vec![tokens(response), tokens(response)],
-            labels: vec![Some(1.0), Some(0.0)],
+            judgements: vec![Judgement::pair(0, 1, vec![Some(1.0), Some(0.0)])],
         })
         .collect()
 }

@@ -9,7 +9,7 @@ use crate::error::{DataError, ObjectiveError};
 use crate::objective::{Finding, LabelSource, ObjectiveSpec};
 use crate::readers::fields::Row;
 use crate::readers::{Format, Reading};
-use crate::record::{Record, RecordKind, Source};
+use crate::record::{Judgement, Record, RecordKind, Source};
 use crate::report::{DataReport, FileReport, ObjectiveReport, SkipReason, Skipped};
 use crate::rows::for_each_row;
 
@@ -75,7 +75,7 @@ pub struct Loader {
 ///     ObjectiveSpec::new("conciseness", LabelSource::Rule(Rule::Shorter)),
 /// ];
 /// let (records, _report) = load(&[file], &objectives, RecordKind::Pair)?;
-/// assert_eq!(records[0].labels, [Some(1.0), Some(0.0)]);
+/// assert_eq!(records[0].judgements[0].labels, [Some(1.0), Some(0.0)]);
 /// # Ok(())
 /// # }
 /// ```
@@ -225,48 +225,60 @@ impl<'a> Loading<'a> {
                 });
             }
         };
-        let is_pair = reading.responses.len() == 2;
-        if !is_pair && self.loader.kind == RecordKind::Pair {
+        let count = reading.responses.len();
+        if count < 2 && self.loader.kind == RecordKind::Pair {
             return Err(DataError::NeedsPairs {
                 record: source,
                 format: format.name(),
             });
         }
-        if is_pair && reading.responses[0] == reading.responses[1] {
+        let pairs: Vec<[usize; 2]> = (0..count)
+            .flat_map(|first| (first + 1..count).map(move |second| [first, second]))
+            .filter(|&[first, second]| reading.responses[first] != reading.responses[second])
+            .collect();
+        if count > 1 && pairs.is_empty() {
             self.skip(source, SkipReason::IdenticalResponses);
             return Ok(());
         }
         self.note_columns(row, readers);
-        let labels = self.label(&source, row, &reading, readers)?;
-        if labels.iter().all(Option::is_none) {
-            self.skip(source, SkipReason::Unlabelled);
-            return Ok(());
+        let mut judgements = Vec::with_capacity(pairs.len().max(1));
+        if count == 1 {
+            let labels = self.label(&source, row, &reading, None, readers)?;
+            judgements.push(Judgement::single(labels));
         }
-        if is_pair && self.loader.kind == RecordKind::Sft {
-            self.keep_preferred(&source, reading, &labels);
+        for pair in pairs {
+            let labels = self.label(&source, row, &reading, Some(pair), readers)?;
+            judgements.push(Judgement::pair(pair[0], pair[1], labels));
+        }
+        judgements.retain(|judgement| judgement.labels.iter().any(Option::is_some));
+        if judgements.is_empty() {
+            self.skip(source, SkipReason::Unlabelled);
+        } else if count > 1 && self.loader.kind == RecordKind::Sft {
+            self.keep_preferred(&source, reading, &judgements);
         } else {
-            self.keep(source, reading.prompt, reading.responses, labels);
+            self.keep(source, reading.prompt, reading.responses, judgements);
         }
         Ok(())
     }
 
-    /// The labels of a row, counted.
+    /// The labels of two responses of a row, or of its only one, counted.
     fn label(
         &mut self,
         source: &Source,
         row: &Row,
         reading: &Reading,
+        pair: Option<[usize; 2]>,
         readers: &[usize],
     ) -> Result<Vec<Option<f64>>, DataError> {
-        let is_pair = reading.responses.len() == 2;
         let mut labels = vec![None; self.objectives.len()];
         for &i in readers {
             let objective = &self.objectives[i];
-            let finding = if is_pair {
-                objective.label_pair(row, reading)
-            } else {
-                objective.check_sft()?;
-                objective.label_single(row)
+            let finding = match pair {
+                Some(pair) => objective.label_pair(row, reading, pair),
+                None => {
+                    objective.check_sft()?;
+                    objective.label_single(row)
+                }
             };
             let finding = finding.map_err(|problem| DataError::Field {
                 record: source.clone(),
@@ -285,16 +297,28 @@ impl<'a> Loading<'a> {
         Ok(labels)
     }
 
-    /// A pair as SFT records: each response is an example of the objectives that prefer it.
-    fn keep_preferred(&mut self, source: &Source, pair: Reading, labels: &[Option<f64>]) {
-        for (index, response) in pair.responses.into_iter().enumerate() {
-            let prefers = |label: f64| (label > 0.5) == (index == 0);
-            let labels: Vec<Option<f64>> = labels
-                .iter()
-                .map(|label| label.filter(|&label| prefers(label)).map(|_| 1.0))
+    /// Compared responses as SFT records: each is an example of the objectives that prefer it to
+    /// every response that they compare it with.
+    fn keep_preferred(&mut self, source: &Source, reading: Reading, judgements: &[Judgement]) {
+        for (index, response) in reading.responses.into_iter().enumerate() {
+            let prefers = |objective: usize| {
+                let mut wins = judgements
+                    .iter()
+                    .filter(|judgement| judgement.responses().any(|response| response == index))
+                    .filter_map(|judgement| {
+                        let label = judgement.labels[objective]?;
+                        Some((label > 0.5) == (judgement.response == index))
+                    })
+                    .peekable();
+                wins.peek().is_some() && wins.all(|wins| wins)
+            };
+            let labels: Vec<Option<f64>> = (0..self.objectives.len())
+                .map(|objective| prefers(objective).then_some(1.0))
                 .collect();
             if labels.iter().any(Option::is_some) {
-                self.keep(source.clone(), pair.prompt.clone(), vec![response], labels);
+                let judgement = Judgement::single(labels);
+                let prompt = reading.prompt.clone();
+                self.keep(source.clone(), prompt, vec![response], vec![judgement]);
             }
         }
     }
@@ -304,17 +328,15 @@ impl<'a> Loading<'a> {
         source: Source,
         prompt: Vec<panacea_pretrained::Message>,
         responses: Vec<String>,
-        labels: Vec<Option<f64>>,
+        judgements: Vec<Judgement>,
     ) {
-        for (counts, label) in self.report.objectives.iter_mut().zip(&labels) {
-            counts.used += usize::from(label.is_some());
-        }
+        self.report.count_used(&judgements);
         self.report.kept += 1;
         self.records.push(Record {
             source,
             prompt,
             responses,
-            labels,
+            judgements,
         });
     }
 

@@ -47,8 +47,8 @@
 //! let objectives = ["helpful", "concise"]
 //!     .map(|name| ObjectiveSpec::new(name, LabelSource::Score(name.to_owned())));
 //! let (records, mut report) = load(&[file], &objectives, RecordKind::Pair)?;
-//! assert_eq!(records[0].labels, [Some(0.0), Some(1.0)]); // they disagree
-//! assert_eq!(records[1].labels, [Some(1.0), None]); // nothing about conciseness
+//! assert_eq!(records[0].judgements[0].labels, [Some(0.0), Some(1.0)]); // they disagree
+//! assert_eq!(records[1].judgements[0].labels, [Some(1.0), None]); // nothing about conciseness
 //!
 //! let limits = TokenLimits {
 //!     max_prompt_tokens: 128,
@@ -85,7 +85,7 @@ pub use error::{BoxError, DataError, FieldProblem, ObjectiveError};
 pub use fingerprint::fingerprint;
 pub use objective::{LabelSource, ObjectiveSpec, Rule, Strength};
 pub use readers::Format;
-pub use record::{Example, Record, RecordKind, Source};
+pub use record::{Example, Judgement, Record, RecordKind, Source};
 pub use report::{DataReport, FileReport, ObjectiveReport, SkipReason, Skipped, TokenReport};
 pub use split::{HoldOut, split};
 pub use tokenize::{OverlongPrompts, TextEncoder, TokenLimits, tokenize};

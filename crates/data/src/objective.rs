@@ -20,7 +20,7 @@ use crate::readers::{Format, Reading};
 /// ```toml
 /// [[objectives]]
 /// name = "helpfulness"
-/// score = "helpfulness"        # `scores.helpfulness` = [score of response 0, of response 1]
+/// score = "helpfulness"        # `scores.helpfulness` = [score of response 0, of response 1, …]
 ///
 /// [[objectives]]
 /// name = "harmlessness"
@@ -60,12 +60,12 @@ pub struct ObjectiveSpec {
 /// Where the labels of an objective come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LabelSource {
-    /// A key of the record's `scores`, which holds the scores of both responses; higher is better.
+    /// A key of the record's `scores`, which holds a score for each response; higher is better.
     Score(String),
     /// A column of the record:
     /// an integer is the index of the preferred response (0 or 1); a fraction between them is
     /// the probability that response 1 is preferred (so 0.5 is a tie); `true` means response 0;
-    /// a list of two numbers or booleans holds a score for each response.
+    /// a list of numbers or booleans holds a score for each response.
     /// For SFT records: `true`, a number above 0, the objective's name, or a list with it.
     Column(String),
     /// The order in which the data set gives the responses: the chosen one is preferred.
@@ -181,25 +181,36 @@ impl ObjectiveSpec {
         Ok(())
     }
 
-    /// What this objective says about a pair.
-    pub(crate) fn label_pair(&self, row: &Row, pair: &Reading) -> Result<Finding, FieldProblem> {
+    /// What this objective says about the `pair` of responses with these indices.
+    pub(crate) fn label_pair(
+        &self,
+        row: &Row,
+        reading: &Reading,
+        pair: [usize; 2],
+    ) -> Result<Finding, FieldProblem> {
+        let responses = reading.responses.len();
         let finding = match &self.source {
             LabelSource::Score(key) => match scores_of(row, key)? {
-                Some(scores) => self.compare(scores),
+                Some(value) => {
+                    let scores = numbers(value, &format!("scores.{key}"), responses)?;
+                    self.compare_scores(&scores, pair)
+                }
                 None => Finding::Missing,
             },
             LabelSource::Column(name) => match row.get(name) {
                 None | Some(Value::Null) => Finding::Missing,
-                Some(value) => self.read_column(name, value)?,
+                Some(value @ Value::Array(_)) => {
+                    self.compare_scores(&numbers(value, name, responses)?, pair)
+                }
+                Some(value) => self.read_column(name, value, responses)?,
             },
-            LabelSource::Chosen => match pair.preferred {
-                Some(index) => Finding::Label(if index == 0 { 1.0 } else { 0.0 }),
+            LabelSource::Chosen => match reading.preferred {
+                Some(index) => Finding::Label(if index == pair[0] { 1.0 } else { 0.0 }),
                 None => Finding::Missing,
             },
-            LabelSource::Rule(rule) => self.compare([
-                rule.score(&pair.responses[0]),
-                rule.score(&pair.responses[1]),
-            ]),
+            LabelSource::Rule(rule) => {
+                self.compare(pair.map(|index| rule.score(&reading.responses[index])))
+            }
         };
         Ok(match finding {
             Finding::Label(probability) if self.negate => Finding::Label(1.0 - probability),
@@ -255,6 +266,14 @@ impl ObjectiveSpec {
         }
     }
 
+    /// Compares the scores of two responses; a score may be missing.
+    fn compare_scores(&self, scores: &[Option<f64>], [first, second]: [usize; 2]) -> Finding {
+        match (scores[first], scores[second]) {
+            (Some(first), Some(second)) => self.compare([first, second]),
+            _ => Finding::Missing,
+        }
+    }
+
     fn compare(&self, [first, second]: [f64; 2]) -> Finding {
         if first == second {
             return Finding::Tie;
@@ -265,7 +284,20 @@ impl ObjectiveSpec {
         })
     }
 
-    fn read_column(&self, name: &str, value: &Value) -> Result<Finding, FieldProblem> {
+    /// A column with one value for a pair of responses.
+    fn read_column(
+        &self,
+        name: &str,
+        value: &Value,
+        responses: usize,
+    ) -> Result<Finding, FieldProblem> {
+        if responses > 2 {
+            return Err(FieldProblem {
+                field: name.to_owned(),
+                found: describe(value),
+                expected: format!("a list of {responses} numbers, one for each response"),
+            });
+        }
         if let Value::Bool(first) = value {
             return Ok(Finding::Label(if *first { 1.0 } else { 0.0 }));
         }
@@ -276,12 +308,6 @@ impl ObjectiveSpec {
                 Strength::BradleyTerry => Finding::Label(1.0 - index),
             });
         }
-        if value.is_array() {
-            return Ok(match two_numbers(value, name)? {
-                Some(scores) => self.compare(scores),
-                None => Finding::Missing,
-            });
-        }
         Err(FieldProblem {
             field: name.to_owned(),
             found: describe(value),
@@ -290,45 +316,39 @@ impl ObjectiveSpec {
     }
 }
 
-/// `scores.KEY` of a record: the scores of both responses, `None` where they are not there.
-fn scores_of(row: &Row, key: &str) -> Result<Option<[f64; 2]>, FieldProblem> {
+/// `scores.KEY` of a record, `None` where it is not there.
+fn scores_of<'a>(row: &'a Row, key: &str) -> Result<Option<&'a Value>, FieldProblem> {
     match row.get("scores") {
         None | Some(Value::Null) => Ok(None),
-        Some(Value::Object(scores)) => match scores.get(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(value) => two_numbers(value, &format!("scores.{key}")),
-        },
+        Some(Value::Object(scores)) => Ok(scores.get(key).filter(|value| !value.is_null())),
         Some(other) => Err(FieldProblem {
             field: "scores".to_owned(),
             found: describe(other),
-            expected: "an object that holds two numbers for each score".to_owned(),
+            expected: "an object that holds a list of numbers for each score".to_owned(),
         }),
     }
 }
 
-/// Two scores; `None` where one of them is null.
-fn two_numbers(value: &Value, field: &str) -> Result<Option<[f64; 2]>, FieldProblem> {
+/// A score for each response; `None` where it is null.
+fn numbers(value: &Value, field: &str, responses: usize) -> Result<Vec<Option<f64>>, FieldProblem> {
     let problem = |found: String| FieldProblem {
         field: field.to_owned(),
         found,
-        expected: "a list of two numbers, one for each response".to_owned(),
+        expected: format!("a list of {responses} numbers, one for each response"),
     };
-    let [first, second] = value
-        .as_array()
-        .map(Vec::as_slice)
-        .ok_or_else(|| problem(describe(value)))?
-    else {
+    let Some(items) = value.as_array().filter(|items| items.len() == responses) else {
         return Err(problem(describe(value)));
     };
-    if first.is_null() || second.is_null() {
-        return Ok(None);
-    }
-    let number = |value: &Value| match value {
-        Value::Bool(flag) => Ok(f64::from(u8::from(*flag))),
-        Value::Number(number) => number.as_f64().ok_or_else(|| problem(describe(value))),
+    let number = |item: &Value| match item {
+        Value::Null => Ok(None),
+        Value::Bool(flag) => Ok(Some(f64::from(u8::from(*flag)))),
+        Value::Number(number) => match number.as_f64() {
+            Some(number) => Ok(Some(number)),
+            None => Err(problem(describe(value))),
+        },
         other => Err(problem(format!("a list with {}", describe(other)))),
     };
-    Ok(Some([number(first)?, number(second)?]))
+    items.iter().map(number).collect()
 }
 
 /// The objective as the user writes it.

@@ -36,7 +36,7 @@ impl fmt::Display for Source {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RecordKind {
-    /// Two responses to one prompt, and which of them each objective prefers (DPO).
+    /// Two or more responses to one prompt, and which of two each objective prefers (DPO).
     Pair,
     /// One response to a prompt, and the objectives that it is an example of (SFT).
     Sft,
@@ -49,11 +49,47 @@ pub struct Record {
     pub source: Source,
     /// The conversation up to the response; the last turn is never the assistant's.
     pub prompt: Vec<Message>,
-    /// Two responses ([`RecordKind::Pair`]) or one ([`RecordKind::Sft`]).
+    /// Two or more responses ([`RecordKind::Pair`]) or one ([`RecordKind::Sft`]).
     pub responses: Vec<String>,
-    /// Per objective: the probability that response 0 is preferred, or `None` where the
-    /// record says nothing about it. SFT: `Some(1.0)` where it is an example of the objective.
+    /// What the objectives say about them; at least one entry.
+    pub judgements: Vec<Judgement>,
+}
+
+/// What the objectives say about one response, or about two.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Judgement {
+    /// The index of the response that is judged.
+    pub response: usize,
+    /// The index of the response that it is compared with; `None` for SFT.
+    pub against: Option<usize>,
+    /// Per objective: the probability that `response` is preferred to `against`, or `None` where
+    /// the record says nothing about it. SFT: `Some(1.0)` where it is an example of the objective.
     pub labels: Vec<Option<f64>>,
+}
+
+impl Judgement {
+    /// A comparison of two responses.
+    pub fn pair(response: usize, against: usize, labels: Vec<Option<f64>>) -> Self {
+        Self {
+            response,
+            against: Some(against),
+            labels,
+        }
+    }
+
+    /// A single response.
+    pub fn single(labels: Vec<Option<f64>>) -> Self {
+        Self {
+            response: 0,
+            against: None,
+            labels,
+        }
+    }
+
+    /// The responses that it is about.
+    pub fn responses(&self) -> impl Iterator<Item = usize> {
+        [Some(self.response), self.against].into_iter().flatten()
+    }
 }
 
 /// One training record in tokens.
@@ -65,8 +101,8 @@ pub struct Example {
     pub prompt: Vec<u32>,
     /// Each response with its end-of-turn token, unless it was truncated.
     pub responses: Vec<Vec<u32>>,
-    /// As in [`Record::labels`].
-    pub labels: Vec<Option<f64>>,
+    /// As in [`Record::judgements`].
+    pub judgements: Vec<Judgement>,
 }
 
 impl Example {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::readers::Format;
-use crate::record::Source;
+use crate::record::{Judgement, Source};
 
 /// Counts of everything that was read, labelled, skipped and truncated. Its [`Display`] form
 /// is a short table for people.
@@ -126,6 +126,20 @@ impl DataReport {
         reasons
     }
 
+    /// Counts the labels of judgements that are kept.
+    pub(crate) fn count_used(&mut self, judgements: &[Judgement]) {
+        for (i, objective) in self.objectives.iter_mut().enumerate() {
+            objective.used += labelled(judgements, i);
+        }
+    }
+
+    /// Takes the labels of judgements that were kept until now out of the count.
+    pub(crate) fn count_dropped(&mut self, judgements: &[Judgement]) {
+        for (i, objective) in self.objectives.iter_mut().enumerate() {
+            objective.used -= labelled(judgements, i);
+        }
+    }
+
     /// `12 prompt too long, 3 identical responses`.
     pub(crate) fn reasons(&self) -> String {
         let reasons: Vec<String> = self
@@ -135,6 +149,11 @@ impl DataReport {
             .collect();
         reasons.join(", ")
     }
+}
+
+/// How many judgements have a label on objective `i`.
+fn labelled(judgements: &[Judgement], i: usize) -> usize {
+    judgements.iter().filter(|j| j.labels[i].is_some()).count()
 }
 
 impl fmt::Display for DataReport {

@@ -98,7 +98,7 @@ fn hash(prompt: &[Message], seed: u64) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Source;
+    use crate::record::{Judgement, Source};
     use std::path::Path;
 
     fn records(count: usize, per_prompt: usize) -> Vec<Record> {
@@ -110,7 +110,7 @@ mod tests {
                     content: format!("question {}", i / per_prompt),
                 }],
                 responses: vec![format!("answer {i}")],
-                labels: vec![Some(1.0)],
+                judgements: vec![Judgement::single(vec![Some(1.0)])],
             })
             .collect()
     }

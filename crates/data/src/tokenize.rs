@@ -90,6 +90,8 @@ pub fn tokenize(
                 responses_cut,
             } => {
                 tokens.add(&example);
+                report.count_dropped(&record.judgements);
+                report.count_used(&example.judgements);
                 report.truncated_prompts += usize::from(is_prompt_cut);
                 report.truncated_responses += responses_cut;
                 examples.push(example);
@@ -153,9 +155,13 @@ fn tokenize_record(
         response.truncate(limits.max_response_tokens);
         responses.push(response);
     }
-    if let [first, second] = responses.as_slice()
-        && first == second
-    {
+    // Two responses that the cut made equal cannot be told apart.
+    let mut judgements = record.judgements.clone();
+    judgements.retain(|judgement| {
+        (judgement.against)
+            .is_none_or(|against| responses[judgement.response] != responses[against])
+    });
+    if judgements.is_empty() {
         return Ok(Tokenized::Skipped(SkipReason::EqualAfterTruncation));
     }
     Ok(Tokenized::Example {
@@ -163,7 +169,7 @@ fn tokenize_record(
             source: record.source.clone(),
             prompt,
             responses,
-            labels: record.labels.clone(),
+            judgements,
         },
         is_prompt_cut,
         responses_cut,
@@ -236,9 +242,7 @@ impl DataReport {
     /// A record that was kept until now is skipped.
     fn drop_record(&mut self, record: &Record, reason: SkipReason) {
         self.kept -= 1;
-        for (objective, label) in self.objectives.iter_mut().zip(&record.labels) {
-            objective.used -= usize::from(label.is_some());
-        }
+        self.count_dropped(&record.judgements);
         self.skipped.push(Skipped {
             source: record.source.clone(),
             reason,

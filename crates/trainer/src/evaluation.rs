@@ -6,7 +6,7 @@ use panacea_objectives::Preference;
 use panacea_svd_lora::Adapters;
 
 use crate::metrics::ObjectiveValue;
-use crate::step::{Prepared, RecordTerm, record_terms, response_log_probs};
+use crate::step::{Prepared, RecordTerm, Terms, record_terms, response_log_probs};
 use crate::{Loss, TrainerError};
 
 /// log π_ref of every response of every example: what DPO compares with. SFT has none.
@@ -27,7 +27,7 @@ pub fn references(
     examples.iter().map(reference).collect()
 }
 
-/// The terms of every example on every objective under `preference`; J of a record is −loss.
+/// The terms of every judgement of every example on every objective under `preference`.
 pub fn evaluate(
     model: &Decoder,
     adapters: &Adapters,
@@ -36,7 +36,7 @@ pub fn evaluate(
     references: &[Vec<f64>],
     preference: &Preference,
     mut done: impl FnMut(),
-) -> Result<Vec<Vec<Option<RecordTerm>>>, TrainerError> {
+) -> Result<Vec<Vec<Terms>>, TrainerError> {
     let terms = |(example, reference): (&Example, &Vec<f64>)| -> Result<_, TrainerError> {
         let policy = response_log_probs(model, Some((adapters, preference)), example)?;
         done();
@@ -45,14 +45,27 @@ pub fn evaluate(
     examples.iter().zip(references).map(terms).collect()
 }
 
-/// J_i with its standard error, accuracy and mean margin for every objective.
-pub fn summarise(names: &[String], terms: &[Vec<Option<RecordTerm>>]) -> Vec<ObjectiveValue> {
+/// J_i of every record that is labelled on objective i: the mean of −loss over its judgements.
+pub fn record_values(terms: &[Vec<Terms>], i: usize) -> Vec<f64> {
+    let value = |record: &Vec<Terms>| {
+        let losses: Vec<f64> = record
+            .iter()
+            .filter_map(|terms| Some(-terms[i].as_ref()?.loss))
+            .collect();
+        mean(&losses)
+    };
+    terms.iter().filter_map(value).collect()
+}
+
+/// J_i, the mean over records, with its standard error; accuracy and mean margin over all judgements.
+pub fn summarise(names: &[String], terms: &[Vec<Terms>]) -> Vec<ObjectiveValue> {
     let summary = |(i, name): (usize, &String)| {
         let labelled: Vec<&RecordTerm> = terms
             .iter()
-            .filter_map(|record| record[i].as_ref())
+            .flatten()
+            .filter_map(|terms| terms[i].as_ref())
             .collect();
-        let values: Vec<f64> = labelled.iter().map(|term| -term.loss).collect();
+        let values = record_values(terms, i);
         let margins: Vec<f64> = labelled.iter().filter_map(|term| term.margin).collect();
         let correct: Vec<f64> = labelled
             .iter()
@@ -63,7 +76,7 @@ pub fn summarise(names: &[String], terms: &[Vec<Option<RecordTerm>>]) -> Vec<Obj
             name: name.clone(),
             value: mean(&values),
             stderr: standard_error(&values),
-            labelled: labelled.len(),
+            labelled: values.len(),
             margin: mean(&margins),
             accuracy: mean(&correct),
         }
@@ -98,7 +111,10 @@ mod tests {
                 correct,
             })
         };
-        let terms = vec![vec![term(1.0, true), None], vec![term(3.0, false), None]];
+        let terms = vec![
+            vec![vec![term(1.0, true), None]],
+            vec![vec![term(3.0, false), None]],
+        ];
         let values = summarise(&["a".into(), "b".into()], &terms);
         assert_eq!((values[0].value, values[0].stderr), (Some(-2.0), Some(1.0)));
         assert_eq!((values[0].labelled, values[0].accuracy), (2, Some(0.5)));

@@ -79,7 +79,7 @@ mod training;
 
 pub use divergence::{Divergence, DivergenceGuard, Quantity};
 pub use error::TrainerError;
-pub use evaluation::{evaluate, references, summarise};
+pub use evaluation::{evaluate, record_values, references, summarise};
 pub use files::{write_file, write_folder};
 pub use interrupt::{EXIT_INTERRUPTED, Interrupt};
 pub use memory::{free_memory_bytes, peak_memory_bytes};
@@ -104,7 +104,8 @@ pub use spec::{
     OptimizerSpec, PreferenceSpec, Spec,
 };
 pub use step::{
-    BatchResult, Objective, Prepared, RecordTerm, batch_gradient, record_terms, response_log_probs,
+    BatchResult, Objective, Prepared, RecordTerm, Terms, batch_gradient, record_terms,
+    response_log_probs,
 };
 pub use tensorboard::EventWriter;
 pub use training::{Outcome, Training, TrainingState};

@@ -1,6 +1,6 @@
 //! One batch: losses of every objective, their aggregate under λ, and the gradient.
 
-use panacea_data::Example;
+use panacea_data::{Example, Judgement};
 use panacea_model::{Decoder, MemoryPolicy, PackedBatch, Sequence};
 use panacea_objectives::{Aggregate, Aggregation, ObjectiveBatch, PairLogProbs, Preference, Term};
 use panacea_svd_lora::{Adapters, FactorSet};
@@ -16,12 +16,12 @@ pub struct Prepared<'a> {
     pub reference: &'a [f64],
 }
 
-/// What a record contributes to one objective.
+/// What a judgement contributes to one objective.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecordTerm {
     /// ℓ.
     pub loss: f64,
-    /// ∂ℓ/∂log π of each response.
+    /// ∂ℓ/∂log π of each response that is judged.
     pub d_policy: Vec<f64>,
     /// DPO: the reward margin towards the preferred response.
     pub margin: Option<f64>,
@@ -39,16 +39,34 @@ impl Term for RecordTerm {
     }
 }
 
-/// The terms of a record on every objective, `None` where it has no label, from log π of its responses.
-pub fn record_terms(loss: &Loss, record: Prepared<'_>, policy: &[f64]) -> Vec<Option<RecordTerm>> {
+/// The terms of a judgement on every objective, `None` where it has no label.
+pub type Terms = Vec<Option<RecordTerm>>;
+
+/// The terms of each judgement of a record, from log π of its responses. What a response costs the network
+/// does not depend on how many others it is compared with.
+pub fn record_terms(loss: &Loss, record: Prepared<'_>, policy: &[f64]) -> Vec<Terms> {
+    let judgements = record.example.judgements.iter();
+    judgements
+        .map(|judgement| judgement_terms(loss, record, judgement, policy))
+        .collect()
+}
+
+fn judgement_terms(
+    loss: &Loss,
+    record: Prepared<'_>,
+    judgement: &Judgement,
+    policy: &[f64],
+) -> Terms {
     let Prepared { example, reference } = record;
+    let first = judgement.response;
+    let tokens = |response: usize| example.responses[response].len();
     let term = |label: f64| match loss {
         Loss::Dpo(dpo) => {
-            let tokens = [example.responses[0].len(), example.responses[1].len()];
+            let second = (judgement.against).expect("DPO reads pairs: what a loader checks");
             let pair = PairLogProbs {
-                policy: [policy[0], policy[1]],
-                reference: [reference[0], reference[1]],
-                tokens,
+                policy: [policy[first], policy[second]],
+                reference: [reference[first], reference[second]],
+                tokens: [tokens(first), tokens(second)],
             };
             let term = dpo.term(&pair, label);
             RecordTerm {
@@ -59,7 +77,7 @@ pub fn record_terms(loss: &Loss, record: Prepared<'_>, policy: &[f64]) -> Vec<Op
             }
         }
         Loss::Sft(sft) => {
-            let term = sft.term(policy[0], example.responses[0].len());
+            let term = sft.term(policy[first], tokens(first));
             RecordTerm {
                 loss: term.loss,
                 d_policy: term.d_policy.to_vec(),
@@ -68,7 +86,8 @@ pub fn record_terms(loss: &Loss, record: Prepared<'_>, policy: &[f64]) -> Vec<Op
             }
         }
     };
-    example.labels.iter().map(|label| label.map(term)).collect()
+    let labels = judgement.labels.iter();
+    labels.map(|label| label.map(term)).collect()
 }
 
 /// What is asked of a batch.
@@ -89,7 +108,7 @@ pub struct BatchResult {
     pub aggregate: f64,
     /// ∂(aggregate)/∂L_i of every objective, the mean over the groups.
     pub weights: Vec<f64>,
-    /// Every record's terms.
+    /// The terms of every judgement of every record.
     pub terms: ObjectiveBatch<RecordTerm>,
     /// log π of every response of every record.
     pub policy: Vec<Vec<f64>>,
@@ -173,7 +192,7 @@ pub fn batch_gradient(
         gradients,
         aggregate: values.iter().map(|a| a.value).sum::<f64>() / count,
         weights,
-        terms: ObjectiveBatch::new(objectives, terms),
+        terms: ObjectiveBatch::new(objectives, terms.into_iter().flatten().collect()),
         policy,
         tokens,
     })
@@ -182,7 +201,7 @@ pub fn batch_gradient(
 /// Records dealt to preferences.
 struct Groups<'a> {
     preferences: &'a [Preference],
-    /// n_{g,i}: records of group g that are labelled on objective i.
+    /// n_{g,i}: judgements of group g that are labelled on objective i.
     counts: Vec<Vec<usize>>,
 }
 
@@ -193,8 +212,10 @@ impl<'a> Groups<'a> {
         let mut counts = vec![vec![0; preferences[0].len()]; preferences.len()];
         for (record, prepared) in batch.iter().enumerate() {
             let counts = &mut counts[record % preferences.len()];
-            for (count, label) in counts.iter_mut().zip(&prepared.example.labels) {
-                *count += usize::from(label.is_some());
+            for judgement in &prepared.example.judgements {
+                for (count, label) in counts.iter_mut().zip(&judgement.labels) {
+                    *count += usize::from(label.is_some());
+                }
             }
         }
         Self {
@@ -233,13 +254,15 @@ impl<'a> Groups<'a> {
         self.counts.iter().map(zeros).collect()
     }
 
-    /// L_{g,i}: the mean over the labelled records of group g, from the terms of the whole batch.
-    fn losses(&self, terms: &[Vec<Option<RecordTerm>>]) -> Vec<Vec<Option<f64>>> {
+    /// L_{g,i}: the mean over the labelled judgements of group g, from the terms of the whole batch.
+    fn losses(&self, terms: &[Vec<Terms>]) -> Vec<Vec<Option<f64>>> {
         let mut sums = vec![vec![0.0; self.objectives()]; self.preferences.len()];
         for (record, terms) in terms.iter().enumerate() {
             let sums = &mut sums[self.of(record)];
-            for (sum, term) in sums.iter_mut().zip(terms) {
-                *sum += term.as_ref().map_or(0.0, |term| term.loss);
+            for terms in terms {
+                for (sum, term) in sums.iter_mut().zip(terms) {
+                    *sum += term.as_ref().map_or(0.0, |term| term.loss);
+                }
             }
         }
         let mean = |(sums, counts): (Vec<f64>, &Vec<usize>)| {
@@ -262,21 +285,24 @@ impl<'a> Groups<'a> {
         &self,
         aggregates: &[Aggregate],
         records: &[Prepared<'_>],
-        terms: &[Vec<Option<RecordTerm>>],
+        terms: &[Vec<Terms>],
         start: usize,
     ) -> Vec<f64> {
         let mut coefficients = Vec::new();
         for (offset, (record, terms)) in records.iter().zip(terms).enumerate() {
             let group = self.of(start + offset);
             let mut of_record = vec![0.0; record.example.responses.len()];
-            for (i, term) in terms.iter().enumerate() {
-                let weight = aggregates[group].weights[i];
-                let Some(term) = term.as_ref().filter(|_| weight != 0.0) else {
-                    continue;
-                };
-                let share = weight / self.counts[group][i] as f64 / self.preferences.len() as f64;
-                for (sum, d) in of_record.iter_mut().zip(&term.d_policy) {
-                    *sum += share * d;
+            for (judgement, terms) in record.example.judgements.iter().zip(terms) {
+                for (i, term) in terms.iter().enumerate() {
+                    let weight = aggregates[group].weights[i];
+                    let Some(term) = term.as_ref().filter(|_| weight != 0.0) else {
+                        continue;
+                    };
+                    let share =
+                        weight / self.counts[group][i] as f64 / self.preferences.len() as f64;
+                    for (response, d) in judgement.responses().zip(&term.d_policy) {
+                        of_record[response] += share * d;
+                    }
                 }
             }
             coefficients.extend(of_record);
@@ -307,12 +333,11 @@ pub fn response_log_probs(
 }
 
 /// Terms and log π of each record of a packed batch, whose responses' sums stand one after the other.
-#[allow(clippy::type_complexity)]
 fn split_terms(
     loss: &Loss,
     records: &[Prepared<'_>],
     sums: &[f64],
-) -> (Vec<Vec<Option<RecordTerm>>>, Vec<Vec<f64>>) {
+) -> (Vec<Vec<Terms>>, Vec<Vec<f64>>) {
     let mut rest = sums;
     let mut terms = Vec::with_capacity(records.len());
     let mut policy = Vec::with_capacity(records.len());

@@ -322,16 +322,21 @@ fn objective_metrics(
 fn log_prob_levels(batch: &[Prepared<'_>], policy: &[Vec<f64>], i: usize) -> LogProbLevels {
     let mut levels: [Vec<f64>; 4] = Default::default();
     for (record, policy) in batch.iter().zip(policy) {
-        let Some(label) = record.example.labels[i] else {
-            continue;
-        };
-        let chosen = usize::from(label < 0.5 && policy.len() > 1);
-        for (response, sum) in policy.iter().enumerate() {
-            let tokens = record.example.responses[response].len() as f64;
-            let side = usize::from(response != chosen);
-            levels[side].push(sum / tokens);
-            if let Some(reference) = record.reference.get(response) {
-                levels[2 + side].push(reference / tokens);
+        for judgement in &record.example.judgements {
+            let Some(label) = judgement.labels[i] else {
+                continue;
+            };
+            let chosen = match judgement.against {
+                Some(against) if label < 0.5 => against,
+                _ => judgement.response,
+            };
+            for response in judgement.responses() {
+                let tokens = record.example.responses[response].len() as f64;
+                let side = usize::from(response != chosen);
+                levels[side].push(policy[response] / tokens);
+                if let Some(reference) = record.reference.get(response) {
+                    levels[2 + side].push(reference / tokens);
+                }
             }
         }
     }

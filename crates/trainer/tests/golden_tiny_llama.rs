@@ -2,7 +2,7 @@
 //! hold of a batch's gradient.
 
 use burn::tensor::Device;
-use panacea_data::{Example, Source};
+use panacea_data::{Example, Judgement, Source};
 use panacea_model::{Decoder, MemoryPolicy, PROJECTIONS};
 use panacea_objectives::{Aggregation, Dpo, DpoLoss, Preference};
 use panacea_pretrained::Pretrained;
@@ -51,7 +51,7 @@ impl Golden {
                 },
                 prompt: rows[0].0.clone(),
                 responses: rows.iter().map(|(_, response)| response.clone()).collect(),
-                labels,
+                judgements: vec![Judgement::pair(0, 1, labels)],
             })
             .collect();
         let references = examples

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use panacea_data::{Example, Source};
+use panacea_data::{Example, Judgement, Source};
 use panacea_model::{Decoder, MemoryPolicy};
 use panacea_objectives::{Aggregation, Preference, Sft};
 use panacea_pretrained::Pretrained;
@@ -31,7 +31,7 @@ fn model() -> Decoder {
     Decoder::load(&Pretrained::open(dir.path()).unwrap(), &Device::flex()).unwrap()
 }
 
-/// Pairs of random tokens; every third lacks the second objective.
+/// Responses of random tokens; every third record lacks the second objective.
 fn examples(count: usize, responses: usize) -> Vec<Example> {
     let mut noise = Noise(11);
     let mut tokens = |count: u32| -> Vec<u32> {
@@ -49,11 +49,25 @@ fn examples(count: usize, responses: usize) -> Vec<Example> {
             responses: (0..responses)
                 .map(|i| tokens(2 + (line + i) as u32 % 5))
                 .collect(),
-            labels: vec![
-                Some((line % 2) as f64),
-                (line % 3 != 0).then_some(((line + 1) % 2) as f64),
-            ],
+            judgements: judgements(line, responses),
         })
+        .collect()
+}
+
+/// Every two responses compared, or the only one judged.
+fn judgements(line: usize, responses: usize) -> Vec<Judgement> {
+    let labels = |pair: usize| {
+        vec![
+            Some(((line + pair) % 2) as f64),
+            (line % 3 != 0).then_some(0.2 + 0.3 * (pair % 3) as f64),
+        ]
+    };
+    if responses == 1 {
+        return vec![Judgement::single(labels(0))];
+    }
+    (0..responses)
+        .flat_map(|first| (first + 1..responses).map(move |second| (first, second)))
+        .map(|(first, second)| Judgement::pair(first, second, labels(first + second)))
         .collect()
 }
 
@@ -253,7 +267,7 @@ fn the_gradient_of_a_batch_is_the_slope_of_its_aggregate() {
     let sft = |per_token| Loss::Sft(Sft { per_token });
     let tchebycheff = Aggregation::Tchebycheff { ideal: Vec::new() };
     let preference = Preference::new(vec![0.35, 0.65]).unwrap();
-    for (loss, responses) in [(dpo, 2), (sft(false), 1), (sft(true), 1)] {
+    for (loss, responses) in [(dpo.clone(), 2), (dpo, 3), (sft(false), 1), (sft(true), 1)] {
         let examples = examples(5, responses);
         let references: Vec<Vec<f64>> = examples
             .iter()

@@ -13,7 +13,7 @@ use panacea_objectives::{Preference, simplex_grid};
 use panacea_pretrained::{ChatTokenizer, Message, Pretrained};
 use panacea_svd_lora::Adapters;
 use panacea_trainer::{
-    Plan, RecordTerm, RunFolder, evaluate, references, summarise, train_seconds,
+    Plan, RunFolder, Terms, evaluate, record_values, references, summarise, train_seconds,
 };
 
 use crate::session::{Loaded, RUNS, load_examples, locate_run, open_adapters, open_plan};
@@ -307,21 +307,13 @@ fn transcript(messages: &[Message]) -> String {
     }
 }
 
-fn point(
-    preference: &Preference,
-    objectives: &[String],
-    terms: &[Vec<Option<RecordTerm>>],
-) -> PointRecords {
+fn point(preference: &Preference, objectives: &[String], terms: &[Vec<Terms>]) -> PointRecords {
     let summary = summarise(objectives, terms);
-    let values = |i: usize| {
-        terms
-            .iter()
-            .filter_map(|record| Some(-record[i].as_ref()?.loss))
-            .collect()
-    };
     PointRecords {
         lambda: preference.weights().to_vec(),
-        records: (0..objectives.len()).map(values).collect(),
+        records: (0..objectives.len())
+            .map(|i| record_values(terms, i))
+            .collect(),
         accuracy: summary.iter().map(|objective| objective.accuracy).collect(),
         margin: summary.iter().map(|objective| objective.margin).collect(),
         response_tokens: None,

@@ -71,11 +71,11 @@ impl Reading {
         }
     }
 
-    /// A pair whose order says nothing.
-    fn unordered(prompt: Vec<Message>, responses: [String; 2]) -> Self {
+    /// Responses whose order says nothing.
+    fn unordered(prompt: Vec<Message>, responses: Vec<String>) -> Self {
         Self {
             prompt,
-            responses: responses.into(),
+            responses,
             preferred: None,
         }
     }
@@ -204,8 +204,8 @@ impl Format {
             });
         }
         non_blank(&last.content, prompt)?;
-        for (response, field) in reading.responses.iter().zip(self.response_fields(row)) {
-            non_blank(response, field)?;
+        for (index, response) in reading.responses.iter().enumerate() {
+            non_blank(response, &self.response_field(row, index))?;
         }
         Ok(())
     }
@@ -225,16 +225,17 @@ impl Format {
         }
     }
 
-    /// The fields to name when a response is wrong.
-    fn response_fields(self, row: &Row) -> [&'static str; 2] {
+    /// The field to name when response `index` is wrong.
+    fn response_field(self, row: &Row, index: usize) -> String {
+        let one_of = |pair: [&str; 2]| pair[index].to_owned();
         match self {
-            Self::Scored => ["responses[0]", "responses[1]"],
-            Self::SafeRlhf => ["response_0", "response_1"],
-            Self::ChosenMessages => ["chosen_messages", "rejected_messages"],
-            Self::Sharegpt | Self::HhRlhf | Self::TrlPreference => ["chosen", "rejected"],
-            Self::Messages => [messages::column(row); 2],
-            Self::PromptCompletion => [prompt_completion::column(row); 2],
-            Self::Alpaca => ["output"; 2],
+            Self::Scored => format!("responses[{index}]"),
+            Self::SafeRlhf => format!("response_{index}"),
+            Self::ChosenMessages => one_of(["chosen_messages", "rejected_messages"]),
+            Self::Sharegpt | Self::HhRlhf | Self::TrlPreference => one_of(["chosen", "rejected"]),
+            Self::Messages => messages::column(row).to_owned(),
+            Self::PromptCompletion => prompt_completion::column(row).to_owned(),
+            Self::Alpaca => "output".to_owned(),
         }
     }
 }

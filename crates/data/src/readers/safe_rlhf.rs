@@ -17,5 +17,5 @@ pub(super) fn read(row: &Row) -> Result<Reading, FieldProblem> {
         response(required(row, "response_0")?, "response_0")?,
         response(required(row, "response_1")?, "response_1")?,
     ];
-    Ok(Reading::unordered(fields::prompt(row)?, responses))
+    Ok(Reading::unordered(fields::prompt(row)?, responses.into()))
 }

@@ -1,7 +1,7 @@
-//! Scored pairs: `{"prompt": .., "responses": [a, b], "scores": {"helpfulness": [3.0, 2.0]}}`.
+//! Scored responses: `{"prompt": .., "responses": [a, b], "scores": {"helpfulness": [3.0, 2.0]}}`.
 //!
-//! The form for several objectives in one file: each key of `scores` holds the scores of both
-//! responses, and a record may lack a key. It is how attribute-rated sets (HelpSteer2,
+//! The form for several objectives in one file: each key of `scores` holds a score for each of the
+//! two or more responses, and a record may lack a key. Every two responses are compared. It is how attribute-rated sets (HelpSteer2,
 //! UltraFeedback) look once two responses to a prompt are put side by side.
 
 use super::fields::{self, Row, describe, required, response};
@@ -15,16 +15,15 @@ pub(super) fn detect(row: &Row) -> bool {
 pub(super) fn read(row: &Row) -> Result<Reading, FieldProblem> {
     let prompt = fields::prompt(row)?;
     let responses = required(row, "responses")?;
-    let Some([first, second]) = responses.as_array().map(Vec::as_slice) else {
+    let Some(items) = responses.as_array().filter(|items| items.len() > 1) else {
         return Err(FieldProblem {
             field: "responses".to_owned(),
             found: describe(responses),
-            expected: "a list of two responses".to_owned(),
+            expected: "a list of two or more responses".to_owned(),
         });
     };
-    let responses = [
-        response(first, "responses[0]")?,
-        response(second, "responses[1]")?,
-    ];
+    let responses = (items.iter().enumerate())
+        .map(|(index, item)| response(item, &format!("responses[{index}]")))
+        .collect::<Result<_, _>>()?;
     Ok(Reading::unordered(prompt, responses))
 }

@@ -191,8 +191,8 @@ fn fields_of_another_form() {
         ),
         (
             json!({"prompt": "q", "responses": ["a", "bb"]}),
-            json!({"prompt": "q", "responses": ["a", "b", "c"]}),
-            "field `responses`: found a list of 3, expected a list of two responses",
+            json!({"prompt": "q", "responses": ["a"]}),
+            "field `responses`: found a list of 1, expected a list of two or more responses",
         ),
         (
             json!({"conversations": [{"from": "human", "value": "q"}], "chosen": "a", "rejected": "bb"}),
@@ -251,15 +251,15 @@ fn labels_of_another_form() {
     let row = |scores: Value, better: Value| json!({"prompt": "q", "responses": ["a", "b"], "scores": scores, "better": better});
     assert_eq!(
         error(score("s"), row(json!({"s": [1, 2, 3]}), json!(0))),
-        "data.jsonl:1: field `scores.s`: found a list of 3, expected a list of two numbers, one for each response"
+        "data.jsonl:1: field `scores.s`: found a list of 3, expected a list of 2 numbers, one for each response"
     );
     assert_eq!(
         error(score("s"), row(json!({"s": [1, "2"]}), json!(0))),
-        "data.jsonl:1: field `scores.s`: found a list with the text \"2\", expected a list of two numbers, one for each response"
+        "data.jsonl:1: field `scores.s`: found a list with the text \"2\", expected a list of 2 numbers, one for each response"
     );
     assert_eq!(
         error(score("s"), row(json!(3), json!(0))),
-        "data.jsonl:1: field `scores`: found the number 3, expected an object that holds two numbers for each score"
+        "data.jsonl:1: field `scores`: found the number 3, expected an object that holds a list of numbers for each score"
     );
     for bad in [json!(2), json!(-1), json!("a")] {
         let text = error(column("better"), row(json!({}), bad));

@@ -47,7 +47,7 @@ fn check_single(row: Value, format: Format, prompt: &[(&str, &str)], response: &
     assert_eq!(found, format);
     assert_eq!(record.prompt, turns(prompt));
     assert_eq!(record.responses, [response]);
-    assert_eq!(record.labels, [Some(1.0)]);
+    assert_eq!(record.judgements[0].labels, [Some(1.0)]);
 }
 
 #[test]
@@ -234,7 +234,7 @@ fn safe_rlhf_columns() {
     assert_eq!(report.files[0].format, Format::SafeRlhf);
     assert_eq!(records[0].prompt, turns(&[("user", "How?")]));
     assert_eq!(records[0].responses, ["Like this.", "Rather not."]);
-    assert_eq!(records[0].labels, [Some(1.0), Some(0.0)]);
+    assert_eq!(records[0].judgements[0].labels, [Some(1.0), Some(0.0)]);
 }
 
 #[test]
@@ -383,7 +383,7 @@ fn lines_arrays_and_gzip_say_the_same() {
         for (record, expected) in records.iter().zip(&expected) {
             assert_eq!(record.prompt, expected.prompt);
             assert_eq!(record.responses, expected.responses);
-            assert_eq!(record.labels, expected.labels);
+            assert_eq!(record.judgements, expected.judgements);
         }
     }
     let (records, report) = load(&all, &[chosen()], RecordKind::Pair).unwrap();
@@ -488,9 +488,15 @@ fn parquet_with_turns_scores_and_columns() {
             turns(&[("system", "Be kind."), ("user", "a")])
         );
         assert_eq!(records[1].responses, ["00", "1"]);
-        assert_eq!(records[0].labels, [Some(1.0), Some(0.0), Some(1.0)]);
-        assert_eq!(records[1].labels, [None, None, Some(0.0)]);
-        assert_eq!(records[2].labels, [None, Some(1.0), Some(1.0)]);
+        assert_eq!(
+            records[0].judgements[0].labels,
+            [Some(1.0), Some(0.0), Some(1.0)]
+        );
+        assert_eq!(records[1].judgements[0].labels, [None, None, Some(0.0)]);
+        assert_eq!(
+            records[2].judgements[0].labels,
+            [None, Some(1.0), Some(1.0)]
+        );
         assert_eq!(records[2].source.line, 3);
     }
     // A type that JSON does not know is a text, never a label.

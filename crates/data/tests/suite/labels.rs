@@ -14,7 +14,10 @@ fn scored(scores: Value) -> Value {
 /// The labels of the records that are left.
 fn labels(rows: &[Value], objectives: &[ObjectiveSpec]) -> Vec<Vec<Option<f64>>> {
     let (records, _) = load_pairs(rows, objectives).unwrap();
-    records.into_iter().map(|record| record.labels).collect()
+    records
+        .into_iter()
+        .map(|mut record| record.judgements.remove(0).labels)
+        .collect()
 }
 
 #[test]
@@ -27,7 +30,10 @@ fn scores_ties_and_gaps_are_counted() {
         scored(json!(null)),
     ];
     let (records, report) = load_pairs(&rows, &[score("helpful"), score("concise")]).unwrap();
-    let found: Vec<_> = records.iter().map(|record| record.labels.clone()).collect();
+    let found: Vec<_> = records
+        .iter()
+        .map(|record| record.judgements[0].labels.clone())
+        .collect();
     assert_eq!(
         found,
         [
@@ -176,7 +182,10 @@ fn an_own_data_set_labels_its_objective_only() {
 
     let (records, report) =
         load(std::slice::from_ref(&shared), &objectives, RecordKind::Pair).unwrap();
-    let found: Vec<_> = records.iter().map(|r| r.labels.clone()).collect();
+    let found: Vec<_> = records
+        .iter()
+        .map(|r| r.judgements[0].labels.clone())
+        .collect();
     assert_eq!(found, [[None, Some(0.0)], [Some(0.0), None]]);
     assert_eq!(report.files[1].objective.as_deref(), Some("safer"));
     let counts: Vec<_> = report
@@ -217,7 +226,10 @@ fn sft_records_belong_to_objectives_by_column() {
     let objectives = ["pirate", "poet"]
         .map(|name| ObjectiveSpec::new(name, LabelSource::Column("style".to_owned())));
     let (records, report) = load(&[file], &objectives, RecordKind::Sft).unwrap();
-    let found: Vec<_> = records.iter().map(|r| r.labels.clone()).collect();
+    let found: Vec<_> = records
+        .iter()
+        .map(|r| r.judgements[0].labels.clone())
+        .collect();
     assert_eq!(found, [[Some(1.0), None], [Some(1.0), Some(1.0)]]);
     assert_eq!((report.read, report.kept, report.skipped.len()), (4, 2, 2));
 }
@@ -237,7 +249,13 @@ fn sft_on_pairs_takes_the_preferred_responses() {
     let (records, report) = load(&[file], &objectives, RecordKind::Sft).unwrap();
     let found: Vec<_> = records
         .iter()
-        .map(|r| (r.source.line, r.responses[0].as_str(), r.labels.clone()))
+        .map(|r| {
+            (
+                r.source.line,
+                r.responses[0].as_str(),
+                r.judgements[0].labels.clone(),
+            )
+        })
         .collect();
     assert_eq!(
         found,
@@ -299,5 +317,99 @@ objective    labelled      ties   missing      used
 helpfulness         1         1         1         1
 short               2         0         1         2
 "
+    );
+}
+
+#[test]
+fn every_two_of_several_responses_are_compared() {
+    let row = json!({
+        "prompt": "q", "responses": ["a", "bb", "ccc", "bb"],
+        "scores": {"helpful": [1, 2, 2, 2], "concise": [3, 2, null, 2]}
+    });
+    let (records, report) = load_pairs(
+        std::slice::from_ref(&row),
+        &[score("helpful"), score("concise")],
+    )
+    .unwrap();
+    let found: Vec<_> = records[0]
+        .judgements
+        .iter()
+        .map(|judgement| {
+            let labels = [judgement.labels[0], judgement.labels[1]];
+            (judgement.response, judgement.against.unwrap(), labels)
+        })
+        .collect();
+    // Neither 1 against 3, the same words, nor 1 against 2 and 2 against 3, which nothing tells apart.
+    let expected = [
+        (0, 1, [Some(0.0), Some(1.0)]),
+        (0, 2, [Some(0.0), None]),
+        (0, 3, [Some(0.0), Some(1.0)]),
+    ];
+    assert_eq!(found, expected);
+    let counts = &report.objectives;
+    assert_eq!(
+        (
+            counts[0].labelled,
+            counts[0].ties,
+            counts[0].missing,
+            counts[0].used
+        ),
+        (3, 2, 0, 3)
+    );
+    assert_eq!(
+        (
+            counts[1].labelled,
+            counts[1].ties,
+            counts[1].missing,
+            counts[1].used
+        ),
+        (2, 0, 3, 2)
+    );
+
+    // For SFT, those that no other one beats: here one.
+    let files = Files::new();
+    let file = files.lines(
+        "data.jsonl",
+        &[json!({
+            "prompt": "q", "responses": ["a", "bb", "ccc"],
+            "scores": {"helpful": [1, 2, 3], "concise": [3, 2, 1]}
+        })],
+    );
+    let objectives = [score("helpful"), score("concise")];
+    let (records, _) = load(&[file], &objectives, RecordKind::Sft).unwrap();
+    let found: Vec<_> = records
+        .iter()
+        .map(|record| {
+            (
+                record.responses[0].as_str(),
+                record.judgements[0].labels.clone(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        found,
+        [("a", vec![None, Some(1.0)]), ("ccc", vec![Some(1.0), None])]
+    );
+}
+
+#[test]
+fn a_list_of_scores_has_one_for_each_response() {
+    let row = |scores: Value, better: Value| {
+        json!({
+            "prompt": "q", "responses": ["a", "bb", "ccc"], "scores": {"s": scores}, "better": better
+        })
+    };
+    let error = |objective: ObjectiveSpec, row: Value| {
+        load_pairs(&[row], &[objective]).unwrap_err().to_string()
+    };
+    let found = error(score("s"), row(json!([1, 2]), json!(0)));
+    assert!(
+        found.ends_with("found a list of 2, expected a list of 3 numbers, one for each response"),
+        "{found}"
+    );
+    let found = error(column("better"), row(json!([1, 2, 3]), json!(0)));
+    assert!(
+        found.ends_with("found the number 0, expected a list of 3 numbers, one for each response"),
+        "{found}"
     );
 }
