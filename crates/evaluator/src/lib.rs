@@ -45,6 +45,7 @@
 //! ```
 
 mod error;
+pub mod exact;
 mod files;
 mod front;
 mod indicators;
