@@ -306,7 +306,7 @@ impl<'a> Loading<'a> {
                     .iter()
                     .filter(|judgement| judgement.responses().any(|response| response == index))
                     .filter_map(|judgement| {
-                        let label = judgement.labels[objective]?;
+                        let label = judgement.labels[objective].filter(|&label| label != 0.5)?;
                         Some((label > 0.5) == (judgement.response == index))
                     })
                     .peekable();

@@ -64,7 +64,7 @@ pub enum LabelSource {
     Score(String),
     /// A column of the record:
     /// an integer is the index of the preferred response (0 or 1); a fraction between them is
-    /// the probability that response 1 is preferred (so 0.5 is a tie); `true` means response 0;
+    /// the probability that response 1 is preferred (0.5: both are equally good); `true` means response 0;
     /// a list of numbers or booleans holds a score for each response.
     /// For SFT records: `true`, a number above 0, the objective's name, or a list with it.
     Column(String),
@@ -119,20 +119,20 @@ impl Rule {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Strength {
-    /// Only who is better counts: 1 or 0.
+    /// Only who is better counts: 1 or 0. A tie is no label.
     #[default]
     Hard,
-    /// σ(score₀ − score₁), the Bradley–Terry model with the scores as they are; a column that
-    /// holds a probability keeps it.
+    /// σ(score₀ − score₁), the Bradley–Terry model with the scores as they are, so ½ for a tie; a
+    /// column that holds a probability keeps it.
     BradleyTerry,
 }
 
 /// What an objective says about one record.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Finding {
-    /// P(response 0 is preferred), never one half by a tie; SFT: 1.
+    /// P(the first response is preferred); SFT: 1.
     Label(f64),
-    /// Both responses are equally good.
+    /// Both responses are equally good, and only who is better counts.
     Tie,
     /// The record does not say.
     Missing,
@@ -275,13 +275,11 @@ impl ObjectiveSpec {
     }
 
     fn compare(&self, [first, second]: [f64; 2]) -> Finding {
-        if first == second {
-            return Finding::Tie;
+        match self.strength {
+            Strength::Hard if first == second => Finding::Tie,
+            Strength::Hard => Finding::Label(f64::from(u8::from(first > second))),
+            Strength::BradleyTerry => Finding::Label(1.0 / (1.0 + (second - first).exp())),
         }
-        Finding::Label(match self.strength {
-            Strength::Hard => f64::from(u8::from(first > second)),
-            Strength::BradleyTerry => 1.0 / (1.0 + (second - first).exp()),
-        })
     }
 
     /// A column with one value for a pair of responses.
@@ -303,7 +301,7 @@ impl ObjectiveSpec {
         }
         if let Some(index) = value.as_f64().filter(|x| (0.0..=1.0).contains(x)) {
             return Ok(match self.strength {
-                _ if index == 0.5 => Finding::Tie,
+                Strength::Hard if index == 0.5 => Finding::Tie,
                 Strength::Hard => Finding::Label(if index < 0.5 { 1.0 } else { 0.0 }),
                 Strength::BradleyTerry => Finding::Label(1.0 - index),
             });

@@ -23,7 +23,7 @@ pub struct RecordTerm {
     pub loss: f64,
     /// ∂ℓ/∂log π of each response that is judged.
     pub d_policy: Vec<f64>,
-    /// DPO: the reward margin towards the preferred response.
+    /// DPO: the reward margin towards the preferred response, where the label prefers one.
     pub margin: Option<f64>,
     /// DPO: whether the policy leans to the preferred response more than the reference does.
     pub correct: Option<bool>,
@@ -69,11 +69,13 @@ fn judgement_terms(
                 tokens: [tokens(first), tokens(second)],
             };
             let term = dpo.term(&pair, label);
+            // A label of ½ prefers neither: there is nothing to lean to.
+            let prefers = label != 0.5;
             RecordTerm {
                 loss: term.loss,
                 d_policy: term.d_policy.to_vec(),
-                margin: Some(term.margin),
-                correct: Some(term.correct),
+                margin: prefers.then_some(term.margin),
+                correct: prefers.then_some(term.correct),
             }
         }
         Loss::Sft(sft) => {

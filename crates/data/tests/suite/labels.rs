@@ -88,7 +88,7 @@ fn columns_hold_an_index_a_probability_a_flag_or_two_scores() {
         (json!(1), Some(0.0), Some(0.0)),
         (json!(1.0), Some(0.0), Some(0.0)),
         (json!(0.25), Some(1.0), Some(0.75)),
-        (json!(0.5), None, None),
+        (json!(0.5), None, Some(0.5)),
         (json!(true), Some(1.0), Some(1.0)),
         (json!(false), Some(0.0), Some(0.0)),
         (json!([1, 3]), Some(0.0), Some(1.0 / (1.0 + 2f64.exp()))),
@@ -97,7 +97,7 @@ fn columns_hold_an_index_a_probability_a_flag_or_two_scores() {
             Some(1.0),
             Some(1.0 / (1.0 + (-1f64).exp())),
         ),
-        (json!([2, 2]), None, None),
+        (json!([2, 2]), None, Some(0.5)),
         (json!([null, 2]), None, None),
         (json!(null), None, None),
     ] {
