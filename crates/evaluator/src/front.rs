@@ -65,6 +65,18 @@ pub struct FrontPoint {
     /// Mean number of tokens of the generated answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_tokens: Option<f64>,
+    /// The optimum for the same preference, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exact: Option<ExactPoint>,
+}
+
+/// The optimum for one preference under the aggregation that a method optimises.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ExactPoint {
+    /// J_i of each objective.
+    pub values: Vec<f64>,
+    /// By how much the method's aggregate falls short of the optimum's; ≥ 0.
+    pub regret: f64,
 }
 
 /// The indicators of a method's points against the reference of the front.
@@ -72,9 +84,15 @@ pub struct FrontPoint {
 pub struct Indicators {
     /// [`hypervolume`].
     pub hypervolume: f64,
-    /// The hypervolume as a share of that of the exact front, where it is known.
+    /// The hypervolume as a share of that of the optima for the same preferences, where they are known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hypervolume_ratio: Option<f64>,
+    /// The mean over the preferences of [`ExactPoint::regret`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regret_mean: Option<f64>,
+    /// The largest of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub regret_max: Option<f64>,
     /// [`inner_product`].
     pub inner_product: f64,
     /// [`sparsity`]; null for fewer than two non-dominated points.
@@ -112,7 +130,8 @@ impl ExactFront {
 
 impl Front {
     /// Builds a front: checks the points, and computes what depends on all of them. Without a
-    /// `reference` it is [`default_reference`] of all points of all methods.
+    /// `reference` it is [`default_reference`] of the exact front, or, where that is not known, of all
+    /// points of all methods.
     ///
     /// # Errors
     /// When there is nothing to show, a list has not one finite number per objective, or two methods
@@ -124,9 +143,10 @@ impl Front {
         exact: Option<ExactFront>,
     ) -> Result<Self, EvaluatorError> {
         check(&objectives, &methods)?;
-        let reference = match reference {
-            Some(reference) => reference,
-            None => {
+        let reference = match (reference, &exact) {
+            (Some(reference), _) => reference,
+            (None, Some(exact)) => default_reference(&exact.values),
+            (None, None) => {
                 let all: Vec<Vec<f64>> = methods.iter().flat_map(MethodPoints::values).collect();
                 default_reference(&all)
             }
@@ -144,7 +164,7 @@ impl Front {
         };
         let methods = methods
             .into_iter()
-            .map(|method| measured(method, &reference, exact.as_ref()))
+            .map(|method| measured(method, &reference))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             objectives,
@@ -278,11 +298,7 @@ fn check(objectives: &[String], methods: &[MethodPoints]) -> Result<(), Evaluato
     Ok(())
 }
 
-fn measured(
-    method: MethodPoints,
-    reference: &[f64],
-    exact: Option<&ExactFront>,
-) -> Result<MethodFront, EvaluatorError> {
+fn measured(method: MethodPoints, reference: &[f64]) -> Result<MethodFront, EvaluatorError> {
     let values = method.values();
     let lambdas: Vec<Vec<f64>> = method
         .points
@@ -291,11 +307,28 @@ fn measured(
         .collect();
     let marks = non_dominated(&values);
     let volume = hypervolume(&values, reference)?;
+    // Of every point, or of none.
+    let exact: Option<Vec<&ExactPoint>> = (method.points.iter())
+        .map(|point| point.exact.as_ref())
+        .collect();
+    let exact_volume = match &exact {
+        Some(exact) => {
+            let values: Vec<Vec<f64>> = exact.iter().map(|point| point.values.clone()).collect();
+            Some(hypervolume(&values, reference)?.value)
+        }
+        None => None,
+    };
+    let regrets: Option<Vec<f64>> =
+        exact.map(|exact| exact.iter().map(|point| point.regret).collect());
     let indicators = Indicators {
         hypervolume: volume.value,
-        hypervolume_ratio: exact
-            .filter(|exact| exact.hypervolume > 0.0)
-            .map(|exact| volume.value / exact.hypervolume),
+        hypervolume_ratio: exact_volume
+            .filter(|exact| *exact > 0.0)
+            .map(|exact| volume.value / exact),
+        regret_mean: (regrets.as_ref())
+            .map(|regrets| regrets.iter().sum::<f64>() / regrets.len() as f64),
+        regret_max: (regrets.as_ref())
+            .map(|regrets| regrets.iter().copied().fold(f64::NEG_INFINITY, f64::max)),
         inner_product: inner_product(&lambdas, &values)
             .expect("the points were checked: there are some"),
         sparsity: sparsity(&values),
@@ -353,10 +386,15 @@ mod tests {
 
     #[test]
     fn it_is_measured_against_the_reference() {
+        let mut measured = method("a");
+        for (point, regret) in measured.points.iter_mut().zip([0.1, 0.5, 0.3]) {
+            let values = vec![3.0, 2.0];
+            point.exact = Some(ExactPoint { values, regret });
+        }
         let exact = ExactFront::new(vec![vec![3.0, 2.0]]);
         let front = Front::new(
             objectives(),
-            vec![method("a")],
+            vec![measured],
             Some(vec![0.0, 0.0]),
             Some(exact),
         )
@@ -364,6 +402,10 @@ mod tests {
         let indicators = &front.methods[0].indicators;
         assert_eq!(indicators.hypervolume, 4.0);
         assert_eq!(indicators.hypervolume_ratio, Some(4.0 / 6.0));
+        assert_eq!(
+            (indicators.regret_mean, indicators.regret_max),
+            (Some(0.3), Some(0.5))
+        );
         assert!((indicators.inner_product - (3.0 + 0.5 + 2.0) / 3.0).abs() < 1e-15);
         assert_eq!(indicators.sparsity, Some(5.0));
         assert_eq!(indicators.non_dominated, 2);

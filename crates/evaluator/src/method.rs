@@ -62,6 +62,7 @@ impl MethodPoints {
                     accuracy: point.accuracy,
                     margin: point.margin,
                     response_tokens: point.response_tokens,
+                    exact: None,
                 }
             })
             .collect();

@@ -5,6 +5,7 @@
 //! adapter, however large, gets beyond it. [`MenuProblem`] finds it under linear scalarisation and
 //! under Tchebycheff; [`kl_regularised`] gives the closed form for rewards under a KL penalty.
 
+mod compare;
 mod dpo;
 mod kl;
 mod newton;

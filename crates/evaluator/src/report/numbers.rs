@@ -17,7 +17,7 @@ pub(super) fn indicators(front: &Front) -> Table {
         .any(|method| method.train_seconds.is_some());
     let mut header = texts(&["method", "hypervolume ↑"]);
     if ratio {
-        header.push("of the exact ↑".to_owned());
+        header.extend(texts(&["of the exact ↑", "mean regret ↓", "largest ↓"]));
     }
     header.extend(texts(&[
         "inner product ↑",
@@ -37,6 +37,7 @@ pub(super) fn indicators(front: &Front) -> Table {
             let mut row = vec![method.method.clone(), number(found.hypervolume)];
             if ratio {
                 row.push(optional(found.hypervolume_ratio));
+                row.extend([optional(found.regret_mean), optional(found.regret_max)]);
             }
             row.extend([
                 number(found.inner_product),
