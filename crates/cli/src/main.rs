@@ -11,6 +11,7 @@ macro_rules! say {
 }
 
 mod commands;
+mod measure;
 mod session;
 
 use std::process::ExitCode;

@@ -27,7 +27,16 @@ pub fn references(
     examples.iter().map(reference).collect()
 }
 
-/// The terms of every judgement of every example on every objective under `preference`.
+/// What a policy does on one record.
+#[derive(Debug, Clone)]
+pub struct Evaluated {
+    /// log π of every response, summed over its tokens.
+    pub policy: Vec<f64>,
+    /// The terms of every judgement.
+    pub terms: Vec<Terms>,
+}
+
+/// Every example under `preference`.
 pub fn evaluate(
     model: &Decoder,
     adapters: &Adapters,
@@ -36,36 +45,36 @@ pub fn evaluate(
     references: &[Vec<f64>],
     preference: &Preference,
     mut done: impl FnMut(),
-) -> Result<Vec<Vec<Terms>>, TrainerError> {
+) -> Result<Vec<Evaluated>, TrainerError> {
     let terms = |(example, reference): (&Example, &Vec<f64>)| -> Result<_, TrainerError> {
         let policy = response_log_probs(model, Some((adapters, preference)), example)?;
         done();
-        Ok(record_terms(loss, Prepared { example, reference }, &policy))
+        let terms = record_terms(loss, Prepared { example, reference }, &policy);
+        Ok(Evaluated { policy, terms })
     };
     examples.iter().zip(references).map(terms).collect()
 }
 
 /// J_i of every record that is labelled on objective i: the mean of −loss over its judgements.
-pub fn record_values(terms: &[Vec<Terms>], i: usize) -> Vec<f64> {
-    let value = |record: &Vec<Terms>| {
-        let losses: Vec<f64> = record
-            .iter()
+pub fn record_values(records: &[Evaluated], i: usize) -> Vec<f64> {
+    let value = |record: &Evaluated| {
+        let losses: Vec<f64> = (record.terms.iter())
             .filter_map(|terms| Some(-terms[i].as_ref()?.loss))
             .collect();
         mean(&losses)
     };
-    terms.iter().filter_map(value).collect()
+    records.iter().filter_map(value).collect()
 }
 
 /// J_i, the mean over records, with its standard error; accuracy and mean margin over all judgements.
-pub fn summarise(names: &[String], terms: &[Vec<Terms>]) -> Vec<ObjectiveValue> {
+pub fn summarise(names: &[String], records: &[Evaluated]) -> Vec<ObjectiveValue> {
     let summary = |(i, name): (usize, &String)| {
-        let labelled: Vec<&RecordTerm> = terms
+        let labelled: Vec<&RecordTerm> = records
             .iter()
-            .flatten()
+            .flat_map(|record| &record.terms)
             .filter_map(|terms| terms[i].as_ref())
             .collect();
-        let values = record_values(terms, i);
+        let values = record_values(records, i);
         let margins: Vec<f64> = labelled.iter().filter_map(|term| term.margin).collect();
         let correct: Vec<f64> = labelled
             .iter()
@@ -111,11 +120,12 @@ mod tests {
                 correct,
             })
         };
-        let terms = vec![
-            vec![vec![term(1.0, true), None]],
-            vec![vec![term(3.0, false), None]],
-        ];
-        let values = summarise(&["a".into(), "b".into()], &terms);
+        let record = |term| Evaluated {
+            policy: vec![],
+            terms: vec![vec![term, None]],
+        };
+        let records = [record(term(1.0, true)), record(term(3.0, false))];
+        let values = summarise(&["a".into(), "b".into()], &records);
         assert_eq!((values[0].value, values[0].stderr), (Some(-2.0), Some(1.0)));
         assert_eq!((values[0].labelled, values[0].accuracy), (2, Some(0.5)));
         assert_eq!(

@@ -79,7 +79,7 @@ mod training;
 
 pub use divergence::{Divergence, DivergenceGuard, Quantity};
 pub use error::TrainerError;
-pub use evaluation::{evaluate, record_values, references, summarise};
+pub use evaluation::{Evaluated, evaluate, record_values, references, summarise};
 pub use files::{write_file, write_folder};
 pub use interrupt::{EXIT_INTERRUPTED, Interrupt};
 pub use memory::{free_memory_bytes, peak_memory_bytes};

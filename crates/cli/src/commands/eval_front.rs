@@ -3,20 +3,15 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
-use panacea_data::Part;
-use panacea_evaluator::{Answer, Front, MethodPoints, PointRecords, PromptSamples, Report};
-use panacea_model::{Decoder, GenerateRequest, Sampling, select_device};
-use panacea_objectives::{Preference, simplex_grid};
-use panacea_pretrained::{ChatTokenizer, Message, Pretrained};
-use panacea_svd_lora::Adapters;
-use panacea_trainer::{
-    Plan, RunFolder, Terms, evaluate, record_values, references, summarise, train_seconds,
-};
+use panacea_evaluator::{Answer, Front, PromptSamples, Report};
+use panacea_model::{GenerateRequest, Sampling};
+use panacea_objectives::Preference;
+use panacea_pretrained::{ChatTokenizer, Message};
 
-use crate::session::{Loaded, RUNS, load_examples, locate_run, open_adapters, open_plan};
+use crate::measure::{Choices, Opened, progress};
+use crate::session::{Loaded, RUNS, locate_run};
 
 /// Measure a run's Pareto front on held-out records, and draw it.
 #[derive(Args)]
@@ -61,16 +56,6 @@ pub struct Arguments {
     device: String,
 }
 
-/// A run with all that measuring it takes.
-struct Opened {
-    run: RunFolder,
-    plan: Plan,
-    pretrained: Pretrained,
-    decoder: Decoder,
-    adapters: Adapters,
-    eval: Loaded,
-}
-
 impl Arguments {
     pub fn run(self) -> Result<ExitCode> {
         let names: Vec<Option<&str>> = match self.run.as_slice() {
@@ -83,12 +68,9 @@ impl Arguments {
         for name in names {
             let opened = self.open(name)?;
             out.get_or_insert_with(|| opened.run.path().to_owned());
-            fronts.push((opened.run.name(), self.measure(&opened)?));
-            notes.push(format!(
-                "Run {}: {} held-out records, log-probabilities of their given responses.",
-                opened.run.name(),
-                opened.eval.examples.len()
-            ));
+            let measured = opened.measure(&opened.grid(self.divisions))?;
+            fronts.push((opened.run.name(), measured.front));
+            notes.extend(measured.notes);
             if samples.is_empty() && self.prompts > 0 {
                 samples = self.answer(&opened, &mut notes)?;
             }
@@ -119,81 +101,19 @@ impl Arguments {
     }
 
     fn open(&self, name: Option<&str>) -> Result<Opened> {
-        let run = locate_run(&self.runs, name)?;
-        let plan = open_plan(&run)?;
-        let pretrained = Pretrained::open(self.model.as_deref().unwrap_or(plan.model()))?;
-        let files = if self.eval.is_empty() {
-            &plan.data().eval
-        } else {
-            &self.eval
+        let choices = Choices {
+            eval: &self.eval,
+            records: self.records,
+            model: self.model.as_deref(),
+            device: &self.device,
         };
-        if files.is_empty() && plan.objectives().iter().all(|o| o.eval.is_empty()) {
-            bail!(
-                "run {} was trained without held-out files: give some with --eval",
-                run.name()
-            );
-        }
-        let mut eval = load_examples(&plan, Part::Eval, files, pretrained.tokenizer()?)?;
-        eprintln!("held-out records of run {}\n{}", run.name(), eval.report);
-        if let Some(records) = self.records {
-            eval.examples.truncate(records);
-        }
-        let decoder = Decoder::load(&pretrained, &select_device(&self.device)?)?;
-        let adapters = open_adapters(&run, &decoder)?;
-        Ok(Opened {
-            run,
-            plan,
-            pretrained,
-            decoder,
-            adapters,
-            eval,
-        })
-    }
-
-    /// The front of one run over the grid of preferences.
-    fn measure(&self, opened: &Opened) -> Result<Front> {
-        let Opened {
-            run,
-            plan,
-            decoder,
-            adapters,
-            eval,
-            ..
-        } = opened;
-        let objectives = plan.objective_names();
-        let loss = &plan.method().loss;
-        let grid = simplex_grid(
-            objectives.len(),
-            self.divisions
-                .unwrap_or_else(|| divisions(objectives.len())),
+        let opened = Opened::open(locate_run(&self.runs, name)?, choices)?;
+        eprintln!(
+            "held-out records of run {}\n{}",
+            opened.run.name(),
+            opened.eval.report
         );
-
-        let work = (eval.examples.len() * (grid.len() + 1)) as u64;
-        let bar = progress(work, &format!("front of {}", run.name()));
-        let reference = references(decoder, loss, &eval.examples, || bar.inc(1))?;
-        let mut points = Vec::with_capacity(grid.len());
-        for preference in &grid {
-            let terms = evaluate(
-                decoder,
-                adapters,
-                loss,
-                &eval.examples,
-                &reference,
-                preference,
-                || bar.inc(1),
-            )?;
-            points.push(point(preference, &objectives, &terms));
-        }
-        bar.finish_and_clear();
-        let method = method_name(plan);
-        let seconds = train_seconds(&run.metrics()).ok();
-        let method = MethodPoints::from_records(&method, &objectives, points, seconds)?;
-        Ok(Front::new(
-            objectives,
-            vec![method],
-            self.reference.clone(),
-            None,
-        )?)
+        Ok(opened)
     }
 
     /// Greedy answers to held-out prompts at the vertices and the centre.
@@ -257,7 +177,7 @@ impl Arguments {
             notes.push(note);
             for (sample, answer) in samples.iter_mut().zip(answers) {
                 sample.answers.push(Answer {
-                    method: method_name(plan),
+                    method: opened.method_name(),
                     lambda: preference.weights().to_vec(),
                     text: tokenizer.decode(&answer.tokens, true)?,
                     tokens: answer.tokens.len(),
@@ -268,11 +188,6 @@ impl Arguments {
         bar.finish_and_clear();
         Ok(samples)
     }
-}
-
-/// `panacea-linear`, `panacea-tchebycheff`
-fn method_name(plan: &Plan) -> String {
-    format!("panacea-{}", plan.method().aggregation.name())
 }
 
 /// The first `count` different prompts of the records that fit, in words and in tokens.
@@ -304,31 +219,6 @@ fn transcript(messages: &[Message]) -> String {
             .map(|m| format!("{}: {}", m.role, m.content))
             .collect::<Vec<_>>()
             .join("\n"),
-    }
-}
-
-fn point(preference: &Preference, objectives: &[String], terms: &[Vec<Terms>]) -> PointRecords {
-    let summary = summarise(objectives, terms);
-    PointRecords {
-        lambda: preference.weights().to_vec(),
-        records: (0..objectives.len())
-            .map(|i| record_values(terms, i))
-            .collect(),
-        accuracy: summary.iter().map(|objective| objective.accuracy).collect(),
-        margin: summary.iter().map(|objective| objective.margin).collect(),
-        response_tokens: None,
-    }
-}
-
-/// 10 for two objectives; for more, the most that keeps the grid below 100 points.
-fn divisions(objectives: usize) -> usize {
-    match objectives {
-        0..=2 => 10,
-        3 => 10,
-        4 => 6,
-        5 => 4,
-        6 => 3,
-        _ => 2,
     }
 }
 
@@ -369,12 +259,4 @@ fn print_table(front: &Front) -> Result<()> {
         );
     }
     Ok(())
-}
-
-fn progress(work: u64, what: &str) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}, {eta} left")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(work)
-        .with_style(style)
-        .with_message(what.to_owned())
 }

@@ -1,0 +1,218 @@
+//! Measuring a run: its front over a grid of preferences, and the exact one where it is known.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use panacea_data::{Example, Part};
+use panacea_evaluator::exact::{Comparison, Menu, MenuProblem};
+use panacea_evaluator::{ExactFront, Front, MethodPoints, PointRecords};
+use panacea_model::{Decoder, select_device};
+use panacea_objectives::{Dpo, DpoLoss, Preference, simplex_grid};
+use panacea_pretrained::Pretrained;
+use panacea_svd_lora::Adapters;
+use panacea_trainer::{
+    Evaluated, Loss, Plan, RunFolder, evaluate, record_values, references, summarise, train_seconds,
+};
+
+use crate::session::{Loaded, load_examples, open_adapters, open_plan};
+
+/// Steps along an edge of the simplex at which the exact front of two objectives is drawn.
+const EXACT_DIVISIONS: usize = 100;
+
+/// What a user may choose about a measurement.
+#[derive(Clone, Copy)]
+pub struct Choices<'a> {
+    /// Held-out files; empty: those of the run.
+    pub eval: &'a [PathBuf],
+    /// Held-out records, at most.
+    pub records: Option<usize>,
+    /// The base model, where it has moved.
+    pub model: Option<&'a Path>,
+    pub device: &'a str,
+}
+
+/// A run with all that measuring it takes.
+pub struct Opened {
+    pub run: RunFolder,
+    pub plan: Plan,
+    pub pretrained: Pretrained,
+    pub decoder: Decoder,
+    pub adapters: Adapters,
+    pub eval: Loaded,
+}
+
+/// A measured run.
+pub struct Measured {
+    pub front: Front,
+    /// What a reader of the numbers should know.
+    pub notes: Vec<String>,
+}
+
+impl Opened {
+    pub fn open(run: RunFolder, choices: Choices<'_>) -> Result<Self> {
+        let plan = open_plan(&run)?;
+        let pretrained = Pretrained::open(choices.model.unwrap_or(plan.model()))?;
+        let files = if choices.eval.is_empty() {
+            &plan.data().eval
+        } else {
+            choices.eval
+        };
+        if files.is_empty() && plan.objectives().iter().all(|o| o.eval.is_empty()) {
+            bail!(
+                "run {} was trained without held-out files: give some with --eval",
+                run.name()
+            );
+        }
+        let mut eval = load_examples(&plan, Part::Eval, files, pretrained.tokenizer()?)?;
+        if let Some(records) = choices.records {
+            eval.examples.truncate(records);
+        }
+        let decoder = Decoder::load(&pretrained, &select_device(choices.device)?)?;
+        let adapters = open_adapters(&run, &decoder)?;
+        Ok(Self {
+            run,
+            plan,
+            pretrained,
+            decoder,
+            adapters,
+            eval,
+        })
+    }
+
+    /// The grid of preferences with `divisions` steps along each edge of the simplex; by default 10 for two
+    /// and three objectives, and for more the most that keeps it below 100 points.
+    pub fn grid(&self, divisions: Option<usize>) -> Vec<Preference> {
+        let objectives = self.plan.objectives().len();
+        let usual = match objectives {
+            0..=3 => 10,
+            4 => 6,
+            5 => 4,
+            6 => 3,
+            _ => 2,
+        };
+        simplex_grid(objectives, divisions.unwrap_or(usual))
+    }
+
+    /// `panacea-linear`, `panacea-tchebycheff`
+    pub fn method_name(&self) -> String {
+        format!("panacea-{}", self.plan.method().aggregation.name())
+    }
+
+    /// The front of the run over a grid of preferences.
+    pub fn measure(&self, grid: &[Preference]) -> Result<Measured> {
+        let objectives = self.plan.objective_names();
+        let loss = &self.plan.method().loss;
+        let examples = &self.eval.examples;
+
+        let work = (examples.len() * (grid.len() + 1)) as u64;
+        let bar = progress(work, &format!("front of {}", self.run.name()));
+        let reference = references(&self.decoder, loss, examples, || bar.inc(1))?;
+        let mut points = Vec::with_capacity(grid.len());
+        let mut least_mass = f64::INFINITY;
+        for preference in grid {
+            let records = evaluate(
+                &self.decoder,
+                &self.adapters,
+                loss,
+                examples,
+                &reference,
+                preference,
+                || bar.inc(1),
+            )?;
+            points.push(point(preference, &objectives, &records));
+            least_mass = least_mass.min(menu_mass(&records));
+        }
+        bar.finish_and_clear();
+
+        let mut notes = vec![format!(
+            "Run {}: {} held-out records, log-probabilities of their given responses.",
+            self.run.name(),
+            examples.len()
+        )];
+        let seconds = train_seconds(&self.run.metrics()).ok();
+        let mut method =
+            MethodPoints::from_records(&self.method_name(), &objectives, points, seconds)?;
+        let mut exact = None;
+        if let Some(problem) = menu_problem(objectives.len(), loss, examples) {
+            method.compare(&problem, &self.plan.method().aggregation);
+            let drawn = match objectives.len() {
+                2 => &simplex_grid(2, EXACT_DIVISIONS),
+                _ => grid,
+            };
+            exact = Some(ExactFront::of(&problem, drawn));
+            notes.push(format!(
+                "Run {}: the labels are probabilities, so that the exact front over all policies is known. \
+                 The responses of the records hold at least {:.2} % of the policy's probability at every λ.",
+                self.run.name(),
+                100.0 * least_mass
+            ));
+        }
+        let front = Front::new(objectives, vec![method], None, exact)?;
+        Ok(Measured { front, notes })
+    }
+}
+
+fn point(preference: &Preference, objectives: &[String], records: &[Evaluated]) -> PointRecords {
+    let summary = summarise(objectives, records);
+    PointRecords {
+        lambda: preference.weights().to_vec(),
+        records: (0..objectives.len())
+            .map(|i| record_values(records, i))
+            .collect(),
+        accuracy: summary.iter().map(|objective| objective.accuracy).collect(),
+        margin: summary.iter().map(|objective| objective.margin).collect(),
+        response_tokens: None,
+    }
+}
+
+/// The mean over records of the probability that the policy gives to the record's responses together.
+fn menu_mass(records: &[Evaluated]) -> f64 {
+    let mass = |record: &Evaluated| record.policy.iter().map(|log| log.exp()).sum::<f64>();
+    records.iter().map(mass).sum::<f64>() / records.len() as f64
+}
+
+/// The problem of the records as one whose optimum is known: every label is a probability strictly between
+/// 0 and 1, no two records share a prompt, and the loss is DPO's without an SFT term.
+fn menu_problem(objectives: usize, loss: &Loss, examples: &[Example]) -> Option<MenuProblem> {
+    let Loss::Dpo(Dpo {
+        loss: DpoLoss::Sigmoid { label_smoothing },
+        sft_weight: 0.0,
+        ..
+    }) = loss
+    else {
+        return None;
+    };
+    let prompts: HashSet<&[u32]> = examples.iter().map(|e| e.prompt.as_slice()).collect();
+    if prompts.len() < examples.len() {
+        return None;
+    }
+    let smoothed = |label: f64| label * (1.0 - label_smoothing) + (1.0 - label) * label_smoothing;
+    let menu = |example: &Example| {
+        let comparisons = example.judgements.iter().map(|judgement| {
+            let labels = judgement.labels.iter();
+            Some(Comparison {
+                first: judgement.response,
+                second: judgement.against?,
+                labels: labels
+                    .map(|label| label.map(smoothed))
+                    .collect::<Option<_>>()?,
+            })
+        });
+        Some(Menu {
+            responses: example.responses.len(),
+            comparisons: comparisons.collect::<Option<_>>()?,
+        })
+    };
+    let menus: Option<Vec<Menu>> = examples.iter().map(menu).collect();
+    MenuProblem::new(objectives, menus?).ok()
+}
+
+pub fn progress(work: u64, what: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}, {eta} left")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(work)
+        .with_style(style)
+        .with_message(what.to_owned())
+}
