@@ -59,7 +59,7 @@ fn judgements(line: usize, responses: usize) -> Vec<Judgement> {
     let labels = |pair: usize| {
         vec![
             Some(((line + pair) % 2) as f64),
-            (line % 3 != 0).then_some(0.2 + 0.3 * (pair % 3) as f64),
+            (!line.is_multiple_of(3)).then_some(0.2 + 0.3 * (pair % 3) as f64),
         ]
     };
     if responses == 1 {
