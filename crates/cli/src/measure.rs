@@ -9,11 +9,12 @@ use panacea_data::{Example, Part};
 use panacea_evaluator::exact::{Comparison, Menu, MenuProblem};
 use panacea_evaluator::{ExactFront, Front, MethodPoints, PointRecords};
 use panacea_model::{Decoder, select_device};
-use panacea_objectives::{Dpo, DpoLoss, Preference, simplex_grid};
+use panacea_objectives::{Dpo, DpoLoss, Preference, simplex_grid, usual_divisions};
 use panacea_pretrained::Pretrained;
 use panacea_svd_lora::Adapters;
 use panacea_trainer::{
-    Evaluated, Loss, Plan, RunFolder, evaluate, record_values, references, summarise, train_seconds,
+    Evaluated, Loss, Plan, RunFolder, evaluate, record_values, references, summarise,
+    training_totals,
 };
 
 use crate::session::{Loaded, load_examples, open_adapters, open_plan};
@@ -85,19 +86,10 @@ impl Opened {
     /// and three objectives, and for more the most that keeps it below 100 points.
     pub fn grid(&self, divisions: Option<usize>) -> Vec<Preference> {
         let objectives = self.plan.objectives().len();
-        let usual = match objectives {
-            0..=3 => 10,
-            4 => 6,
-            5 => 4,
-            6 => 3,
-            _ => 2,
-        };
-        simplex_grid(objectives, divisions.unwrap_or(usual))
-    }
-
-    /// `panacea-linear`, `panacea-tchebycheff`
-    pub fn method_name(&self) -> String {
-        format!("panacea-{}", self.plan.method().aggregation.name())
+        simplex_grid(
+            objectives,
+            divisions.unwrap_or_else(|| usual_divisions(objectives)),
+        )
     }
 
     /// The front of the run over a grid of preferences.
@@ -131,9 +123,11 @@ impl Opened {
             self.run.name(),
             examples.len()
         )];
-        let seconds = train_seconds(&self.run.metrics()).ok();
+        let seconds = training_totals(&self.run.metrics())
+            .ok()
+            .map(|totals| totals.seconds);
         let mut method =
-            MethodPoints::from_records(&self.method_name(), &objectives, points, seconds)?;
+            MethodPoints::from_records(self.plan.method().label(), &objectives, points, seconds)?;
         let mut exact = None;
         if let Some(problem) = menu_problem(objectives.len(), loss, examples) {
             method.compare(&problem, &self.plan.method().aggregation);

@@ -98,6 +98,13 @@ impl Decoder {
         Ok(rows.into_iter().map(Row::finish).collect())
     }
 
+    /// The most tokens that can follow `prompt`; at least 1, so that a prompt without room is refused where
+    /// its length is checked.
+    pub fn room_after(&self, prompt: &[u32]) -> usize {
+        let positions = self.config.max_position_embeddings;
+        positions.saturating_sub(prompt.len()).max(1)
+    }
+
     fn check_requests(
         &self,
         requests: &[GenerateRequest<'_>],

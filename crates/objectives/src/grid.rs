@@ -2,6 +2,21 @@
 
 use crate::Preference;
 
+/// Divisions that give a front enough points to see and few enough to measure: 10 for two and three
+/// objectives, and for more the most that keeps [`simplex_grid`] below 100 points (for more than twelve
+/// objectives it is the vertices alone).
+#[must_use]
+pub fn usual_divisions(objectives: usize) -> usize {
+    match objectives {
+        0..=3 => 10,
+        4 => 6,
+        5 => 4,
+        6 => 3,
+        7..=12 => 2,
+        _ => 1,
+    }
+}
+
 /// All preferences whose weights are multiples of 1/d, d = `divisions`: the simplex lattice of Das and
 /// Dennis ("Normal-Boundary Intersection", 1998). There are C(m+d−1, d) of them, for m = `objectives`.
 ///
@@ -51,6 +66,14 @@ mod tests {
 
     fn binomial(n: usize, k: usize) -> usize {
         (0..k).fold(1, |product, i| product * (n - i) / (i + 1))
+    }
+
+    #[test]
+    fn the_usual_grids_have_less_than_a_hundred_points() {
+        for objectives in 2..=12 {
+            let points = simplex_grid(objectives, usual_divisions(objectives)).len();
+            assert!((11..100).contains(&points), "{objectives}: {points}");
+        }
     }
 
     #[test]

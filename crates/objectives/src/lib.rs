@@ -49,7 +49,7 @@ pub use aggregation::{Aggregate, Aggregation};
 pub use batch::{ObjectiveBatch, Term};
 pub use dominance::{dominates, non_dominated};
 pub use dpo::{Dpo, DpoError, DpoLoss, PairLogProbs, PairTerm};
-pub use grid::simplex_grid;
+pub use grid::{simplex_grid, usual_divisions};
 pub use log_sigmoid::{log_sigmoid, sigmoid};
 pub use preference::{Preference, PreferenceError};
 pub use sampler::{PreferenceSampler, SamplerError};

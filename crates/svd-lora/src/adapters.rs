@@ -128,6 +128,58 @@ impl Adapters {
         }
     }
 
+    /// The weights of several adapters interpolated, as Rewarded Soups does (Ramé et al. 2023): one adapter
+    /// with ΔW = Σ_j w_j ΔW_j(λ_j), whatever the preference it is asked for. ΔW and not the factors are
+    /// added, so its rank is the sum of theirs.
+    ///
+    /// # Panics
+    /// When there is no member, or they adapt different matrices.
+    pub fn soup(members: &[(&Adapters, &[f64])], weights: &[f64]) -> Adapters {
+        let first = members.first().expect("a soup has members").0;
+        let m = first.config.objectives.len();
+        let rank = members
+            .iter()
+            .map(|(member, _)| member.config.columns())
+            .sum();
+        let config = SvdLoraConfig {
+            rank,
+            // The scales of the members go into σ.
+            alpha: rank as f64,
+            ..first.config.clone()
+        };
+        let mixed = |name: &String| {
+            let of_members = || members.iter().map(|(member, _)| &member.factors.0[name]);
+            let device = first.factors.0[name].u.device();
+            // Columns of zeros stand where λ acts: with s = 0 it changes nothing.
+            let wide = |part: fn(&Factors) -> &Tensor<2>| {
+                let mut columns: Vec<_> = of_members().map(|f| part(f).clone()).collect();
+                let [rows, _] = columns[0].dims();
+                columns.push(Tensor::zeros([rows, m], &device));
+                Tensor::cat(columns, 1)
+            };
+            let sigma = (members.iter().zip(weights))
+                .map(|((member, preference), &weight)| {
+                    let factors = &member.factors.0[name];
+                    let row = member.preference_row(preference, &device) * factors.s.clone();
+                    let diagonal = Tensor::cat(vec![factors.sigma.clone(), row], 1);
+                    diagonal * (weight * member.config.scale())
+                })
+                .collect();
+            Factors {
+                u: wide(|factors| &factors.u),
+                v: wide(|factors| &factors.v),
+                sigma: Tensor::cat(sigma, 1),
+                s: Tensor::zeros([1, 1], &device),
+            }
+        };
+        let names = first.factors.0.keys();
+        let factors = names.map(|name| (name.clone(), mixed(name))).collect();
+        Adapters {
+            config,
+            factors: FactorSet(factors),
+        }
+    }
+
     /// λ as the `[1, m]` tensor that the kernel takes.
     pub fn preference_row(&self, weights: &[f64], device: &Device) -> Tensor<2> {
         let row: Vec<f32> = weights.iter().map(|&w| w as f32).collect();
@@ -145,4 +197,47 @@ pub fn lora_pair(
     let (a, b) = layer.lora(preference);
     let host = |x: Tensor<2>| (x.dims(), file::to_host(x));
     (host(a), host(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_soup_adds_the_updates_of_its_members() {
+        let device = Device::flex();
+        device.seed(3);
+        let member = |seed: u64, rank: usize, alpha: f64| {
+            let config = SvdLoraConfig {
+                base_model: "m".into(),
+                base_fingerprint: String::new(),
+                rank,
+                objectives: vec!["a".into(), "b".into()],
+                alpha,
+                target_modules: vec!["q_proj".into()],
+            };
+            let shapes = [("layers.0.q_proj".to_owned(), [5, 4])];
+            let mut adapters = Adapters::init(config, &shapes, 0.7, seed, &device);
+            for factors in adapters.factors.0.values_mut() {
+                factors.sigma = factors
+                    .sigma
+                    .random_like(burn::tensor::Distribution::Default);
+                factors.s = factors.s.random_like(burn::tensor::Distribution::Default);
+            }
+            adapters
+        };
+        let (one, two) = (member(1, 2, 8.0), member(2, 3, 3.0));
+        let soup = Adapters::soup(&[(&one, &[1.0, 0.0]), (&two, &[0.2, 0.8])], &[0.3, 0.7]);
+        let delta = |adapters: &Adapters, preference: [f64; 2]| {
+            let row = adapters.preference_row(&preference, &device);
+            adapters.get("layers.0.q_proj").unwrap().delta(&row)
+        };
+        let expected = delta(&one, [1.0, 0.0]) * 0.3 + delta(&two, [0.2, 0.8]) * 0.7;
+        for preference in [[1.0, 0.0], [0.4, 0.6]] {
+            let difference = delta(&soup, preference) - expected.clone();
+            assert!(difference.abs().max().into_scalar::<f32>() < 1e-5);
+        }
+        let shapes = [("layers.0.q_proj".to_owned(), [5, 4])];
+        soup.check(&shapes).unwrap();
+    }
 }

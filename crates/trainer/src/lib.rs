@@ -85,7 +85,7 @@ pub use interrupt::{EXIT_INTERRUPTED, Interrupt};
 pub use memory::{free_memory_bytes, peak_memory_bytes};
 pub use metrics::{
     EvalMetrics, LogProbLevels, MetricsLine, MetricsLog, ObjectiveMetrics, ObjectiveValue,
-    StepMetrics, train_seconds,
+    StepMetrics, TrainingTotals, training_totals,
 };
 pub use optimizer::{AdamW, AdamWSettings};
 pub use plan::{

@@ -305,14 +305,26 @@ impl MetricsLog {
     }
 }
 
-/// The seconds that all steps in a `metrics.jsonl` took together, over every resumption.
-pub fn train_seconds(path: &Path) -> Result<f64, TrainerError> {
+/// What all steps of a training took together, over every resumption.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct TrainingTotals {
+    /// Seconds of the steps.
+    pub seconds: f64,
+    /// Tokens that went through the network for the gradient.
+    pub tokens: usize,
+}
+
+/// The totals of a `metrics.jsonl`.
+pub fn training_totals(path: &Path) -> Result<TrainingTotals, TrainerError> {
     let content = fs::read(path).map_err(TrainerError::io("read", path))?;
-    Ok(summaries(path, &content)?
-        .into_iter()
-        .filter(|(_, summary)| summary.kind == "train")
-        .filter_map(|(_, summary)| summary.seconds)
-        .sum())
+    let mut totals = TrainingTotals::default();
+    for (_, summary) in summaries(path, &content)? {
+        if summary.kind == "train" {
+            totals.seconds += summary.seconds.unwrap_or(0.0);
+            totals.tokens += summary.tokens.unwrap_or(0);
+        }
+    }
+    Ok(totals)
 }
 
 /// What is read back of a line.
@@ -321,6 +333,7 @@ struct Summary {
     kind: String,
     step: usize,
     seconds: Option<f64>,
+    tokens: Option<usize>,
 }
 
 /// Every line with its line feed, and what it says.
@@ -484,7 +497,7 @@ pub(crate) mod tests {
             ("train", 4),
         ];
         assert_eq!(kept, expected.map(|(kind, step)| (kind.to_owned(), step)));
-        assert_eq!(train_seconds(&path).unwrap(), 8.0);
+        assert_eq!(training_totals(&path).unwrap().seconds, 8.0);
     }
 
     #[test]

@@ -11,9 +11,11 @@ use crate::spec::{
     EvaluationSpec, FormatChoice, LossName, MethodName, MethodSpec, ModelSpec, OneOrMany,
     OptimizerSpec, PreferenceSpec, Spec,
 };
-use panacea_data::{BadRecords, Format, ObjectiveSpec, RecordKind, TokenLimits};
+use panacea_data::{BadRecords, Example, Format, ObjectiveSpec, RecordKind, TokenLimits};
 use panacea_model::PROJECTIONS;
-use panacea_objectives::{Aggregation, Dpo, DpoLoss, PreferenceSampler, Sft};
+use panacea_objectives::{
+    Aggregation, Dpo, DpoLoss, Preference, PreferenceSampler, Sft, simplex_grid, usual_divisions,
+};
 
 /// What a run does. Only [`Plan::resolve`] makes one, so that whoever holds a plan holds a valid one.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,6 +78,8 @@ pub struct MethodPlan {
     pub loss: Loss,
     /// How the losses become one number.
     pub aggregation: Aggregation,
+    /// Discrete: steps along each edge of the grid of preferences.
+    pub divisions: usize,
 }
 
 /// The loss of each objective, with its settings.
@@ -105,6 +109,8 @@ pub struct PreferencePlan {
     pub sampler: PreferenceSampler,
     /// Preferences per batch; the records are dealt to them.
     pub groups: usize,
+    /// The preference of every step, where none is drawn.
+    pub fixed: Option<Preference>,
 }
 
 /// AdamW, its schedule and its batches.
@@ -242,6 +248,36 @@ impl Plan {
         &self.preference
     }
 
+    /// The preferences that the method trains an adapter of its own for; none where one adapter serves all.
+    pub fn members(&self) -> Vec<Preference> {
+        let objectives = self.objectives.len();
+        match self.method.name {
+            MethodName::Panacea => Vec::new(),
+            MethodName::RewardedSoups => (0..objectives)
+                .map(|i| Preference::vertex(objectives, i))
+                .collect(),
+            MethodName::Discrete => simplex_grid(objectives, self.method.divisions),
+        }
+    }
+
+    /// The plan of one member: the same work for a single preference.
+    pub fn member(&self, preference: &Preference) -> Self {
+        let mut plan = self.clone();
+        plan.method.name = MethodName::Panacea;
+        plan.preference.fixed = Some(preference.clone());
+        plan
+    }
+
+    /// Sets the ideal of Tchebycheff where the user gave none: no policy has a J_i above minus the mean
+    /// entropy of the labels of `train`, and with hard labels that is 0.
+    pub fn fill_ideal(&mut self, train: &[Example]) {
+        if let Aggregation::Tchebycheff { ideal } = &mut self.method.aggregation
+            && ideal.is_empty()
+        {
+            *ideal = label_ideal(&self.method.loss, train, self.objectives.len());
+        }
+    }
+
     /// AdamW, its schedule and its batches.
     pub fn optimizer(&self) -> &OptimizerPlan {
         &self.optimizer
@@ -302,6 +338,8 @@ impl Plan {
                 concentration: Some(self.preference.sampler.concentration),
                 vertex_probability: Some(self.preference.sampler.vertex_probability),
                 groups: Some(self.preference.groups),
+                fixed: (self.preference.fixed.as_ref())
+                    .map(|preference| preference.weights().to_vec()),
             },
             optimizer: OptimizerSpec {
                 steps,
@@ -334,11 +372,14 @@ impl Plan {
 }
 
 impl MethodPlan {
-    /// The method's name in fronts and tables: `panacea-linear` or `panacea-tchebycheff`.
+    /// The method's name in fronts and tables, such as `panacea-linear`.
     pub fn label(&self) -> &'static str {
         match (self.name, &self.aggregation) {
             (MethodName::Panacea, Aggregation::Linear) => "panacea-linear",
             (MethodName::Panacea, Aggregation::Tchebycheff { .. }) => "panacea-tchebycheff",
+            (MethodName::RewardedSoups, _) => "rewarded-soups",
+            (MethodName::Discrete, Aggregation::Linear) => "discrete",
+            (MethodName::Discrete, Aggregation::Tchebycheff { .. }) => "discrete-tchebycheff",
         }
     }
 
@@ -369,11 +410,40 @@ impl MethodPlan {
             Aggregation::Linear => spec.aggregation = Some(AggregationName::Linear),
             Aggregation::Tchebycheff { ideal } => {
                 spec.aggregation = Some(AggregationName::Tchebycheff);
-                spec.ideal = Some(ideal.clone());
+                spec.ideal = Some(ideal.clone()).filter(|ideal| !ideal.is_empty());
             }
+        }
+        if self.name == MethodName::Discrete {
+            spec.divisions = Some(self.divisions);
         }
         spec
     }
+}
+
+/// The best J_i that any policy can have on the training records: minus the mean entropy of the labels under
+/// DPO's sigmoid (the cross-entropy of a label is never below its entropy), 0 for every other loss.
+fn label_ideal(loss: &Loss, train: &[Example], objectives: usize) -> Vec<f64> {
+    let Loss::Dpo(Dpo {
+        loss: DpoLoss::Sigmoid { label_smoothing },
+        ..
+    }) = loss
+    else {
+        return vec![0.0; objectives];
+    };
+    let entropy = |label: f64| {
+        let p = label * (1.0 - label_smoothing) + (1.0 - label) * label_smoothing;
+        let part = |p: f64| if p > 0.0 { -p * p.ln() } else { 0.0 };
+        part(p) + part(1.0 - p)
+    };
+    let best = |i: usize| {
+        let judgements = train.iter().flat_map(|example| &example.judgements);
+        let entropies: Vec<f64> = judgements
+            .filter_map(|judgement| judgement.labels[i].map(entropy))
+            .collect();
+        // 0 and not −0 where every label is hard.
+        0.0 - entropies.iter().sum::<f64>() / entropies.len().max(1) as f64
+    };
+    (0..objectives).map(best).collect()
 }
 
 impl OptimizerPlan {
@@ -423,7 +493,7 @@ impl Resolver {
         let adapter = self.adapter(spec.adapter);
         let method = self.method(spec.method, objectives.len());
         let optimizer = self.optimizer(spec.optimizer);
-        let preference = self.preference(spec.preference, optimizer.batch_size);
+        let preference = self.preference(spec.preference, optimizer.batch_size, objectives.len());
         let checkpoint = self.checkpoint(spec.checkpoint);
         Plan {
             seed,
@@ -597,10 +667,18 @@ impl Resolver {
                 ideal: self.ideal(spec.ideal, objectives),
             },
         };
+        let name = spec.name.unwrap_or_default();
+        let usual = usual_divisions(objectives);
+        if name != MethodName::Discrete {
+            let why = "without name = \"discrete\"";
+            self.no_effect("method.divisions", spec.divisions, usual, why);
+        }
+        let divisions = self.count("method.divisions", spec.divisions, usual);
         MethodPlan {
-            name: spec.name.unwrap_or_default(),
+            name,
             loss,
             aggregation,
+            divisions,
         }
     }
 
@@ -633,8 +711,9 @@ impl Resolver {
     }
 
     fn ideal(&mut self, ideal: Option<Vec<f64>>, objectives: usize) -> Vec<f64> {
-        let ideal = ideal.unwrap_or_else(|| vec![0.0; objectives]);
-        if ideal.len() != objectives && !self.is_broken("objective") {
+        // Without one, `fill_ideal` finds it when the records are there.
+        let ideal = ideal.unwrap_or_default();
+        if !ideal.is_empty() && ideal.len() != objectives && !self.is_broken("objective") {
             let message = format!(
                 "found {} values, expected one for each of the {objectives} objectives",
                 ideal.len()
@@ -650,7 +729,12 @@ impl Resolver {
         ideal
     }
 
-    fn preference(&mut self, spec: PreferenceSpec, batch_size: usize) -> PreferencePlan {
+    fn preference(
+        &mut self,
+        spec: PreferenceSpec,
+        batch_size: usize,
+        objectives: usize,
+    ) -> PreferencePlan {
         let concentration = self.positive("preference.concentration", spec.concentration, 1.0);
         let vertex_probability = self.ratio(
             "preference.vertex_probability",
@@ -668,7 +752,29 @@ impl Resolver {
             );
             self.problem("preference.groups", message);
         }
-        PreferencePlan { sampler, groups }
+        PreferencePlan {
+            sampler,
+            groups,
+            fixed: self.fixed(spec.fixed, objectives),
+        }
+    }
+
+    fn fixed(&mut self, weights: Option<Vec<f64>>, objectives: usize) -> Option<Preference> {
+        let preference = Preference::new(weights?);
+        let checked = match preference {
+            Ok(preference) => match preference.expect_len(objectives) {
+                Ok(()) => Ok(preference),
+                Err(error) => Err(error.to_string()),
+            },
+            Err(error) => Err(error.to_string()),
+        };
+        match checked {
+            Ok(preference) => Some(preference),
+            Err(message) => {
+                self.problem("preference.fixed", message);
+                None
+            }
+        }
     }
 
     fn optimizer(&mut self, spec: OptimizerSpec) -> OptimizerPlan {

@@ -140,8 +140,12 @@ section! {
         per_token: bool,
         /// How the losses become one number. Default: `"linear"`.
         aggregation: AggregationName,
-        /// Tchebycheff: the best value J_i known of each objective. Default: zeros.
+        /// Tchebycheff: the best value J_i known of each objective. Default: the best that the labels of the
+        /// training records allow, which for hard labels is 0.
         ideal: Vec<f64>,
+        /// Discrete: steps of the grid of preferences along each edge of the simplex. Default: that of
+        /// `eval-front`.
+        divisions: usize,
     }
 }
 
@@ -154,6 +158,8 @@ section! {
         vertex_probability: f64,
         /// Preferences per batch; the records are dealt to them. Default: 1.
         groups: usize,
+        /// One preference for every step, in place of drawing: a specialist. Default: none.
+        fixed: Vec<f64>,
     }
 }
 
@@ -276,6 +282,10 @@ pub enum MethodName {
     /// One adapter, steered by the preference.
     #[default]
     Panacea,
+    /// One adapter per objective; their weights are interpolated by the preference (Ramé et al. 2023).
+    RewardedSoups,
+    /// One adapter per preference of a grid.
+    Discrete,
 }
 
 /// The loss of each objective.

@@ -236,6 +236,9 @@ impl Training<'_> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.plan.seed());
         rng.set_stream(PREFERENCE_STREAM + finished as u64);
         let preference = self.plan.preference();
+        if let Some(fixed) = &preference.fixed {
+            return vec![fixed.clone()];
+        }
         let objectives = self.plan.objectives().len();
         (0..preference.groups)
             .map(|_| preference.sampler.sample(objectives, &mut rng))

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use panacea_data::{BadRecords, Format};
+use panacea_data::{BadRecords, Example, Format, Judgement, Source};
 use panacea_objectives::{Aggregation, Dpo, DpoLoss, Sft};
 use panacea_trainer::{
     Activations, Length, Loss, Overrides, Plan, RunFacts, RunRecord, ScheduleKind, Spec,
@@ -347,10 +347,47 @@ fn the_ideal_has_a_value_for_each_objective() {
         "{MINIMAL}\n[method]\naggregation = \"tchebycheff\""
     ))
     .unwrap();
-    let zeros = Aggregation::Tchebycheff {
-        ideal: vec![0.0, 0.0],
+    // Without one, the records tell: the entropy of soft labels, 0 for hard ones.
+    let example = |label: f64| Example {
+        source: Source {
+            file: "a.jsonl".into(),
+            line: 1,
+        },
+        prompt: vec![1],
+        responses: vec![vec![2], vec![3]],
+        judgements: vec![Judgement::pair(0, 1, vec![Some(1.0), Some(label)])],
     };
-    assert_eq!(plan.method().aggregation, zeros);
+    let mut plan = plan;
+    plan.fill_ideal(&[example(0.5), example(1.0)]);
+    let ideal = vec![0.0, -0.5 * 2f64.ln()];
+    assert_eq!(
+        plan.method().aggregation,
+        Aggregation::Tchebycheff { ideal }
+    );
+}
+
+#[test]
+fn members_are_plans_for_one_preference() {
+    let plan = |more: &str| resolve(&format!("{MINIMAL}\n{more}")).unwrap();
+    assert!(plan("").members().is_empty());
+    let soups = plan("[method]\nname = \"rewarded_soups\"");
+    let weights = |plan: &Plan| -> Vec<Vec<f64>> {
+        let members = plan.members();
+        members
+            .iter()
+            .map(|member| member.weights().to_vec())
+            .collect()
+    };
+    assert_eq!(weights(&soups), [[1.0, 0.0], [0.0, 1.0]]);
+    let discrete = plan("[method]\nname = \"discrete\"\ndivisions = 2");
+    assert_eq!(weights(&discrete), [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]);
+    assert_eq!(discrete.method().label(), "discrete");
+
+    let member = soups.member(&soups.members()[1]);
+    assert_eq!(member, plan("[preference]\nfixed = [0.0, 1.0]"));
+    assert_eq!(member.method().label(), "panacea-linear");
+    check_mistake("[preference]\nfixed = [0.5, 0.6]", "1.1");
+    check_mistake("[preference]\nfixed = [1.0]", "2");
 }
 
 #[test]

@@ -36,7 +36,7 @@ pub struct Arguments {
     /// Held-out prompts that are answered under every vertex and the centre; 0 is none.
     #[arg(long, default_value_t = 20)]
     prompts: usize,
-    /// Tokens of an answer, at most.
+    /// Tokens of an answer, at most; fewer where the model's context ends.
     #[arg(long, default_value_t = 256)]
     max_new_tokens: usize,
     /// The reference of the hypervolume. Default: the componentwise minimum minus a tenth of the range.
@@ -156,7 +156,7 @@ impl Arguments {
                 .map(|prompt| GenerateRequest {
                     prompt,
                     preference: preference.weights(),
-                    max_new_tokens: self.max_new_tokens,
+                    max_new_tokens: self.max_new_tokens.min(decoder.room_after(prompt)),
                     seed: 0,
                 })
                 .collect();
@@ -177,7 +177,7 @@ impl Arguments {
             notes.push(note);
             for (sample, answer) in samples.iter_mut().zip(answers) {
                 sample.answers.push(Answer {
-                    method: opened.method_name(),
+                    method: plan.method().label().to_owned(),
                     lambda: preference.weights().to_vec(),
                     text: tokenizer.decode(&answer.tokens, true)?,
                     tokens: answer.tokens.len(),

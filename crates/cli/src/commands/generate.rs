@@ -42,7 +42,7 @@ pub struct Arguments {
     /// Above 1, tokens that were seen become less likely.
     #[arg(long, default_value_t = 1.0)]
     repetition_penalty: f64,
-    /// New tokens of an answer, at most.
+    /// New tokens of an answer, at most; fewer where the model's context ends.
     #[arg(long, default_value_t = 256)]
     max_new_tokens: usize,
     /// The seed of sampling.
@@ -78,7 +78,7 @@ impl Arguments {
             .map(|(prompt, seed)| GenerateRequest {
                 prompt,
                 preference: &steered.preference,
-                max_new_tokens: self.max_new_tokens,
+                max_new_tokens: self.max_new_tokens.min(steered.decoder.room_after(prompt)),
                 seed,
             })
             .collect();
