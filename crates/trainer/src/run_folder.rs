@@ -173,6 +173,11 @@ impl RunFolder {
         self.path.join("adapter")
     }
 
+    /// `members/00`: one of several trainings that make up the run.
+    pub fn member(&self, index: usize) -> PathBuf {
+        self.path.join("members").join(format!("{index:02}"))
+    }
+
     /// Every whole checkpoint, the oldest first. Half-written ones have other names and are left out.
     pub fn whole_checkpoints(&self) -> Result<Vec<Checkpoint>, TrainerError> {
         let checkpoints = self.checkpoints();

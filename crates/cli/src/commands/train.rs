@@ -1,12 +1,12 @@
 //! `train`: one adapter for every preference.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use panacea_data::Part;
+use panacea_data::{Example, Part};
 use panacea_model::{Decoder, select_device};
 use panacea_pretrained::Pretrained;
 use panacea_trainer::{
@@ -19,9 +19,13 @@ use crate::session::{RUNS, load_examples};
 /// The version that the workspace pins.
 const BURN_VERSION: &str = "0.22.1";
 
+/// What runs without `--config`.
+const QUICKSTART: &str = "configs/quickstart.toml";
+
 /// Train an adapter for every preference at once.
 #[derive(Args)]
 #[command(after_help = "Examples:
+  cargo xtask train
   cargo xtask train --config configs/smollm2-helpsteer2.toml --model models/smollm2-135m-instruct \\
       --train train.jsonl --eval test.jsonl --run first
   cargo xtask train --config configs/smollm2-helpsteer2.toml --run first --resume
@@ -29,9 +33,9 @@ const BURN_VERSION: &str = "0.22.1";
 
 Ctrl-C finishes the step, saves a checkpoint and stops; --resume goes on from there.")]
 pub struct Arguments {
-    /// The configuration file.
+    /// The configuration file. Default: configs/quickstart.toml.
     #[arg(long)]
-    config: PathBuf,
+    config: Option<PathBuf>,
     /// The model to adapt, in place of model.path.
     #[arg(long)]
     model: Option<PathBuf>,
@@ -75,7 +79,8 @@ impl Arguments {
             steps: self.steps,
             set: self.set,
         };
-        let plan = Plan::resolve(Spec::read(&self.config)?, &overrides)?;
+        let config = self.config.unwrap_or_else(|| QUICKSTART.into());
+        let mut plan = Plan::resolve(Spec::read(&config)?, &overrides)?;
         for warning in plan.warnings() {
             eprintln!("warning: {warning}");
         }
@@ -85,6 +90,7 @@ impl Arguments {
         let tokenizer = pretrained.tokenizer()?;
         let train = load_examples(&plan, Part::Train, &plan.data().train, tokenizer)?;
         eprintln!("training records\n{}", train.report);
+        plan.fill_ideal(&train.examples);
         let eval =
             if plan.data().eval.is_empty() && plan.objectives().iter().all(|o| o.eval.is_empty()) {
                 None
@@ -95,58 +101,31 @@ impl Arguments {
             };
 
         let facts = facts(&plan, &pretrained)?;
-        let base_fingerprint = facts.model_fingerprint.clone();
         let record = RunRecord { plan, facts };
-        let stem = self
-            .config
+        let stem = config
             .file_stem()
             .map_or_else(|| "run".into(), |s| s.to_string_lossy());
         let path = match &self.run {
             Some(name) => RunFolder::locate(&self.runs, name)?,
             None => RunFolder::fresh(&self.runs, &stem, chrono::Local::now()),
         };
-        let run = if self.resume {
-            let run = TrainingRun::resume(&path)?;
-            for note in RunRecord::read(&run.folder().run_toml())?.check_resume(&record, &path)? {
-                eprintln!("note: {note}");
-            }
-            run
-        } else {
-            TrainingRun::create(&path)?
-        };
-
-        let model = Decoder::load(&pretrained, &device)?;
-        let plan = &record.plan;
-        let checkpoint = if self.resume {
-            run.folder().latest_checkpoint()?
-        } else {
-            None
-        };
-        let state = match checkpoint {
-            Some(checkpoint) => TrainingState::load(plan, &model, &checkpoint.path)
-                .with_context(|| format!("cannot go on from {}", checkpoint.path.display()))?,
-            None => TrainingState::new(plan, &model, &base_fingerprint)?,
-        };
-        if !self.resume {
-            record.write(&run.folder().run_toml())?;
-        }
+        let run = open_run(&path, &record, self.resume)?;
         eprintln!(
             "run {} in {}",
             run.folder().name(),
             run.folder().path().display()
         );
 
-        let eval = eval.map(|loaded| loaded.examples).unwrap_or_default();
-        let training = Training {
-            plan,
+        let model = Decoder::load(&pretrained, &device)?;
+        let work = Work {
             model: &model,
             train: &train.examples,
-            eval: &eval,
+            eval: &eval.map(|loaded| loaded.examples).unwrap_or_default(),
+            interrupt: Interrupt::install()?,
         };
-        match training.run(state, &run, &Interrupt::install()?, ProgressMode::Auto)? {
+        match work.carry_out(&record, &run)? {
             Outcome::Finished => {
-                say!("adapter   {}", run.folder().adapter().display());
-                say!("metrics   {}", run.folder().metrics().display());
+                say!("run       {}", run.folder().path().display());
                 say!(
                     "next      cargo xtask eval-front --run {}",
                     run.folder().name()
@@ -161,6 +140,88 @@ impl Arguments {
                 Ok(ExitCode::from(EXIT_INTERRUPTED as u8))
             }
         }
+    }
+}
+
+/// The folder of a new run, or that of an old one which `record` goes on with.
+fn open_run(path: &Path, record: &RunRecord, resume: bool) -> Result<TrainingRun> {
+    if resume {
+        let run = TrainingRun::resume(path)?;
+        for note in RunRecord::read(&run.folder().run_toml())?.check_resume(record, path)? {
+            eprintln!("note: {note}");
+        }
+        Ok(run)
+    } else {
+        Ok(TrainingRun::create(path)?)
+    }
+}
+
+/// Writes `run.toml` into a new run. It is the last thing before training: a run that could not start leaves
+/// no folder behind.
+fn begin(record: &RunRecord, run: &TrainingRun) -> Result<()> {
+    let path = run.folder().run_toml();
+    if !path.exists() {
+        record.write(&path)?;
+    }
+    Ok(())
+}
+
+/// What every training of a run shares.
+struct Work<'a> {
+    model: &'a Decoder,
+    train: &'a [Example],
+    eval: &'a [Example],
+    interrupt: Interrupt,
+}
+
+impl Work<'_> {
+    /// One training, or, for methods that take several, each of them in a folder of its own below the run's.
+    fn carry_out(&self, record: &RunRecord, run: &TrainingRun) -> Result<Outcome> {
+        let members = record.plan.members();
+        if members.is_empty() {
+            return self.train(record, run);
+        }
+        begin(record, run)?;
+        for (index, preference) in members.iter().enumerate() {
+            let path = run.folder().member(index);
+            eprintln!(
+                "training {} of {}: λ = {preference}",
+                index + 1,
+                members.len()
+            );
+            let record = RunRecord {
+                plan: record.plan.member(preference),
+                facts: record.facts.clone(),
+            };
+            let started = RunFolder::open(&path).is_ok();
+            let member = open_run(&path, &record, started)?;
+            if member.folder().adapter().exists() {
+                continue;
+            }
+            let outcome = self.train(&record, &member)?;
+            if outcome != Outcome::Finished {
+                return Ok(outcome);
+            }
+        }
+        Ok(Outcome::Finished)
+    }
+
+    /// Trains from the last checkpoint, or from the start where there is none.
+    fn train(&self, record: &RunRecord, run: &TrainingRun) -> Result<Outcome> {
+        let RunRecord { plan, facts } = record;
+        let state = match run.folder().latest_checkpoint()? {
+            Some(checkpoint) => TrainingState::load(plan, self.model, &checkpoint.path)
+                .with_context(|| format!("cannot go on from {}", checkpoint.path.display()))?,
+            None => TrainingState::new(plan, self.model, &facts.model_fingerprint)?,
+        };
+        begin(record, run)?;
+        let training = Training {
+            plan,
+            model: self.model,
+            train: self.train,
+            eval: self.eval,
+        };
+        Ok(training.run(state, run, &self.interrupt, ProgressMode::Auto)?)
     }
 }
 
