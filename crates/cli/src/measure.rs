@@ -1,19 +1,21 @@
 //! Measuring a run: its front over a grid of preferences, and the exact one where it is known.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use panacea_data::{Example, Part};
 use panacea_evaluator::exact::{Comparison, Menu, MenuProblem};
-use panacea_evaluator::{ExactFront, Front, MethodPoints, PointRecords};
+use panacea_evaluator::{Cost, ExactFront, Front, MethodPoints, PointRecords};
 use panacea_model::{Decoder, select_device};
 use panacea_objectives::{Dpo, DpoLoss, Preference, simplex_grid, usual_divisions};
 use panacea_pretrained::Pretrained;
-use panacea_svd_lora::Adapters;
+use panacea_svd_lora::{ADAPTER_FILE, Adapters};
 use panacea_trainer::{
-    Evaluated, Loss, Plan, RunFolder, evaluate, record_values, references, summarise,
+    Evaluated, Loss, MethodName, Plan, RunFolder, evaluate, record_values, references, summarise,
     training_totals,
 };
 
@@ -40,8 +42,59 @@ pub struct Opened {
     pub plan: Plan,
     pub pretrained: Pretrained,
     pub decoder: Decoder,
-    pub adapters: Adapters,
+    pub policies: Policies,
     pub eval: Loaded,
+}
+
+/// What a method has trained, and how a preference is served from it.
+pub enum Policies {
+    /// One adapter for every preference.
+    One(Box<Adapters>),
+    /// One adapter for each of these preferences.
+    Members(MethodName, Vec<(Preference, Adapters)>),
+}
+
+impl Policies {
+    /// Opens the adapter of a run, or those of its members.
+    fn open(run: &RunFolder, plan: &Plan, decoder: &Decoder) -> Result<Self> {
+        let members = plan.members();
+        if members.is_empty() {
+            return Ok(Self::One(Box::new(open_adapters(run, decoder)?)));
+        }
+        let open = |(index, preference): (usize, Preference)| {
+            let member = RunFolder::open(&run.member(index))?;
+            Ok((preference, open_adapters(&member, decoder)?))
+        };
+        let members = members.into_iter().enumerate().map(open);
+        Ok(Self::Members(
+            plan.method().name,
+            members.collect::<Result<_>>()?,
+        ))
+    }
+
+    /// The adapter for a preference: the one there is; soups' interpolation of ΔW; or, of discrete policies,
+    /// the one that was trained for the nearest preference.
+    pub fn at(&self, preference: &Preference) -> Cow<'_, Adapters> {
+        match self {
+            Self::One(adapters) => Cow::Borrowed(adapters),
+            Self::Members(MethodName::RewardedSoups, members) => {
+                let members: Vec<(&Adapters, &[f64])> = (members.iter())
+                    .map(|(preference, adapters)| (adapters, preference.weights()))
+                    .collect();
+                Cow::Owned(Adapters::soup(&members, preference.weights()))
+            }
+            Self::Members(_, members) => {
+                let distance = |(member, _): &&(Preference, Adapters)| -> f64 {
+                    let weights = member.weights().iter().zip(preference.weights());
+                    weights.map(|(a, b)| (a - b) * (a - b)).sum()
+                };
+                let nearest = (members.iter())
+                    .min_by(|a, b| distance(a).total_cmp(&distance(b)))
+                    .expect("a method that has members has at least one");
+                Cow::Borrowed(&nearest.1)
+            }
+        }
+    }
 }
 
 /// A measured run.
@@ -71,13 +124,13 @@ impl Opened {
             eval.examples.truncate(records);
         }
         let decoder = Decoder::load(&pretrained, &select_device(choices.device)?)?;
-        let adapters = open_adapters(&run, &decoder)?;
+        let policies = Policies::open(&run, &plan, &decoder)?;
         Ok(Self {
             run,
             plan,
             pretrained,
             decoder,
-            adapters,
+            policies,
             eval,
         })
     }
@@ -102,11 +155,14 @@ impl Opened {
         let bar = progress(work, &format!("front of {}", self.run.name()));
         let reference = references(&self.decoder, loss, examples, || bar.inc(1))?;
         let mut points = Vec::with_capacity(grid.len());
-        let mut least_mass = f64::INFINITY;
+        let (mut least_mass, mut switch_seconds) = (f64::INFINITY, 0.0);
         for preference in grid {
+            let started = Instant::now();
+            let adapters = self.policies.at(preference);
+            switch_seconds += started.elapsed().as_secs_f64() / grid.len() as f64;
             let records = evaluate(
                 &self.decoder,
-                &self.adapters,
+                &adapters,
                 loss,
                 examples,
                 &reference,
@@ -123,11 +179,12 @@ impl Opened {
             self.run.name(),
             examples.len()
         )];
-        let seconds = training_totals(&self.run.metrics())
-            .ok()
-            .map(|totals| totals.seconds);
-        let mut method =
-            MethodPoints::from_records(self.plan.method().label(), &objectives, points, seconds)?;
+        let mut method = MethodPoints::from_records(
+            self.plan.method().label(),
+            &objectives,
+            points,
+            Some(self.cost(switch_seconds)?),
+        )?;
         let mut exact = None;
         if let Some(problem) = menu_problem(objectives.len(), loss, examples) {
             method.compare(&problem, &self.plan.method().aggregation);
@@ -145,6 +202,32 @@ impl Opened {
         }
         let front = Front::new(objectives, vec![method], None, exact)?;
         Ok(Measured { front, notes })
+    }
+}
+
+impl Opened {
+    /// What the method took: every training, and every file that has to be kept to serve any preference.
+    fn cost(&self, switch_seconds: f64) -> Result<Cost> {
+        let members = self.plan.members().len();
+        let folders: Vec<PathBuf> = match members {
+            0 => vec![self.run.path().to_owned()],
+            _ => (0..members).map(|index| self.run.member(index)).collect(),
+        };
+        let mut cost = Cost {
+            trainings: folders.len(),
+            switch_seconds,
+            ..Cost::default()
+        };
+        for folder in &folders {
+            let folder = RunFolder::open(folder)?;
+            let totals = training_totals(&folder.metrics())?;
+            cost.train_seconds += totals.seconds;
+            cost.train_tokens += totals.tokens;
+            let adapter = folder.adapter().join(ADAPTER_FILE);
+            // A run that is not finished has no adapter yet; its checkpoint's is of the same size.
+            cost.bytes += adapter.metadata().map_or(0, |file| file.len());
+        }
+        Ok(cost)
     }
 }
 

@@ -39,9 +39,28 @@ pub struct MethodFront {
     /// How each objective follows its weight, where the values of single records were at hand.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ordering: Vec<ObjectiveOrdering>,
-    /// Seconds of training that the method took.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub train_seconds: Option<f64>,
+    /// What the method took; its keys stand beside the others.
+    #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
+}
+
+/// What a method takes to train, to keep and to steer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Seconds of all its trainings.
+    pub train_seconds: f64,
+    /// Tokens that went through the network for gradients.
+    #[serde(default)]
+    pub train_tokens: usize,
+    /// Trainings.
+    #[serde(default)]
+    pub trainings: usize,
+    /// Bytes of the adapters that serve every preference.
+    #[serde(default)]
+    pub bytes: u64,
+    /// Seconds from one preference to the next: of making its adapter, where there is anything to make.
+    #[serde(default)]
+    pub switch_seconds: f64,
 }
 
 /// What a method reaches under one preference.
@@ -350,7 +369,7 @@ fn measured(method: MethodPoints, reference: &[f64]) -> Result<MethodFront, Eval
         points,
         indicators,
         ordering: method.ordering,
-        train_seconds: method.train_seconds,
+        cost: method.cost,
     })
 }
 
@@ -376,7 +395,10 @@ mod tests {
                 point([0.0, 1.0], [1.0, 2.0]),
             ],
             ordering: Vec::new(),
-            train_seconds: Some(12.5),
+            cost: Some(Cost {
+                train_seconds: 12.5,
+                ..Cost::default()
+            }),
         }
     }
 

@@ -56,7 +56,7 @@ mod report;
 pub mod statistics;
 
 pub use error::{EvaluatorError, IndicatorError};
-pub use front::{ExactFront, ExactPoint, Front, FrontPoint, Indicators, MethodFront};
+pub use front::{Cost, ExactFront, ExactPoint, Front, FrontPoint, Indicators, MethodFront};
 pub use indicators::{
     Hypervolume, IndicatorSet, default_reference, hypervolume, inner_product, spacing, sparsity,
 };

@@ -1,7 +1,7 @@
 //! From the values of single records to the points of a method.
 
 use crate::EvaluatorError;
-use crate::front::{FrontPoint, MethodFront};
+use crate::front::{Cost, FrontPoint, MethodFront};
 use crate::statistics::{Estimate, ObjectiveOrdering, estimate};
 
 /// The points of a method before they are measured against a reference.
@@ -13,8 +13,8 @@ pub struct MethodPoints {
     pub points: Vec<FrontPoint>,
     /// How each objective follows its weight; empty where it is not known.
     pub ordering: Vec<ObjectiveOrdering>,
-    /// Seconds of training that the method took.
-    pub train_seconds: Option<f64>,
+    /// What the method took, where that is known.
+    pub cost: Option<Cost>,
 }
 
 /// What the records of the evaluation set show under one preference.
@@ -42,7 +42,7 @@ impl MethodPoints {
         method: &str,
         objectives: &[String],
         points: Vec<PointRecords>,
-        train_seconds: Option<f64>,
+        cost: Option<Cost>,
     ) -> Result<Self, EvaluatorError> {
         check(method, objectives, &points)?;
         let ordering = ordering(objectives, &points);
@@ -70,7 +70,7 @@ impl MethodPoints {
             method: method.to_owned(),
             points,
             ordering,
-            train_seconds,
+            cost,
         })
     }
 
@@ -89,7 +89,7 @@ impl From<MethodFront> for MethodPoints {
             method: front.method,
             points: front.points,
             ordering: front.ordering,
-            train_seconds: front.train_seconds,
+            cost: front.cost,
         }
     }
 }

@@ -123,7 +123,7 @@ impl Arguments {
             plan,
             pretrained,
             decoder,
-            adapters,
+            policies,
             eval,
         } = opened;
         let tokenizer = pretrained.tokenizer()?;
@@ -162,7 +162,7 @@ impl Arguments {
                 .collect();
             let answers = decoder.generate(
                 &requests,
-                Some(adapters),
+                Some(&policies.at(preference)),
                 &Sampling::greedy(),
                 tokenizer.stop_ids(),
             )?;

@@ -69,7 +69,7 @@ mod tests {
                     })
                     .collect(),
                 ordering: Vec::new(),
-                train_seconds: None,
+                cost: None,
             })
             .collect();
         let exact =
@@ -104,7 +104,7 @@ mod tests {
             method: "m".into(),
             points: vec![point],
             ordering: Vec::new(),
-            train_seconds: None,
+            cost: None,
         };
         let front =
             Front::new(vec!["a".into(), "b".into()], vec![method], None, None).expect("valid");

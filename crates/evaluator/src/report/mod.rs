@@ -75,7 +75,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{MethodPoints, PointRecords};
+    use crate::{Cost, MethodPoints, PointRecords};
 
     /// Two objectives, three preferences, text that is hostile to HTML, Markdown and scripts.
     pub(super) fn report() -> Report {
@@ -91,9 +91,13 @@ mod tests {
             response_tokens: Some(120.0 * weight + 30.0),
         };
         let points = [1.0, 0.5, 0.0].map(records).to_vec();
-        let method =
-            MethodPoints::from_records("panacea-linear", &objectives, points, Some(1080.0))
-                .expect("valid");
+        let cost = Cost {
+            train_seconds: 1080.0,
+            trainings: 1,
+            ..Cost::default()
+        };
+        let method = MethodPoints::from_records("panacea-linear", &objectives, points, Some(cost))
+            .expect("valid");
         let front = Front::new(objectives.to_vec(), vec![method], None, None).expect("valid");
         let answer = |weight: f64, text: &str| Answer {
             method: "panacea-linear".to_owned(),

@@ -11,10 +11,7 @@ pub(super) struct Table {
 /// The indicators of each method.
 pub(super) fn indicators(front: &Front) -> Table {
     let ratio = front.exact.is_some();
-    let time = front
-        .methods
-        .iter()
-        .any(|method| method.train_seconds.is_some());
+    let cost = front.methods.iter().any(|method| method.cost.is_some());
     let mut header = texts(&["method", "hypervolume ↑"]);
     if ratio {
         header.extend(texts(&["of the exact ↑", "mean regret ↓", "largest ↓"]));
@@ -26,8 +23,14 @@ pub(super) fn indicators(front: &Front) -> Table {
         "points",
         "non-dominated",
     ]));
-    if time {
-        header.push("training".to_owned());
+    if cost {
+        header.extend(texts(&[
+            "trainings",
+            "in all",
+            "tokens",
+            "stored",
+            "to switch λ",
+        ]));
     }
     let rows = front
         .methods
@@ -48,8 +51,17 @@ pub(super) fn indicators(front: &Front) -> Table {
                 method.points.len().to_string(),
                 found.non_dominated.to_string(),
             ]);
-            if time {
-                row.push(method.train_seconds.map_or_else(dash, duration));
+            if cost {
+                row.extend(match &method.cost {
+                    Some(cost) => [
+                        cost.trainings.to_string(),
+                        duration(cost.train_seconds),
+                        millions(cost.train_tokens as f64),
+                        format!("{}B", millions(cost.bytes as f64)),
+                        format!("{:.1} ms", cost.switch_seconds * 1e3),
+                    ],
+                    None => [(); 5].map(|()| dash()),
+                });
             }
             row
         })
@@ -199,6 +211,11 @@ fn duration(seconds: f64) -> String {
     } else {
         format!("{:.1} min", seconds / 60.0)
     }
+}
+
+/// `2.3 M`
+fn millions(number: f64) -> String {
+    format!("{:.1} M", number / 1e6)
 }
 
 fn dash() -> String {
