@@ -32,6 +32,7 @@ Commands of the panacea binary (built in release first, for the --device that is
   score        Log-probabilities of given responses
   export       Write a PEFT adapter or a merged model for one preference
   indicators   Hypervolume and the other indicators of a table of points
+  reproduce    Run again what the documentation reports
   devices      List the devices that are present
 Options of a command: cargo xtask <COMMAND> --help
 

@@ -41,6 +41,7 @@ fn main() -> Result<()> {
         betas: [0.9, 0.999],
         eps: 1e-8,
         weight_decay: 0.0,
+        holds_s: false,
     };
     let mut optimizer = AdamW::new(settings, &adapters.factors);
     let loss = Loss::Dpo(Dpo {

@@ -266,6 +266,40 @@ fn wait_for(child: &mut Child, word: &str) {
 }
 
 #[cfg(unix)]
+/// Specialists, then their interpolation; and a run that is asked for again goes on where it was.
+#[test]
+fn soups_train_a_member_for_each_objective() {
+    let desk = Desk::new();
+    let train =
+        "train --config run.toml --run soup --set method.name=\"rewarded_soups\" --steps 20";
+    desk.succeed(train);
+    for member in ["00", "01"] {
+        let adapter = format!("runs/soup/members/{member}/adapter/adapter.safetensors");
+        assert!(desk.path(&adapter).exists(), "{adapter}");
+    }
+    desk.succeed(&format!("{train} --resume"));
+    desk.succeed("train --config run.toml --run one --steps 20");
+    let output = desk.succeed("eval-front --run soup --run one --prompts 0 --divisions 4");
+    assert!(
+        output.contains("rewarded-soups") && output.contains("panacea-linear"),
+        "{output}"
+    );
+
+    let front = desk.json("runs/soup/front.json");
+    let soup = &front["methods"][0];
+    assert_eq!(
+        (soup["method"].as_str(), soup["trainings"].as_u64()),
+        (Some("rewarded-soups"), Some(2))
+    );
+    let one = &front["methods"][1];
+    assert_eq!(
+        soup["bytes"].as_u64(),
+        one["bytes"].as_u64().map(|bytes| 2 * bytes)
+    );
+    let ends = [0, 4].map(|point| soup["points"][point]["values"][0].as_f64().unwrap());
+    assert!((ends[0] - ends[1]).abs() > 1e-3, "{ends:?}");
+}
+
 #[test]
 fn ctrl_c_saves_and_resume_goes_on() {
     let desk = Desk::new();

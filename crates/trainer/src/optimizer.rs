@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use panacea_svd_lora::{FactorSet, Part};
 
-use crate::{OptimizerPlan, TrainerError};
+use crate::{Plan, TrainerError};
 
 const FIRST_MOMENT: &str = "first_moment.safetensors";
 const SECOND_MOMENT: &str = "second_moment.safetensors";
@@ -23,11 +23,16 @@ pub struct AdamWSettings {
     pub eps: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
+    /// Whether s stays as it is.
+    pub holds_s: bool,
 }
 
-impl From<&OptimizerPlan> for AdamWSettings {
-    fn from(plan: &OptimizerPlan) -> Self {
+impl From<&Plan> for AdamWSettings {
+    fn from(plan: &Plan) -> Self {
+        let holds_s = plan.adapter().fixed_s.is_some();
+        let plan = plan.optimizer();
         Self {
+            holds_s,
             learning_rate: plan.learning_rate,
             learning_rate_singular: plan.learning_rate_singular,
             betas: plan.betas,
@@ -75,6 +80,7 @@ impl AdamW {
             betas: [b1, b2],
             eps,
             weight_decay,
+            holds_s,
         } = self.settings;
         let step = i32::try_from(step).unwrap_or(i32::MAX);
         let (correction1, correction2) = (1.0 - b1.powi(step), 1.0 - b2.powi(step));
@@ -84,6 +90,9 @@ impl AdamW {
             let first = self.first.0.get_mut(name).expect(of);
             let second = self.second.0.get_mut(name).expect(of);
             for part in Part::ALL {
+                if holds_s && part == Part::S {
+                    continue;
+                }
                 let rate = if part.is_singular() {
                     learning_rate_singular
                 } else {

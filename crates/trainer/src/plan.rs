@@ -66,6 +66,8 @@ pub struct AdapterPlan {
     pub init_std: f64,
     /// The weight of the penalty ‖UᵀU − I‖² + ‖VᵀV − I‖².
     pub orthogonality: f64,
+    /// s, where it is not learned.
+    pub fixed_s: Option<f64>,
 }
 
 /// What is minimised.
@@ -332,6 +334,7 @@ impl Plan {
                 modules: Some(self.adapter.modules.clone()),
                 init_std: Some(self.adapter.init_std),
                 orthogonality: Some(self.adapter.orthogonality),
+                fixed_s: self.adapter.fixed_s,
             },
             method: self.method.to_spec(),
             preference: PreferenceSpec {
@@ -593,6 +596,7 @@ impl Resolver {
             modules: self.modules(spec.modules),
             init_std: self.positive("adapter.init_std", spec.init_std, 0.02),
             orthogonality: self.not_negative("adapter.orthogonality", spec.orthogonality, 0.0),
+            fixed_s: (spec.fixed_s).map(|s| self.positive("adapter.fixed_s", Some(s), s)),
         }
     }
 

@@ -118,6 +118,8 @@ section! {
         init_std: f64,
         /// The weight of the penalty ‖UᵀU − I‖² + ‖VᵀV − I‖². Default: 0.
         orthogonality: f64,
+        /// s of every matrix, held at this value in place of being learned. Default: learned, from 0.
+        fixed_s: f64,
     }
 }
 

@@ -79,8 +79,13 @@ impl TrainingState {
         };
         let shapes = model.adapted_shapes(&config.target_modules)?;
         let std = plan.adapter().init_std as f32;
-        let adapters = Adapters::init(config, &shapes, std, plan.seed(), model.device());
-        let optimizer = AdamW::new(AdamWSettings::from(plan.optimizer()), &adapters.factors);
+        let mut adapters = Adapters::init(config, &shapes, std, plan.seed(), model.device());
+        if let Some(s) = plan.adapter().fixed_s {
+            for factors in adapters.factors.0.values_mut() {
+                factors.s = factors.s.ones_like() * s;
+            }
+        }
+        let optimizer = AdamW::new(AdamWSettings::from(plan), &adapters.factors);
         Ok(Self {
             adapters,
             optimizer,
@@ -108,7 +113,7 @@ impl TrainingState {
             })?;
         let adapters = Adapters::load(dir, model.device())?;
         adapters.check(&model.adapted_shapes(&adapters.config.target_modules)?)?;
-        let settings = AdamWSettings::from(plan.optimizer());
+        let settings = AdamWSettings::from(plan);
         let optimizer = AdamW::load(settings, dir, model.device())?;
         Ok(Self {
             adapters,

@@ -144,6 +144,7 @@ fn golden_tiny_llama_optimizer_steps() {
         betas: [0.9, 0.999],
         eps: 1e-8,
         weight_decay: 0.0,
+        holds_s: false,
     };
     for (key, aggregation) in [
         ("linear", Aggregation::Linear),

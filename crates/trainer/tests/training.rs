@@ -9,7 +9,7 @@ use panacea_data::{Example, Judgement, Source};
 use panacea_model::{Decoder, MemoryPolicy};
 use panacea_objectives::{Aggregation, Preference, Sft};
 use panacea_pretrained::Pretrained;
-use panacea_svd_lora::Part;
+use panacea_svd_lora::{Adapters, Part};
 use panacea_test_support::{Noise, TinyModel};
 use panacea_trainer::{
     Interrupt, Loss, Objective, Outcome, Overrides, Plan, Prepared, ProgressMode, RunFolder, Spec,
@@ -256,6 +256,31 @@ fn what_is_kept_of_a_forward_pass_changes_no_number() {
         metrics(&folder)
     });
     assert_eq!(kept, recomputed);
+}
+
+#[test]
+fn a_held_s_stays_and_everything_else_learns() {
+    let (model, dir) = (model(), tempfile::tempdir().unwrap());
+    let overrides = Overrides {
+        set: vec![
+            "adapter.fixed_s=0.5".into(),
+            "optimizer.weight_decay=0.1".into(),
+        ],
+        ..Overrides::default()
+    };
+    let plan = Plan::resolve(plan("").to_spec(), &overrides).unwrap();
+    train(
+        &plan,
+        &model,
+        &dir.path().join("held"),
+        &Interrupt::manual(),
+    );
+    let folder = RunFolder::open(&dir.path().join("held")).unwrap();
+    let adapters = Adapters::load(&folder.adapter(), &Device::flex()).unwrap();
+    for factors in adapters.factors.0.values() {
+        assert_eq!(factors.s.clone().into_scalar::<f32>(), 0.5);
+        assert!(factors.sigma.clone().abs().max().into_scalar::<f32>() > 0.0);
+    }
 }
 
 /// The gradient of the aggregate over a batch, some of whose records lack an objective, along random

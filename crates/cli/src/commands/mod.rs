@@ -6,6 +6,7 @@ mod export;
 mod fetch;
 mod generate;
 mod indicators;
+mod reproduce;
 mod score;
 mod train;
 
@@ -29,6 +30,7 @@ enum Command {
     Score(score::Arguments),
     Export(export::Arguments),
     Indicators(indicators::Arguments),
+    Reproduce(reproduce::Arguments),
     Fetch(fetch::Arguments),
     Devices(devices::Arguments),
 }
@@ -43,6 +45,7 @@ impl Cli {
             Command::Score(arguments) => arguments.run(),
             Command::Export(arguments) => arguments.run(),
             Command::Indicators(arguments) => arguments.run(),
+            Command::Reproduce(arguments) => arguments.run(),
             Command::Fetch(arguments) => arguments.run(),
             Command::Devices(arguments) => arguments.run(),
         }

@@ -1,0 +1,408 @@
+//! `reproduce`: runs again what the documentation reports, and writes its tables and pictures.
+//!
+//! Every number comes out of the commands that a user would type: this one only types them, for several
+//! seeds, and takes means.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use panacea_evaluator::Front;
+use panacea_trainer::{RunFolder, write_file};
+
+/// Run again what the documentation reports.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  cargo xtask reproduce quickstart
+  cargo xtask reproduce quickstart --only m2 --seeds 1
+
+Trainings that are finished are not repeated, and one that was stopped goes on: start it again with the same
+--runs.")]
+pub struct Arguments {
+    /// What to run.
+    what: What,
+    /// Seeds: 1, 2, … up to this number.
+    #[arg(long, default_value_t = 3)]
+    seeds: u64,
+    /// Only experiments whose group has this name (m2, m3, m5, m10, ablation); may be given often.
+    #[arg(long)]
+    only: Vec<String>,
+    /// Where the runs go.
+    #[arg(long, default_value = "runs/reproduce")]
+    runs: PathBuf,
+    /// The folder for the tables and pictures.
+    #[arg(long, default_value = "runs/reproduce/results")]
+    out: PathBuf,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum What {
+    /// The world with a known front: every method with 2, 3, 5 and 10 objectives, and ablations with 2.
+    Quickstart,
+}
+
+/// One line of a table: a configuration and what differs from it.
+struct Experiment {
+    group: &'static str,
+    name: &'static str,
+    config: &'static str,
+    set: &'static [&'static str],
+}
+
+const TCHEBYCHEFF: &[&str] = &["method.aggregation=\"tchebycheff\""];
+const SOUPS: &[&str] = &["method.name=\"rewarded_soups\""];
+
+/// Experiments with 2, 3, 5 and 10 objectives under every method, then ablations with 2.
+const QUICKSTART: &[Experiment] = &[
+    experiment("m2", "panacea-linear", "quickstart.toml", &[]),
+    experiment("m2", "panacea-tchebycheff", "quickstart.toml", TCHEBYCHEFF),
+    experiment("m2", "rewarded-soups", "quickstart.toml", SOUPS),
+    experiment(
+        "m2",
+        "discrete",
+        "quickstart.toml",
+        &["method.name=\"discrete\""],
+    ),
+    experiment("m3", "panacea-linear", "quickstart-3.toml", &[]),
+    experiment(
+        "m3",
+        "panacea-tchebycheff",
+        "quickstart-3.toml",
+        TCHEBYCHEFF,
+    ),
+    experiment("m3", "rewarded-soups", "quickstart-3.toml", SOUPS),
+    experiment("m5", "panacea-linear", "quickstart-5.toml", &[]),
+    experiment(
+        "m5",
+        "panacea-tchebycheff",
+        "quickstart-5.toml",
+        TCHEBYCHEFF,
+    ),
+    experiment("m5", "rewarded-soups", "quickstart-5.toml", SOUPS),
+    experiment("m10", "panacea-linear", "quickstart-10.toml", &[]),
+    experiment(
+        "m10",
+        "panacea-tchebycheff",
+        "quickstart-10.toml",
+        TCHEBYCHEFF,
+    ),
+    experiment("m10", "rewarded-soups", "quickstart-10.toml", SOUPS),
+    experiment(
+        "ablation",
+        "rank 2",
+        "quickstart.toml",
+        &["adapter.rank=2", "adapter.alpha=16.0"],
+    ),
+    experiment(
+        "ablation",
+        "rank 4",
+        "quickstart.toml",
+        &["adapter.rank=4", "adapter.alpha=32.0"],
+    ),
+    experiment(
+        "ablation",
+        "rank 16",
+        "quickstart.toml",
+        &["adapter.rank=16", "adapter.alpha=128.0"],
+    ),
+    experiment(
+        "ablation",
+        "s fixed",
+        "quickstart.toml",
+        &["adapter.fixed_s=1.0"],
+    ),
+    experiment(
+        "ablation",
+        "2 groups of λ",
+        "quickstart.toml",
+        &["preference.groups=2"],
+    ),
+    experiment(
+        "ablation",
+        "8 groups of λ",
+        "quickstart.toml",
+        &["preference.groups=8"],
+    ),
+    experiment(
+        "ablation",
+        "no vertices",
+        "quickstart.toml",
+        &["preference.vertex_probability=0.0"],
+    ),
+    experiment(
+        "ablation",
+        "half vertices",
+        "quickstart.toml",
+        &["preference.vertex_probability=0.5"],
+    ),
+];
+
+const fn experiment(
+    group: &'static str,
+    name: &'static str,
+    config: &'static str,
+    set: &'static [&'static str],
+) -> Experiment {
+    Experiment {
+        group,
+        name,
+        config,
+        set,
+    }
+}
+
+impl Arguments {
+    pub fn run(self) -> Result<ExitCode> {
+        let experiments = match self.what {
+            What::Quickstart => QUICKSTART,
+        };
+        let groups: Vec<&str> = experiments
+            .iter()
+            .map(|experiment| experiment.group)
+            .collect();
+        if let Some(unknown) = self
+            .only
+            .iter()
+            .find(|only| !groups.contains(&only.as_str()))
+        {
+            let mut known = groups;
+            known.dedup();
+            bail!(
+                "--only {unknown}: no such group; there are {}",
+                known.join(", ")
+            );
+        }
+        let chosen: Vec<&Experiment> = (experiments.iter())
+            .filter(|e| self.only.is_empty() || self.only.iter().any(|only| only == e.group))
+            .collect();
+        let mut rows = Vec::new();
+        for experiment in &chosen {
+            let fronts: Vec<Front> = (1..=self.seeds)
+                .map(|seed| self.front(experiment, seed))
+                .collect::<Result<_>>()?;
+            rows.push(Row::new(experiment, &fronts)?);
+        }
+        for group in ["m2", "m3", "m5", "m10"] {
+            let of_group = || chosen.iter().filter(|experiment| experiment.group == group);
+            if of_group().next().is_some() {
+                let names = of_group().map(|experiment| self.run_name(experiment, 1));
+                let mut arguments = vec!["eval-front".to_owned(), "--prompts".into(), "0".into()];
+                arguments.extend(names.flat_map(|name| ["--run".to_owned(), name]));
+                arguments.extend([
+                    "--out".to_owned(),
+                    self.out.join(group).display().to_string(),
+                ]);
+                self.panacea(&arguments)?;
+            }
+        }
+        std::fs::create_dir_all(&self.out)
+            .with_context(|| format!("cannot create {}", self.out.display()))?;
+        let path = self.out.join("table.md");
+        write_file(&path, table(&rows, self.seeds).as_bytes())?;
+        say!("{}", path.display());
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// `quickstart-m2-panacea-linear-seed1`
+    fn run_name(&self, experiment: &Experiment, seed: u64) -> String {
+        let name = format!(
+            "quickstart-{}-{}-seed{seed}",
+            experiment.group, experiment.name
+        );
+        name.replace(' ', "-").replace('λ', "preferences")
+    }
+
+    /// Trains and measures one experiment under one seed, as far as that is not done yet.
+    fn front(&self, experiment: &Experiment, seed: u64) -> Result<Front> {
+        let name = self.run_name(experiment, seed);
+        let folder = self.runs.join(&name);
+        let front = folder.join("front.json");
+        if !front.exists() {
+            let mut arguments: Vec<String> = vec!["train".into(), "--config".into()];
+            arguments.push(
+                Path::new("configs")
+                    .join(experiment.config)
+                    .display()
+                    .to_string(),
+            );
+            arguments.extend([
+                "--seed".into(),
+                seed.to_string(),
+                "--run".into(),
+                name.clone(),
+            ]);
+            for set in experiment.set {
+                arguments.extend(["--set".into(), (*set).into()]);
+            }
+            if RunFolder::open(&folder).is_ok() {
+                arguments.push("--resume".into());
+            }
+            self.panacea(&arguments)?;
+            self.panacea(&[
+                "eval-front".into(),
+                "--prompts".into(),
+                "0".into(),
+                "--run".into(),
+                name,
+            ])?;
+        }
+        Ok(Front::read(&front)?)
+    }
+
+    /// Runs a command of this program, after saying what it is.
+    fn panacea(&self, arguments: &[String]) -> Result<()> {
+        let runs = ["--runs".to_owned(), self.runs.display().to_string()];
+        let shown: Vec<String> = (arguments.iter().chain(&runs))
+            .map(|word| {
+                if word.contains('"') {
+                    format!("'{word}'")
+                } else {
+                    word.clone()
+                }
+            })
+            .collect();
+        eprintln!("$ cargo xtask {}", shown.join(" "));
+        let program = std::env::current_exe().context("this program does not know its own file")?;
+        let status = Command::new(program)
+            .args(arguments)
+            .args(&runs)
+            .stdout(std::process::Stdio::null())
+            .status()
+            .context("cannot start this program again")?;
+        if !status.success() {
+            bail!("the command above ended with {status}");
+        }
+        Ok(())
+    }
+}
+
+/// Means over seeds.
+struct Row {
+    group: &'static str,
+    name: &'static str,
+    ratio: Spread,
+    regret_mean: Spread,
+    regret_max: Spread,
+    inner_product: Spread,
+    seconds: Spread,
+    trainings: usize,
+    bytes: u64,
+    switch_seconds: Spread,
+}
+
+impl Row {
+    fn new(experiment: &Experiment, fronts: &[Front]) -> Result<Self> {
+        let spread = |of: &dyn Fn(&Front) -> Option<f64>| -> Result<Spread> {
+            let values: Option<Vec<f64>> = fronts.iter().map(of).collect();
+            let values = values.with_context(|| {
+                format!(
+                    "{}: the exact front is not known, or a cost is missing",
+                    experiment.name
+                )
+            })?;
+            Ok(Spread::of(&values))
+        };
+        let first = &fronts
+            .first()
+            .context("--seeds must be at least 1")?
+            .methods[0];
+        Ok(Self {
+            group: experiment.group,
+            name: experiment.name,
+            ratio: spread(&|front| front.methods[0].indicators.hypervolume_ratio)?,
+            regret_mean: spread(&|front| front.methods[0].indicators.regret_mean)?,
+            regret_max: spread(&|front| front.methods[0].indicators.regret_max)?,
+            inner_product: spread(&|front| Some(front.methods[0].indicators.inner_product))?,
+            seconds: spread(&|front| Some(front.methods[0].cost?.train_seconds))?,
+            trainings: first.cost.map_or(0, |cost| cost.trainings),
+            bytes: first.cost.map_or(0, |cost| cost.bytes),
+            switch_seconds: spread(&|front| Some(front.methods[0].cost?.switch_seconds))?,
+        })
+    }
+}
+
+/// A mean and the standard deviation (n − 1) around it.
+struct Spread {
+    mean: f64,
+    deviation: Option<f64>,
+}
+
+impl Spread {
+    fn of(values: &[f64]) -> Self {
+        let n = values.len() as f64;
+        let mean = values.iter().sum::<f64>() / n;
+        let squares: f64 = values
+            .iter()
+            .map(|value| (value - mean) * (value - mean))
+            .sum();
+        Self {
+            mean,
+            deviation: (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt()),
+        }
+    }
+
+    fn show(&self, decimals: usize) -> String {
+        match self.deviation {
+            Some(deviation) => format!("{:.decimals$} ± {deviation:.decimals$}", self.mean),
+            None => format!("{:.decimals$}", self.mean),
+        }
+    }
+}
+
+fn table(rows: &[Row], seeds: u64) -> String {
+    let mut text = format!("Mean ± standard deviation over {seeds} seeds.\n\n");
+    text.push_str("| group | method | hypervolume of the exact | mean regret | largest regret | inner product | trainings | seconds | MB stored | ms to switch λ |\n");
+    text.push_str("|---|---|---|---|---|---|---|---|---|---|\n");
+    for row in rows {
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {:.2} | {} |",
+            row.group,
+            row.name,
+            row.ratio.show(4),
+            row.regret_mean.show(5),
+            row.regret_max.show(5),
+            row.inner_product.show(4),
+            row.trainings,
+            row.seconds.show(1),
+            row.bytes as f64 / 1e6,
+            Spread {
+                mean: row.switch_seconds.mean * 1e3,
+                deviation: None
+            }
+            .show(2),
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spreads_are_sample_deviations() {
+        assert_eq!(Spread::of(&[1.0, 3.0]).show(3), "2.000 ± 1.414");
+        assert_eq!(Spread::of(&[1.0]).show(1), "1.0");
+    }
+
+    #[test]
+    fn every_experiment_has_a_configuration_and_a_name_of_its_own() {
+        let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+        for (index, experiment) in QUICKSTART.iter().enumerate() {
+            assert!(
+                configs.join(experiment.config).is_file(),
+                "{}",
+                experiment.config
+            );
+            let twins = QUICKSTART[..index].iter();
+            assert!(
+                !twins
+                    .clone()
+                    .any(|e| (e.group, e.name) == (experiment.group, experiment.name))
+            );
+        }
+    }
+}
