@@ -1,6 +1,5 @@
 //! Measuring a run: its front over a grid of preferences, and the exact one where it is known.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -13,13 +12,13 @@ use panacea_evaluator::{Cost, ExactFront, Front, MethodPoints, PointRecords};
 use panacea_model::{Decoder, select_device};
 use panacea_objectives::{Dpo, DpoLoss, Preference, simplex_grid, usual_divisions};
 use panacea_pretrained::Pretrained;
-use panacea_svd_lora::{ADAPTER_FILE, Adapters};
+use panacea_svd_lora::ADAPTER_FILE;
 use panacea_trainer::{
-    Evaluated, Loss, MethodName, Plan, RunFolder, evaluate, record_values, references, summarise,
+    Evaluated, Loss, Plan, RunFolder, evaluate, record_values, references, summarise,
     training_totals,
 };
 
-use crate::session::{Loaded, load_examples, open_adapters, open_plan};
+use crate::session::{Loaded, Policies, load_examples, open_plan};
 
 /// Steps along an edge of the simplex at which the exact front of two objectives is drawn.
 const EXACT_DIVISIONS: usize = 100;
@@ -44,57 +43,6 @@ pub struct Opened {
     pub decoder: Decoder,
     pub policies: Policies,
     pub eval: Loaded,
-}
-
-/// What a method has trained, and how a preference is served from it.
-pub enum Policies {
-    /// One adapter for every preference.
-    One(Box<Adapters>),
-    /// One adapter for each of these preferences.
-    Members(MethodName, Vec<(Preference, Adapters)>),
-}
-
-impl Policies {
-    /// Opens the adapter of a run, or those of its members.
-    fn open(run: &RunFolder, plan: &Plan, decoder: &Decoder) -> Result<Self> {
-        let members = plan.members();
-        if members.is_empty() {
-            return Ok(Self::One(Box::new(open_adapters(run, decoder)?)));
-        }
-        let open = |(index, preference): (usize, Preference)| {
-            let member = RunFolder::open(&run.member(index))?;
-            Ok((preference, open_adapters(&member, decoder)?))
-        };
-        let members = members.into_iter().enumerate().map(open);
-        Ok(Self::Members(
-            plan.method().name,
-            members.collect::<Result<_>>()?,
-        ))
-    }
-
-    /// The adapter for a preference: the one there is; soups' interpolation of ΔW; or, of discrete policies,
-    /// the one that was trained for the nearest preference.
-    pub fn at(&self, preference: &Preference) -> Cow<'_, Adapters> {
-        match self {
-            Self::One(adapters) => Cow::Borrowed(adapters),
-            Self::Members(MethodName::RewardedSoups, members) => {
-                let members: Vec<(&Adapters, &[f64])> = (members.iter())
-                    .map(|(preference, adapters)| (adapters, preference.weights()))
-                    .collect();
-                Cow::Owned(Adapters::soup(&members, preference.weights()))
-            }
-            Self::Members(_, members) => {
-                let distance = |(member, _): &&(Preference, Adapters)| -> f64 {
-                    let weights = member.weights().iter().zip(preference.weights());
-                    weights.map(|(a, b)| (a - b) * (a - b)).sum()
-                };
-                let nearest = (members.iter())
-                    .min_by(|a, b| distance(a).total_cmp(&distance(b)))
-                    .expect("a method that has members has at least one");
-                Cow::Borrowed(&nearest.1)
-            }
-        }
-    }
 }
 
 /// A measured run.

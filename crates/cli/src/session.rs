@@ -1,5 +1,6 @@
 //! What commands share: opening models, runs and preferences, with errors that say what to do.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -9,7 +10,7 @@ use panacea_model::{Decoder, select_device};
 use panacea_objectives::Preference;
 use panacea_pretrained::{ChatTokenizer, Message, Pretrained};
 use panacea_svd_lora::Adapters;
-use panacea_trainer::{Loss, Plan, RunFolder, RunRecord};
+use panacea_trainer::{Loss, MethodName, Plan, RunFolder, RunRecord};
 
 /// Where runs are kept.
 pub const RUNS: &str = "runs";
@@ -50,18 +51,8 @@ impl ModelArguments {
         let (mut adapters, mut preference) = (None, Vec::new());
         if let (Some(run), Some(weights)) = (&self.run, &self.preference) {
             let run = RunFolder::open(&RunFolder::locate(&self.runs, run)?)?;
-            let opened = open_adapters(&run, &decoder)?;
-            weights
-                .expect_len(opened.config.objectives.len())
-                .with_context(|| {
-                    format!(
-                        "--preference: the objectives of run {} are {}",
-                        run.name(),
-                        opened.config.objectives.join(", ")
-                    )
-                })?;
+            adapters = Some(open_at(&run, weights, &decoder)?);
             preference = weights.weights().to_vec();
-            adapters = Some(opened);
         }
         Ok(Steered {
             pretrained,
@@ -78,8 +69,59 @@ impl Steered {
     }
 }
 
+/// What a method has trained, and how a preference is served from it.
+pub enum Policies {
+    /// One adapter for every preference.
+    One(Box<Adapters>),
+    /// One adapter for each of these preferences.
+    Members(MethodName, Vec<(Preference, Adapters)>),
+}
+
+impl Policies {
+    /// Opens the adapter of a run, or those of its members.
+    pub fn open(run: &RunFolder, plan: &Plan, decoder: &Decoder) -> Result<Self> {
+        let members = plan.members();
+        if members.is_empty() {
+            return Ok(Self::One(Box::new(open_adapters(run, decoder)?)));
+        }
+        let open = |(index, preference): (usize, Preference)| {
+            let member = RunFolder::open(&run.member(index))?;
+            Ok((preference, open_adapters(&member, decoder)?))
+        };
+        let members = members.into_iter().enumerate().map(open);
+        Ok(Self::Members(
+            plan.method().name,
+            members.collect::<Result<_>>()?,
+        ))
+    }
+
+    /// The adapter for a preference: the one there is; soups' interpolation of ΔW; or, of discrete policies,
+    /// the one that was trained for the nearest preference.
+    pub fn at(&self, preference: &Preference) -> Cow<'_, Adapters> {
+        match self {
+            Self::One(adapters) => Cow::Borrowed(adapters),
+            Self::Members(MethodName::RewardedSoups, members) => {
+                let members: Vec<(&Adapters, &[f64])> = (members.iter())
+                    .map(|(preference, adapters)| (adapters, preference.weights()))
+                    .collect();
+                Cow::Owned(Adapters::soup(&members, preference.weights()))
+            }
+            Self::Members(_, members) => {
+                let distance = |(member, _): &&(Preference, Adapters)| -> f64 {
+                    let weights = member.weights().iter().zip(preference.weights());
+                    weights.map(|(a, b)| (a - b) * (a - b)).sum()
+                };
+                let nearest = (members.iter())
+                    .min_by(|a, b| distance(a).total_cmp(&distance(b)))
+                    .expect("a method that has members has at least one");
+                Cow::Borrowed(&nearest.1)
+            }
+        }
+    }
+}
+
 /// The adapter of a finished run, or that of its last checkpoint while it is not finished.
-pub fn open_adapters(run: &RunFolder, decoder: &Decoder) -> Result<Adapters> {
+fn open_adapters(run: &RunFolder, decoder: &Decoder) -> Result<Adapters> {
     let dir = if run.adapter().exists() {
         run.adapter()
     } else {
@@ -107,6 +149,22 @@ pub fn open_adapters(run: &RunFolder, decoder: &Decoder) -> Result<Adapters> {
             )
         })?;
     Ok(adapters)
+}
+
+/// The adapter of a run that serves one preference.
+pub fn open_at(run: &RunFolder, preference: &Preference, decoder: &Decoder) -> Result<Adapters> {
+    let plan = open_plan(run)?;
+    let objectives = plan.objective_names();
+    preference.expect_len(objectives.len()).with_context(|| {
+        format!(
+            "--preference: the objectives of run {} are {}",
+            run.name(),
+            objectives.join(", ")
+        )
+    })?;
+    Ok(Policies::open(run, &plan, decoder)?
+        .at(preference)
+        .into_owned())
 }
 
 /// The plan of an existing run.

@@ -296,6 +296,9 @@ fn soups_train_a_member_for_each_objective() {
         soup["bytes"].as_u64(),
         one["bytes"].as_u64().map(|bytes| 2 * bytes)
     );
+    // The other commands know it as well.
+    desk.succeed("generate --model model --run soup --preference 0.5,0.5 --prompt hello --greedy --max-new-tokens 2");
+    desk.succeed("export --run soup --preference 0.5,0.5 --format peft --out soup-peft");
     let ends = [0, 4].map(|point| soup["points"][point]["values"][0].as_f64().unwrap());
     assert!((ends[0] - ends[1]).abs() > 1e-3, "{ends:?}");
 }

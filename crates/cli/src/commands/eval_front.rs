@@ -13,6 +13,9 @@ use panacea_pretrained::{ChatTokenizer, Message};
 use crate::measure::{Choices, Opened, progress};
 use crate::session::{Loaded, RUNS, locate_run};
 
+/// Of a front with more points than this the terminal shows the vertices; the files have them all.
+const SHOWN_POINTS: usize = 21;
+
 /// Measure a run's Pareto front on held-out records, and draw it.
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -84,7 +87,10 @@ impl Arguments {
         for warning in front.warnings() {
             eprintln!("warning: {warning}");
         }
-        print_table(&front)?;
+        say!("{}\n", front.value_table(SHOWN_POINTS));
+        say!("{}\n", front.indicator_table());
+        let reference: Vec<_> = front.reference.iter().map(|r| format!("{r:.4}")).collect();
+        say!("reference of the hypervolume: {}", reference.join(", "));
         let report = Report {
             front,
             samples,
@@ -220,43 +226,4 @@ fn transcript(messages: &[Message]) -> String {
             .collect::<Vec<_>>()
             .join("\n"),
     }
-}
-
-fn print_table(front: &Front) -> Result<()> {
-    for method in &front.methods {
-        say!("{}", method.method);
-        let header: Vec<String> = front
-            .objectives
-            .iter()
-            .map(|name| format!("{name:>24}"))
-            .collect();
-        say!("  {:<24}{}", "λ", header.join(""));
-        for point in &method.points {
-            let lambda: Vec<String> = point.lambda.iter().map(|w| format!("{w:.2}")).collect();
-            let values: Vec<String> = point
-                .values
-                .iter()
-                .zip(&point.stderr)
-                .map(|(value, error)| format!("{:>24}", format!("{value:.4} ± {error:.4}")))
-                .collect();
-            say!("  {:<24}{}", lambda.join(","), values.join(""));
-        }
-        let shown =
-            |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |v| format!("{v:.5}"));
-        let indicators = &method.indicators;
-        say!(
-            "  hypervolume {:.5} (reference {}), inner product {:.4}, sparsity {}, spacing {}",
-            indicators.hypervolume,
-            front
-                .reference
-                .iter()
-                .map(|r| format!("{r:.4}"))
-                .collect::<Vec<_>>()
-                .join(","),
-            indicators.inner_product,
-            shown(indicators.sparsity),
-            shown(indicators.spacing),
-        );
-    }
-    Ok(())
 }

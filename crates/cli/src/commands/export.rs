@@ -16,7 +16,7 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::json;
 
-use crate::session::{RUNS, locate_run, open_adapters, open_plan};
+use crate::session::{RUNS, locate_run, open_at, open_plan};
 
 /// Write the model at one preference in a form that other tools load.
 #[derive(Args)]
@@ -60,15 +60,7 @@ impl Arguments {
         let base = self.model.as_deref().unwrap_or(plan.model());
         let pretrained = Pretrained::open(base)?;
         let decoder = Decoder::load(&pretrained, &select_device(&self.device)?)?;
-        let adapters = open_adapters(&run, &decoder)?;
-        self.preference
-            .expect_len(adapters.config.objectives.len())
-            .with_context(|| {
-                format!(
-                    "--preference: the objectives are {}",
-                    adapters.config.objectives.join(", ")
-                )
-            })?;
+        let adapters = open_at(&run, &self.preference, &decoder)?;
         let name = match self.format {
             Format::Peft => "peft",
             Format::Merged => "merged",

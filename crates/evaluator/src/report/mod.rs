@@ -6,6 +6,8 @@ mod numbers;
 
 use std::path::{Path, PathBuf};
 
+pub use numbers::Table;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{EvaluatorError, Front, files, plot};

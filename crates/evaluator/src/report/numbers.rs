@@ -1,11 +1,69 @@
-//! The rows of the tables, the same in the page and in the report.
+//! The rows of the tables, the same in the terminal, the page and the report.
+
+use std::fmt;
 
 use crate::Front;
 
-/// A table: its header, and its rows.
-pub(super) struct Table {
+/// A table: its header, and its rows. It is shown with aligned columns.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Table {
+    /// The names of the columns.
     pub header: Vec<String>,
+    /// One entry per column each.
     pub rows: Vec<Vec<String>>,
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines = || std::iter::once(&self.header).chain(&self.rows);
+        let widths: Vec<usize> = (0..self.header.len())
+            .map(|column| {
+                lines()
+                    .map(|line| line[column].chars().count())
+                    .max()
+                    .unwrap_or(0)
+            })
+            .collect();
+        for (number, line) in lines().enumerate() {
+            if number > 0 {
+                writeln!(f)?;
+            }
+            // Names to the left, numbers to the right.
+            write!(f, "{:<width$}", line[0], width = widths[0])?;
+            for (cell, width) in line.iter().zip(&widths).skip(1) {
+                write!(f, "  {cell:>width$}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Front {
+    /// The indicators of each method, its distance from the exact front where that is known, and its cost.
+    #[must_use]
+    pub fn indicator_table(&self) -> Table {
+        indicators(self)
+    }
+
+    /// J_i with its standard error at every preference of every method. More than `most` rows of a method
+    /// are left out, except for the vertices of the simplex.
+    #[must_use]
+    pub fn value_table(&self, most: usize) -> Table {
+        let mut header = texts(&["method", "λ"]);
+        header.extend(self.objectives.iter().cloned());
+        let mut rows = Vec::new();
+        for method in &self.methods {
+            let few = method.points.len() <= most;
+            let is_vertex = |lambda: &[f64]| lambda.contains(&1.0);
+            for point in method.points.iter().filter(|p| few || is_vertex(&p.lambda)) {
+                let mut row = vec![method.method.clone(), preference(&point.lambda)];
+                let values = point.values.iter().zip(&point.stderr);
+                row.extend(values.map(|(value, stderr)| estimate(*value, *stderr)));
+                rows.push(row);
+            }
+        }
+        Table { header, rows }
+    }
 }
 
 /// The indicators of each method.
@@ -238,6 +296,18 @@ mod tests {
         assert_eq!(duration(1080.0), "18.0 min");
         assert_eq!(preference(&[1.0 / 3.0, 2.0 / 3.0]), "(0.333, 0.667)");
         assert_eq!(preference(&[1.0, 0.0]), "(1, 0)");
+    }
+
+    #[test]
+    fn a_table_is_aligned() {
+        let table = Table {
+            header: texts(&["λ", "value"]),
+            rows: vec![texts(&["(1, 0)", "−1"]), texts(&["x", "100000"])],
+        };
+        assert_eq!(
+            table.to_string(),
+            "λ        value\n(1, 0)      −1\nx       100000"
+        );
     }
 
     #[test]
