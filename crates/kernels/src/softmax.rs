@@ -5,7 +5,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 #[cfg(feature = "flex")]
 use crate::host::{self, Host};
 
-/// log softmax(logits)[token] of every row, logits `[rows, vocabulary]`; and softmax(logits), of the same
+/// log softmax(logits) at one `token` of every row, logits `[rows, vocabulary]`; and softmax(logits), of the same
 /// shape as logits and in their place, if `keep`.
 pub fn log_softmax_at(
     logits: Tensor<2>,

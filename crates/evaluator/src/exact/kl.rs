@@ -5,11 +5,11 @@
 pub struct KlOptimum {
     /// π*(y|x) of each response of the menu.
     pub policy: Vec<f64>,
-    /// J_i = E_π*[r_i] − β KL(π* ‖ π_ref) of each objective.
+    /// J_i = E(r_i) − β KL(π* ‖ π_ref), expected under π*, of each objective.
     pub values: Vec<f64>,
 }
 
-/// The maximiser of Σ_i λ_i E_π[r_i] − β KL(π ‖ π_ref) over all distributions on a menu:
+/// The maximiser of Σ_i λ_i E(r_i) − β KL(π ‖ π_ref) over all distributions on a menu:
 /// π*(y|x) ∝ π_ref(y|x) · exp(Σ_i λ_i r_i(x, y) / β) (Rafailov et al. 2023, eq. 4, for the reward Σ λ_i r_i).
 ///
 /// `reference` holds log π_ref of each response, up to a constant; `rewards[i][y]` is r_i(x, y).
