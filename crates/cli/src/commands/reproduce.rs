@@ -10,6 +10,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use panacea_evaluator::Front;
+use panacea_evaluator::statistics::{Estimate, estimate};
 use panacea_trainer::{RunFolder, write_file};
 
 /// Run again what the documentation reports.
@@ -296,13 +297,14 @@ impl Row {
     fn new(experiment: &Experiment, fronts: &[Front]) -> Result<Self> {
         let spread = |of: &dyn Fn(&Front) -> Option<f64>| -> Result<Spread> {
             let values: Option<Vec<f64>> = fronts.iter().map(of).collect();
-            let values = values.with_context(|| {
-                format!(
-                    "{}: the exact front is not known, or a cost is missing",
-                    experiment.name
-                )
-            })?;
-            Ok(Spread::of(&values))
+            values
+                .and_then(|values| Spread::of(&values))
+                .with_context(|| {
+                    format!(
+                        "{}: the exact front is not known, or a cost is missing",
+                        experiment.name
+                    )
+                })
         };
         let first = &fronts
             .first()
@@ -330,17 +332,13 @@ struct Spread {
 }
 
 impl Spread {
-    fn of(values: &[f64]) -> Self {
+    fn of(values: &[f64]) -> Option<Self> {
+        let Estimate { mean, stderr } = estimate(values)?;
         let n = values.len() as f64;
-        let mean = values.iter().sum::<f64>() / n;
-        let squares: f64 = values
-            .iter()
-            .map(|value| (value - mean) * (value - mean))
-            .sum();
-        Self {
+        Some(Self {
             mean,
-            deviation: (values.len() > 1).then(|| (squares / (n - 1.0)).sqrt()),
-        }
+            deviation: (values.len() > 1).then_some(stderr * n.sqrt()),
+        })
     }
 
     fn show(&self, decimals: usize) -> String {
@@ -384,8 +382,8 @@ mod tests {
 
     #[test]
     fn spreads_are_sample_deviations() {
-        assert_eq!(Spread::of(&[1.0, 3.0]).show(3), "2.000 ± 1.414");
-        assert_eq!(Spread::of(&[1.0]).show(1), "1.0");
+        assert_eq!(Spread::of(&[1.0, 3.0]).unwrap().show(3), "2.000 ± 1.414");
+        assert_eq!(Spread::of(&[1.0]).unwrap().show(1), "1.0");
     }
 
     #[test]
