@@ -19,6 +19,12 @@ const PARALLEL_PRODUCT: usize = 192 * 192 * 192;
 pub(crate) struct Host(FloatTensor<Flex>);
 
 impl Host {
+    /// Whether [`Host::open`] would open the tensor. It holds nothing of it afterwards: an opened tensor is
+    /// shared for as long as it is open, and a shared one is not updated in place.
+    pub fn can_open<const D: usize>(x: &Tensor<D>) -> bool {
+        Self::open(x).is_some()
+    }
+
     /// `None` where the tensor lies on another device, is tracked by autodiff, or is not f32.
     pub fn open<const D: usize>(x: &Tensor<D>) -> Option<Self> {
         if x.dtype() != DType::F32 {
@@ -69,11 +75,19 @@ pub(crate) fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Ten
 /// else holds it, in a copy otherwise.
 ///
 /// # Panics
-/// If the tensor is not f32; [`Host::open`] tells.
+/// If [`Host::can_open`] is false.
 pub(crate) fn update<const D: usize>(x: Tensor<D>, change: impl FnOnce(&mut [f32])) -> Tensor<D> {
-    let mut data = x.into_data();
-    change(data.as_mut_slice().expect("the tensor was found to be f32"));
-    Tensor::from_data(data, &Device::flex())
+    let shape = x.dims();
+    let x = x.try_into_primitive::<Flex>();
+    let x = Host(x.expect("the tensor was found on the CPU")).contiguous();
+    if x.0.is_unique() {
+        let mut data = x.0.into_data();
+        change(data.as_mut_slice().expect("the tensor was found to be f32"));
+        return Tensor::from_data(data, &Device::flex());
+    }
+    let mut values = x.values().to_vec();
+    change(&mut values);
+    tensor(values, shape)
 }
 
 /// `rows` × `width` new elements. `write(first, chunk)` is called for runs of whole rows, `first` being the
@@ -391,6 +405,21 @@ mod tests {
                 assert!(largest(&broken).is_nan(), "{i} of {n}");
             }
         }
+    }
+
+    #[test]
+    fn an_update_is_in_place_unless_somebody_else_holds_the_tensor() {
+        let address = |x: &Tensor<2>| Host::open(x).unwrap().values().as_ptr();
+        let x = tensor(vec![1.0, 2.0], [1, 2]);
+        assert!(Host::can_open(&x));
+        let before = address(&x);
+        let x = update(x, |x| x[0] = 3.0);
+        assert_eq!(address(&x), before);
+        let other = x.clone();
+        let x = update(x, |x| x[0] = 4.0);
+        assert_ne!(address(&x), before);
+        assert_eq!(Host::open(&other).unwrap().values(), [3.0, 2.0]);
+        assert_eq!(Host::open(&x).unwrap().values(), [4.0, 2.0]);
     }
 
     #[test]

@@ -20,7 +20,8 @@ pub fn matmul(a: &Tensor<2>, b: &Tensor<2>) -> Tensor<2> {
 /// c + a b: c `[m, n]`, a `[m, k]`, b `[k, n]` → `[m, n]`, in place where nobody else holds c.
 pub fn matmul_add(c: Tensor<2>, a: &Tensor<2>, b: &Tensor<2>) -> Tensor<2> {
     #[cfg(feature = "flex")]
-    if let (Some(_), Some(a), Some(b)) = (Host::open(&c), Host::open(a), Host::open(b))
+    if Host::can_open(&c)
+        && let (Some(a), Some(b)) = (Host::open(a), Host::open(b))
         && let (Some(left), Some(right)) = (a.matrix(), b.matrix())
     {
         let [_, n] = c.dims();
@@ -34,7 +35,7 @@ pub fn matmul_add(c: Tensor<2>, a: &Tensor<2>, b: &Tensor<2>) -> Tensor<2> {
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
-    use crate::test_support::{assert_close, random};
+    use crate::test_support::{address, assert_close, random};
 
     #[test]
     fn products_agree_with_burns_however_the_operands_lie() {
@@ -58,6 +59,13 @@ mod tests {
         let before = c.to_data();
         let _sum = matmul_add(c.clone(), &a, &b);
         c.to_data().assert_eq(&before, true);
+    }
+
+    #[test]
+    fn a_sum_takes_the_place_of_what_it_is_added_to() {
+        let (c, a, b) = (random([4, 4]), random([4, 4]), random([4, 4]));
+        let before = address(&c);
+        assert_eq!(address(&matmul_add(c, &a, &b)), before);
     }
 
     #[test]

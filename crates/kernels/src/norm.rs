@@ -24,8 +24,9 @@ pub fn rms_norm_backward(
     onto: Option<Tensor<2>>,
 ) -> Tensor<2> {
     #[cfg(feature = "flex")]
-    if let (Some(x), Some(weight), Some(dy)) = (Host::open(x), Host::open(weight), Host::open(&dy))
-        && onto.as_ref().is_none_or(|onto| Host::open(onto).is_some())
+    if onto.as_ref().is_none_or(Host::can_open)
+        && let (Some(x), Some(weight), Some(dy)) =
+            (Host::open(x), Host::open(weight), Host::open(&dy))
     {
         return on_host::backward(x, weight, epsilon, dy, onto);
     }

@@ -51,8 +51,8 @@ impl Rotation {
     /// By the angle times `direction`, which is 1 or −1.
     fn rotate(&self, x: Tensor<2>, direction: f32) -> Tensor<2> {
         #[cfg(feature = "flex")]
-        if let (Some(cos), Some(sin), Some(_)) =
-            (Host::open(&self.cos), Host::open(&self.sin), Host::open(&x))
+        if Host::can_open(&x)
+            && let (Some(cos), Some(sin)) = (Host::open(&self.cos), Host::open(&self.sin))
         {
             return rotate_on_host(x, cos, sin, direction);
         }

@@ -13,7 +13,7 @@ pub fn log_softmax_at(
     keep: bool,
 ) -> (Vec<f32>, Option<Tensor<2>>) {
     #[cfg(feature = "flex")]
-    if Host::open(&logits).is_some() {
+    if Host::can_open(&logits) {
         let (log_probs, softmax) = on_host(logits, tokens);
         return (log_probs, keep.then_some(softmax));
     }

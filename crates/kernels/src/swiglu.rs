@@ -19,7 +19,10 @@ pub fn swiglu(gate: &Tensor<2>, up: &Tensor<2>) -> Tensor<2> {
 /// ∂gate = d ⊙ up ⊙ σ (1 + gate (1 − σ)).
 pub fn swiglu_backward(gate: Tensor<2>, up: Tensor<2>, d: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
     #[cfg(feature = "flex")]
-    if let (Some(_), Some(_), Some(d)) = (Host::open(&gate), Host::open(&up), Host::open(&d)) {
+    if Host::can_open(&gate)
+        && Host::can_open(&up)
+        && let Some(d) = Host::open(&d)
+    {
         return on_host::backward(gate, up, d);
     }
     portable::backward(gate, up, d)
