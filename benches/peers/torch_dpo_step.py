@@ -113,7 +113,7 @@ class Step:
 
     def __init__(self, options):
         import torch
-        from common import ADAPTED_MODULES
+        from common import ADAPTED_MODULES, random_model
         from peft import LoraConfig, get_peft_model
 
         self.options = options
@@ -215,27 +215,6 @@ class SavingStep(Step):
             for row, target in zip(hidden, targets)
         ]
         return torch.stack(of_tokens).reshape(self.options.pairs, 2, -1).sum(-1)
-
-
-def random_model():
-    """The shapes of SmolLM2-135M, with weights that nobody trained: time and memory are the same."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=49152,
-            hidden_size=576,
-            intermediate_size=1536,
-            num_hidden_layers=30,
-            num_attention_heads=9,
-            num_key_value_heads=3,
-            head_dim=64,
-            rms_norm_eps=1e-5,
-            max_position_embeddings=8192,
-            rope_parameters={"rope_type": "default", "rope_theta": 100000.0},
-            tie_word_embeddings=True,
-        )
-    )
 
 
 if __name__ == "__main__":

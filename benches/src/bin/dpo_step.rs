@@ -6,7 +6,7 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Parser;
 use panacea_benches::{SMOLLM2_135M, adapters, pairs, random_model};
-use panacea_model::MemoryPolicy;
+use panacea_model::{MemoryPolicy, compute_on_this_thread};
 use panacea_objectives::{Aggregation, Dpo, DpoLoss, Preference};
 use panacea_trainer::{
     AdamW, AdamWSettings, Loss, Objective, Prepared, batch_gradient, peak_memory_bytes,
@@ -33,6 +33,7 @@ struct Arguments {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    compute_on_this_thread();
     let model = random_model(SMOLLM2_135M, &arguments.device)?;
     let mut adapters = adapters(&model)?;
     let settings = AdamWSettings {

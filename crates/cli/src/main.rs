@@ -20,6 +20,7 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let command = commands::Cli::parse();
+    panacea_model::compute_on_this_thread();
     match command.run() {
         Ok(code) => code,
         // Whoever reads our output has seen enough.

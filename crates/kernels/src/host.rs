@@ -8,6 +8,8 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use pulp::Arch;
 use rayon::prelude::*;
 
+use crate::thin;
+
 /// Elements below which a loop stays on one thread: waking another costs some 10 µs, about as long as
 /// this many multiplications take.
 pub(crate) const ELEMENTS_PER_TASK: usize = 1 << 14;
@@ -179,6 +181,9 @@ pub(crate) fn product(a: Matrix<'_>, b: Matrix<'_>, scale: f32) -> Vec<f32> {
     if a.columns == 0 {
         return vec![0.0; count];
     }
+    if let Some(columns) = thin_product(a, b, scale) {
+        return transposed(columns, b.columns, a.rows);
+    }
     let mut out = Vec::with_capacity(count);
     // SAFETY: the buffer holds `count` elements, each of which the product writes without reading it.
     unsafe {
@@ -223,6 +228,19 @@ pub(crate) fn product_into(
         }
         return;
     }
+    if is_parallel && let Some(product) = thin_product(a, b, scale) {
+        for (row, out) in out.chunks_mut(stride).take(rows).enumerate() {
+            let product = product[row..].iter().step_by(rows);
+            for (out, &product) in out[..columns].iter_mut().zip(product) {
+                *out = if write == Write::Onto {
+                    *out + product
+                } else {
+                    product
+                };
+            }
+        }
+        return;
+    }
     // SAFETY: every element of the product lies in `out`, which is initialised.
     unsafe {
         multiply(
@@ -235,6 +253,44 @@ pub(crate) fn product_into(
             is_parallel,
         );
     }
+}
+
+/// scale · a b, column by column, where a has few rows and the columns of b are contiguous.
+fn thin_product(a: Matrix<'_>, b: Matrix<'_>, scale: f32) -> Option<Vec<f32>> {
+    assert_eq!(a.columns, b.rows, "the inner axes of a product");
+    let is_thin = (1..=thin::MOST_ROWS).contains(&a.rows)
+        && b.columns > 0
+        && a.columns >= thin::FEWEST_COLUMNS;
+    let is_contiguous = a.column_stride == 1 && b.row_stride == 1;
+    (is_thin && is_contiguous).then(|| {
+        let x = thin::Rows {
+            values: a.values,
+            count: a.rows,
+            columns: a.columns,
+            stride: a.row_stride,
+        };
+        let w = thin::Rows {
+            values: b.values,
+            count: b.columns,
+            columns: b.rows,
+            stride: b.column_stride,
+        };
+        thin::product(&x, &w, scale)
+    })
+}
+
+/// `rows` runs of `columns` elements as `columns` runs of `rows` elements.
+fn transposed(values: Vec<f32>, rows: usize, columns: usize) -> Vec<f32> {
+    if rows == 1 || columns == 1 {
+        return values;
+    }
+    let mut out = vec![0.0; values.len()];
+    for (row, values) in values.chunks_exact(columns).enumerate() {
+        for (column, &value) in values.iter().enumerate() {
+            out[column * rows + row] = value;
+        }
+    }
+    out
 }
 
 /// out ← (out if `reads`) + scale · a b

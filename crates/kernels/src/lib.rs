@@ -37,6 +37,8 @@ mod softmax;
 mod swiglu;
 #[cfg(all(test, feature = "flex"))]
 mod test_support;
+#[cfg(feature = "flex")]
+mod thin;
 
 pub use attention::{Heads, Segment, Visibility, attention, attention_backward, attention_decode};
 pub use matmul::{matmul, matmul_add};
@@ -44,3 +46,15 @@ pub use norm::{rms_norm, rms_norm_backward};
 pub use rotary::Rotation;
 pub use softmax::log_softmax_at;
 pub use swiglu::{swiglu, swiglu_backward};
+
+/// Makes the calling thread one of those that compute on the CPU, to be called once when a program starts. A thread
+/// outside the pool hands every operation over and sleeps until it is done, which for small operations takes longer
+/// than the operation.
+pub fn compute_on_this_thread() {
+    #[cfg(feature = "flex")]
+    {
+        let pool = rayon::ThreadPoolBuilder::new().use_current_thread();
+        // Where a pool is there already, it does the work as it is.
+        pool.build_global().ok();
+    }
+}

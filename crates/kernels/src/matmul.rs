@@ -39,7 +39,18 @@ mod tests {
 
     #[test]
     fn products_agree_with_burns_however_the_operands_lie() {
-        for [m, k, n] in [[1, 1, 1], [3, 5, 2], [70, 33, 41], [300, 200, 260]] {
+        for [m, k, n] in [
+            [1, 1, 1],
+            [3, 5, 2],
+            [70, 33, 41],
+            [300, 200, 260],
+            // Few rows, short of a vector and beyond it, an odd number of columns, one thread and more.
+            [1, 70, 5],
+            [7, 70, 5],
+            [1, 576, 301],
+            [6, 576, 301],
+            [16, 64, 2],
+        ] {
             let (a, b, c) = (random([m, k]), random([k, n]), random([m, n]));
             let expected = a.clone().matmul(b.clone());
             assert_close("a b", &matmul(&a, &b), &expected);

@@ -3,7 +3,9 @@
 //! Prompts are read in one packed pass without padding. Their keys and values are then aligned at the
 //! right end of a rectangular cache, so that each new token of all rows is one column.
 
-use burn::tensor::{Bool, Tensor, TensorData};
+use std::ops::Range;
+
+use burn::tensor::Tensor;
 use panacea_kernels::{Rotation, attention, attention_decode};
 use panacea_svd_lora::Adapters;
 use rand::SeedableRng;
@@ -84,13 +86,14 @@ impl Decoder {
             let tokens: Vec<u32> = rows.iter().map(Row::last).collect();
             let positions: Vec<usize> = requests.iter().map(|r| r.prompt.len() + step).collect();
             let column = longest + step;
-            let hidden = self.hidden_columns(requests, longest, column);
+            let visible = self.visible_columns(requests, longest, column);
             let rotation = Rotation::new(&positions, &self.inverse_frequencies, &self.device);
             let mut x = self.embed(&tokens);
             for (layer, cache) in self.layers.iter().zip(&mut caches) {
                 let qkv = layer.query_key_value(&x, &rotation, steering.as_ref());
-                let (keys, values) = cache.append(qkv.k, qkv.v, column);
-                let attended = attention_decode(qkv.q, keys, values, hidden.clone(), layer.heads);
+                cache.write(qkv.k, qkv.v, column);
+                let LayerCache { keys, values } = cache;
+                let attended = attention_decode(qkv.q, keys, values, &visible, layer.heads);
                 x = layer.attend_cached(x, steering.as_ref(), attended);
             }
             logits = self.next_logits(x);
@@ -183,32 +186,24 @@ impl Decoder {
         Ok((caches, self.next_logits(x)))
     }
 
-    /// Which of the first `column + 1` cache columns a row must not see: those in front of its prompt, and
-    /// those outside the model's window. `[rows, 1, 1, column + 1]`, `true` = hidden.
-    fn hidden_columns(
+    /// The cache columns that each row sees when the one at `column` was just written: from its prompt's first,
+    /// or as far back as the model's window reaches.
+    fn visible_columns(
         &self,
         requests: &[GenerateRequest<'_>],
         longest: usize,
         column: usize,
-    ) -> Tensor<4, Bool> {
+    ) -> Vec<Range<usize>> {
         let window = self.config.sliding_window;
-        let hidden: Vec<bool> = requests
-            .iter()
-            .flat_map(|request| {
-                let first = longest - request.prompt.len();
-                (0..=column).map(move |key| {
-                    key < first || window.is_some_and(|window| key + window <= column)
-                })
-            })
-            .collect();
-        let shape = [requests.len(), 1, 1, column + 1];
-        Tensor::from_data(TensorData::new(hidden, shape), &self.device)
+        let in_window = window.map_or(0, |window| (column + 1).saturating_sub(window));
+        let first = |request: &GenerateRequest<'_>| (longest - request.prompt.len()).max(in_window);
+        requests.iter().map(|r| first(r)..column + 1).collect()
     }
 }
 
 impl LayerCache {
-    /// Writes one column of keys and values, `[rows, kv × dim]`, and gives the columns up to it.
-    fn append(&mut self, k: Tensor<2>, v: Tensor<2>, column: usize) -> (Tensor<4>, Tensor<4>) {
+    /// Writes one column of keys and values, `[rows, kv × dim]`.
+    fn write(&mut self, k: Tensor<2>, v: Tensor<2>, column: usize) {
         let put = |cache: &mut Tensor<4>, new: Tensor<2>| {
             let [rows, kv, _, dim] = cache.dims();
             // The cache is moved out, so that its buffer has one owner and is written in place.
@@ -216,9 +211,9 @@ impl LayerCache {
             let whole = std::mem::replace(cache, empty);
             let at = [0..rows, 0..kv, column..column + 1, 0..dim];
             *cache = whole.slice_assign(at, new.reshape([rows, kv, 1, dim]));
-            cache.clone().slice([0..rows, 0..kv, 0..column + 1, 0..dim])
         };
-        (put(&mut self.keys, k), put(&mut self.values, v))
+        put(&mut self.keys, k);
+        put(&mut self.values, v);
     }
 }
 

@@ -32,4 +32,5 @@ pub use decoder::{Decoder, Forward, MemoryPolicy, PROJECTIONS, Tape};
 pub use device::{DeviceError, available_devices, select_device};
 pub use error::ModelError;
 pub use generate::{GenerateRequest, Generated, StopReason};
+pub use panacea_kernels::compute_on_this_thread;
 pub use sampling::Sampling;

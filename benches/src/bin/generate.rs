@@ -1,0 +1,136 @@
+//! Generation and a forward pass on SmolLM2-135M's shapes, for the side by side with
+//! `peers/torch_generate.py`: one JSON line {"measure", "tokens_per_second", …} a measure.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::Parser;
+use panacea_benches::{SMOLLM2_135M, adapters, pairs, random_model};
+use panacea_model::{
+    Decoder, GenerateRequest, PackedBatch, Sampling, Sequence, compute_on_this_thread,
+};
+use panacea_svd_lora::Adapters;
+
+#[derive(Parser)]
+struct Arguments {
+    /// Rows that are continued together; may be given often.
+    #[arg(long, default_values_t = [1, 8])]
+    rows: Vec<usize>,
+    /// Tokens of a prompt.
+    #[arg(long, default_value_t = 64)]
+    prompt: usize,
+    /// Tokens of a continuation.
+    #[arg(long, default_value_t = 64)]
+    new_tokens: usize,
+    /// Tokens of the forward pass.
+    #[arg(long, default_value_t = 256)]
+    forward: usize,
+    /// Times that each is measured.
+    #[arg(long, default_value_t = 3)]
+    repeats: usize,
+    #[arg(long, default_value = "flex")]
+    device: String,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    compute_on_this_thread();
+    let model = random_model(SMOLLM2_135M, &arguments.device)?;
+    let adapters = adapters(&model)?;
+    let tokens = |rows: usize, length: usize| -> Vec<Vec<u32>> {
+        let examples = pairs(rows, length, 1, SMOLLM2_135M.vocabulary);
+        examples.into_iter().map(|e| e.prompt).collect()
+    };
+
+    let prompt = tokens(1, arguments.forward).remove(0);
+    let batch = PackedBatch::new(&[Sequence {
+        prompt: &prompt,
+        responses: vec![],
+        preference: &[],
+    }])?;
+    let all: Vec<usize> = (0..arguments.forward).collect();
+    let forward = || Ok(model.logits(&batch, None, &all).map(|_| ())?);
+    report("forward", 1, arguments.forward, arguments.repeats, forward)?;
+
+    for &rows in &arguments.rows {
+        let prompts = tokens(rows, arguments.prompt);
+        let one = vec![vec![0.5, 0.5]; rows];
+        let own: Vec<Vec<f64>> = (0..rows)
+            .map(|row| {
+                let weight = (row as f64 + 0.5) / rows as f64;
+                vec![weight, 1.0 - weight]
+            })
+            .collect();
+        let new_tokens = arguments.new_tokens;
+        let base = || generate(&model, None, &prompts, &one, new_tokens);
+        let steered = || generate(&model, Some(&adapters), &prompts, &one, new_tokens);
+        let mixed = || generate(&model, Some(&adapters), &prompts, &own, new_tokens);
+        report("generate_base", rows, new_tokens, arguments.repeats, base)?;
+        report(
+            "generate_one_preference",
+            rows,
+            new_tokens,
+            arguments.repeats,
+            steered,
+        )?;
+        report(
+            "generate_own_preferences",
+            rows,
+            new_tokens,
+            arguments.repeats,
+            mixed,
+        )?;
+    }
+    Ok(())
+}
+
+fn generate(
+    model: &Decoder,
+    adapters: Option<&Adapters>,
+    prompts: &[Vec<u32>],
+    preferences: &[Vec<f64>],
+    new_tokens: usize,
+) -> Result<()> {
+    let requests: Vec<GenerateRequest<'_>> = prompts
+        .iter()
+        .zip(preferences)
+        .map(|(prompt, preference)| GenerateRequest {
+            prompt,
+            preference,
+            max_new_tokens: new_tokens,
+            seed: 0,
+        })
+        .collect();
+    let generated = model.generate(&requests, adapters, &Sampling::greedy(), &[])?;
+    assert!(generated.iter().all(|g| g.tokens.len() == new_tokens));
+    Ok(())
+}
+
+fn report(
+    measure: &str,
+    rows: usize,
+    tokens: usize,
+    repeats: usize,
+    run: impl Fn() -> Result<()>,
+) -> Result<()> {
+    run()?;
+    let mut seconds = Vec::new();
+    for _ in 0..repeats {
+        let started = Instant::now();
+        run()?;
+        seconds.push(started.elapsed().as_secs_f64());
+    }
+    seconds.sort_by(f64::total_cmp);
+    let median = seconds[seconds.len() / 2];
+    println!(
+        "{}",
+        serde_json::json!({
+            "measure": measure,
+            "rows": rows,
+            "tokens": tokens,
+            "seconds": seconds,
+            "tokens_per_second": (rows * tokens) as f64 / median,
+        })
+    );
+    Ok(())
+}

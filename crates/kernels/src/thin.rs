@@ -1,0 +1,193 @@
+//! x Wᵀ for a few rows x, as in decoding: W is read once, in its own order, and nothing is packed.
+//!
+//! A general product copies W into panels first, which costs more than the product itself where x has few rows.
+
+use std::mem::MaybeUninit;
+
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+
+/// Rows of x up to which reading W in its own order is the fastest.
+pub(crate) const MOST_ROWS: usize = 16;
+
+/// Columns below which the vectors of a row are too few.
+pub(crate) const FEWEST_COLUMNS: usize = 64;
+
+/// Elements of W below which a product stays on one thread.
+const PARALLEL: usize = 1 << 16;
+
+/// Rows of x that a tile takes: with 2 rows of W that is 8 sums, which stay in registers.
+const TILE: usize = 4;
+
+/// scale · x Wᵀ, x `[rows, k]` and W `[n, k]`, each row contiguous and `stride` apart: n runs of `rows` elements,
+/// that is `[n, rows]`.
+pub(crate) fn product(x: &Rows<'_>, w: &Rows<'_>, scale: f32) -> Vec<f32> {
+    let (rows, n) = (x.count, w.count);
+    let mut out = Vec::with_capacity(n * rows);
+    let spare = &mut out.spare_capacity_mut()[..n * rows];
+    let run = |first: usize, out: &mut [MaybeUninit<f32>]| {
+        let count = out.len() / rows;
+        Arch::new().dispatch(Product {
+            x: *x,
+            w: w.part(first, count),
+            scale,
+            out,
+        });
+    };
+    if n * w.columns < PARALLEL {
+        run(0, spare);
+    } else {
+        // Two runs a thread: long enough to read ahead, short enough to even out.
+        let count = n.div_ceil(2 * rayon::current_num_threads());
+        spare
+            .par_chunks_mut(count * rows)
+            .enumerate()
+            .for_each(|(i, out)| run(i * count, out));
+    }
+    // SAFETY: the capacity is there, and every run has written all of its elements.
+    unsafe { out.set_len(n * rows) };
+    out
+}
+
+/// Rows of a matrix, each of them contiguous.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    pub values: &'a [f32],
+    pub count: usize,
+    pub columns: usize,
+    pub stride: usize,
+}
+
+impl<'a> Rows<'a> {
+    #[inline(always)]
+    fn row(&self, index: usize) -> &'a [f32] {
+        let start = index * self.stride;
+        &self.values[start..start + self.columns]
+    }
+
+    /// The row `first` and all that follow.
+    #[inline(always)]
+    fn from(&self, first: usize) -> &'a [f32] {
+        &self.values[(first * self.stride).min(self.values.len())..]
+    }
+
+    fn part(&self, first: usize, count: usize) -> Self {
+        Self {
+            values: &self.values[first * self.stride..],
+            count,
+            ..*self
+        }
+    }
+}
+
+struct Product<'a, 'o> {
+    x: Rows<'a>,
+    w: Rows<'a>,
+    scale: f32,
+    out: &'o mut [MaybeUninit<f32>],
+}
+
+impl WithSimd for Product<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let paired = self.w.count / 2 * 2;
+        for row in (0..paired).step_by(2) {
+            self.rows_of_w::<S, 2>(simd, row);
+        }
+        for row in paired..self.w.count {
+            self.rows_of_w::<S, 1>(simd, row);
+        }
+    }
+}
+
+impl Product<'_, '_> {
+    /// Every row of x with J rows of W.
+    #[inline(always)]
+    fn rows_of_w<S: Simd, const J: usize>(&mut self, simd: S, first_w: usize) {
+        let whole = self.x.count / TILE * TILE;
+        for first_x in (0..whole).step_by(TILE) {
+            self.tile::<S, TILE, J>(simd, first_x, first_w);
+        }
+        for first_x in whole..self.x.count {
+            self.tile::<S, 1, J>(simd, first_x, first_w);
+        }
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd, const R: usize, const J: usize>(
+        &mut self,
+        simd: S,
+        first_x: usize,
+        first_w: usize,
+    ) {
+        let x = std::array::from_fn(|r| self.x.row(first_x + r));
+        let w = std::array::from_fn(|j| self.w.row(first_w + j));
+        let ahead = self.w.from(first_w + AHEAD * J);
+        let sums = dot_products::<S, R, J>(simd, x, w, ahead);
+        for (j, sums) in sums.into_iter().enumerate() {
+            let at = (first_w + j) * self.x.count + first_x;
+            for (out, sum) in self.out[at..at + R].iter_mut().zip(sums) {
+                out.write(self.scale * sum);
+            }
+        }
+    }
+}
+
+/// Turns of W that its rows are asked for ahead: the processor's own guess starts anew with every row.
+const AHEAD: usize = 4;
+
+/// Elements of a line of the cache.
+const LINE: usize = 16;
+
+/// Asks for the line of the cache that holds the element at `index`, or would hold it; on x86 only.
+#[inline(always)]
+fn prefetch(values: &[f32], index: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let address = values.as_ptr().wrapping_add(index);
+        // SAFETY: a hint about an address reads nothing.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (values, index);
+}
+
+/// The dot product of every row of W with every row of x.
+#[inline(always)]
+fn dot_products<S: Simd, const R: usize, const J: usize>(
+    simd: S,
+    x: [&[f32]; R],
+    w: [&[f32]; J],
+    ahead: &[f32],
+) -> [[f32; R]; J] {
+    let x = x.map(S::as_simd_f32s);
+    let w = w.map(S::as_simd_f32s);
+    // The same length for all, so that one check of bounds does for the loop.
+    let n = w[0].0.len();
+    let x_vectors = x.map(|(vectors, _)| &vectors[..n]);
+    let w_vectors = w.map(|(vectors, _)| &vectors[..n]);
+    let mut sums = [[simd.splat_f32s(0.0); R]; J];
+    // As many elements of `ahead` a turn as the turn takes of W.
+    let step = J * size_of::<S::f32s>() / size_of::<f32>();
+    for i in 0..n {
+        for line in (i * step..(i + 1) * step).step_by(LINE) {
+            prefetch(ahead, line);
+        }
+        for (sums, w) in sums.iter_mut().zip(w_vectors) {
+            for (sum, x) in sums.iter_mut().zip(x_vectors) {
+                *sum = simd.mul_add_e_f32s(w[i], x[i], *sum);
+            }
+        }
+    }
+    let mut out = [[0.0; R]; J];
+    for (j, out) in out.iter_mut().enumerate() {
+        for (r, out) in out.iter_mut().enumerate() {
+            let rest: f32 = w[j].1.iter().zip(x[r].1).map(|(w, x)| w * x).sum();
+            *out = simd.reduce_sum_f32s(sums[j][r]) + rest;
+        }
+    }
+    out
+}
