@@ -12,6 +12,7 @@ macro_rules! say {
 
 mod commands;
 mod measure;
+mod progress;
 mod session;
 
 use std::process::ExitCode;

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use indicatif::{ProgressBar, ProgressStyle};
 use panacea_data::{Example, Part};
 use panacea_evaluator::exact::{Comparison, Menu, MenuProblem};
 use panacea_evaluator::{Cost, ExactFront, Front, MethodPoints, PointRecords};
@@ -14,10 +13,11 @@ use panacea_objectives::{Dpo, DpoLoss, Preference, simplex_grid, usual_divisions
 use panacea_pretrained::Pretrained;
 use panacea_svd_lora::ADAPTER_FILE;
 use panacea_trainer::{
-    Evaluated, Loss, Plan, RunFolder, evaluate, record_values, references, summarise,
+    Evaluated, Loss, Plan, References, RunFolder, evaluate, record_values, references, summarise,
     training_totals,
 };
 
+use crate::progress::Progress;
 use crate::session::{Loaded, Policies, load_examples, open_plan};
 
 /// Steps along an edge of the simplex at which the exact front of two objectives is drawn.
@@ -43,6 +43,7 @@ pub struct Opened {
     pub decoder: Decoder,
     pub policies: Policies,
     pub eval: Loaded,
+    references: References,
 }
 
 /// A measured run.
@@ -73,6 +74,9 @@ impl Opened {
         }
         let decoder = Decoder::load(&pretrained, &select_device(choices.device)?)?;
         let policies = Policies::open(&run, &plan, &decoder)?;
+        // What the trainings computed; measuring leaves their folder as it is.
+        let runs = run.path().parent().unwrap_or(Path::new("."));
+        let references = References::read(runs, &pretrained.fingerprint()?, choices.device)?;
         Ok(Self {
             run,
             plan,
@@ -80,6 +84,7 @@ impl Opened {
             decoder,
             policies,
             eval,
+            references,
         })
     }
 
@@ -99,9 +104,10 @@ impl Opened {
         let loss = &self.plan.method().loss;
         let examples = &self.eval.examples;
 
-        let work = (examples.len() * (grid.len() + 1)) as u64;
-        let bar = progress(work, &format!("front of {}", self.run.name()));
-        let reference = references(&self.decoder, loss, examples, || bar.inc(1))?;
+        let work = examples.len() * (grid.len() + 1);
+        let progress = Progress::new(work, format!("front of {}", self.run.name()));
+        let known = &self.references;
+        let reference = references(known, &self.decoder, loss, examples, || progress.inc())?;
         let mut points = Vec::with_capacity(grid.len());
         let (mut least_mass, mut switch_seconds) = (f64::INFINITY, 0.0);
         for preference in grid {
@@ -115,12 +121,12 @@ impl Opened {
                 examples,
                 &reference,
                 preference,
-                || bar.inc(1),
+                || progress.inc(),
             )?;
             points.push(point(preference, &objectives, &records));
             least_mass = least_mass.min(menu_mass(&records));
         }
-        bar.finish_and_clear();
+        progress.finish();
 
         let mut notes = vec![format!(
             "Run {}: {} held-out records, log-probabilities of their given responses.",
@@ -232,12 +238,4 @@ fn menu_problem(objectives: usize, loss: &Loss, examples: &[Example]) -> Option<
     };
     let menus: Option<Vec<Menu>> = examples.iter().map(menu).collect();
     MenuProblem::new(objectives, menus?).ok()
-}
-
-pub fn progress(work: u64, what: &str) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}, {eta} left")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(work)
-        .with_style(style)
-        .with_message(what.to_owned())
 }

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use panacea_svd_lora::AdapterError;
+
 use crate::divergence::Divergence;
 use crate::problems::ConfigErrors;
 
@@ -124,7 +126,7 @@ pub enum TrainerError {
 
     /// An adapter's files.
     #[error(transparent)]
-    Adapter(#[from] panacea_svd_lora::AdapterError),
+    Adapter(AdapterError),
 
     /// The handler of Ctrl-C could not be set.
     #[error("cannot listen for Ctrl-C: {0}")]
@@ -144,6 +146,20 @@ impl TrainerError {
 }
 
 /// What to do about the I/O errors that people meet most.
+impl From<AdapterError> for TrainerError {
+    fn from(error: AdapterError) -> Self {
+        match error {
+            // With the advice that such an error carries here.
+            AdapterError::Io { path, source } => Self::Io {
+                action: "read or write",
+                path,
+                source,
+            },
+            other => Self::Adapter(other),
+        }
+    }
+}
+
 fn io_hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
@@ -154,5 +170,24 @@ fn io_hint(error: &io::Error) -> &'static str {
         }
         io::ErrorKind::NotADirectory => "; a file stands where a folder is needed",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_under_an_adapter_comes_with_advice() {
+        let error = TrainerError::from(AdapterError::Io {
+            path: "runs/first/adapter.safetensors".into(),
+            source: io::ErrorKind::StorageFull.into(),
+        });
+        let message = error.to_string();
+        assert!(message.starts_with("cannot read or write runs/first/adapter.safetensors: "));
+        assert!(
+            message.ends_with("free some space, then go on with --resume"),
+            "{message}"
+        );
     }
 }

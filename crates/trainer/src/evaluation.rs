@@ -7,24 +7,25 @@ use panacea_svd_lora::Adapters;
 
 use crate::metrics::ObjectiveValue;
 use crate::step::{Prepared, RecordTerm, Terms, record_terms, response_log_probs};
-use crate::{Loss, TrainerError};
+use crate::{Loss, References, TrainerError};
 
 /// log π_ref of every response of every example: what DPO compares with. SFT has none.
-pub fn references(
+pub fn references<'a>(
+    known: &References,
     model: &Decoder,
     loss: &Loss,
-    examples: &[Example],
+    examples: impl IntoIterator<Item = &'a Example>,
     mut done: impl FnMut(),
 ) -> Result<Vec<Vec<f64>>, TrainerError> {
     let reference = |example: &Example| -> Result<Vec<f64>, TrainerError> {
         let sums = match loss {
-            Loss::Dpo(_) => response_log_probs(model, None, example)?,
+            Loss::Dpo(_) => known.of(model, example)?,
             Loss::Sft(_) => Vec::new(),
         };
         done();
         Ok(sums)
     };
-    examples.iter().map(reference).collect()
+    examples.into_iter().map(reference).collect()
 }
 
 /// What a policy does on one record.

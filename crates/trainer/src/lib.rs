@@ -70,6 +70,7 @@ mod problems;
 mod progress;
 mod reading;
 mod record;
+mod references;
 mod run_folder;
 mod schedule;
 mod spec;
@@ -96,6 +97,7 @@ pub use problems::{ConfigErrors, Origin, Problem};
 pub use progress::{LINE_INTERVAL, Progress, ProgressMode};
 pub use reading::Overrides;
 pub use record::{Differences, RunFacts, RunRecord};
+pub use references::References;
 pub use run_folder::{Checkpoint, RunFolder, TrainingRun};
 pub use schedule::{Schedule, ScheduleKind};
 pub use spec::{

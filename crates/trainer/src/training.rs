@@ -12,11 +12,11 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::evaluation::{evaluate, mean, references, summarise};
-use crate::step::{BatchResult, Objective, Prepared, batch_gradient, response_log_probs};
+use crate::step::{BatchResult, Objective, Prepared, batch_gradient};
 use crate::{
     Activations, AdamW, AdamWSettings, DivergenceGuard, EvalMetrics, EventWriter, Interrupt,
-    LogProbLevels, Loss, MetricsLine, MetricsLog, ObjectiveMetrics, Plan, Progress, ProgressMode,
-    StepMetrics, TrainerError, TrainingRun, free_memory_bytes, peak_memory_bytes,
+    LogProbLevels, MetricsLine, MetricsLog, ObjectiveMetrics, Plan, Progress, ProgressMode,
+    References, StepMetrics, TrainerError, TrainingRun, free_memory_bytes, peak_memory_bytes,
 };
 
 /// Streams of random numbers that a seed is split into, so that none repeats another.
@@ -35,6 +35,8 @@ pub struct Training<'a> {
     pub train: &'a [Example],
     /// Held-out records; may be empty.
     pub eval: &'a [Example],
+    /// Log-probabilities under the reference policy, where they are known.
+    pub references: &'a References,
 }
 
 /// What changes while training: all that a checkpoint holds. Everything else follows from the plan and
@@ -142,7 +144,6 @@ impl Training<'_> {
         let batch_size = plan.optimizer().batch_size;
         let buckets = plan.data().length_buckets;
         let mut batches = BatchPlan::new(lengths, batch_size, plan.seed(), buckets);
-        let mut reference_of = ReferenceCache::new(self.train.len());
         let mut log = Log::open(run, state.step)?;
         let mut progress = Progress::new(total, state.step, progress);
         let evaluation = Evaluation::prepare(self)?;
@@ -153,15 +154,12 @@ impl Training<'_> {
 
             // Algorithm 1: a batch, a preference, the aggregated objective under it, one gradient step.
             let records = batches.batch(state.step);
-            for &record in &records {
-                reference_of.fill(record, self)?;
-            }
+            let records: Vec<&Example> = records.iter().map(|&i| &self.train[i]).collect();
+            let reference = self.references_of(&records)?;
             let batch: Vec<Prepared<'_>> = records
-                .iter()
-                .map(|&record| Prepared {
-                    example: &self.train[record],
-                    reference: reference_of.get(record),
-                })
+                .into_iter()
+                .zip(&reference)
+                .map(|(example, reference)| Prepared { example, reference })
                 .collect();
             let preferences = self.sample_preferences(state.step);
             let mut result = self.gradient(&state.adapters, &batch, &preferences)?;
@@ -234,6 +232,18 @@ impl Training<'_> {
         run.save_adapter(|dir| state.adapters.save(dir).map_err(TrainerError::from))?;
         progress.finish(&format!("{total} steps are done"));
         Ok(Outcome::Finished)
+    }
+
+    /// Log-probabilities of a batch under the reference policy; each record's are computed when it is first drawn,
+    /// alone, so that they do not depend on its neighbours.
+    fn references_of(&self, records: &[&Example]) -> Result<Vec<Vec<f64>>, TrainerError> {
+        references(
+            self.references,
+            self.model,
+            &self.plan.method().loss,
+            records.iter().copied(),
+            || (),
+        )
     }
 
     /// The preferences of the step behind `finished` steps, one a group, from the seed and the step alone.
@@ -356,33 +366,6 @@ fn log_prob_levels(batch: &[Prepared<'_>], policy: &[Vec<f64>], i: usize) -> Log
     }
 }
 
-/// Reference log-probabilities of the training records, each computed when it is first drawn.
-struct ReferenceCache {
-    sums: Vec<Option<Vec<f64>>>,
-}
-
-impl ReferenceCache {
-    fn new(records: usize) -> Self {
-        Self {
-            sums: vec![None; records],
-        }
-    }
-
-    fn fill(&mut self, record: usize, training: &Training<'_>) -> Result<(), TrainerError> {
-        if self.sums[record].is_none() {
-            self.sums[record] = Some(match training.plan.method().loss {
-                Loss::Dpo(_) => response_log_probs(training.model, None, &training.train[record])?,
-                Loss::Sft(_) => Vec::new(),
-            });
-        }
-        Ok(())
-    }
-
-    fn get(&self, record: usize) -> &[f64] {
-        self.sums[record].as_deref().unwrap_or_default()
-    }
-}
-
 /// The held-out records that are measured while training goes on.
 struct Evaluation<'a> {
     examples: &'a [Example],
@@ -399,6 +382,7 @@ impl<'a> Evaluation<'a> {
         };
         let examples = &training.eval[..count];
         let references = references(
+            training.references,
             training.model,
             &training.plan.method().loss,
             examples,

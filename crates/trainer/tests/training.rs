@@ -12,8 +12,8 @@ use panacea_pretrained::Pretrained;
 use panacea_svd_lora::{Adapters, Part};
 use panacea_test_support::{Noise, TinyModel};
 use panacea_trainer::{
-    Interrupt, Loss, Objective, Outcome, Overrides, Plan, Prepared, ProgressMode, RunFolder, Spec,
-    Training, TrainingRun, TrainingState, batch_gradient,
+    Interrupt, Loss, Objective, Outcome, Overrides, Plan, Prepared, ProgressMode, References,
+    RunFolder, Spec, Training, TrainingRun, TrainingState, batch_gradient,
 };
 use serde_json::{Value, json};
 
@@ -123,6 +123,7 @@ fn train(plan: &Plan, model: &Decoder, folder: &Path, interrupt: &Interrupt) -> 
         model,
         train: &train,
         eval: &eval,
+        references: &References::in_memory(),
     };
     training
         .run(state, &run, interrupt, ProgressMode::Hidden)

@@ -10,7 +10,8 @@ use panacea_model::{GenerateRequest, Sampling};
 use panacea_objectives::Preference;
 use panacea_pretrained::{ChatTokenizer, Message};
 
-use crate::measure::{Choices, Opened, progress};
+use crate::measure::{Choices, Opened};
+use crate::progress::Progress;
 use crate::session::{Loaded, RUNS, locate_run};
 
 /// Of a front with more points than this the terminal shows the vertices; the files have them all.
@@ -131,6 +132,7 @@ impl Arguments {
             decoder,
             policies,
             eval,
+            ..
         } = opened;
         let tokenizer = pretrained.tokenizer()?;
         let m = plan.objectives().len();
@@ -145,10 +147,7 @@ impl Arguments {
             plan.data().limits.max_prompt_tokens,
             self.prompts,
         )?;
-        let bar = progress(
-            preferences.len() as u64,
-            &format!("answers of {}", run.name()),
-        );
+        let progress = Progress::new(preferences.len(), format!("answers of {}", run.name()));
         let mut samples: Vec<PromptSamples> = texts
             .into_iter()
             .map(|prompt| PromptSamples {
@@ -179,7 +178,7 @@ impl Arguments {
                 prompts.len(),
                 self.max_new_tokens
             );
-            bar.suspend(|| eprintln!("{note}"));
+            progress.note(&note);
             notes.push(note);
             for (sample, answer) in samples.iter_mut().zip(answers) {
                 sample.answers.push(Answer {
@@ -189,9 +188,9 @@ impl Arguments {
                     tokens: answer.tokens.len(),
                 });
             }
-            bar.inc(1);
+            progress.inc();
         }
-        bar.finish_and_clear();
+        progress.finish();
         Ok(samples)
     }
 }

@@ -10,8 +10,8 @@ use panacea_data::{Example, Part};
 use panacea_model::{Decoder, select_device};
 use panacea_pretrained::Pretrained;
 use panacea_trainer::{
-    EXIT_INTERRUPTED, Interrupt, Outcome, Overrides, Plan, ProgressMode, RunFacts, RunFolder,
-    RunRecord, Spec, Training, TrainingRun, TrainingState,
+    EXIT_INTERRUPTED, Interrupt, Loss, Outcome, Overrides, Plan, ProgressMode, References,
+    RunFacts, RunFolder, RunRecord, Spec, Training, TrainingRun, TrainingState,
 };
 
 use crate::session::{RUNS, load_examples};
@@ -117,10 +117,16 @@ impl Arguments {
         );
 
         let model = Decoder::load(&pretrained, &device)?;
+        let fingerprint = &record.facts.model_fingerprint;
+        let references = match record.plan.method().loss {
+            Loss::Dpo(_) => References::open(&self.runs, fingerprint, record.plan.device())?,
+            Loss::Sft(_) => References::in_memory(),
+        };
         let work = Work {
             model: &model,
             train: &train.examples,
             eval: &eval.map(|loaded| loaded.examples).unwrap_or_default(),
+            references,
             interrupt: Interrupt::install()?,
         };
         match work.carry_out(&record, &run)? {
@@ -171,6 +177,7 @@ struct Work<'a> {
     model: &'a Decoder,
     train: &'a [Example],
     eval: &'a [Example],
+    references: References,
     interrupt: Interrupt,
 }
 
@@ -220,6 +227,7 @@ impl Work<'_> {
             model: self.model,
             train: self.train,
             eval: self.eval,
+            references: &self.references,
         };
         Ok(training.run(state, run, &self.interrupt, ProgressMode::Auto)?)
     }
