@@ -40,7 +40,10 @@ mod test_support;
 #[cfg(feature = "flex")]
 mod thin;
 
-pub use attention::{Heads, Segment, Visibility, attention, attention_backward, attention_decode};
+pub use attention::{
+    CacheRow, Heads, Segment, Visibility, attention, attention_backward, attention_decode,
+    write_cache,
+};
 pub use matmul::{matmul, matmul_add};
 pub use norm::{rms_norm, rms_norm_backward};
 pub use rotary::Rotation;

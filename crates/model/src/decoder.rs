@@ -72,6 +72,25 @@ enum KeptLayer {
     Input(Box<Tensor<2>>),
 }
 
+/// Logits over the vocabulary, row by row.
+#[derive(Debug, Clone)]
+pub struct Logits {
+    values: Vec<f32>,
+    vocabulary: usize,
+}
+
+impl Logits {
+    /// One slice of the vocabulary's length a row.
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = &[f32]> {
+        self.values.chunks_exact(self.vocabulary)
+    }
+
+    /// The logits of one row.
+    pub fn row(&self, index: usize) -> &[f32] {
+        &self.values[index * self.vocabulary..(index + 1) * self.vocabulary]
+    }
+}
+
 impl Decoder {
     /// Builds the network from a model's files; every missing or misshapen tensor is reported at once.
     pub fn load(pretrained: &Pretrained, device: &Device) -> Result<Self, ModelError> {
@@ -265,13 +284,13 @@ impl Decoder {
         Ok(gradients)
     }
 
-    /// Logits after each of `rows` of the packed batch, row by row: for tests and for short prompts.
+    /// Logits after each of `rows` of the packed batch, in their order: for tests and for short prompts.
     pub fn logits(
         &self,
         batch: &PackedBatch,
         adapters: Option<&Adapters>,
         rows: &[usize],
-    ) -> Result<Vec<Vec<f32>>, ModelError> {
+    ) -> Result<Logits, ModelError> {
         let context = self.context(batch, adapters)?;
         let mut x = self.embed(&batch.tokens);
         for layer in &self.layers {
@@ -281,13 +300,20 @@ impl Decoder {
         Ok(self.next_logits(x))
     }
 
-    /// Final norm and head: `[n, hidden]` → n rows of logits on the host.
-    pub(crate) fn next_logits(&self, x: Tensor<2>) -> Vec<Vec<f32>> {
-        let logits = matmul(&self.norm.forward(&x), &self.head.clone().transpose());
+    /// Final norm and head: `[n, hidden]` → `[n, vocabulary]`.
+    pub(crate) fn logits_of(&self, x: Tensor<2>) -> Tensor<2> {
+        matmul(&self.norm.forward(&x), &self.head.clone().transpose())
+    }
+
+    /// [`Decoder::logits_of`], on the host.
+    pub(crate) fn next_logits(&self, x: Tensor<2>) -> Logits {
+        let logits = self.logits_of(x);
         let [_, vocabulary] = logits.dims();
-        let values = logits.into_data().convert::<f32>().try_to_vec::<f32>();
-        let values = values.expect("the data was just converted to f32");
-        values.chunks(vocabulary).map(<[f32]>::to_vec).collect()
+        let values = logits.into_data().try_into_vec_as::<f32>();
+        Logits {
+            values: values.expect("any float can be an f32"),
+            vocabulary,
+        }
     }
 
     /// `[tokens, hidden]`

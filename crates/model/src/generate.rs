@@ -1,19 +1,23 @@
-//! Generation with a KV cache: prompts of different lengths in one batch, each row under its own λ.
+//! Generation with a KV cache: prompts of different lengths, each under its own λ.
 //!
-//! Prompts are read in one packed pass without padding. Their keys and values are then aligned at the
-//! right end of a rectangular cache, so that each new token of all rows is one column.
+//! A prompt waits for a place in the cache, is read in one packed pass with those that come in with it, and is then
+//! continued token by token together with all others at work. Whoever is done leaves the place to the next: no row
+//! is computed for nothing, and none sees another.
 
-use std::ops::Range;
+use std::collections::VecDeque;
 
 use burn::tensor::Tensor;
-use panacea_kernels::{Rotation, attention, attention_decode};
+use panacea_kernels::{CacheRow, Rotation, attention, attention_decode, write_cache};
 use panacea_svd_lora::Adapters;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::batch::{PackedBatch, Sequence};
-use crate::decoder::Decoder;
+use crate::decoder::{Decoder, Logits};
 use crate::{ModelError, Sampling};
+
+/// Rows that are continued together, at most: about as many as share one reading of the weights on a CPU.
+const PLACES: usize = 16;
 
 /// A prompt to be continued.
 #[derive(Debug, Clone)]
@@ -46,7 +50,15 @@ pub struct Generated {
     pub reason: StopReason,
 }
 
-/// Keys and values of one layer, `[rows, kv, columns, dim]` each.
+/// A request at work.
+struct Seat {
+    /// Its index.
+    request: usize,
+    /// Its row of the caches.
+    slot: usize,
+}
+
+/// Keys and values of one layer, `[slots, kv, columns, dim]` each. A row's tokens stand from column 0 on.
 struct LayerCache {
     keys: Tensor<4>,
     values: Tensor<4>,
@@ -62,43 +74,42 @@ impl Decoder {
         stop: &[u32],
     ) -> Result<Vec<Generated>, ModelError> {
         self.check_requests(requests, adapters, sampling)?;
-        let longest = requests.iter().map(|r| r.prompt.len()).max().unwrap_or(0);
-        let new_tokens = requests.iter().map(|r| r.max_new_tokens).max().unwrap_or(0);
         let mut rows: Vec<Row> = requests.iter().map(Row::new).collect();
-        if new_tokens == 0 {
-            return Ok(rows.into_iter().map(Row::finish).collect());
+        let mut waiting: VecDeque<usize> = (0..rows.len()).collect();
+        waiting.retain(|&request| !rows[request].is_done());
+        let mut free: Vec<usize> = (0..waiting.len().min(PLACES)).collect();
+        let mut caches = self.empty_caches(free.len(), requests);
+        let mut seats: Vec<Seat> = Vec::new();
+        loop {
+            seats.retain(|seat| {
+                let is_done = rows[seat.request].is_done();
+                if is_done {
+                    free.push(seat.slot);
+                }
+                !is_done
+            });
+            let count = free.len().min(waiting.len());
+            let newcomers: Vec<Seat> = (waiting.drain(..count))
+                .zip(free.drain(..count))
+                .map(|(request, slot)| Seat { request, slot })
+                .collect();
+            if !newcomers.is_empty() {
+                let logits = self.read_prompts(requests, adapters, &newcomers, &mut caches)?;
+                for (seat, logits) in newcomers.iter().zip(logits.rows()) {
+                    rows[seat.request].push(logits, sampling, stop);
+                }
+                seats.extend(newcomers);
+                // Some may be done with their first token.
+                continue;
+            }
+            if seats.is_empty() {
+                return Ok(rows.into_iter().map(Row::finish).collect());
+            }
+            let logits = self.decode(requests, adapters, &seats, &rows, &mut caches);
+            for (seat, logits) in seats.iter().zip(logits.rows()) {
+                rows[seat.request].push(logits, sampling, stop);
+            }
         }
-
-        let (mut caches, mut logits) =
-            self.read_prompts(requests, adapters, longest, new_tokens)?;
-        let preferences: Vec<f64> = requests
-            .iter()
-            .flat_map(|r| r.preference.iter().copied())
-            .collect();
-        for step in 0..new_tokens {
-            for (row, logits) in rows.iter_mut().zip(&logits) {
-                row.push(logits, sampling, stop);
-            }
-            if step + 1 == new_tokens || rows.iter().all(|row| row.reason.is_some()) {
-                break;
-            }
-            let steering = adapters.map(|adapters| self.steering(adapters, &preferences));
-            let tokens: Vec<u32> = rows.iter().map(Row::last).collect();
-            let positions: Vec<usize> = requests.iter().map(|r| r.prompt.len() + step).collect();
-            let column = longest + step;
-            let visible = self.visible_columns(requests, longest, column);
-            let rotation = Rotation::new(&positions, &self.inverse_frequencies, &self.device);
-            let mut x = self.embed(&tokens);
-            for (layer, cache) in self.layers.iter().zip(&mut caches) {
-                let qkv = layer.query_key_value(&x, &rotation, steering.as_ref());
-                cache.write(qkv.k, qkv.v, column);
-                let LayerCache { keys, values } = cache;
-                let attended = attention_decode(qkv.q, keys, values, &visible, layer.heads);
-                x = layer.attend_cached(x, steering.as_ref(), attended);
-            }
-            logits = self.next_logits(x);
-        }
-        Ok(rows.into_iter().map(Row::finish).collect())
     }
 
     /// The most tokens that can follow `prompt`; at least 1, so that a prompt without room is refused where
@@ -116,6 +127,11 @@ impl Decoder {
     ) -> Result<(), ModelError> {
         sampling.check()?;
         for (row, request) in requests.iter().enumerate() {
+            if request.prompt.is_empty() {
+                let what = "prompt";
+                return Err(ModelError::Empty { row, what });
+            }
+            self.check_tokens(request.prompt.iter().copied())?;
             let (found, limit) = (
                 request.prompt.len() + request.max_new_tokens,
                 self.config.max_position_embeddings,
@@ -138,82 +154,116 @@ impl Decoder {
         Ok(())
     }
 
-    /// One packed pass over all prompts: caches with the prompts' keys and values at the right end of
-    /// their first `longest` columns, and the logits behind each prompt.
+    fn empty_caches(&self, slots: usize, requests: &[GenerateRequest<'_>]) -> Vec<LayerCache> {
+        let length = |r: &GenerateRequest<'_>| r.prompt.len() + r.max_new_tokens;
+        let columns = requests.iter().map(length).max().unwrap_or(0);
+        if slots == 0 {
+            return Vec::new();
+        }
+        let cache = |heads: panacea_kernels::Heads| {
+            Tensor::zeros([slots, heads.kv, columns, heads.dim], &self.device)
+        };
+        let caches = self.layers.iter().map(|layer| LayerCache {
+            keys: cache(layer.heads),
+            values: cache(layer.heads),
+        });
+        caches.collect()
+    }
+
+    /// One packed pass over the prompts of `seats`: fills their caches, and gives the logits behind each prompt.
     fn read_prompts(
         &self,
         requests: &[GenerateRequest<'_>],
         adapters: Option<&Adapters>,
-        longest: usize,
-        new_tokens: usize,
-    ) -> Result<(Vec<LayerCache>, Vec<Vec<f32>>), ModelError> {
-        let sequences: Vec<Sequence<'_>> = requests
-            .iter()
-            .map(|r| Sequence {
-                prompt: r.prompt,
-                responses: vec![],
-                preference: r.preference,
-            })
-            .collect();
+        seats: &[Seat],
+        caches: &mut [LayerCache],
+    ) -> Result<Logits, ModelError> {
+        let sequence = |seat: &Seat| Sequence {
+            prompt: requests[seat.request].prompt,
+            responses: vec![],
+            preference: requests[seat.request].preference,
+        };
+        let sequences: Vec<Sequence<'_>> = seats.iter().map(sequence).collect();
         let batch = PackedBatch::new(&sequences)?;
         let context = self.context(&batch, adapters)?;
         let mut x = self.embed(&batch.tokens);
-        let mut caches = Vec::with_capacity(self.layers.len());
-        for layer in &self.layers {
+        for (layer, cache) in self.layers.iter().zip(caches) {
             let qkv = layer.query_key_value(&x, &context.rotation, context.steering.as_ref());
             let (attended, _) = attention(&qkv.q, &qkv.k, &qkv.v, &context.visibility);
             x = layer.attend_cached(x, context.steering.as_ref(), attended);
-            let rectangle = |packed: Tensor<2>| {
-                let (kv, dim) = (layer.heads.kv, layer.heads.dim);
-                let shape = [requests.len(), kv, longest + new_tokens, dim];
-                let mut cache = Tensor::<4>::zeros(shape, &self.device);
-                for (row, segment) in batch.segments.iter().enumerate() {
+            let (kv, dim) = (layer.heads.kv, layer.heads.dim);
+            let fill = |mut cache: Tensor<4>, packed: Tensor<2>| {
+                for (seat, segment) in seats.iter().zip(&batch.segments) {
                     let n = segment.own.len();
                     let own = packed.clone().slice([segment.own.clone(), 0..kv * dim]);
                     let own = own.reshape([1, n, kv, dim]).swap_dims(1, 2);
-                    cache = cache
-                        .slice_assign([row..row + 1, 0..kv, longest - n..longest, 0..dim], own);
+                    let at = [seat.slot..seat.slot + 1, 0..kv, 0..n, 0..dim];
+                    cache = cache.slice_assign(at, own);
                 }
                 cache
             };
-            caches.push(LayerCache {
-                keys: rectangle(qkv.k),
-                values: rectangle(qkv.v),
-            });
+            cache.change(|keys| fill(keys, qkv.k), |values| fill(values, qkv.v));
         }
         let last = batch.segments.iter().map(|segment| segment.own.end - 1);
         let x = x.select(0, crate::head::indices(last, &self.device));
-        Ok((caches, self.next_logits(x)))
+        Ok(self.next_logits(x))
     }
 
-    /// The cache columns that each row sees when the one at `column` was just written: from its prompt's first,
-    /// or as far back as the model's window reaches.
-    fn visible_columns(
+    /// The logits behind the last token of every seat, whose keys and values are added to its cache.
+    fn decode(
         &self,
         requests: &[GenerateRequest<'_>],
-        longest: usize,
-        column: usize,
-    ) -> Vec<Range<usize>> {
+        adapters: Option<&Adapters>,
+        seats: &[Seat],
+        rows: &[Row],
+        caches: &mut [LayerCache],
+    ) -> Logits {
+        let at_work = || seats.iter().map(|seat| &rows[seat.request]);
+        let tokens: Vec<u32> = at_work().map(Row::last).collect();
+        let positions: Vec<usize> = at_work().map(|row| row.seen.len() - 1).collect();
         let window = self.config.sliding_window;
-        let in_window = window.map_or(0, |window| (column + 1).saturating_sub(window));
-        let first = |request: &GenerateRequest<'_>| (longest - request.prompt.len()).max(in_window);
-        requests.iter().map(|r| first(r)..column + 1).collect()
+        let cache_row = |(seat, row): (&Seat, &Row)| {
+            let end = row.seen.len();
+            CacheRow {
+                slot: seat.slot,
+                visible: window.map_or(0, |window| end.saturating_sub(window))..end,
+            }
+        };
+        let cache_rows: Vec<CacheRow> = seats.iter().zip(at_work()).map(cache_row).collect();
+        let preferences = seats
+            .iter()
+            .flat_map(|seat| requests[seat.request].preference);
+        let preferences: Vec<f64> = preferences.copied().collect();
+        let steering = adapters.map(|adapters| self.steering(adapters, &preferences));
+        let rotation = Rotation::new(&positions, &self.inverse_frequencies, &self.device);
+        let mut x = self.embed(&tokens);
+        for (layer, cache) in self.layers.iter().zip(caches) {
+            let qkv = layer.query_key_value(&x, &rotation, steering.as_ref());
+            cache.change(
+                |keys| write_cache(keys, &qkv.k, &cache_rows),
+                |values| write_cache(values, &qkv.v, &cache_rows),
+            );
+            let LayerCache { keys, values } = cache;
+            let attended = attention_decode(qkv.q, keys, values, &cache_rows, layer.heads);
+            x = layer.attend_cached(x, steering.as_ref(), attended);
+        }
+        self.next_logits(x)
     }
 }
 
 impl LayerCache {
-    /// Writes one column of keys and values, `[rows, kv × dim]`.
-    fn write(&mut self, k: Tensor<2>, v: Tensor<2>, column: usize) {
-        let put = |cache: &mut Tensor<4>, new: Tensor<2>| {
-            let [rows, kv, _, dim] = cache.dims();
-            // The cache is moved out, so that its buffer has one owner and is written in place.
-            let empty = Tensor::<4>::zeros([1, 1, 1, 1], &new.device());
-            let whole = std::mem::replace(cache, empty);
-            let at = [0..rows, 0..kv, column..column + 1, 0..dim];
-            *cache = whole.slice_assign(at, new.reshape([rows, kv, 1, dim]));
+    /// Hands the caches over, so that their buffers have one owner and are written in place.
+    fn change(
+        &mut self,
+        keys: impl FnOnce(Tensor<4>) -> Tensor<4>,
+        values: impl FnOnce(Tensor<4>) -> Tensor<4>,
+    ) {
+        let take = |cache: &mut Tensor<4>| {
+            let empty = Tensor::zeros([1, 1, 1, 1], &cache.device());
+            std::mem::replace(cache, empty)
         };
-        put(&mut self.keys, k);
-        put(&mut self.values, v);
+        self.keys = keys(take(&mut self.keys));
+        self.values = values(take(&mut self.values));
     }
 }
 
@@ -250,6 +300,10 @@ impl Row {
         if self.seen.len() == self.limit {
             self.reason = Some(StopReason::Length);
         }
+    }
+
+    fn is_done(&self) -> bool {
+        self.reason.is_some()
     }
 
     fn last(&self) -> u32 {

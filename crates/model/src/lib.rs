@@ -17,6 +17,8 @@
 //! A batch is packed without padding ([`PackedBatch`]): the responses to one prompt stand behind that
 //! prompt, see it, and do not see each other. The prompt is computed once for all of them.
 
+#[cfg(test)]
+mod against_autodiff;
 mod batch;
 mod decoder;
 mod device;
@@ -27,8 +29,12 @@ mod layer;
 mod linear;
 mod sampling;
 
+// The helpers of the tests outside speak of the crate by its name.
+#[cfg(test)]
+extern crate self as panacea_model;
+
 pub use batch::{PackedBatch, Sequence};
-pub use decoder::{Decoder, Forward, MemoryPolicy, PROJECTIONS, Tape};
+pub use decoder::{Decoder, Forward, Logits, MemoryPolicy, PROJECTIONS, Tape};
 pub use device::{DeviceError, available_devices, select_device};
 pub use error::ModelError;
 pub use generate::{GenerateRequest, Generated, StopReason};

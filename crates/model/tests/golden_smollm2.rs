@@ -38,7 +38,8 @@ fn golden_smollm2_next_token() {
             preference: &[],
         };
         let batch = PackedBatch::new(&[sequence]).unwrap();
-        let logits = &model.logits(&batch, None, &[prompt.len() - 1]).unwrap()[0];
+        let logits = model.logits(&batch, None, &[prompt.len() - 1]).unwrap();
+        let logits = logits.row(0);
         let (top, expected) = (ids(&case["top_ids"]), floats(&case["top_logits"]));
         for (&id, &logit) in top.iter().zip(&expected) {
             assert!(

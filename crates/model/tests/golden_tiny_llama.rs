@@ -100,7 +100,7 @@ fn golden_tiny_llama_logits() {
             .model
             .logits(batch, adapters, &[first + position])
             .unwrap();
-        let found: Vec<f64> = logits[0][..10].iter().map(|&l| f64::from(l)).collect();
+        let found: Vec<f64> = logits.row(0)[..10].iter().map(|&l| f64::from(l)).collect();
         assert_close(key, &found, &golden.expected[key], 1e-4);
     };
     check(&golden.mixed(), None, 0, "base_logits_row0_pos5_first10", 5);

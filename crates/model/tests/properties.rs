@@ -4,7 +4,9 @@ mod common;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use common::{config, random_adapters, tiny_model, values};
-use panacea_model::{Decoder, GenerateRequest, MemoryPolicy, PackedBatch, Sampling, Sequence};
+use panacea_model::{
+    Decoder, GenerateRequest, MemoryPolicy, PackedBatch, Sampling, Sequence, StopReason,
+};
 use panacea_svd_lora::{Adapters, Part};
 use serde_json::{Value, json};
 
@@ -221,8 +223,9 @@ fn greedy_generation_follows_the_argmax_of_whole_passes_for_every_row_and_family
                 let logits = model
                     .logits(&batch, Some(&adapters), &[tokens.len() - 1])
                     .unwrap();
-                let best = (0..logits[0].len())
-                    .max_by(|&a, &b| logits[0][a].total_cmp(&logits[0][b]))
+                let logits = logits.row(0);
+                let best = (0..logits.len())
+                    .max_by(|&a, &b| logits[a].total_cmp(&logits[b]))
                     .unwrap();
                 tokens.push(best as u32);
             }
@@ -246,24 +249,29 @@ fn a_row_is_sampled_the_same_whatever_its_neighbours() {
         top_p: 0.95,
         repetition_penalty: 1.1,
     };
-    let row = |prompt, seed| GenerateRequest {
-        prompt,
-        preference: &[],
-        max_new_tokens: 12,
-        seed,
+    // More of them than are continued together, of all lengths, some with nothing to say; `2` stops a few early.
+    let adapters = random_adapters(&model, &device);
+    let prompts: Vec<Vec<u32>> = (0..40u32)
+        .map(|row| (0..=row % 7).map(|i| 3 + (row * 5 + i) % 30).collect())
+        .collect();
+    let requests: Vec<_> = (prompts.iter().zip([FIRST, SECOND].iter().cycle()))
+        .enumerate()
+        .map(|(row, (prompt, preference))| GenerateRequest {
+            prompt,
+            preference,
+            max_new_tokens: row * 7 % 13,
+            seed: row as u64,
+        })
+        .collect();
+    let generate = |requests: &[GenerateRequest<'_>]| {
+        (model.generate(requests, Some(&adapters), &sampling, &[2])).unwrap()
     };
-    let (a, b) = (row(&[3, 4, 5], 1), row(&[6], 2));
-    let together = model
-        .generate(&[a.clone(), b.clone()], None, &sampling, &[2])
-        .unwrap();
-    assert_eq!(
-        together[0],
-        model.generate(&[a], None, &sampling, &[2]).unwrap()[0]
-    );
-    assert_eq!(
-        together[1],
-        model.generate(&[b], None, &sampling, &[2]).unwrap()[0]
-    );
+    let together = generate(&requests);
+    assert!(together.iter().any(|g| g.reason == StopReason::Stop));
+    for (request, together) in requests.iter().zip(together) {
+        assert!(together.tokens.len() <= request.max_new_tokens);
+        assert_eq!(generate(std::slice::from_ref(request)), [together]);
+    }
 }
 
 #[test]

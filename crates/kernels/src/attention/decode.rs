@@ -2,55 +2,91 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Bool, Tensor, TensorData, activation::softmax};
+use burn::tensor::{Bool, Int, Tensor, TensorData, activation::softmax};
 
 use super::Heads;
+#[cfg(feature = "flex")]
+use crate::host::{self, Host};
 
 /// Multiplications below which a step stays on one thread.
 #[cfg(feature = "flex")]
 const PARALLEL: usize = 1 << 18;
 
+/// Where the cache of a row of queries lies, and what the query sees of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheRow {
+    /// The row of the caches.
+    pub slot: usize,
+    /// Columns that the query sees; at least one. The last of them is its own.
+    pub visible: Range<usize>,
+}
+
 /// softmax(q kᵀ / √dim) v of one query a row: q `[rows, kv × group × dim]`, keys and values
-/// `[rows, kv, columns, dim]` → `[rows, kv × group × dim]`. Each row sees the columns `visible` of its own cache, at
-/// least one.
+/// `[slots, kv, columns, dim]` → `[rows, kv × group × dim]`.
 pub fn attention_decode(
     q: Tensor<2>,
     keys: &Tensor<4>,
     values: &Tensor<4>,
-    visible: &[Range<usize>],
+    rows: &[CacheRow],
     heads: Heads,
 ) -> Tensor<2> {
     #[cfg(feature = "flex")]
-    if let Some(out) = on_host::decode(&q, keys, values, visible, heads) {
+    if let Some(out) = on_host::decode(&q, keys, values, rows, heads) {
         return out;
     }
-    portable(q, keys, values, visible, heads)
+    portable(q, keys, values, rows, heads)
+}
+
+/// Writes the keys, or values, of one new token a row, `new` `[rows, kv × dim]`, into the last column that the
+/// row sees of `cache` `[slots, kv, columns, dim]`: in place where nobody else holds it.
+pub fn write_cache(cache: Tensor<4>, new: &Tensor<2>, rows: &[CacheRow]) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if Host::can_open(&cache)
+        && let Some(new) = Host::open(new)
+    {
+        return on_host::write(cache, new, rows);
+    }
+    write_portably(cache, new, rows)
+}
+
+fn write_portably(mut cache: Tensor<4>, new: &Tensor<2>, rows: &[CacheRow]) -> Tensor<4> {
+    let [_, kv, _, dim] = cache.dims();
+    for (index, row) in rows.iter().enumerate() {
+        let own = new.clone().slice([index..index + 1, 0..kv * dim]);
+        let column = row.visible.end - 1;
+        let at = [row.slot..row.slot + 1, 0..kv, column..column + 1, 0..dim];
+        cache = cache.slice_assign(at, own.reshape([1, kv, 1, dim]));
+    }
+    cache
 }
 
 fn portable(
     q: Tensor<2>,
     keys: &Tensor<4>,
     values: &Tensor<4>,
-    visible: &[Range<usize>],
+    rows: &[CacheRow],
     heads: Heads,
 ) -> Tensor<2> {
-    let [rows, width] = q.dims();
-    let columns = visible.iter().map(|columns| columns.end).max().unwrap_or(0);
+    let device = q.device();
+    let [count, width] = q.dims();
+    let columns = rows.iter().map(|row| row.visible.end).max().unwrap_or(0);
+    let slots: Vec<i32> = rows.iter().map(|row| row.slot as i32).collect();
+    let slots = Tensor::<1, Int>::from_data(TensorData::new(slots, [count]), &device);
     let seen = |cache: &Tensor<4>| {
-        let cache = cache.clone();
-        cache.slice([0..rows, 0..heads.kv, 0..columns, 0..heads.dim])
+        let cache = cache.clone().select(0, slots.clone());
+        cache.slice([0..count, 0..heads.kv, 0..columns, 0..heads.dim])
     };
-    let hidden: Vec<bool> = visible
+    let hidden: Vec<bool> = rows
         .iter()
-        .flat_map(|visible| (0..columns).map(|column| !visible.contains(&column)))
+        .flat_map(|row| (0..columns).map(|column| !row.visible.contains(&column)))
         .collect();
-    let hidden = TensorData::new(hidden, [rows, 1, 1, columns]);
-    let hidden = Tensor::<4, Bool>::from_data(hidden, &q.device());
-    let queries = q.reshape([rows, heads.kv, heads.group, heads.dim]) * heads.scale();
+    let hidden = TensorData::new(hidden, [count, 1, 1, columns]);
+    let hidden = Tensor::<4, Bool>::from_data(hidden, &device);
+    let queries = q.reshape([count, heads.kv, heads.group, heads.dim]) * heads.scale();
     let scores = queries.matmul(seen(keys).transpose());
     let hidden = hidden.expand(scores.dims());
     let weights = softmax(scores.mask_fill(hidden, f32::NEG_INFINITY), 3);
-    weights.matmul(seen(values)).reshape([rows, width])
+    weights.matmul(seen(values)).reshape([count, width])
 }
 
 #[cfg(feature = "flex")]
@@ -59,28 +95,28 @@ mod on_host {
     use rayon::prelude::*;
 
     use super::*;
-    use crate::host::{self, Host, dot, exp};
+    use crate::host::{dot, exp};
 
     pub fn decode(
         q: &Tensor<2>,
         keys: &Tensor<4>,
         values: &Tensor<4>,
-        visible: &[Range<usize>],
+        rows: &[CacheRow],
         heads: Heads,
     ) -> Option<Tensor<2>> {
         let q = Host::open(q)?.contiguous();
-        let [rows, kv, columns, dim] = keys.dims();
+        let [_, kv, columns, dim] = keys.dims();
         let (keys, values) = (Host::open(keys)?, Host::open(values)?);
         let (keys, values) = (keys.contiguous(), values.contiguous());
         let (q, keys, values) = (q.values(), keys.values(), values.values());
 
         let width = heads.group * dim;
-        let mut out = vec![0.0; rows * kv * width];
+        let mut out = vec![0.0; rows.len() * kv * width];
         // One key head of a row, with the queries that share it.
         let head = |(index, out): (usize, &mut [f32])| {
-            let visible = visible[index / kv].clone();
-            let cache =
-                (index * columns + visible.start) * dim..(index * columns + visible.end) * dim;
+            let CacheRow { slot, visible } = &rows[index / kv];
+            let start = (slot * kv + index % kv) * columns;
+            let cache = (start + visible.start) * dim..(start + visible.end) * dim;
             Arch::new().dispatch(
                 #[inline(always)]
                 || {
@@ -97,16 +133,28 @@ mod on_host {
                 },
             );
         };
-        let work: usize = visible
-            .iter()
-            .map(|columns| 2 * columns.len() * kv * width)
-            .sum();
+        let seen: usize = rows.iter().map(|row| row.visible.len()).sum();
+        let work = 2 * seen * kv * width;
         if work < PARALLEL {
             out.chunks_exact_mut(width).enumerate().for_each(head);
         } else {
             out.par_chunks_exact_mut(width).enumerate().for_each(head);
         }
-        Some(host::tensor(out, [rows, kv * width]))
+        Some(host::tensor(out, [rows.len(), kv * width]))
+    }
+
+    pub fn write(cache: Tensor<4>, new: Host, rows: &[CacheRow]) -> Tensor<4> {
+        let [_, kv, columns, dim] = cache.dims();
+        let new = new.contiguous();
+        let new = new.values();
+        host::update(cache, |cache| {
+            for (row, new) in rows.iter().zip(new.chunks_exact(kv * dim)) {
+                for (head, new) in new.chunks_exact(dim).enumerate() {
+                    let start = ((row.slot * kv + head) * columns + row.visible.end - 1) * dim;
+                    cache[start..start + dim].copy_from_slice(new);
+                }
+            }
+        })
     }
 
     /// One query against the keys that it sees; `out` holds zeros.
@@ -132,7 +180,19 @@ mod on_host {
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
-    use crate::test_support::{assert_close, random};
+    use crate::test_support::{address, assert_close, random};
+
+    /// Rows that see different parts of their caches, one of them a single column; slots in another order.
+    fn rows(count: usize, columns: usize) -> Vec<CacheRow> {
+        let row = |index| CacheRow {
+            slot: count - index,
+            visible: match index {
+                0 => 4..5,
+                _ => index * 3..columns - 5 * index,
+            },
+        };
+        (0..count).map(row).collect()
+    }
 
     #[test]
     fn both_forms_agree() {
@@ -141,18 +201,27 @@ mod tests {
             group: 2,
             dim: 20,
         };
-        for (rows, columns) in [(1, 9), (4, 700)] {
-            let q = random([rows, 120]);
-            let (keys, values) = (
-                random([rows, 3, columns, 20]),
-                random([rows, 3, columns, 20]),
-            );
-            // Rows that see different parts of their caches, one of them a single column.
-            let visible: Vec<_> = (0..rows).map(|row| row * 3..columns - 5 * row).collect();
-            let visible = [&visible[..rows - 1], &[4..5]].concat();
-            let found = attention_decode(q.clone(), &keys, &values, &visible, heads);
-            let expected = portable(q, &keys, &values, &visible, heads);
+        for (count, columns) in [(1, 9), (4, 700)] {
+            let q = random([count, 120]);
+            let cache = || random([count + 1, 3, columns, 20]);
+            let (keys, values) = (cache(), cache());
+            let rows = rows(count, columns);
+            let found = attention_decode(q.clone(), &keys, &values, &rows, heads);
+            let expected = portable(q, &keys, &values, &rows, heads);
             assert_close("decode", &found, &expected);
+            let new = random([count, 60]);
+            let found = write_cache(keys.clone(), &new, &rows);
+            write_portably(keys, &new, &rows)
+                .into_data()
+                .assert_eq(&found.into_data(), true);
         }
+    }
+
+    #[test]
+    fn a_cache_is_written_in_place() {
+        let cache = random([3, 1, 8, 4]);
+        let before = address(&cache);
+        let cache = write_cache(cache, &random([2, 4]), &rows(2, 18)[..1]);
+        assert_eq!(address(&cache), before);
     }
 }

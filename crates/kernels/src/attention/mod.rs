@@ -13,7 +13,7 @@ mod decode;
 mod on_host;
 mod portable;
 
-pub use decode::attention_decode;
+pub use decode::{CacheRow, attention_decode, write_cache};
 
 /// Numbers of heads and their width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
