@@ -69,26 +69,45 @@ pub fn random_model(shape: Shape, device: &str) -> Result<Decoder> {
 
 /// New adapters on every projection: rank 8, two objectives.
 pub fn adapters(model: &Decoder) -> Result<Adapters> {
+    adapters_of(model, 8, 2)
+}
+
+/// New adapters on every projection; alpha / rank is 8.
+pub fn adapters_of(model: &Decoder, rank: usize, objectives: usize) -> Result<Adapters> {
     let config = SvdLoraConfig {
         base_model: "random".into(),
         base_fingerprint: String::new(),
-        rank: 8,
-        objectives: vec!["first".into(), "second".into()],
-        alpha: 64.0,
+        rank,
+        objectives: (1..=objectives).map(|i| format!("objective {i}")).collect(),
+        alpha: 8.0 * rank as f64,
         target_modules: PROJECTIONS.map(str::to_owned).to_vec(),
     };
     let shapes = model.adapted_shapes(&config.target_modules)?;
     Ok(Adapters::init(config, &shapes, 0.02, 1, model.device()))
 }
 
-/// Pairs of random tokens with labels that disagree.
+/// Pairs of random tokens, with labels of two objectives that disagree.
 pub fn pairs(count: usize, prompt: usize, response: usize, vocabulary: usize) -> Vec<Example> {
+    pairs_of(2, count, prompt, response, vocabulary)
+}
+
+/// Pairs of random tokens; every second objective prefers the first response.
+pub fn pairs_of(
+    objectives: usize,
+    count: usize,
+    prompt: usize,
+    response: usize,
+    vocabulary: usize,
+) -> Vec<Example> {
     let mut rng = ChaCha8Rng::seed_from_u64(2);
     let mut tokens = |n: usize| -> Vec<u32> {
         (0..n)
             .map(|_| rng.random_range(100..vocabulary as u32))
             .collect()
     };
+    let labels: Vec<Option<f64>> = (0..objectives)
+        .map(|i| Some(((i + 1) % 2) as f64))
+        .collect();
     (0..count)
         .map(|line| Example {
             source: Source {
@@ -97,7 +116,23 @@ pub fn pairs(count: usize, prompt: usize, response: usize, vocabulary: usize) ->
             },
             prompt: tokens(prompt),
             responses: vec![tokens(response), tokens(response)],
-            judgements: vec![Judgement::pair(0, 1, vec![Some(1.0), Some(0.0)])],
+            judgements: vec![Judgement::pair(0, 1, labels.clone())],
         })
         .collect()
+}
+
+/// n points of the positive part of the unit sphere in m dimensions: none of them dominates another.
+pub fn on_the_sphere(n: usize, m: usize) -> Vec<Vec<f64>> {
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    let point = |_| {
+        // The directions of independent normal numbers are uniform (Muller, 1959); Box and Muller's transform.
+        let normal = |_| -> f64 {
+            let (a, b): (f64, f64) = (rng.random(), rng.random());
+            ((-2.0 * (1.0 - a).ln()).sqrt() * (std::f64::consts::TAU * b).cos()).abs()
+        };
+        let point: Vec<f64> = (0..m).map(normal).collect();
+        let norm = point.iter().map(|x| x * x).sum::<f64>().sqrt();
+        point.into_iter().map(|x| x / norm).collect()
+    };
+    (0..n).map(point).collect()
 }

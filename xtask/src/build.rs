@@ -1,4 +1,4 @@
-//! Builds the `panacea` binary with given cargo features and says where it lies.
+//! Builds a binary of the workspace in release and says where it lies.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -9,11 +9,26 @@ use std::process::{Command, Stdio};
 
 use crate::Failure;
 
-/// Builds `panacea` in release and returns its path.
+/// Builds `panacea` with these cargo features and returns its path.
+pub fn panacea(features: &BTreeSet<&'static str>) -> Result<PathBuf, Failure> {
+    release("panacea", "panacea", features)
+}
+
+/// Builds the programs that are compared with those of other people, and returns the path of the one that calls
+/// them.
+pub fn peers() -> Result<PathBuf, Failure> {
+    release("panacea-benches", "peers", &BTreeSet::new())
+}
+
+/// Builds a package in release and returns the path of one of its binaries.
 ///
 /// Standard output stays untouched, for commands print JSON there. Cargo's progress is shown on standard error,
 /// and nothing at all when the binary is fresh.
-pub fn panacea(features: &BTreeSet<&'static str>) -> Result<PathBuf, Failure> {
+fn release(
+    package: &str,
+    binary: &str,
+    features: &BTreeSet<&'static str>,
+) -> Result<PathBuf, Failure> {
     let mut cargo = cargo();
     // Not by changing the folder: a relative CARGO_TARGET_DIR counts from where the user stands.
     cargo
@@ -21,7 +36,7 @@ pub fn panacea(features: &BTreeSet<&'static str>) -> Result<PathBuf, Failure> {
             "build",
             "--release",
             "--package",
-            "panacea",
+            package,
             "--manifest-path",
         ])
         .arg(workspace().join("Cargo.toml"));
@@ -50,12 +65,12 @@ pub fn panacea(features: &BTreeSet<&'static str>) -> Result<PathBuf, Failure> {
     if !status.success() {
         // Cargo has said why.
         let code = status.code().and_then(|code| u8::try_from(code).ok());
-        return Err(
-            Failure::new("panacea was not built: see the messages of cargo above")
-                .with_code(code.unwrap_or(1)),
-        );
+        return Err(Failure::new(format!(
+            "{package} was not built: see the messages of cargo above"
+        ))
+        .with_code(code.unwrap_or(1)));
     }
-    beside_xtask()
+    beside_xtask(binary)
 }
 
 /// Cargo, the one that runs `xtask`.
@@ -75,19 +90,19 @@ pub fn cannot_start(program: &Command, error: &io::Error) -> Failure {
     Failure::new(format!("cannot start {program}: {error}")).with_code(127)
 }
 
-/// `panacea` in the target folder that this very program was built into, so that every way of choosing that folder
+/// A binary in the target folder that this very program was built into, so that every way of choosing that folder
 /// (`CARGO_TARGET_DIR`, a cargo configuration, a build target) is honoured without being looked up again:
 /// `target/debug/xtask` → `target/release/panacea`.
-fn beside_xtask() -> Result<PathBuf, Failure> {
+fn beside_xtask(name: &str) -> Result<PathBuf, Failure> {
     let xtask = env::current_exe()
         .map_err(|error| Failure::new(format!("cannot find the path of xtask itself: {error}")))?;
     let target = xtask.ancestors().nth(2).unwrap_or(Path::new(""));
     let binary = target
         .join("release")
-        .join(format!("panacea{}", env::consts::EXE_SUFFIX));
+        .join(format!("{name}{}", env::consts::EXE_SUFFIX));
     if !binary.is_file() {
         return Err(Failure::new(format!(
-            "cargo built panacea, but it is not at {}: call xtask as `cargo xtask`",
+            "cargo built {name}, but it is not at {}: call xtask as `cargo xtask`",
             binary.display()
         )));
     }

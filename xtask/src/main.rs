@@ -37,6 +37,7 @@ Commands of the panacea binary (built in release first, for the --device that is
 Options of a command: cargo xtask <COMMAND> --help
 
 Chores:
+  bench peers  Run PyTorch and Panacea in turn on the same work, and print a table of ratios
   ci           Formatting, lints, documentation and tests of the whole workspace
   help         This page
 
@@ -58,6 +59,9 @@ fn main() -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
         Command::Ci => checks::run(),
+        Command::Peers => {
+            build::peers().and_then(|binary| launch::become_program(&binary, &arguments[2..]))
+        }
         Command::Panacea => build::panacea(&features::needed(&arguments))
             .and_then(|binary| launch::become_program(&binary, &arguments)),
     };
@@ -72,6 +76,7 @@ fn main() -> ExitCode {
 enum Command {
     Help,
     Ci,
+    Peers,
     Panacea,
 }
 
@@ -81,6 +86,7 @@ impl Command {
         match words[..] {
             [] | [Some("help" | "-h" | "--help")] => Self::Help,
             [Some("ci")] => Self::Ci,
+            [Some("bench"), Some("peers"), ..] => Self::Peers,
             _ => Self::Panacea,
         }
     }
@@ -122,6 +128,7 @@ mod tests {
             assert_eq!(command(line), Command::Help, "{line:?}");
         }
         assert_eq!(command("ci"), Command::Ci);
+        assert_eq!(command("bench peers --rounds 1"), Command::Peers);
         for line in [
             "train",
             "train --help",

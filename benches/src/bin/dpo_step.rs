@@ -27,6 +27,9 @@ struct Arguments {
     /// Keep layer inputs only.
     #[arg(long)]
     recompute: bool,
+    /// Different preferences of a step; each has as many pairs.
+    #[arg(long, default_value_t = 1)]
+    preferences: usize,
     #[arg(long, default_value = "flex")]
     device: String,
 }
@@ -68,7 +71,12 @@ fn main() -> Result<()> {
     } else {
         MemoryPolicy::Keep
     };
-    let preferences = [Preference::new(vec![0.4, 0.6])?];
+    let preferences = (0..arguments.preferences)
+        .map(|i| {
+            let weight = (i as f64 + 0.8) / (arguments.preferences as f64 + 1.0);
+            Preference::new(vec![weight, 1.0 - weight])
+        })
+        .collect::<Result<Vec<_>, _>>()?;
 
     // The reference is part of a first step only: it is computed once for every record.
     let references = examples
@@ -98,10 +106,16 @@ fn main() -> Result<()> {
     seconds.remove(0);
     let mut sorted = seconds.clone();
     sorted.sort_by(f64::total_cmp);
+    let measure = match (arguments.recompute, arguments.preferences) {
+        (false, 1) => "panacea_dpo_step".to_owned(),
+        (true, 1) => "panacea_dpo_step_recompute".to_owned(),
+        (false, n) => format!("panacea_dpo_step_{n}_preferences"),
+        (true, n) => format!("panacea_dpo_step_recompute_{n}_preferences"),
+    };
     println!(
         "{}",
         serde_json::json!({
-            "measure": "panacea_dpo_step",
+            "measure": measure,
             "seconds": seconds,
             "median": sorted[sorted.len() / 2],
             "peak_rss_gb": peak_memory_bytes().map(|bytes| bytes as f64 / f64::powi(2.0, 30)),

@@ -1,0 +1,152 @@
+//! The operations of a decoder on SmolLM2-135M's shapes, one at a time: 4 pairs of 128 + 2 × 127 tokens where
+//! training is meant, 1 row and 8 where decoding is.
+
+use std::ops::Range;
+
+use burn::tensor::{Device, Distribution, Tensor};
+use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use panacea_kernels::{
+    CacheRow, Heads, Segment, Visibility, attention, attention_backward, attention_decode,
+    log_softmax_at, matmul, rms_norm, rms_norm_backward, swiglu, swiglu_backward,
+};
+use panacea_svd_lora::{Factors, SvdLora};
+
+const ROWS: usize = 4 * (128 + 2 * 127);
+const HIDDEN: usize = 576;
+const INTERMEDIATE: usize = 1536;
+const VOCABULARY: usize = 49_152;
+const HEADS: Heads = Heads {
+    kv: 3,
+    group: 3,
+    dim: 64,
+};
+
+fn random<const D: usize>(shape: [usize; D]) -> Tensor<D> {
+    Tensor::random(shape, Distribution::Normal(0.0, 1.0), &Device::flex())
+}
+
+fn products(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("product");
+    let weight = random([INTERMEDIATE, HIDDEN]);
+    for rows in [1, 8, ROWS] {
+        let x = random([rows, HIDDEN]);
+        group.bench_function(BenchmarkId::new("x W^T", rows), |b| {
+            b.iter(|| matmul(&x, &weight.clone().transpose()));
+        });
+    }
+    group.finish();
+}
+
+fn side_path(criterion: &mut Criterion) {
+    let factors = Factors {
+        u: random([INTERMEDIATE, 10]),
+        v: random([HIDDEN, 10]),
+        sigma: random([1, 8]),
+        s: random([1, 1]),
+    };
+    let layer = SvdLora {
+        factors: &factors,
+        scale: 8.0,
+    };
+    let mut group = criterion.benchmark_group("side_path");
+    for rows in [1, 8, ROWS] {
+        let (x, dy) = (random([rows, HIDDEN]), random([rows, INTERMEDIATE]));
+        let preferences = Tensor::full([rows, 2], 0.5, &Device::flex());
+        group.bench_function(BenchmarkId::new("forward", rows), |b| {
+            b.iter_batched(
+                || random([rows, INTERMEDIATE]),
+                |y| layer.add_side_path(y, &x, &preferences),
+                BatchSize::LargeInput,
+            );
+        });
+        if rows == ROWS {
+            group.bench_function(BenchmarkId::new("backward", rows), |b| {
+                b.iter_batched(
+                    || random([rows, HIDDEN]),
+                    |dx| layer.backward(&x, &preferences, &dy, dx),
+                    BatchSize::LargeInput,
+                );
+            });
+        }
+    }
+    group.finish();
+}
+
+fn attentions(criterion: &mut Criterion) {
+    let segment = |prefix: Range<usize>, own: Range<usize>| Segment { prefix, own };
+    let segments = (0..4).flat_map(|pair| {
+        let start = pair * (128 + 2 * 127);
+        let prompt = start..start + 128;
+        [
+            segment(0..0, prompt.clone()),
+            segment(prompt.clone(), start + 128..start + 255),
+            segment(prompt, start + 255..start + 382),
+        ]
+    });
+    let visibility = Visibility::new(segments.collect(), HEADS, None, &Device::flex());
+    let width = HEADS.queries() * HEADS.dim;
+    let (q, k, v) = (
+        random([ROWS, width]),
+        random([ROWS, HEADS.kv * HEADS.dim]),
+        random([ROWS, HEADS.kv * HEADS.dim]),
+    );
+    let d_out = random([ROWS, width]);
+    let (out, log_sum) = attention(&q, &k, &v, &visibility);
+    let mut group = criterion.benchmark_group("attention");
+    group.bench_function("forward", |b| b.iter(|| attention(&q, &k, &v, &visibility)));
+    group.bench_function("backward", |b| {
+        b.iter(|| attention_backward(&q, &k, &v, &out, &log_sum, &d_out, &visibility));
+    });
+    for rows in [1, 8] {
+        let cache = || random([rows, HEADS.kv, 512, HEADS.dim]);
+        let (keys, values, q) = (cache(), cache(), random([rows, width]));
+        let seen = |slot| CacheRow {
+            slot,
+            visible: 0..512,
+        };
+        let seen: Vec<CacheRow> = (0..rows).map(seen).collect();
+        group.bench_function(BenchmarkId::new("decode", rows), |b| {
+            b.iter(|| attention_decode(q.clone(), &keys, &values, &seen, HEADS));
+        });
+    }
+    group.finish();
+}
+
+fn elementwise(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("elementwise");
+    let (x, dy) = (random([ROWS, HIDDEN]), random([ROWS, HIDDEN]));
+    let weight = random([1, HIDDEN]);
+    group.bench_function("rms_norm", |b| b.iter(|| rms_norm(&x, &weight, 1e-5)));
+    group.bench_function("rms_norm_backward", |b| {
+        b.iter(|| rms_norm_backward(&x, &weight, 1e-5, dy.clone(), None));
+    });
+    let (gate, up) = (random([ROWS, INTERMEDIATE]), random([ROWS, INTERMEDIATE]));
+    group.bench_function("swiglu", |b| b.iter(|| swiglu(&gate, &up)));
+    group.bench_function("swiglu_backward", |b| {
+        b.iter_batched(
+            || (gate.clone() + 0.0, up.clone() + 0.0),
+            |(gate, up)| {
+                swiglu_backward(
+                    gate,
+                    up,
+                    x.clone().repeat_dim(1, 3).slice([0..ROWS, 0..INTERMEDIATE]),
+                )
+            },
+            BatchSize::LargeInput,
+        );
+    });
+    let logits = random([128, VOCABULARY]);
+    let tokens: Vec<u32> = (0..128).map(|row| row * 300).collect();
+    group.sample_size(20);
+    group.bench_function("log_softmax_at", |b| {
+        b.iter_batched(
+            || logits.clone() + 0.0,
+            |logits| log_softmax_at(logits, &tokens, true),
+            BatchSize::LargeInput,
+        );
+    });
+    group.finish();
+}
+
+criterion_group!(benches, products, side_path, attentions, elementwise);
+criterion_main!(benches);

@@ -1,0 +1,248 @@
+//! `cargo xtask bench peers`: the same work in the tools that people use today and in Panacea, in turn, and a table
+//! of ratios. Every program runs in a process of its own, so that its peak memory is its own.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use serde::Deserialize;
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask bench peers",
+    about = "Run PyTorch and Panacea in turn on the same work",
+    after_help = "Example:
+  python3 -m venv .venv && .venv/bin/pip install -r benches/peers/requirements.txt
+  cargo xtask bench peers --python .venv/bin/python"
+)]
+struct Arguments {
+    /// A Python with what benches/peers/requirements.txt lists.
+    #[arg(long, default_value = "python3")]
+    python: PathBuf,
+    /// Rounds; each runs every program once.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Threads of both sides. Default: what each chooses.
+    #[arg(long)]
+    threads: Option<usize>,
+}
+
+/// One line of a program's output.
+#[derive(Deserialize)]
+struct Line {
+    measure: String,
+    rows: Option<usize>,
+    seconds: Option<Vec<f64>>,
+    median: Option<f64>,
+    peak_rss_gb: Option<f64>,
+    value: Option<f64>,
+}
+
+/// What a measure came to, over the rounds.
+#[derive(Default)]
+struct Measured {
+    seconds: Vec<f64>,
+    peak_gib: f64,
+    value: Option<f64>,
+}
+
+type Side = BTreeMap<String, Measured>;
+
+/// A row of the table: what is compared, the peer's measure and ours.
+const COMPARISONS: [(&str, &str, &str); 12] = [
+    (
+        "DPO step, 4 pairs; PyTorch as usual",
+        "dpo_step_usual",
+        "panacea_dpo_step",
+    ),
+    (
+        "DPO step, 4 pairs; PyTorch with the same savings",
+        "dpo_step_savings",
+        "panacea_dpo_step",
+    ),
+    (
+        "DPO step, 4 pairs; Panacea keeps layer inputs only",
+        "dpo_step_usual",
+        "panacea_dpo_step_recompute",
+    ),
+    (
+        "forward over 256 tokens, all logits",
+        "forward, 1 rows",
+        "forward, 1 rows",
+    ),
+    (
+        "generation, 1 row; no adapter",
+        "generate_base, 1 rows",
+        "generate_base, 1 rows",
+    ),
+    (
+        "generation, 1 row; Panacea steered",
+        "generate_base, 1 rows",
+        "generate_one_preference, 1 rows",
+    ),
+    (
+        "generation, 8 rows; no adapter",
+        "generate_base, 8 rows",
+        "generate_base, 8 rows",
+    ),
+    (
+        "generation, 8 rows; Panacea steered",
+        "generate_base, 8 rows",
+        "generate_one_preference, 8 rows",
+    ),
+    (
+        "generation, 8 rows; each its own preference",
+        "generate_base, 8 rows",
+        "generate_own_preferences, 8 rows",
+    ),
+    (
+        "DPO step; every pair its own preference",
+        "dpo_step_usual",
+        "panacea_dpo_step_4_preferences",
+    ),
+    (
+        "hypervolume, 3 objectives, 1000 points (moocore)",
+        "hypervolume_m3_n1000",
+        "hypervolume_m3_n1000",
+    ),
+    (
+        "hypervolume, 5 objectives, 200 points (moocore)",
+        "hypervolume_m5_n200",
+        "hypervolume_m5_n200",
+    ),
+];
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let (mut peer, mut ours) = (Side::new(), Side::new());
+    let points = tempfile::tempdir()?;
+    let folder = points.path().display().to_string();
+    for round in 1..=arguments.rounds {
+        eprintln!("round {round} of {}", arguments.rounds);
+        for (program, options) in [
+            ("dpo_step", vec!["--steps", "1"]),
+            ("dpo_step", vec!["--steps", "1", "--recompute"]),
+            ("dpo_step", vec!["--steps", "1", "--preferences", "4"]),
+            ("generate", vec!["--repeats", "1"]),
+            ("hypervolume", vec!["--points", &folder]),
+        ] {
+            arguments.run_ours(program, &options, &mut ours)?;
+        }
+        for (script, options) in [
+            (
+                "torch_dpo_step.py",
+                vec!["--random-weights", "--steps", "1"],
+            ),
+            (
+                "torch_generate.py",
+                vec!["--random-weights", "--repeats", "1"],
+            ),
+            ("moocore_hypervolume.py", vec![folder.as_str()]),
+        ] {
+            arguments.run_peer(script, &options, &mut peer)?;
+        }
+    }
+    print_table(&peer, &ours)
+}
+
+impl Arguments {
+    /// A program of this package, which lies beside this one.
+    fn run_ours(&self, program: &str, options: &[&str], side: &mut Side) -> Result<()> {
+        let own = std::env::current_exe()?;
+        let path = own.with_file_name(format!("{program}{}", std::env::consts::EXE_SUFFIX));
+        let mut command = Command::new(&path);
+        command.args(options);
+        if let Some(threads) = self.threads {
+            command.env("RAYON_NUM_THREADS", threads.to_string());
+        }
+        run(command, side).with_context(|| format!("{} {}", path.display(), options.join(" ")))
+    }
+
+    fn run_peer(&self, script: &str, options: &[&str], side: &mut Side) -> Result<()> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("peers")
+            .join(script);
+        let mut command = Command::new(&self.python);
+        command.arg(&path).args(options);
+        if let Some(threads) = self.threads.filter(|_| script.starts_with("torch")) {
+            command.args(["--threads", &threads.to_string()]);
+        }
+        run(command, side).with_context(|| {
+            format!(
+                "{} {} {}",
+                self.python.display(),
+                path.display(),
+                options.join(" ")
+            )
+        })
+    }
+}
+
+fn run(mut command: Command, side: &mut Side) -> Result<()> {
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .context("cannot start")?;
+    if !output.status.success() {
+        bail!("ended with {}", output.status);
+    }
+    for text in String::from_utf8_lossy(&output.stdout).lines() {
+        let line: Line = serde_json::from_str(text).with_context(|| format!("printed {text}"))?;
+        let name = match line.rows {
+            Some(rows) => format!("{}, {rows} rows", line.measure),
+            None => line.measure,
+        };
+        let measured = side.entry(name).or_default();
+        measured
+            .seconds
+            .extend(line.seconds.unwrap_or(line.median.into_iter().collect()));
+        measured.peak_gib = measured.peak_gib.max(line.peak_rss_gb.unwrap_or(0.0));
+        measured.value = line.value.or(measured.value);
+    }
+    Ok(())
+}
+
+fn print_table(peer: &Side, ours: &Side) -> Result<()> {
+    println!(
+        "| work | peer, s | Panacea, s | times as fast (range) | peer, GiB | Panacea, GiB | memory |"
+    );
+    println!("|---|---|---|---|---|---|---|");
+    for (work, peer_name, our_name) in COMPARISONS {
+        let missing = |name: &str| format!("{name} was not measured");
+        let peer = peer.get(peer_name).with_context(|| missing(peer_name))?;
+        let ours = ours.get(our_name).with_context(|| missing(our_name))?;
+        if let (Some(theirs), Some(own)) = (peer.value, ours.value)
+            && (theirs - own).abs() > 1e-9 * theirs.abs()
+        {
+            bail!("{work}: the results differ: {theirs} and {own}");
+        }
+        let (slow, fast) = (median(&peer.seconds), median(&ours.seconds));
+        let range = peer.seconds.iter().zip(&ours.seconds).map(|(a, b)| a / b);
+        let (least, most) = range.fold((f64::INFINITY, 0.0f64), |(least, most), ratio| {
+            (least.min(ratio), most.max(ratio))
+        });
+        let memory = if peer.peak_gib > 0.0 && ours.peak_gib > 0.0 {
+            format!(
+                "{:.2} | {:.2} | {:.2}",
+                peer.peak_gib,
+                ours.peak_gib,
+                ours.peak_gib / peer.peak_gib
+            )
+        } else {
+            " | | ".to_owned()
+        };
+        println!(
+            "| {work} | {slow:.4} | {fast:.4} | {:.2} ({least:.2}–{most:.2}) | {memory} |",
+            slow / fast
+        );
+    }
+    Ok(())
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}
