@@ -181,8 +181,8 @@ pub(crate) fn product(a: Matrix<'_>, b: Matrix<'_>, scale: f32) -> Vec<f32> {
     if a.columns == 0 {
         return vec![0.0; count];
     }
-    if let Some(columns) = thin_product(a, b, scale) {
-        return transposed(columns, b.columns, a.rows);
+    if let Some([product]) = thin_products(a, [b], scale) {
+        return product;
     }
     let mut out = Vec::with_capacity(count);
     // SAFETY: the buffer holds `count` elements, each of which the product writes without reading it.
@@ -228,7 +228,7 @@ pub(crate) fn product_into(
         }
         return;
     }
-    if is_parallel && let Some(product) = thin_product(a, b, scale) {
+    if is_parallel && let Some([product]) = thin_columns(a, [b], scale) {
         for (row, out) in out.chunks_mut(stride).take(rows).enumerate() {
             let product = product[row..].iter().step_by(rows);
             for (out, &product) in out[..columns].iter_mut().zip(product) {
@@ -255,28 +255,48 @@ pub(crate) fn product_into(
     }
 }
 
-/// scale · a b, column by column, where a has few rows and the columns of b are contiguous.
-fn thin_product(a: Matrix<'_>, b: Matrix<'_>, scale: f32) -> Option<Vec<f32>> {
-    assert_eq!(a.columns, b.rows, "the inner axes of a product");
+/// scale · a b for every b, where a has few rows and the columns of all b are contiguous.
+pub(crate) fn thin_products<const N: usize>(
+    a: Matrix<'_>,
+    b: [Matrix<'_>; N],
+    scale: f32,
+) -> Option<[Vec<f32>; N]> {
+    let columns = thin_columns(a, b, scale)?;
+    let mut widths = b.iter().map(|b| b.columns);
+    Some(columns.map(|columns| {
+        let width = widths.next().expect("there are as many widths as products");
+        transposed(columns, width, a.rows)
+    }))
+}
+
+/// [`thin_products`], column by column.
+fn thin_columns<const N: usize>(
+    a: Matrix<'_>,
+    b: [Matrix<'_>; N],
+    scale: f32,
+) -> Option<[Vec<f32>; N]> {
     let is_thin = (1..=thin::MOST_ROWS).contains(&a.rows)
-        && b.columns > 0
-        && a.columns >= thin::FEWEST_COLUMNS;
-    let is_contiguous = a.column_stride == 1 && b.row_stride == 1;
-    (is_thin && is_contiguous).then(|| {
-        let x = thin::Rows {
-            values: a.values,
-            count: a.rows,
-            columns: a.columns,
-            stride: a.row_stride,
-        };
-        let w = thin::Rows {
+        && a.columns >= thin::FEWEST_COLUMNS
+        && a.column_stride == 1;
+    if !is_thin || !b.iter().all(|b| b.row_stride == 1 && b.columns > 0) {
+        return None;
+    }
+    let x = thin::Rows {
+        values: a.values,
+        count: a.rows,
+        columns: a.columns,
+        stride: a.row_stride,
+    };
+    let weights = b.map(|b| {
+        assert_eq!(a.columns, b.rows, "the inner axes of a product");
+        thin::Rows {
             values: b.values,
             count: b.columns,
             columns: b.rows,
             stride: b.column_stride,
-        };
-        thin::product(&x, &w, scale)
-    })
+        }
+    });
+    Some(thin::products(x, weights, scale))
 }
 
 /// `rows` runs of `columns` elements as `columns` runs of `rows` elements.

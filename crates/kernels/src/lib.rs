@@ -44,7 +44,7 @@ pub use attention::{
     CacheRow, Heads, Segment, Visibility, attention, attention_backward, attention_decode,
     write_cache,
 };
-pub use matmul::{matmul, matmul_add};
+pub use matmul::{matmul, matmul_add, matmul_each};
 pub use norm::{rms_norm, rms_norm_backward};
 pub use rotary::Rotation;
 pub use softmax::log_softmax_at;

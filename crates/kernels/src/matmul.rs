@@ -17,6 +17,39 @@ pub fn matmul(a: &Tensor<2>, b: &Tensor<2>) -> Tensor<2> {
     a.clone().matmul(b.clone())
 }
 
+/// a b for every b, as by [`matmul`]: the threads of the CPU are woken once for all of them where a has few rows.
+pub fn matmul_each<const N: usize>(a: &Tensor<2>, b: [&Tensor<2>; N]) -> [Tensor<2>; N] {
+    #[cfg(feature = "flex")]
+    if let Some(products) = thin_on_host(a, b) {
+        return products;
+    }
+    b.map(|b| matmul(a, b))
+}
+
+#[cfg(feature = "flex")]
+fn thin_on_host<const N: usize>(a: &Tensor<2>, b: [&Tensor<2>; N]) -> Option<[Tensor<2>; N]> {
+    let a = Host::open(a)?;
+    let a = a.matrix()?;
+    let mut opened = Vec::with_capacity(N);
+    for b in b {
+        opened.push(Host::open(b)?);
+    }
+    let mut matrices = Vec::with_capacity(N);
+    for b in &opened {
+        matrices.push(b.matrix()?);
+    }
+    let [rows, _] = a.shape();
+    let mut columns = matrices.iter().map(|b| b.shape()[1]);
+    let matrices = <[_; N]>::try_from(&matrices[..]).ok()?;
+    let products = host::thin_products(a, matrices, 1.0)?;
+    Some(products.map(|values| {
+        let columns = columns
+            .next()
+            .expect("there are as many shapes as products");
+        host::tensor(values, [rows, columns])
+    }))
+}
+
 /// c + a b: c `[m, n]`, a `[m, k]`, b `[k, n]` → `[m, n]`, in place where nobody else holds c.
 pub fn matmul_add(c: Tensor<2>, a: &Tensor<2>, b: &Tensor<2>) -> Tensor<2> {
     #[cfg(feature = "flex")]
@@ -61,6 +94,19 @@ mod tests {
             assert_close("sliced", &matmul(&part, &b), &expected);
             let sum = matmul_add(c.clone(), &a, &lying(&b));
             assert_close("c + a b", &sum, &(expected + c.clone()));
+        }
+    }
+
+    #[test]
+    fn each_product_is_as_if_it_were_alone() {
+        for rows in [1, 5, 40] {
+            let a = random([rows, 100]);
+            let lying = |n| random([n, 100]).transpose();
+            let weights = [lying(300), lying(1), lying(700)];
+            let together = matmul_each(&a, weights.each_ref());
+            for (weight, found) in weights.iter().zip(&together) {
+                assert_close("each", found, &a.clone().matmul(weight.clone()));
+            }
         }
     }
 

@@ -19,34 +19,42 @@ const PARALLEL: usize = 1 << 16;
 /// Rows of x that a tile takes: with 2 rows of W that is 8 sums, which stay in registers.
 const TILE: usize = 4;
 
-/// scale · x Wᵀ, x `[rows, k]` and W `[n, k]`, each row contiguous and `stride` apart: n runs of `rows` elements,
-/// that is `[n, rows]`.
-pub(crate) fn product(x: &Rows<'_>, w: &Rows<'_>, scale: f32) -> Vec<f32> {
-    let (rows, n) = (x.count, w.count);
-    let mut out = Vec::with_capacity(n * rows);
-    let spare = &mut out.spare_capacity_mut()[..n * rows];
-    let run = |first: usize, out: &mut [MaybeUninit<f32>]| {
-        let count = out.len() / rows;
-        Arch::new().dispatch(Product {
-            x: *x,
-            w: w.part(first, count),
-            scale,
-            out,
-        });
-    };
-    if n * w.columns < PARALLEL {
-        run(0, spare);
+/// scale · x Wᵀ for every W, x `[rows, k]` and W `[n, k]`, each row contiguous and `stride` apart: n runs of `rows`
+/// elements, that is `[n, rows]`. The threads are woken once for all of them.
+pub(crate) fn products<const N: usize>(
+    x: Rows<'_>,
+    weights: [Rows<'_>; N],
+    scale: f32,
+) -> [Vec<f32>; N] {
+    let rows = x.count;
+    let work: usize = weights.iter().map(|w| w.count * w.columns).sum();
+    // Two runs of each W a thread: long enough to read ahead, short enough to even out.
+    let runs = if work < PARALLEL {
+        1
     } else {
-        // Two runs a thread: long enough to read ahead, short enough to even out.
-        let count = n.div_ceil(2 * rayon::current_num_threads());
-        spare
-            .par_chunks_mut(count * rows)
-            .enumerate()
-            .for_each(|(i, out)| run(i * count, out));
+        2 * rayon::current_num_threads()
+    };
+    let mut outs = weights.map(|w| Vec::with_capacity(w.count * rows));
+    let mut tasks = Vec::with_capacity(N * runs);
+    for (w, out) in weights.iter().zip(&mut outs) {
+        let count = w.count.div_ceil(runs);
+        let spare = &mut out.spare_capacity_mut()[..w.count * rows];
+        for (i, out) in spare.chunks_mut(count * rows).enumerate() {
+            let w = w.part(i * count, out.len() / rows);
+            tasks.push(Product { x, w, scale, out });
+        }
     }
-    // SAFETY: the capacity is there, and every run has written all of its elements.
-    unsafe { out.set_len(n * rows) };
-    out
+    let run = |task: Product<'_, '_>| Arch::new().dispatch(task);
+    if runs == 1 {
+        tasks.into_iter().for_each(run);
+    } else {
+        tasks.into_par_iter().for_each(run);
+    }
+    for (w, out) in weights.iter().zip(&mut outs) {
+        // SAFETY: the capacity is there, and the tasks have written every element.
+        unsafe { out.set_len(w.count * rows) };
+    }
+    outs
 }
 
 /// Rows of a matrix, each of them contiguous.

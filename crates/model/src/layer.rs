@@ -160,9 +160,8 @@ impl Layer {
         steering: Option<&Steering<'_>>,
     ) -> QueryKeyValue {
         let normed = self.attention_norm.forward(x);
-        let mut q = self.q.forward(&normed, steering);
-        let mut k = self.k.forward(&normed, steering);
-        let v = self.v.forward(&normed, steering);
+        let [mut q, mut k, v] =
+            Linear::forward_each([&self.q, &self.k, &self.v], &normed, steering);
         let mut before_norm = None;
         if let Some((q_norm, k_norm)) = &self.qk_norm {
             before_norm = Some((q.clone(), k.clone()));
@@ -183,10 +182,8 @@ impl Layer {
         steering: Option<&Steering<'_>>,
     ) -> (Tensor<2>, Tensor<2>) {
         let normed = self.mlp_norm.forward(middle);
-        (
-            self.gate.forward(&normed, steering),
-            self.up.forward(&normed, steering),
-        )
+        let [gate, up] = Linear::forward_each([&self.gate, &self.up], &normed, steering);
+        (gate, up)
     }
 
     /// The gradient at the layer's input, from `dy` at its output; adapters' gradients are added.

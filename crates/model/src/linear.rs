@@ -1,7 +1,7 @@
 //! A frozen linear layer with an optional SVD-LoRA side path.
 
 use burn::tensor::Tensor;
-use panacea_kernels::{matmul, matmul_add};
+use panacea_kernels::{matmul, matmul_add, matmul_each};
 use panacea_svd_lora::{Adapters, FactorSet};
 
 /// The adapters that are switched on, and the λ of every row of the batch.
@@ -29,13 +29,21 @@ impl Linear {
         self.weight.dims()
     }
 
-    /// `[rows, d_in]` → `[rows, d_out]`.
-    pub fn forward(&self, x: &Tensor<2>, steering: Option<&Steering<'_>>) -> Tensor<2> {
-        let y = matmul(x, &self.weight.clone().transpose());
-        self.add_bias_and_side_path(y, x, steering)
+    /// `[rows, d_in]` → `[rows, d_out]` of each layer.
+    pub fn forward_each<const N: usize>(
+        layers: [&Self; N],
+        x: &Tensor<2>,
+        steering: Option<&Steering<'_>>,
+    ) -> [Tensor<2>; N] {
+        let weights = layers.map(|layer| layer.weight.clone().transpose());
+        let mut layers = layers.into_iter();
+        matmul_each(x, weights.each_ref()).map(|y| {
+            let layer = layers.next().expect("there are as many layers as products");
+            layer.add_bias_and_side_path(y, x, steering)
+        })
     }
 
-    /// [`Linear::forward`], added to `onto` `[rows, d_out]`.
+    /// onto `[rows, d_out]` + what the layer makes of `x` `[rows, d_in]`.
     pub fn forward_onto(
         &self,
         onto: Tensor<2>,
