@@ -120,18 +120,13 @@ fn elementwise(criterion: &mut Criterion) {
     group.bench_function("rms_norm_backward", |b| {
         b.iter(|| rms_norm_backward(&x, &weight, 1e-5, dy.clone(), None));
     });
-    let (gate, up) = (random([ROWS, INTERMEDIATE]), random([ROWS, INTERMEDIATE]));
+    let wide = || random([ROWS, INTERMEDIATE]);
+    let (gate, up, d) = (wide(), wide(), wide());
     group.bench_function("swiglu", |b| b.iter(|| swiglu(&gate, &up)));
     group.bench_function("swiglu_backward", |b| {
         b.iter_batched(
             || (gate.clone() + 0.0, up.clone() + 0.0),
-            |(gate, up)| {
-                swiglu_backward(
-                    gate,
-                    up,
-                    x.clone().repeat_dim(1, 3).slice([0..ROWS, 0..INTERMEDIATE]),
-                )
-            },
+            |(gate, up)| swiglu_backward(gate, up, d.clone()),
             BatchSize::LargeInput,
         );
     });

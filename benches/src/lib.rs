@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use anyhow::Result;
 use panacea_data::{Example, Judgement, Source};
 use panacea_model::{Decoder, PROJECTIONS, select_device};
+use panacea_objectives::{Dpo, DpoLoss};
 use panacea_pretrained::Pretrained;
 use panacea_svd_lora::{Adapters, SvdLoraConfig};
 use panacea_test_support::TinyModel;
+use panacea_trainer::{Loss, TrainerError, response_log_probs};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
@@ -135,4 +137,26 @@ pub fn on_the_sphere(n: usize, m: usize) -> Vec<Vec<f64>> {
         point.into_iter().map(|x| x / norm).collect()
     };
     (0..n).map(point).collect()
+}
+
+/// DPO as most people run it.
+pub const DPO: Loss = Loss::Dpo(Dpo {
+    beta: 0.1,
+    loss: DpoLoss::Sigmoid {
+        label_smoothing: 0.0,
+    },
+    sft_weight: 0.0,
+});
+
+/// log π_ref of every response of every example, which a step finds already computed.
+pub fn references(model: &Decoder, examples: &[Example]) -> Result<Vec<Vec<f64>>, TrainerError> {
+    let reference = |example| response_log_probs(model, None, example);
+    examples.iter().map(reference).collect()
+}
+
+/// The value in the middle; of an even number the upper one of the two.
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
 }

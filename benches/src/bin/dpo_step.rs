@@ -5,12 +5,11 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Parser;
-use panacea_benches::{SMOLLM2_135M, adapters, pairs, random_model};
+use panacea_benches::{DPO, SMOLLM2_135M, adapters, median, pairs, random_model, references};
 use panacea_model::{MemoryPolicy, compute_on_this_thread};
-use panacea_objectives::{Aggregation, Dpo, DpoLoss, Preference};
+use panacea_objectives::{Aggregation, Preference};
 use panacea_trainer::{
-    AdamW, AdamWSettings, Loss, Objective, Prepared, batch_gradient, peak_memory_bytes,
-    response_log_probs,
+    AdamW, AdamWSettings, Objective, Prepared, batch_gradient, peak_memory_bytes,
 };
 
 #[derive(Parser)]
@@ -48,17 +47,9 @@ fn main() -> Result<()> {
         holds_s: false,
     };
     let mut optimizer = AdamW::new(settings, &adapters.factors);
-    let loss = Loss::Dpo(Dpo {
-        beta: 0.1,
-        loss: DpoLoss::Sigmoid {
-            label_smoothing: 0.0,
-        },
-        sft_weight: 0.0,
-    });
-    let aggregation = Aggregation::Linear;
     let objective = Objective {
-        loss: &loss,
-        aggregation: &aggregation,
+        loss: &DPO,
+        aggregation: &Aggregation::Linear,
     };
     let examples = pairs(
         arguments.pairs,
@@ -79,10 +70,7 @@ fn main() -> Result<()> {
         .collect::<Result<Vec<_>, _>>()?;
 
     // The reference is part of a first step only: it is computed once for every record.
-    let references = examples
-        .iter()
-        .map(|example| response_log_probs(&model, None, example))
-        .collect::<Result<Vec<_>, _>>()?;
+    let references = references(&model, &examples)?;
     let batch: Vec<_> = examples
         .iter()
         .zip(&references)
@@ -104,8 +92,6 @@ fn main() -> Result<()> {
         seconds.push(started.elapsed().as_secs_f64());
     }
     seconds.remove(0);
-    let mut sorted = seconds.clone();
-    sorted.sort_by(f64::total_cmp);
     let measure = match (arguments.recompute, arguments.preferences) {
         (false, 1) => "panacea_dpo_step".to_owned(),
         (true, 1) => "panacea_dpo_step_recompute".to_owned(),
@@ -117,7 +103,7 @@ fn main() -> Result<()> {
         serde_json::json!({
             "measure": measure,
             "seconds": seconds,
-            "median": sorted[sorted.len() / 2],
+            "median": median(&seconds),
             "peak_rss_gb": peak_memory_bytes().map(|bytes| bytes as f64 / f64::powi(2.0, 30)),
         })
     );

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Parser;
-use panacea_benches::{SMOLLM2_135M, adapters, pairs, random_model};
+use panacea_benches::{SMOLLM2_135M, adapters, median, pairs, random_model};
 use panacea_model::{
     Decoder, GenerateRequest, PackedBatch, Sampling, Sequence, compute_on_this_thread,
 };
@@ -120,8 +120,6 @@ fn report(
         run()?;
         seconds.push(started.elapsed().as_secs_f64());
     }
-    seconds.sort_by(f64::total_cmp);
-    let median = seconds[seconds.len() / 2];
     println!(
         "{}",
         serde_json::json!({
@@ -129,7 +127,7 @@ fn report(
             "rows": rows,
             "tokens": tokens,
             "seconds": seconds,
-            "tokens_per_second": (rows * tokens) as f64 / median,
+            "tokens_per_second": (rows * tokens) as f64 / median(&seconds),
         })
     );
     Ok(())

@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use anyhow::{Result, anyhow};
 use clap::Parser;
-use panacea_benches::{SMALL, Shape, adapters_of, pairs_of, random_model};
+use panacea_benches::{DPO, SMALL, Shape, adapters_of, median, pairs_of, random_model, references};
 use panacea_model::{Decoder, MemoryPolicy, compute_on_this_thread};
-use panacea_objectives::{Aggregation, Dpo, DpoLoss, Preference};
-use panacea_trainer::{Loss, Objective, Prepared, batch_gradient, response_log_probs};
+use panacea_objectives::{Aggregation, Preference};
+use panacea_trainer::{Objective, Prepared, batch_gradient};
 use plotters::prelude::*;
 
 #[derive(Parser)]
@@ -124,21 +124,11 @@ fn median_seconds(model: &Decoder, step: Step, repeats: usize) -> Result<f64> {
         step.tokens,
         SHAPE.vocabulary,
     );
-    let loss = Loss::Dpo(Dpo {
-        beta: 0.1,
-        loss: DpoLoss::Sigmoid {
-            label_smoothing: 0.0,
-        },
-        sft_weight: 0.0,
-    });
     let objective = Objective {
-        loss: &loss,
+        loss: &DPO,
         aggregation: &Aggregation::Linear,
     };
-    let references = examples
-        .iter()
-        .map(|example| response_log_probs(model, None, example))
-        .collect::<Result<Vec<_>, _>>()?;
+    let references = references(model, &examples)?;
     let batch: Vec<_> = (examples.iter().zip(&references))
         .map(|(example, reference)| Prepared { example, reference })
         .collect();
@@ -167,8 +157,7 @@ fn median_seconds(model: &Decoder, step: Step, repeats: usize) -> Result<f64> {
     }
     // The first one touches its memory for the first time.
     seconds.remove(0);
-    seconds.sort_by(f64::total_cmp);
-    Ok(seconds[seconds.len() / 2])
+    Ok(median(&seconds))
 }
 
 /// The slope of log seconds over log size, by least squares: seconds ∝ size^exponent.

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use panacea_benches::on_the_sphere;
+use panacea_benches::{median, on_the_sphere};
 use panacea_evaluator::hypervolume;
 
 #[derive(Parser)]
@@ -33,13 +33,12 @@ fn main() -> Result<()> {
             value = hypervolume(&points, &vec![0.0; m])?.value;
             seconds.push(started.elapsed().as_secs_f64());
         }
-        seconds.sort_by(f64::total_cmp);
         println!(
             "{}",
             serde_json::json!({
                 "measure": format!("hypervolume_m{m}_n{n}"),
                 "points": path,
-                "median": seconds[seconds.len() / 2],
+                "median": median(&seconds),
                 "value": value,
             })
         );

@@ -228,6 +228,7 @@ pub(crate) fn product_into(
         }
         return;
     }
+    // It may wake other threads.
     if is_parallel && let Some([product]) = thin_columns(a, [b], scale) {
         for (row, out) in out.chunks_mut(stride).take(rows).enumerate() {
             let product = product[row..].iter().step_by(rows);
@@ -449,6 +450,7 @@ pub(crate) fn largest(values: &[f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_support::address;
 
     #[test]
     fn exp_is_close_to_the_exact_one() {
@@ -485,7 +487,6 @@ mod tests {
 
     #[test]
     fn an_update_is_in_place_unless_somebody_else_holds_the_tensor() {
-        let address = |x: &Tensor<2>| Host::open(x).unwrap().values().as_ptr();
         let x = tensor(vec![1.0, 2.0], [1, 2]);
         assert!(Host::can_open(&x));
         let before = address(&x);

@@ -52,20 +52,17 @@ pub fn hypervolume(points: &[Vec<f64>], reference: &[f64]) -> Result<Hypervolume
             ignored.push(position);
         }
     }
-    let mut scratch: Vec<Boxes> = Vec::new();
-    scratch.resize_with(reference.len(), Boxes::default);
     // Sweeping costs less than looking for boxes in boxes.
     if boxes.dimension > 3 {
         boxes.drop_contained();
     }
     Ok(Hypervolume {
-        value: union_volume(&boxes, &mut scratch),
+        value: union_volume(&boxes),
         ignored,
     })
 }
 
 /// Boxes [0, b] of one dimension: their sides, box after box.
-#[derive(Default)]
 struct Boxes {
     sides: Vec<f64>,
     dimension: usize,
@@ -108,14 +105,13 @@ fn contains(a: &[f64], b: &[f64]) -> bool {
     a.iter().zip(b).all(|(a, b)| a >= b)
 }
 
-/// The volume of the union of boxes. `scratch` has a place for every dimension below theirs, so that nothing
-/// is allocated on the way.
+/// The volume of the union of boxes.
 ///
 /// The idea of WFG (While, Bradstreet, Barone 2012): box by box, its volume less the part that the boxes
 /// after it cover, which is again a union of boxes, each cut to the box. With the boxes in ascending
 /// order of their last side, every cut box has the last side of the box that cuts: it is factored out and
 /// the union is of one dimension less. Three dimensions are swept, and so are the cuts of four.
-fn union_volume(boxes: &Boxes, scratch: &mut [Boxes]) -> f64 {
+fn union_volume(boxes: &Boxes) -> f64 {
     let last = boxes.dimension - 1;
     match last {
         0 => return boxes.sides.iter().copied().fold(0.0, f64::max),
@@ -128,17 +124,17 @@ fn union_volume(boxes: &Boxes, scratch: &mut [Boxes]) -> f64 {
     order.sort_unstable_by(|a, b| a[last].total_cmp(&b[last]));
     let mut volume = 0.0;
     for (position, sides) in order.iter().enumerate() {
-        let mut cut = std::mem::take(&mut scratch[last - 1]);
-        cut.dimension = last;
-        cut.sides.clear();
+        let mut cut = Boxes {
+            sides: Vec::with_capacity((order.len() - position - 1) * last),
+            dimension: last,
+        };
         for later in &order[position + 1..] {
             let sides = later[..last].iter().zip(*sides);
             cut.sides.extend(sides.map(|(a, b)| a.min(*b)));
         }
         cut.drop_contained();
         let own: f64 = sides[..last].iter().product();
-        volume += sides[last] * (own - union_volume(&cut, scratch));
-        scratch[last - 1] = cut;
+        volume += sides[last] * (own - union_volume(&cut));
     }
     volume
 }
