@@ -170,8 +170,32 @@ impl<'a> Matrix<'a> {
     }
 
     /// `[rows, columns]`
+    #[inline(always)]
     pub fn shape(&self) -> [usize; 2] {
         [self.rows, self.columns]
+    }
+
+    /// A row whose elements are contiguous.
+    #[inline(always)]
+    pub fn row(&self, index: usize) -> &'a [f32] {
+        let start = index * self.row_stride;
+        &self.values[start..start + self.columns]
+    }
+
+    /// All elements from the row `first` on, as they lie; none where there is no such row.
+    #[inline(always)]
+    pub fn behind(&self, first: usize) -> &'a [f32] {
+        &self.values[(first * self.row_stride).min(self.values.len())..]
+    }
+
+    /// `count` rows from `first` on.
+    pub fn part(&self, first: usize, count: usize) -> Self {
+        let strides = [self.row_stride, self.column_stride];
+        Self::new(
+            &self.values[first * self.row_stride..],
+            [count, self.columns],
+            strides,
+        )
     }
 }
 
@@ -276,28 +300,11 @@ fn thin_columns<const N: usize>(
     b: [Matrix<'_>; N],
     scale: f32,
 ) -> Option<[Vec<f32>; N]> {
-    let is_thin = (1..=thin::MOST_ROWS).contains(&a.rows)
-        && a.columns >= thin::FEWEST_COLUMNS
-        && a.column_stride == 1;
-    if !is_thin || !b.iter().all(|b| b.row_stride == 1 && b.columns > 0) {
-        return None;
-    }
-    let x = thin::Rows {
-        values: a.values,
-        count: a.rows,
-        columns: a.columns,
-        stride: a.row_stride,
-    };
-    let weights = b.map(|b| {
-        assert_eq!(a.columns, b.rows, "the inner axes of a product");
-        thin::Rows {
-            values: b.values,
-            count: b.columns,
-            columns: b.rows,
-            stride: b.column_stride,
-        }
-    });
-    Some(thin::products(x, weights, scale))
+    let is_thin = (1..=thin::MOST_ROWS).contains(&a.rows) && a.columns >= thin::FEWEST_COLUMNS;
+    let weights = b.map(Matrix::transposed);
+    let is_contiguous = a.column_stride == 1 && weights.iter().all(|w| w.column_stride == 1);
+    let is_empty = weights.iter().any(|w| w.rows == 0);
+    (is_thin && is_contiguous && !is_empty).then(|| thin::products(a, weights, scale))
 }
 
 /// `rows` runs of `columns` elements as `columns` runs of `rows` elements.

@@ -7,6 +7,8 @@ use std::mem::MaybeUninit;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use crate::host::Matrix;
+
 /// Rows of x up to which reading W in its own order is the fastest.
 pub(crate) const MOST_ROWS: usize = 16;
 
@@ -19,26 +21,31 @@ const PARALLEL: usize = 1 << 16;
 /// Rows of x that a tile takes: with 2 rows of W that is 8 sums, which stay in registers.
 const TILE: usize = 4;
 
-/// scale · x Wᵀ for every W, x `[rows, k]` and W `[n, k]`, each row contiguous and `stride` apart: n runs of `rows`
+/// scale · x Wᵀ for every W, x `[rows, k]` and W `[n, k]`, their rows contiguous: n runs of `rows`
 /// elements, that is `[n, rows]`. The threads are woken once for all of them.
 pub(crate) fn products<const N: usize>(
-    x: Rows<'_>,
-    weights: [Rows<'_>; N],
+    x: Matrix<'_>,
+    weights: [Matrix<'_>; N],
     scale: f32,
 ) -> [Vec<f32>; N] {
-    let rows = x.count;
-    let work: usize = weights.iter().map(|w| w.count * w.columns).sum();
+    let [rows, columns] = x.shape();
+    for w in &weights {
+        assert_eq!(columns, w.shape()[1], "the inner axes of a product");
+    }
+    let counts = weights.map(|w| w.shape()[0]);
+    let work = columns * counts.iter().sum::<usize>();
     // Two runs of each W a thread: long enough to read ahead, short enough to even out.
     let runs = if work < PARALLEL {
         1
     } else {
         2 * rayon::current_num_threads()
     };
-    let mut outs = weights.map(|w| Vec::with_capacity(w.count * rows));
+    let mut outs = counts.map(|count| Vec::with_capacity(count * rows));
     let mut tasks = Vec::with_capacity(N * runs);
     for (w, out) in weights.iter().zip(&mut outs) {
-        let count = w.count.div_ceil(runs);
-        let spare = &mut out.spare_capacity_mut()[..w.count * rows];
+        let [count, _] = w.shape();
+        let spare = &mut out.spare_capacity_mut()[..count * rows];
+        let count = count.div_ceil(runs);
         for (i, out) in spare.chunks_mut(count * rows).enumerate() {
             let w = w.part(i * count, out.len() / rows);
             tasks.push(Product { x, w, scale, out });
@@ -50,47 +57,16 @@ pub(crate) fn products<const N: usize>(
     } else {
         tasks.into_par_iter().for_each(run);
     }
-    for (w, out) in weights.iter().zip(&mut outs) {
+    for (count, out) in counts.into_iter().zip(&mut outs) {
         // SAFETY: the capacity is there, and the tasks have written every element.
-        unsafe { out.set_len(w.count * rows) };
+        unsafe { out.set_len(count * rows) };
     }
     outs
 }
 
-/// Rows of a matrix, each of them contiguous.
-#[derive(Clone, Copy)]
-pub(crate) struct Rows<'a> {
-    pub values: &'a [f32],
-    pub count: usize,
-    pub columns: usize,
-    pub stride: usize,
-}
-
-impl<'a> Rows<'a> {
-    #[inline(always)]
-    fn row(&self, index: usize) -> &'a [f32] {
-        let start = index * self.stride;
-        &self.values[start..start + self.columns]
-    }
-
-    /// The row `first` and all that follow.
-    #[inline(always)]
-    fn from(&self, first: usize) -> &'a [f32] {
-        &self.values[(first * self.stride).min(self.values.len())..]
-    }
-
-    fn part(&self, first: usize, count: usize) -> Self {
-        Self {
-            values: &self.values[first * self.stride..],
-            count,
-            ..*self
-        }
-    }
-}
-
 struct Product<'a, 'o> {
-    x: Rows<'a>,
-    w: Rows<'a>,
+    x: Matrix<'a>,
+    w: Matrix<'a>,
     scale: f32,
     out: &'o mut [MaybeUninit<f32>],
 }
@@ -100,11 +76,12 @@ impl WithSimd for Product<'_, '_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
-        let paired = self.w.count / 2 * 2;
+        let [count, _] = self.w.shape();
+        let paired = count / 2 * 2;
         for row in (0..paired).step_by(2) {
             self.rows_of_w::<S, 2>(simd, row);
         }
-        for row in paired..self.w.count {
+        for row in paired..count {
             self.rows_of_w::<S, 1>(simd, row);
         }
     }
@@ -114,11 +91,12 @@ impl Product<'_, '_> {
     /// Every row of x with J rows of W.
     #[inline(always)]
     fn rows_of_w<S: Simd, const J: usize>(&mut self, simd: S, first_w: usize) {
-        let whole = self.x.count / TILE * TILE;
+        let [count, _] = self.x.shape();
+        let whole = count / TILE * TILE;
         for first_x in (0..whole).step_by(TILE) {
             self.tile::<S, TILE, J>(simd, first_x, first_w);
         }
-        for first_x in whole..self.x.count {
+        for first_x in whole..count {
             self.tile::<S, 1, J>(simd, first_x, first_w);
         }
     }
@@ -132,10 +110,10 @@ impl Product<'_, '_> {
     ) {
         let x = std::array::from_fn(|r| self.x.row(first_x + r));
         let w = std::array::from_fn(|j| self.w.row(first_w + j));
-        let ahead = self.w.from(first_w + AHEAD * J);
+        let ahead = self.w.behind(first_w + AHEAD * J);
         let sums = dot_products::<S, R, J>(simd, x, w, ahead);
         for (j, sums) in sums.into_iter().enumerate() {
-            let at = (first_w + j) * self.x.count + first_x;
+            let at = (first_w + j) * self.x.shape()[0] + first_x;
             for (out, sum) in self.out[at..at + R].iter_mut().zip(sums) {
                 out.write(self.scale * sum);
             }
