@@ -1,22 +1,17 @@
 //! How the time of a training step grows: with tokens, rows, rank, objectives and preferences, one at a time; a table
-//! with the exponent of each, and a picture.
+//! with the exponent of each.
 
-use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use clap::Parser;
 use panacea_benches::{DPO, SMALL, Shape, adapters_of, median, pairs_of, random_model, references};
 use panacea_model::{Decoder, MemoryPolicy, compute_on_this_thread};
 use panacea_objectives::{Aggregation, Preference};
 use panacea_trainer::{Objective, Prepared, batch_gradient};
-use plotters::prelude::*;
 
 #[derive(Parser)]
 struct Arguments {
-    /// The picture.
-    #[arg(long, default_value = "growth.svg")]
-    out: PathBuf,
     /// Steps of each size; the median counts.
     #[arg(long, default_value_t = 5)]
     repeats: usize,
@@ -88,7 +83,6 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     compute_on_this_thread();
     let model = random_model(SHAPE, "flex")?;
-    let mut curves = Vec::new();
     println!("| grows | from | to | seconds | to | exponent |");
     println!("|---|---|---|---|---|---|");
     for series in &SERIES {
@@ -107,11 +101,7 @@ fn main() -> Result<()> {
             last.1,
             exponent(&points)
         );
-        curves.push((series.name, points));
     }
-    draw(&arguments.out, &curves)
-        .map_err(|error| anyhow!("{}: {error}", arguments.out.display()))?;
-    println!("{}", arguments.out.display());
     Ok(())
 }
 
@@ -168,54 +158,4 @@ fn exponent(points: &[(f64, f64)]) -> f64 {
     let (x, y) = (mean(|p| p.0), mean(|p| p.1));
     let along: f64 = logs.iter().map(|p| (p.0 - x) * (p.1 - y)).sum();
     along / logs.iter().map(|p| (p.0 - x) * (p.0 - x)).sum::<f64>()
-}
-
-fn draw(
-    path: &std::path::Path,
-    curves: &[(&str, Vec<(f64, f64)>)],
-) -> Result<(), Box<dyn std::error::Error>> {
-    let relative = |points: &[(f64, f64)]| -> Vec<(f64, f64)> {
-        points
-            .iter()
-            .map(|(x, y)| (x / points[0].0, y / points[0].1))
-            .collect()
-    };
-    let all = || curves.iter().flat_map(|(_, points)| relative(points));
-    let widest = all().map(|p| p.0).fold(1.0, f64::max);
-    let highest = all().map(|p| p.1).fold(1.0, f64::max);
-    let root = SVGBackend::new(path, (720, 480)).into_drawing_area();
-    root.fill(&WHITE)?;
-    let mut chart = ChartBuilder::on(&root)
-        .margin(16)
-        .caption("Seconds of a training step", ("sans-serif", 18))
-        .x_label_area_size(44)
-        .y_label_area_size(56)
-        .build_cartesian_2d((1.0..widest).log_scale(), (0.7..highest * 1.2).log_scale())?;
-    chart
-        .configure_mesh()
-        .x_desc("size, as a multiple of the smallest")
-        .y_desc("time, as a multiple of the smallest's")
-        .light_line_style(TRANSPARENT)
-        .draw()?;
-    for (index, (name, points)) in curves.iter().enumerate() {
-        let colour = Palette99::pick(index).to_rgba();
-        let points = relative(points);
-        chart
-            .draw_series(LineSeries::new(points.clone(), colour.stroke_width(2)))?
-            .label(*name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
-        chart.draw_series(
-            points
-                .into_iter()
-                .map(|p| Circle::new(p, 3, colour.filled())),
-        )?;
-    }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .background_style(WHITE)
-        .border_style(BLACK.mix(0.2))
-        .draw()?;
-    root.present()?;
-    Ok(())
 }
