@@ -7,7 +7,7 @@ use burn::tensor::{Device, Distribution, Tensor};
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use panacea_kernels::{
     CacheRow, Heads, Segment, Visibility, attention, attention_backward, attention_decode,
-    log_softmax_at, matmul, rms_norm, rms_norm_backward, swiglu, swiglu_backward,
+    head_log_probs, matmul, rms_norm, rms_norm_backward, swiglu, swiglu_backward,
 };
 use panacea_svd_lora::{Factors, SvdLora};
 
@@ -55,7 +55,7 @@ fn side_path(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("forward", rows), |b| {
             b.iter_batched(
                 || random([rows, INTERMEDIATE]),
-                |y| layer.add_side_path(y, &x, &preferences),
+                |y| layer.add_projected(y, matmul(&x, &factors.v), &preferences),
                 BatchSize::LargeInput,
             );
         });
@@ -130,15 +130,11 @@ fn elementwise(criterion: &mut Criterion) {
             BatchSize::LargeInput,
         );
     });
-    let logits = random([128, VOCABULARY]);
+    let (h, head) = (random([128, HIDDEN]), random([VOCABULARY, HIDDEN]));
     let tokens: Vec<u32> = (0..128).map(|row| row * 300).collect();
     group.sample_size(20);
-    group.bench_function("log_softmax_at", |b| {
-        b.iter_batched(
-            || logits.clone() + 0.0,
-            |logits| log_softmax_at(logits, &tokens, true),
-            BatchSize::LargeInput,
-        );
+    group.bench_function("head_log_probs", |b| {
+        b.iter(|| head_log_probs(&h, &head, &tokens, true));
     });
     group.finish();
 }

@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Parser;
 use panacea_benches::{SMOLLM2_135M, adapters, median, pairs, random_model};
 use panacea_model::{
-    Decoder, GenerateRequest, PackedBatch, Sampling, Sequence, compute_on_this_thread,
+    Bits, Decoder, GenerateRequest, PackedBatch, Sampling, Sequence, compute_on_this_thread,
 };
 use panacea_svd_lora::Adapters;
 
@@ -35,7 +35,7 @@ struct Arguments {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     compute_on_this_thread();
-    let model = random_model(SMOLLM2_135M, &arguments.device)?;
+    let mut model = random_model(SMOLLM2_135M, &arguments.device)?;
     let adapters = adapters(&model)?;
     let tokens = |rows: usize, length: usize| -> Vec<Vec<u32>> {
         let examples = pairs(rows, length, 1, SMOLLM2_135M.vocabulary);
@@ -80,6 +80,20 @@ fn main() -> Result<()> {
             arguments.repeats,
             mixed,
         )?;
+    }
+
+    for bits in [Bits::Eight, Bits::Four] {
+        model.pack(bits)?;
+        for &rows in &arguments.rows {
+            let prompts = tokens(rows, arguments.prompt);
+            let one = vec![vec![0.5, 0.5]; rows];
+            let new_tokens = arguments.new_tokens;
+            for (who, adapters) in [("base", None), ("one_preference", Some(&adapters))] {
+                let measure = format!("generate_{who}_{}_bits", bits.count());
+                let run = || generate(&model, adapters, &prompts, &one, new_tokens);
+                report(&measure, rows, new_tokens, arguments.repeats, run)?;
+            }
+        }
     }
     Ok(())
 }

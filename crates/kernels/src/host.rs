@@ -8,7 +8,8 @@ use burn::tensor::{DType, Device, Tensor, TensorData};
 use pulp::Arch;
 use rayon::prelude::*;
 
-use crate::thin;
+use crate::packed::PackedMatrix;
+use crate::thin::{self, Weight};
 
 /// Elements below which a loop stays on one thread: waking another costs some 10 µs, about as long as
 /// this many multiplications take.
@@ -205,7 +206,9 @@ pub(crate) fn product(a: Matrix<'_>, b: Matrix<'_>, scale: f32) -> Vec<f32> {
     if a.columns == 0 {
         return vec![0.0; count];
     }
-    if let Some([product]) = thin_products(a, [b], scale) {
+    if let Some(mut products) = thin_products(a, &[Factor::Dense(b)], scale)
+        && let Some(product) = products.pop()
+    {
         return product;
     }
     let mut out = Vec::with_capacity(count);
@@ -253,7 +256,10 @@ pub(crate) fn product_into(
         return;
     }
     // It may wake other threads.
-    if is_parallel && let Some([product]) = thin_columns(a, [b], scale) {
+    if is_parallel
+        && let Some(product) = thin_columns(a, &[Factor::Dense(b)], scale)
+        && let [product] = &product[..]
+    {
         for (row, out) in out.chunks_mut(stride).take(rows).enumerate() {
             let product = product[row..].iter().step_by(rows);
             for (out, &product) in out[..columns].iter_mut().zip(product) {
@@ -280,31 +286,53 @@ pub(crate) fn product_into(
     }
 }
 
-/// scale · a b for every b, where a has few rows and the columns of all b are contiguous.
-pub(crate) fn thin_products<const N: usize>(
-    a: Matrix<'_>,
-    b: [Matrix<'_>; N],
-    scale: f32,
-) -> Option<[Vec<f32>; N]> {
+/// scale · a b for every b, where a has few rows and every b can be read column by column.
+pub(crate) fn thin_products(a: Matrix<'_>, b: &[Factor<'_>], scale: f32) -> Option<Vec<Vec<f32>>> {
     let columns = thin_columns(a, b, scale)?;
-    let mut widths = b.iter().map(|b| b.columns);
-    Some(columns.map(|columns| {
-        let width = widths.next().expect("there are as many widths as products");
-        transposed(columns, width, a.rows)
-    }))
+    let products = columns.into_iter().zip(b);
+    Some(
+        products
+            .map(|(columns, b)| transposed(columns, b.columns(), a.rows))
+            .collect(),
+    )
 }
 
 /// [`thin_products`], column by column.
-fn thin_columns<const N: usize>(
-    a: Matrix<'_>,
-    b: [Matrix<'_>; N],
-    scale: f32,
-) -> Option<[Vec<f32>; N]> {
+fn thin_columns(a: Matrix<'_>, b: &[Factor<'_>], scale: f32) -> Option<Vec<Vec<f32>>> {
     let is_thin = (1..=thin::MOST_ROWS).contains(&a.rows) && a.columns >= thin::FEWEST_COLUMNS;
-    let weights = b.map(Matrix::transposed);
-    let is_contiguous = a.column_stride == 1 && weights.iter().all(|w| w.column_stride == 1);
-    let is_empty = weights.iter().any(|w| w.rows == 0);
-    (is_thin && is_contiguous && !is_empty).then(|| thin::products(a, weights, scale))
+    if !is_thin || a.column_stride != 1 {
+        return None;
+    }
+    let weights: Option<Vec<Weight<'_>>> = b.iter().map(Factor::transposed).collect();
+    Some(thin::products(a, &weights?, scale))
+}
+
+/// The right side of a product.
+#[derive(Clone, Copy)]
+pub(crate) enum Factor<'a> {
+    Dense(Matrix<'a>),
+    /// Its transpose.
+    Packed(&'a PackedMatrix),
+}
+
+impl<'a> Factor<'a> {
+    pub fn columns(&self) -> usize {
+        match self {
+            Self::Dense(matrix) => matrix.columns,
+            Self::Packed(transposed) => transposed.shape()[0],
+        }
+    }
+
+    /// `None` where there is no column, or their elements are not contiguous.
+    fn transposed(&self) -> Option<Weight<'a>> {
+        match self {
+            Self::Dense(matrix) => {
+                let w = matrix.transposed();
+                (w.column_stride == 1 && w.rows > 0).then_some(Weight::Dense(w))
+            }
+            Self::Packed(transposed) => Some(Weight::Packed(transposed)),
+        }
+    }
 }
 
 /// `rows` runs of `columns` elements as `columns` runs of `rows` elements.

@@ -1,7 +1,7 @@
 //! # The operations of a decoder, each with its gradient
 //!
 //! Matrix products that add to what is there, RMSNorm, SwiGLU, rotary positions, attention over packed
-//! segments, and the log-softmax of a language-model head. Every operation exists in two forms that
+//! segments, and the log-probabilities of a language-model head. Every operation exists in two forms that
 //! tests hold against each other:
 //!
 //! - on the CPU (`flex`) as one pass over memory on all cores, with vectorised exponentials and without
@@ -28,13 +28,17 @@
 //! ```
 
 mod attention;
+mod head;
 #[cfg(feature = "flex")]
 mod host;
 mod matmul;
 mod norm;
+mod packed;
 mod rotary;
-mod softmax;
+mod steer;
 mod swiglu;
+#[cfg(feature = "flex")]
+mod team;
 #[cfg(all(test, feature = "flex"))]
 mod test_support;
 #[cfg(feature = "flex")]
@@ -44,10 +48,12 @@ pub use attention::{
     CacheRow, Heads, Segment, Visibility, attention, attention_backward, attention_decode,
     write_cache,
 };
-pub use matmul::{matmul, matmul_add, matmul_each};
+pub use head::head_log_probs;
+pub use matmul::{Weight, is_thin, linear_each, matmul, matmul_add};
 pub use norm::{rms_norm, rms_norm_backward};
+pub use packed::{Bits, PackedMatrix};
 pub use rotary::Rotation;
-pub use softmax::log_softmax_at;
+pub use steer::steer;
 pub use swiglu::{swiglu, swiglu_backward};
 
 /// Makes the calling thread one of those that compute on the CPU, to be called once when a program starts. A thread
@@ -60,4 +66,12 @@ pub fn compute_on_this_thread() {
         // Where a pool is there already, it does the work as it is.
         pool.build_global().ok();
     }
+}
+
+/// Runs `work`, a stretch of small operations, during which the threads that compute on the CPU do not sleep.
+pub fn stay_awake<T>(work: impl FnOnce() -> T) -> T {
+    #[cfg(feature = "flex")]
+    return team::stay_awake(work);
+    #[cfg(not(feature = "flex"))]
+    work()
 }

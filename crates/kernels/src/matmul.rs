@@ -3,7 +3,8 @@
 use burn::tensor::Tensor;
 
 #[cfg(feature = "flex")]
-use crate::host::{self, Host, Write};
+use crate::host::{self, Factor, Host, Write};
+use crate::packed::PackedMatrix;
 
 /// a b: a `[m, k]`, b `[k, n]` → `[m, n]`. Transposed and sliced operands are read where they lie.
 pub fn matmul(a: &Tensor<2>, b: &Tensor<2>) -> Tensor<2> {
@@ -17,37 +18,55 @@ pub fn matmul(a: &Tensor<2>, b: &Tensor<2>) -> Tensor<2> {
     a.clone().matmul(b.clone())
 }
 
-/// a b for every b, as by [`matmul`]: the threads of the CPU are woken once for all of them where a has few rows.
-pub fn matmul_each<const N: usize>(a: &Tensor<2>, b: [&Tensor<2>; N]) -> [Tensor<2>; N] {
+/// A weight W `[n, k]` of a layer y = x Wᵀ.
+#[derive(Debug, Clone, Copy)]
+pub struct Weight<'a> {
+    /// As it is.
+    pub dense: &'a Tensor<2>,
+    /// With fewer bits an element, for products of few rows.
+    pub packed: Option<&'a PackedMatrix>,
+}
+
+/// x Wᵀ for every W: x `[rows, k]`, W `[n, k]` → `[rows, n]`. Where x has few rows ([`is_thin`]), the threads of the
+/// CPU are woken once for all of them, and packed weights are read instead of dense ones.
+pub fn linear_each(x: &Tensor<2>, weights: &[Weight<'_>]) -> Vec<Tensor<2>> {
     #[cfg(feature = "flex")]
-    if let Some(products) = thin_on_host(a, b) {
+    if let Some(products) = thin_on_host(x, weights) {
         return products;
     }
-    b.map(|b| matmul(a, b))
+    let product = |weight: &Weight<'_>| matmul(x, &weight.dense.clone().transpose());
+    weights.iter().map(product).collect()
+}
+
+/// Whether a product of so many rows is computed by reading the weights once, in their own order, on the CPU.
+pub fn is_thin(rows: usize) -> bool {
+    #[cfg(feature = "flex")]
+    return rows <= crate::thin::MOST_ROWS;
+    #[cfg(not(feature = "flex"))]
+    return rows == 0;
 }
 
 #[cfg(feature = "flex")]
-fn thin_on_host<const N: usize>(a: &Tensor<2>, b: [&Tensor<2>; N]) -> Option<[Tensor<2>; N]> {
-    let a = Host::open(a)?;
-    let a = a.matrix()?;
-    let mut opened = Vec::with_capacity(N);
-    for b in b {
-        opened.push(Host::open(b)?);
+fn thin_on_host(x: &Tensor<2>, weights: &[Weight<'_>]) -> Option<Vec<Tensor<2>>> {
+    let x = Host::open(x)?;
+    let x = x.matrix()?;
+    let mut opened = Vec::with_capacity(weights.len());
+    for weight in weights {
+        opened.push(Host::open(weight.dense)?);
     }
-    let mut matrices = Vec::with_capacity(N);
-    for b in &opened {
-        matrices.push(b.matrix()?);
+    let mut factors = Vec::with_capacity(weights.len());
+    for (weight, dense) in weights.iter().zip(&opened) {
+        factors.push(match weight.packed {
+            Some(packed) => Factor::Packed(packed),
+            None => Factor::Dense(dense.matrix()?.transposed()),
+        });
     }
-    let [rows, _] = a.shape();
-    let mut columns = matrices.iter().map(|b| b.shape()[1]);
-    let matrices = <[_; N]>::try_from(&matrices[..]).ok()?;
-    let products = host::thin_products(a, matrices, 1.0)?;
-    Some(products.map(|values| {
-        let columns = columns
-            .next()
-            .expect("there are as many shapes as products");
-        host::tensor(values, [rows, columns])
-    }))
+    let [rows, _] = x.shape();
+    let products = host::thin_products(x, &factors, 1.0)?;
+    let each = products.into_iter().zip(factors);
+    let product =
+        |(values, factor): (Vec<f32>, Factor<'_>)| host::tensor(values, [rows, factor.columns()]);
+    Some(each.map(product).collect())
 }
 
 /// c + a b: c `[m, n]`, a `[m, k]`, b `[k, n]` → `[m, n]`, in place where nobody else holds c.
@@ -68,6 +87,7 @@ pub fn matmul_add(c: Tensor<2>, a: &Tensor<2>, b: &Tensor<2>) -> Tensor<2> {
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
+    use crate::Bits;
     use crate::test_support::{address, assert_close, random};
 
     #[test]
@@ -100,12 +120,32 @@ mod tests {
     #[test]
     fn each_product_is_as_if_it_were_alone() {
         for rows in [1, 5, 40] {
-            let a = random([rows, 100]);
-            let lying = |n| random([n, 100]).transpose();
-            let weights = [lying(300), lying(1), lying(700)];
-            let together = matmul_each(&a, weights.each_ref());
-            for (weight, found) in weights.iter().zip(&together) {
-                assert_close("each", found, &a.clone().matmul(weight.clone()));
+            let x = random([rows, 96]);
+            let dense = [random([300, 96]), random([1, 96]), random([700, 96])];
+            let packed = [Bits::Eight, Bits::Four]
+                .map(|bits| PackedMatrix::pack(&dense[2], bits).expect("three blocks a row"));
+            let mut weights: Vec<Weight<'_>> = dense
+                .iter()
+                .map(|dense| Weight {
+                    dense,
+                    packed: None,
+                })
+                .collect();
+            let mut expected: Vec<Tensor<2>> = dense.to_vec();
+            for packed in &packed {
+                let dense = &dense[2];
+                weights.push(Weight {
+                    dense,
+                    packed: Some(packed),
+                });
+                expected.push(match is_thin(rows) {
+                    true => host::tensor(packed.unpack(), packed.shape()),
+                    false => dense.clone(),
+                });
+            }
+            let together = linear_each(&x, &weights);
+            for (found, weight) in together.iter().zip(expected) {
+                assert_close("each", found, &x.clone().matmul(weight.transpose()));
             }
         }
     }

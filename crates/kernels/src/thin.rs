@@ -5,9 +5,10 @@
 use std::mem::MaybeUninit;
 
 use pulp::{Arch, Simd, WithSimd};
-use rayon::prelude::*;
 
 use crate::host::Matrix;
+use crate::packed::{BLOCK, PackedMatrix};
+use crate::team;
 
 /// Rows of x up to which reading W in its own order is the fastest.
 pub(crate) const MOST_ROWS: usize = 16;
@@ -21,18 +22,32 @@ const PARALLEL: usize = 1 << 16;
 /// Rows of x that a tile takes: with 2 rows of W that is 8 sums, which stay in registers.
 const TILE: usize = 4;
 
-/// scale · x Wᵀ for every W, x `[rows, k]` and W `[n, k]`, their rows contiguous: n runs of `rows`
-/// elements, that is `[n, rows]`. The threads are woken once for all of them.
-pub(crate) fn products<const N: usize>(
-    x: Matrix<'_>,
-    weights: [Matrix<'_>; N],
-    scale: f32,
-) -> [Vec<f32>; N] {
+/// W `[n, k]`.
+#[derive(Clone, Copy)]
+pub(crate) enum Weight<'a> {
+    /// Its rows are contiguous.
+    Dense(Matrix<'a>),
+    Packed(&'a PackedMatrix),
+}
+
+impl<'a> Weight<'a> {
+    /// `[n, k]`
+    pub fn shape(&self) -> [usize; 2] {
+        match self {
+            Self::Dense(matrix) => matrix.shape(),
+            Self::Packed(matrix) => matrix.shape(),
+        }
+    }
+}
+
+/// scale · x Wᵀ for every W, x `[rows, k]` with contiguous rows and W `[n, k]`: n runs of `rows` elements, that is
+/// `[n, rows]`. The threads are woken once for all of them.
+pub(crate) fn products(x: Matrix<'_>, weights: &[Weight<'_>], scale: f32) -> Vec<Vec<f32>> {
     let [rows, columns] = x.shape();
-    for w in &weights {
+    for w in weights {
         assert_eq!(columns, w.shape()[1], "the inner axes of a product");
     }
-    let counts = weights.map(|w| w.shape()[0]);
+    let counts: Vec<usize> = weights.iter().map(|w| w.shape()[0]).collect();
     let work = columns * counts.iter().sum::<usize>();
     // Two runs of each W a thread: long enough to read ahead, short enough to even out.
     let runs = if work < PARALLEL {
@@ -40,28 +55,101 @@ pub(crate) fn products<const N: usize>(
     } else {
         2 * rayon::current_num_threads()
     };
-    let mut outs = counts.map(|count| Vec::with_capacity(count * rows));
-    let mut tasks = Vec::with_capacity(N * runs);
-    for (w, out) in weights.iter().zip(&mut outs) {
-        let [count, _] = w.shape();
+    let space = |&count: &usize| Vec::with_capacity(count * rows);
+    let mut outs: Vec<Vec<f32>> = counts.iter().map(space).collect();
+    let mut tasks = Vec::with_capacity(weights.len() * runs);
+    for ((&w, &count), out) in weights.iter().zip(&counts).zip(&mut outs) {
         let spare = &mut out.spare_capacity_mut()[..count * rows];
         let count = count.div_ceil(runs);
         for (i, out) in spare.chunks_mut(count * rows).enumerate() {
-            let w = w.part(i * count, out.len() / rows);
-            tasks.push(Product { x, w, scale, out });
+            let first = i * count;
+            tasks.push((w, first, out));
         }
     }
-    let run = |task: Product<'_, '_>| Arch::new().dispatch(task);
+    let run = |(w, first, out): (Weight<'_>, usize, &mut [MaybeUninit<f32>])| match w {
+        Weight::Dense(w) => {
+            let w = w.part(first, out.len() / rows);
+            Arch::new().dispatch(Product { x, w, scale, out });
+        }
+        Weight::Packed(w) => Arch::new().dispatch(PackedProduct {
+            x,
+            w,
+            first,
+            scale,
+            out,
+        }),
+    };
     if runs == 1 {
         tasks.into_iter().for_each(run);
     } else {
-        tasks.into_par_iter().for_each(run);
+        team::for_each(tasks, run);
     }
     for (count, out) in counts.into_iter().zip(&mut outs) {
         // SAFETY: the capacity is there, and the tasks have written every element.
         unsafe { out.set_len(count * rows) };
     }
     outs
+}
+
+/// [`Product`] with a packed W, from its row `first` on.
+struct PackedProduct<'a, 'o> {
+    x: Matrix<'a>,
+    w: &'a PackedMatrix,
+    first: usize,
+    scale: f32,
+    out: &'o mut [MaybeUninit<f32>],
+}
+
+impl WithSimd for PackedProduct<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let [rows, _] = self.x.shape();
+        let whole = rows / TILE * TILE;
+        for (i, out) in self.out.chunks_exact_mut(rows).enumerate() {
+            let w_row = self.first + i;
+            let (tiles, rest) = out.split_at_mut(whole);
+            for (tile, out) in tiles.chunks_exact_mut(TILE).enumerate() {
+                let x: [_; TILE] = std::array::from_fn(|r| self.x.row(tile * TILE + r));
+                let sums = packed_dot_products(simd, x, self.w, w_row);
+                for (out, sum) in out.iter_mut().zip(sums) {
+                    out.write(self.scale * sum);
+                }
+            }
+            for (r, out) in rest.iter_mut().enumerate() {
+                let [sum] = packed_dot_products(simd, [self.x.row(whole + r)], self.w, w_row);
+                out.write(self.scale * sum);
+            }
+        }
+    }
+}
+
+/// The dot product of a packed row of W with every row of x.
+#[inline(always)]
+fn packed_dot_products<S: Simd, const R: usize>(
+    simd: S,
+    x: [&[f32]; R],
+    w: &PackedMatrix,
+    w_row: usize,
+) -> [f32; R] {
+    // Two sums a row of x, so that an addition need not wait for the one before.
+    let mut sums = [[simd.splat_f32s(0.0); 2]; R];
+    w.for_blocks(
+        w_row,
+        #[inline(always)]
+        |block, values: &[f32; BLOCK]| {
+            let (values, _) = S::as_simd_f32s(values);
+            for (sums, x) in sums.iter_mut().zip(x) {
+                let x = &x[block * BLOCK..(block + 1) * BLOCK];
+                let (x, _) = S::as_simd_f32s(x);
+                for (i, (&value, &x)) in values.iter().zip(x).enumerate() {
+                    sums[i % 2] = simd.mul_add_e_f32s(value, x, sums[i % 2]);
+                }
+            }
+        },
+    );
+    sums.map(|[even, odd]| simd.reduce_sum_f32s(simd.add_f32s(even, odd)))
 }
 
 struct Product<'a, 'o> {

@@ -109,7 +109,7 @@ fn one_layer() {
         let (x, dy) = (random(shape, 5), random(shape, 6));
 
         let context = plain.context(&batch, Some(&adapters)).unwrap();
-        let steering = context.steering.as_ref().unwrap();
+        let steering = context.mode.steering.as_ref().unwrap();
         let mut found = FactorSet::default();
         let (y, saved) = plain.layers[0].forward(x.clone(), &context, true);
         let dx =
@@ -153,7 +153,7 @@ fn the_whole_network() {
         let rows = head::indices(batch.targets.iter().map(|t| t.row), recording.device());
         let tokens = batch.targets.iter().map(|t| t.token as usize);
         let tokens = head::indices(tokens, recording.device()).reshape([batch.targets(), 1]);
-        let logits = recording.logits_of(x.select(0, rows));
+        let logits = recording.logits_of(&x.select(0, rows), &context.mode);
         let log_probs = log_softmax(logits, 1).gather(1, tokens);
         let weights: Vec<f32> = coefficients.iter().map(|&c| c as f32).collect();
         let weights = Tensor::<1>::from_floats(&weights[..], recording.device());

@@ -1,15 +1,15 @@
 //! The decoder: loading, log-probabilities, their gradient.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use panacea_kernels::{Heads, Rotation, Visibility, matmul};
+use panacea_kernels::{Bits, Heads, PackedMatrix, Rotation, Visibility, Weight, linear_each};
 use panacea_pretrained::{ModelConfig, Pretrained, TensorF32};
 use panacea_svd_lora::{Adapters, FactorSet};
 
 use crate::ModelError;
 use crate::batch::PackedBatch;
-use crate::head;
+use crate::head::{self, ScalarHead};
 use crate::layer::{Context, Layer, RmsNorm, Saved};
-use crate::linear::{Linear, Steering};
+use crate::linear::{Linear, Mode, Steering};
 
 /// The projections of a layer that can be adapted, by their Hugging Face names.
 pub const PROJECTIONS: [&str; 7] = [
@@ -44,6 +44,7 @@ pub struct Decoder {
     norm: RmsNorm,
     /// `[vocabulary, hidden]`; the embedding itself where they are tied.
     head: Tensor<2>,
+    packed_head: Option<PackedMatrix>,
     pub(crate) inverse_frequencies: Vec<f32>,
 }
 
@@ -64,6 +65,16 @@ pub struct Tape {
     last: Tensor<2>,
     /// ∂log p/∂h of every target, `[targets, hidden]`.
     slopes: Tensor<2>,
+}
+
+/// What a forward pass of values kept.
+#[derive(Debug)]
+pub struct ValueTape {
+    layers: Vec<KeptLayer>,
+    /// Input of the final norm, `[rows, hidden]`.
+    last: Tensor<2>,
+    /// The hidden state that each value was read from, `[targets, hidden]`.
+    states: Tensor<2>,
 }
 
 #[derive(Debug)]
@@ -88,6 +99,38 @@ impl Logits {
     /// The logits of one row.
     pub fn row(&self, index: usize) -> &[f32] {
         &self.values[index * self.vocabulary..(index + 1) * self.vocabulary]
+    }
+}
+
+/// What [`Decoder::pack`] did.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Packing {
+    /// Bytes of the packed weights.
+    pub bytes: usize,
+    /// Matrices that stay as they are, since their rows are not whole blocks of 32.
+    pub dense: usize,
+    squares: f64,
+    squared_errors: f64,
+}
+
+impl Packing {
+    fn add(&mut self, weight: &Tensor<2>, packed: Option<&PackedMatrix>) {
+        let Some(packed) = packed else {
+            self.dense += 1;
+            return;
+        };
+        self.bytes += packed.bytes();
+        let exact = weight.to_data();
+        let exact = exact.iter::<f32>().zip(packed.unpack());
+        for (exact, found) in exact {
+            self.squares += f64::from(exact).powi(2);
+            self.squared_errors += f64::from(exact - found).powi(2);
+        }
+    }
+
+    /// √(Σ (W' − W)² / Σ W²) over all packed weights W'.
+    pub fn relative_error(&self) -> f64 {
+        (self.squared_errors / self.squares.max(f64::MIN_POSITIVE)).sqrt()
     }
 }
 
@@ -130,6 +173,7 @@ impl Decoder {
                     Ok(Linear {
                         name: format!("layers.{index}.{projection}"),
                         weight,
+                        packed: None,
                         bias,
                     })
                 };
@@ -166,6 +210,7 @@ impl Decoder {
             layers,
             norm: norm("model.norm.weight")?,
             head,
+            packed_head: None,
             inverse_frequencies: config.rope.inverse_frequencies(config.head_dim),
             config,
         })
@@ -201,6 +246,29 @@ impl Decoder {
         Ok(shapes.collect())
     }
 
+    /// Keeps every weight a second time with few bits, which [`Decoder::generate`] reads instead while it decodes: reading
+    /// the weights is what decoding waits for. Prompts, log-probabilities and training go on reading the exact ones.
+    pub fn pack(&mut self, bits: Bits) -> Result<Packing, ModelError> {
+        if self.device != Device::flex() {
+            return Err(ModelError::NotPacked {
+                device: format!("{:?}", self.device),
+            });
+        }
+        let mut packing = Packing::default();
+        let mut pack = |weight: &Tensor<2>| {
+            let packed = PackedMatrix::pack(weight, bits);
+            packing.add(weight, packed.as_ref());
+            packed
+        };
+        for layer in &mut self.layers {
+            for linear in layer.projections_mut() {
+                linear.packed = pack(&linear.weight);
+            }
+        }
+        self.packed_head = pack(&self.head);
+        Ok(packing)
+    }
+
     /// Bytes that [`MemoryPolicy::Keep`] keeps of a batch of so many rows, weights and gradients aside.
     pub fn activation_bytes(&self, rows: usize) -> u64 {
         let per_row: usize = self.layers.iter().map(Layer::kept_per_row).sum();
@@ -214,10 +282,7 @@ impl Decoder {
         adapters: Option<&Adapters>,
     ) -> Result<Vec<f64>, ModelError> {
         let context = self.context(batch, adapters)?;
-        let mut x = self.embed(&batch.tokens);
-        for layer in &self.layers {
-            (x, _) = layer.forward(x, &context, false);
-        }
+        let (x, _) = self.through_layers(batch, &context, None);
         let (log_probs, _) =
             head::log_probs(&self.norm.forward(&x), &self.head, &batch.targets, false);
         Ok(log_probs)
@@ -231,26 +296,15 @@ impl Decoder {
         memory: MemoryPolicy,
     ) -> Result<Forward, ModelError> {
         let context = self.context(batch, Some(adapters))?;
-        let mut x = self.embed(&batch.tokens);
-        let mut layers = Vec::with_capacity(self.layers.len());
-        for layer in &self.layers {
-            let keep = memory == MemoryPolicy::Keep;
-            let input = x.clone();
-            let (y, saved) = layer.forward(x, &context, keep);
-            layers.push(match saved {
-                Some(saved) => KeptLayer::Activations(Box::new(saved)),
-                None => KeptLayer::Input(Box::new(input)),
-            });
-            x = y;
-        }
+        let (last, layers) = self.through_layers(batch, &context, Some(memory));
         let (log_probs, slopes) =
-            head::log_probs(&self.norm.forward(&x), &self.head, &batch.targets, true);
+            head::log_probs(&self.norm.forward(&last), &self.head, &batch.targets, true);
         let slopes = slopes.expect("slopes were asked for");
         Ok(Forward {
             log_probs,
             tape: Tape {
                 layers,
-                last: x,
+                last,
                 slopes,
             },
         })
@@ -266,12 +320,94 @@ impl Decoder {
         tape: Tape,
         coefficients: &[f64],
     ) -> Result<FactorSet, ModelError> {
-        let context = self.context(batch, Some(adapters))?;
-        let steering = context.steering.as_ref().expect("adapters were given");
-        let mut gradients = FactorSet::default();
         let d_normed = head::backward(tape.slopes, &batch.targets, coefficients, batch.rows());
-        let mut d = self.norm.backward(&tape.last, d_normed, None);
-        for (layer, kept) in self.layers.iter().zip(tape.layers).rev() {
+        self.back_through_layers(batch, adapters, &tape.last, tape.layers, d_normed)
+    }
+
+    /// One number v = h w + b behind every response token's predecessor, from the hidden state h there: the value of
+    /// what is written so far. In the order of [`Forward::log_probs`].
+    pub fn values(
+        &self,
+        batch: &PackedBatch,
+        adapters: &Adapters,
+        head: &ScalarHead,
+    ) -> Result<Vec<f64>, ModelError> {
+        let context = self.context(batch, Some(adapters))?;
+        let (x, _) = self.through_layers(batch, &context, None);
+        Ok(head.apply(&self.norm.forward(&x), &batch.targets).0)
+    }
+
+    /// [`Decoder::values`], and a tape for [`Decoder::values_backward`].
+    pub fn values_forward(
+        &self,
+        batch: &PackedBatch,
+        adapters: &Adapters,
+        head: &ScalarHead,
+        memory: MemoryPolicy,
+    ) -> Result<(Vec<f64>, ValueTape), ModelError> {
+        let context = self.context(batch, Some(adapters))?;
+        let (last, layers) = self.through_layers(batch, &context, Some(memory));
+        let (values, states) = head.apply(&self.norm.forward(&last), &batch.targets);
+        let tape = ValueTape {
+            layers,
+            last,
+            states,
+        };
+        Ok((values, tape))
+    }
+
+    /// The gradient of Σ coefficients · v with respect to the adapters and the head.
+    pub fn values_backward(
+        &self,
+        batch: &PackedBatch,
+        adapters: &Adapters,
+        head: &ScalarHead,
+        tape: ValueTape,
+        coefficients: &[f64],
+    ) -> Result<(FactorSet, ScalarHead), ModelError> {
+        let (slopes, d_head) = head.backward(&tape.states, coefficients);
+        let d_normed = head::backward(slopes, &batch.targets, coefficients, batch.rows());
+        let factors =
+            self.back_through_layers(batch, adapters, &tape.last, tape.layers, d_normed)?;
+        Ok((factors, d_head))
+    }
+
+    /// What comes out of the last layer, `[rows, hidden]`, and what each layer keeps, if anything is to be kept.
+    fn through_layers(
+        &self,
+        batch: &PackedBatch,
+        context: &Context<'_>,
+        memory: Option<MemoryPolicy>,
+    ) -> (Tensor<2>, Vec<KeptLayer>) {
+        let mut x = self.embed(&batch.tokens);
+        let mut kept = Vec::new();
+        for layer in &self.layers {
+            let input = x.clone();
+            let (y, saved) = layer.forward(x, context, memory == Some(MemoryPolicy::Keep));
+            match (memory, saved) {
+                (None, _) => {}
+                (Some(_), Some(saved)) => kept.push(KeptLayer::Activations(Box::new(saved))),
+                (Some(_), None) => kept.push(KeptLayer::Input(Box::new(input))),
+            }
+            x = y;
+        }
+        (x, kept)
+    }
+
+    /// The adapters' gradients, from that at the output of the final norm, `d_normed` `[rows, hidden]`.
+    fn back_through_layers(
+        &self,
+        batch: &PackedBatch,
+        adapters: &Adapters,
+        last: &Tensor<2>,
+        kept: Vec<KeptLayer>,
+        d_normed: Tensor<2>,
+    ) -> Result<FactorSet, ModelError> {
+        let context = self.context(batch, Some(adapters))?;
+        let steering = (context.mode.steering.as_ref()).expect("adapters were given");
+        let mut gradients = FactorSet::default();
+        let mut d = self.norm.backward(last, d_normed, None);
+        for (layer, kept) in self.layers.iter().zip(kept).rev() {
             let saved = match kept {
                 KeptLayer::Activations(saved) => *saved,
                 KeptLayer::Input(x) => layer
@@ -292,22 +428,24 @@ impl Decoder {
         rows: &[usize],
     ) -> Result<Logits, ModelError> {
         let context = self.context(batch, adapters)?;
-        let mut x = self.embed(&batch.tokens);
-        for layer in &self.layers {
-            (x, _) = layer.forward(x, &context, false);
-        }
+        let (x, _) = self.through_layers(batch, &context, None);
         let x = x.select(0, head::indices(rows.iter().copied(), &self.device));
-        Ok(self.next_logits(x))
+        Ok(self.next_logits(x, &context.mode))
     }
 
     /// Final norm and head: `[n, hidden]` → `[n, vocabulary]`.
-    pub(crate) fn logits_of(&self, x: Tensor<2>) -> Tensor<2> {
-        matmul(&self.norm.forward(&x), &self.head.clone().transpose())
+    pub(crate) fn logits_of(&self, x: &Tensor<2>, mode: &Mode<'_>) -> Tensor<2> {
+        let head = Weight {
+            dense: &self.head,
+            packed: self.packed_head.as_ref().filter(|_| mode.reads_packed),
+        };
+        let logits = linear_each(&self.norm.forward(x), &[head]);
+        (logits.into_iter().next()).expect("one product was asked for")
     }
 
     /// [`Decoder::logits_of`], on the host.
-    pub(crate) fn next_logits(&self, x: Tensor<2>) -> Logits {
-        let logits = self.logits_of(x);
+    pub(crate) fn next_logits(&self, x: Tensor<2>, mode: &Mode<'_>) -> Logits {
+        let logits = self.logits_of(&x, mode);
         let [_, vocabulary] = logits.dims();
         let values = logits.into_data().try_into_vec_as::<f32>();
         Logits {
@@ -367,7 +505,10 @@ impl Decoder {
                 device,
             ),
             rotation: Rotation::new(&batch.positions, &self.inverse_frequencies, device),
-            steering: adapters.map(|adapters| self.steering(adapters, &batch.preferences)),
+            mode: Mode {
+                steering: adapters.map(|adapters| self.steering(adapters, &batch.preferences)),
+                reads_packed: false,
+            },
         })
     }
 

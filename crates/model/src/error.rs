@@ -67,4 +67,12 @@ pub enum ModelError {
         /// The range.
         expected: &'static str,
     },
+    /// Weights of few bits exist on the CPU only.
+    #[error(
+        "weights cannot be packed on {device}: decoding from 8 or 4 bits runs on the device flex"
+    )]
+    NotPacked {
+        /// The model's device.
+        device: String,
+    },
 }

@@ -7,13 +7,14 @@
 use std::collections::VecDeque;
 
 use burn::tensor::Tensor;
-use panacea_kernels::{CacheRow, Rotation, attention, attention_decode, write_cache};
+use panacea_kernels::{CacheRow, Rotation, attention, attention_decode, stay_awake, write_cache};
 use panacea_svd_lora::Adapters;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::batch::{PackedBatch, Sequence};
 use crate::decoder::{Decoder, Logits};
+use crate::linear::Mode;
 use crate::{ModelError, Sampling};
 
 /// Rows that are continued together, at most: about as many as share one reading of the weights on a CPU.
@@ -74,6 +75,8 @@ impl Decoder {
         stop: &[u32],
     ) -> Result<Vec<Generated>, ModelError> {
         self.check_requests(requests, adapters, sampling)?;
+        let adapters = adapters.map(Adapters::laid_out_by_columns);
+        let adapters = adapters.as_ref();
         let mut rows: Vec<Row> = requests.iter().map(Row::new).collect();
         let mut waiting: VecDeque<usize> = (0..rows.len()).collect();
         waiting.retain(|&request| !rows[request].is_done());
@@ -105,7 +108,8 @@ impl Decoder {
             if seats.is_empty() {
                 return Ok(rows.into_iter().map(Row::finish).collect());
             }
-            let logits = self.decode(requests, adapters, &seats, &rows, &mut caches);
+            let decode = || self.decode(requests, adapters, &seats, &rows, &mut caches);
+            let logits = stay_awake(decode);
             for (seat, logits) in seats.iter().zip(logits.rows()) {
                 rows[seat.request].push(logits, sampling, stop);
             }
@@ -188,9 +192,9 @@ impl Decoder {
         let context = self.context(&batch, adapters)?;
         let mut x = self.embed(&batch.tokens);
         for (layer, cache) in self.layers.iter().zip(caches) {
-            let qkv = layer.query_key_value(&x, &context.rotation, context.steering.as_ref());
+            let qkv = layer.query_key_value(&x, &context.rotation, &context.mode);
             let (attended, _) = attention(&qkv.q, &qkv.k, &qkv.v, &context.visibility);
-            x = layer.attend_cached(x, context.steering.as_ref(), attended);
+            x = layer.attend_cached(x, &context.mode, attended);
             let (kv, dim) = (layer.heads.kv, layer.heads.dim);
             let fill = |mut cache: Tensor<4>, packed: Tensor<2>| {
                 for (seat, segment) in seats.iter().zip(&batch.segments) {
@@ -206,7 +210,7 @@ impl Decoder {
         }
         let last = batch.segments.iter().map(|segment| segment.own.end - 1);
         let x = x.select(0, crate::head::indices(last, &self.device));
-        Ok(self.next_logits(x))
+        Ok(self.next_logits(x, &context.mode))
     }
 
     /// The logits behind the last token of every seat, whose keys and values are added to its cache.
@@ -234,20 +238,23 @@ impl Decoder {
             .iter()
             .flat_map(|seat| requests[seat.request].preference);
         let preferences: Vec<f64> = preferences.copied().collect();
-        let steering = adapters.map(|adapters| self.steering(adapters, &preferences));
+        let mode = Mode {
+            steering: adapters.map(|adapters| self.steering(adapters, &preferences)),
+            reads_packed: true,
+        };
         let rotation = Rotation::new(&positions, &self.inverse_frequencies, &self.device);
         let mut x = self.embed(&tokens);
         for (layer, cache) in self.layers.iter().zip(caches) {
-            let qkv = layer.query_key_value(&x, &rotation, steering.as_ref());
+            let qkv = layer.query_key_value(&x, &rotation, &mode);
             cache.change(
                 |keys| write_cache(keys, &qkv.k, &cache_rows),
                 |values| write_cache(values, &qkv.v, &cache_rows),
             );
             let LayerCache { keys, values } = cache;
             let attended = attention_decode(qkv.q, keys, values, &cache_rows, layer.heads);
-            x = layer.attend_cached(x, steering.as_ref(), attended);
+            x = layer.attend_cached(x, &mode, attended);
         }
-        self.next_logits(x)
+        self.next_logits(x, &mode)
     }
 }
 

@@ -1,12 +1,9 @@
-//! The language-model head, only where a target counts and only in chunks.
+//! The language-model head, only where a target counts.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use panacea_kernels::{log_softmax_at, matmul};
+use panacea_kernels::{head_log_probs, matmul};
 
 use crate::batch::Target;
-
-/// Rows of logits that exist at once: 128 × 49,152 × 4 bytes = 24 MiB for SmolLM2's vocabulary.
-const CHUNK: usize = 128;
 
 /// Row indices as a tensor.
 pub(crate) fn indices(values: impl Iterator<Item = usize>, device: &Device) -> Tensor<1, Int> {
@@ -17,38 +14,60 @@ pub(crate) fn indices(values: impl Iterator<Item = usize>, device: &Device) -> T
 
 /// Log-probabilities of `targets` under softmax(h Wᵀ): h `[rows, hidden]`, W `[vocabulary, hidden]`.
 ///
-/// If `keep`, also ∂log p/∂h of each target, `[targets, hidden]`: W[token] − Σ_v p_v W[v]. Scaled by an
-/// objective's coefficients later, it is the gradient at h, and the logits are never needed again.
+/// If `keep`, also ∂log p/∂h of each target, `[targets, hidden]`. Scaled by an objective's coefficients later, it is
+/// the gradient at h, and the logits are never needed again.
 pub(crate) fn log_probs(
     h: &Tensor<2>,
     weight: &Tensor<2>,
     targets: &[Target],
     keep: bool,
 ) -> (Vec<f64>, Option<Tensor<2>>) {
-    let device = h.device();
-    let mut log_probs = Vec::with_capacity(targets.len());
-    let mut slopes = Vec::new();
-    for chunk in targets.chunks(CHUNK) {
-        let rows = h
-            .clone()
-            .select(0, indices(chunk.iter().map(|t| t.row), &device));
-        let tokens: Vec<u32> = chunk.iter().map(|t| t.token).collect();
-        let logits = matmul(&rows, &weight.clone().transpose());
-        let (values, softmax) = log_softmax_at(logits, &tokens, keep);
-        log_probs.extend(values.into_iter().map(f64::from));
-        if let Some(softmax) = softmax {
-            let tokens = indices(tokens.into_iter().map(|t| t as usize), &device);
-            slopes.push(weight.clone().select(0, tokens) - matmul(&softmax, weight));
+    let rows = indices(targets.iter().map(|t| t.row), &h.device());
+    let tokens: Vec<u32> = targets.iter().map(|t| t.token).collect();
+    let (log_probs, slopes) = head_log_probs(&h.clone().select(0, rows), weight, &tokens, keep);
+    (log_probs.into_iter().map(f64::from).collect(), slopes)
+}
+
+/// Reads one number from a hidden state: v = h w + b.
+#[derive(Debug, Clone)]
+pub struct ScalarHead {
+    /// w `[1, hidden]`
+    pub weight: Tensor<2>,
+    /// b `[1, 1]`
+    pub bias: Tensor<2>,
+}
+
+impl ScalarHead {
+    /// A head that reads 0 from everything.
+    pub fn zeros(hidden: usize, device: &Device) -> Self {
+        Self {
+            weight: Tensor::zeros([1, hidden], device),
+            bias: Tensor::zeros([1, 1], device),
         }
     }
-    let slopes = keep.then(|| {
-        if slopes.is_empty() {
-            Tensor::zeros([0, h.dims()[1]], &device)
-        } else {
-            Tensor::cat(slopes, 0)
-        }
-    });
-    (log_probs, slopes)
+
+    /// v at the row of every target, of h `[rows, hidden]`; and the states that were read, `[targets, hidden]`.
+    pub(crate) fn apply(&self, h: &Tensor<2>, targets: &[Target]) -> (Vec<f64>, Tensor<2>) {
+        let rows = indices(targets.iter().map(|t| t.row), &h.device());
+        let states = h.clone().select(0, rows);
+        let values = matmul(&states, &self.weight.clone().transpose()) + self.bias.clone();
+        let values = values.into_data().try_into_vec_as::<f64>();
+        (values.expect("any float can be an f64"), states)
+    }
+
+    /// ∂v/∂h of every target `[targets, hidden]`, and the gradient of Σ coefficient · v at the head.
+    pub(crate) fn backward(&self, states: &Tensor<2>, coefficients: &[f64]) -> (Tensor<2>, Self) {
+        let device = states.device();
+        let values: Vec<f32> = coefficients.iter().map(|&c| c as f32).collect();
+        let shape = [1, values.len()];
+        let sum = values.iter().sum::<f32>();
+        let coefficients = Tensor::<2>::from_data(TensorData::new(values, shape), &device);
+        let gradient = Self {
+            weight: matmul(&coefficients, states),
+            bias: Tensor::full([1, 1], sum, &device),
+        };
+        (self.weight.clone().expand(states.dims()), gradient)
+    }
 }
 
 /// The gradient at h `[rows, hidden]` of Σ coefficient · log p, from the slopes that [`log_probs`] kept.

@@ -7,7 +7,7 @@ use panacea_kernels::{
 };
 use panacea_svd_lora::FactorSet;
 
-use crate::linear::{Linear, Steering};
+use crate::linear::{Linear, Mode, Steering};
 
 /// A frozen RMSNorm over the last axis.
 #[derive(Debug, Clone)]
@@ -67,7 +67,7 @@ pub(crate) struct Layer {
 pub(crate) struct Context<'a> {
     pub visibility: Visibility,
     pub rotation: Rotation,
-    pub steering: Option<Steering<'a>>,
+    pub mode: Mode<'a>,
 }
 
 /// What backward needs of a forward pass; norms and products that cost little are computed again.
@@ -102,6 +102,19 @@ impl Layer {
         ]
     }
 
+    /// The same, to be changed.
+    pub fn projections_mut(&mut self) -> [&mut Linear; 7] {
+        [
+            &mut self.q,
+            &mut self.k,
+            &mut self.v,
+            &mut self.o,
+            &mut self.gate,
+            &mut self.up,
+            &mut self.down,
+        ]
+    }
+
     /// Numbers that [`Saved`] holds of each row.
     pub fn kept_per_row(&self) -> usize {
         let [queries, hidden] = self.q.shape();
@@ -122,12 +135,12 @@ impl Layer {
         context: &Context<'_>,
         keep: bool,
     ) -> (Tensor<2>, Option<Saved>) {
-        let steering = context.steering.as_ref();
-        let qkv = self.query_key_value(&x, &context.rotation, steering);
+        let mode = &context.mode;
+        let qkv = self.query_key_value(&x, &context.rotation, mode);
         let (attended, log_sum) = attention(&qkv.q, &qkv.k, &qkv.v, &context.visibility);
-        let middle = self.o.forward_onto(x.clone(), &attended, steering);
-        let (gate, up) = self.gate_up(&middle, steering);
-        let y = (self.down).forward_onto(middle.clone(), &swiglu(&gate, &up), steering);
+        let middle = self.o.forward_onto(x.clone(), &attended, mode);
+        let (gate, up) = self.gate_up(&middle, mode);
+        let y = (self.down).forward_onto(middle.clone(), &swiglu(&gate, &up), mode);
         let saved = keep.then_some(Saved {
             x,
             qkv,
@@ -141,15 +154,10 @@ impl Layer {
     }
 
     /// One new token per row, against caches that already hold its key and value (see [`panacea_kernels::attention_decode`]).
-    pub fn attend_cached(
-        &self,
-        x: Tensor<2>,
-        steering: Option<&Steering<'_>>,
-        attended: Tensor<2>,
-    ) -> Tensor<2> {
-        let middle = self.o.forward_onto(x, &attended, steering);
-        let (gate, up) = self.gate_up(&middle, steering);
-        (self.down).forward_onto(middle, &swiglu(&gate, &up), steering)
+    pub fn attend_cached(&self, x: Tensor<2>, mode: &Mode<'_>, attended: Tensor<2>) -> Tensor<2> {
+        let middle = self.o.forward_onto(x, &attended, mode);
+        let (gate, up) = self.gate_up(&middle, mode);
+        (self.down).forward_onto(middle, &swiglu(&gate, &up), mode)
     }
 
     /// Queries, keys and values of `x` `[rows, hidden]`, ready for attention.
@@ -157,11 +165,10 @@ impl Layer {
         &self,
         x: &Tensor<2>,
         rotation: &Rotation,
-        steering: Option<&Steering<'_>>,
+        mode: &Mode<'_>,
     ) -> QueryKeyValue {
         let normed = self.attention_norm.forward(x);
-        let [mut q, mut k, v] =
-            Linear::forward_each([&self.q, &self.k, &self.v], &normed, steering);
+        let [mut q, mut k, v] = Linear::forward_each([&self.q, &self.k, &self.v], &normed, mode);
         let mut before_norm = None;
         if let Some((q_norm, k_norm)) = &self.qk_norm {
             before_norm = Some((q.clone(), k.clone()));
@@ -176,13 +183,9 @@ impl Layer {
         }
     }
 
-    fn gate_up(
-        &self,
-        middle: &Tensor<2>,
-        steering: Option<&Steering<'_>>,
-    ) -> (Tensor<2>, Tensor<2>) {
+    fn gate_up(&self, middle: &Tensor<2>, mode: &Mode<'_>) -> (Tensor<2>, Tensor<2>) {
         let normed = self.mlp_norm.forward(middle);
-        let [gate, up] = Linear::forward_each([&self.gate, &self.up], &normed, steering);
+        let [gate, up] = Linear::forward_each([&self.gate, &self.up], &normed, mode);
         (gate, up)
     }
 

@@ -1,18 +1,19 @@
 //! # A decoder-only transformer, steered by a preference vector per row
 //!
 //! One readable decoder for the Llama family (Llama 1–3, SmolLM2, Mistral, Qwen2, Qwen3) with SVD-LoRA
-//! adapters on its projections. It does three things:
+//! adapters on its projections. It does four things:
 //!
 //! - [`Decoder::log_probs`] and [`Decoder::forward`]: log-probabilities of response tokens, each row of
 //!   the batch under its own λ;
 //! - [`Decoder::backward`]: the gradient of any weighted sum of those log-probabilities with respect to
 //!   U, V, σ and s, written out layer by layer, without a tape;
+//! - [`Decoder::values`] and its gradient: one number a token in place of a log-probability, for critics;
 //! - [`Decoder::generate`]: sampling with a KV cache, each row under its own λ.
 //!
 //! Nothing here knows a loss: an objective is handed log-probabilities and hands back the coefficients
 //! ∂objective/∂log p, and [`Decoder::backward`] turns those into gradients. The
-//! `[tokens × vocabulary]` logits never exist whole: the head runs over response positions in chunks and
-//! keeps ∂log p/∂h of each position, so that nothing is computed twice.
+//! `[tokens × vocabulary]` logits never exist whole: the head runs over response positions, a piece of the vocabulary at a
+//! time, and keeps ∂log p/∂h of each position, so that nothing is computed twice.
 //!
 //! A batch is packed without padding ([`PackedBatch`]): the responses to one prompt stand behind that
 //! prompt, see it, and do not see each other. The prompt is computed once for all of them.
@@ -34,9 +35,10 @@ mod sampling;
 extern crate self as panacea_model;
 
 pub use batch::{PackedBatch, Sequence};
-pub use decoder::{Decoder, Forward, Logits, MemoryPolicy, PROJECTIONS, Tape};
+pub use decoder::{Decoder, Forward, Logits, MemoryPolicy, PROJECTIONS, Packing, Tape, ValueTape};
 pub use device::{DeviceError, available_devices, select_device};
 pub use error::ModelError;
 pub use generate::{GenerateRequest, Generated, StopReason};
-pub use panacea_kernels::compute_on_this_thread;
+pub use head::ScalarHead;
+pub use panacea_kernels::{Bits, compute_on_this_thread};
 pub use sampling::Sampling;

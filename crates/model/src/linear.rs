@@ -1,8 +1,8 @@
 //! A frozen linear layer with an optional SVD-LoRA side path.
 
 use burn::tensor::Tensor;
-use panacea_kernels::{matmul, matmul_add, matmul_each};
-use panacea_svd_lora::{Adapters, FactorSet};
+use panacea_kernels::{PackedMatrix, Weight, is_thin, linear_each, matmul, matmul_add};
+use panacea_svd_lora::{Adapters, FactorSet, SvdLora};
 
 /// The adapters that are switched on, and the λ of every row of the batch.
 #[derive(Debug, Clone)]
@@ -12,6 +12,21 @@ pub(crate) struct Steering<'a> {
     pub preferences: Tensor<2>,
 }
 
+/// How a pass computes.
+#[derive(Debug, Clone)]
+pub(crate) struct Mode<'a> {
+    /// Who steers it; `None` for the base model.
+    pub steering: Option<Steering<'a>>,
+    /// Whether it may read packed weights: decoding alone does, so that nothing else depends on how they are packed.
+    pub reads_packed: bool,
+}
+
+impl Mode<'_> {
+    fn adapter(&self, layer: &Linear) -> Option<SvdLora<'_>> {
+        self.steering.as_ref()?.adapters.get(&layer.name)
+    }
+}
+
 /// y = x Wᵀ + b, plus the side path of the adapter that bears its name.
 #[derive(Debug, Clone)]
 pub(crate) struct Linear {
@@ -19,6 +34,8 @@ pub(crate) struct Linear {
     pub name: String,
     /// `[d_out, d_in]`
     pub weight: Tensor<2>,
+    /// The weight with fewer bits, for decoding.
+    pub packed: Option<PackedMatrix>,
     /// `[1, d_out]`
     pub bias: Option<Tensor<2>>,
 }
@@ -29,43 +46,58 @@ impl Linear {
         self.weight.dims()
     }
 
-    /// `[rows, d_in]` → `[rows, d_out]` of each layer.
+    /// `[rows, d_in]` → `[rows, d_out]` of each layer. The first products of the side paths are computed along with
+    /// those of the weights.
     pub fn forward_each<const N: usize>(
         layers: [&Self; N],
         x: &Tensor<2>,
-        steering: Option<&Steering<'_>>,
+        mode: &Mode<'_>,
     ) -> [Tensor<2>; N] {
-        let weights = layers.map(|layer| layer.weight.clone().transpose());
-        let mut layers = layers.into_iter();
-        matmul_each(x, weights.each_ref()).map(|y| {
-            let layer = layers.next().expect("there are as many layers as products");
-            layer.add_bias_and_side_path(y, x, steering)
+        let adapters = layers.map(|layer| mode.adapter(layer));
+        let v_transposed = adapters.map(|adapter| adapter.map(|a| a.factors.v.clone().transpose()));
+        let mut weights: Vec<Weight<'_>> = layers.iter().map(|layer| layer.read(mode)).collect();
+        let of_adapters = v_transposed.iter().flatten();
+        weights.extend(of_adapters.map(|dense| Weight {
+            dense,
+            packed: None,
+        }));
+        let mut products = linear_each(x, &weights);
+        let mut projections = products.split_off(N).into_iter();
+        let mut products = products.into_iter().zip(layers).zip(adapters);
+        std::array::from_fn(|_| {
+            let ((mut y, layer), adapter) = products.next().expect("there is one for each layer");
+            if let Some(bias) = &layer.bias {
+                y = y + bias.clone();
+            }
+            if let (Some(adapter), Some(steering)) = (adapter, &mode.steering) {
+                let projected = projections.next().expect("there is one for each adapter");
+                y = adapter.add_projected(y, projected, &steering.preferences);
+            }
+            y
         })
     }
 
     /// onto `[rows, d_out]` + what the layer makes of `x` `[rows, d_in]`.
-    pub fn forward_onto(
-        &self,
-        onto: Tensor<2>,
-        x: &Tensor<2>,
-        steering: Option<&Steering<'_>>,
-    ) -> Tensor<2> {
-        let y = matmul_add(onto, x, &self.weight.clone().transpose());
-        self.add_bias_and_side_path(y, x, steering)
-    }
-
-    fn add_bias_and_side_path(
-        &self,
-        mut y: Tensor<2>,
-        x: &Tensor<2>,
-        steering: Option<&Steering<'_>>,
-    ) -> Tensor<2> {
+    pub fn forward_onto(&self, onto: Tensor<2>, x: &Tensor<2>, mode: &Mode<'_>) -> Tensor<2> {
+        if is_thin(x.dims()[0]) {
+            let [y] = Self::forward_each([self], x, mode);
+            return onto + y;
+        }
+        let mut y = matmul_add(onto, x, &self.weight.clone().transpose());
         if let Some(bias) = &self.bias {
             y = y + bias.clone();
         }
-        match steering.and_then(|s| Some((s.adapters.get(&self.name)?, s))) {
-            Some((adapter, steering)) => adapter.add_side_path(y, x, &steering.preferences),
-            None => y,
+        if let (Some(adapter), Some(steering)) = (mode.adapter(self), &mode.steering) {
+            let projected = matmul(x, &adapter.factors.v);
+            y = adapter.add_projected(y, projected, &steering.preferences);
+        }
+        y
+    }
+
+    fn read(&self, mode: &Mode<'_>) -> Weight<'_> {
+        Weight {
+            dense: &self.weight,
+            packed: self.packed.as_ref().filter(|_| mode.reads_packed),
         }
     }
 

@@ -29,6 +29,14 @@ impl Sampling {
         }
     }
 
+    /// From the model's own probabilities, nothing cut off: as samples have to be that learning is to be unbiased on.
+    pub fn exact() -> Self {
+        Self {
+            temperature: 1.0,
+            ..Self::greedy()
+        }
+    }
+
     /// Every parameter in its range.
     pub fn check(&self) -> Result<(), ModelError> {
         let wrong = |name, value: String, expected| {
@@ -76,8 +84,11 @@ impl Sampling {
             candidates.select_nth_unstable_by(self.top_k - 1, descending);
             candidates.truncate(self.top_k);
         }
-        candidates.sort_unstable_by(descending);
-        let max = logits[candidates[0] as usize];
+        if self.top_p < 1.0 {
+            candidates.sort_unstable_by(descending);
+        }
+        let values = candidates.iter().map(|&id| logits[id as usize]);
+        let max = values.fold(f64::NEG_INFINITY, f64::max);
         let weight = |&id: &u32| ((logits[id as usize] - max) / self.temperature).exp();
         let mut weights: Vec<f64> = candidates.iter().map(weight).collect();
         let total: f64 = weights.iter().sum();

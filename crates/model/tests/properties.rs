@@ -5,7 +5,7 @@ mod common;
 use burn::tensor::{Device, Tensor, TensorData};
 use common::{config, random_adapters, tiny_model, values};
 use panacea_model::{
-    Decoder, GenerateRequest, MemoryPolicy, PackedBatch, Sampling, Sequence, StopReason,
+    Bits, Decoder, GenerateRequest, MemoryPolicy, PackedBatch, Sampling, Sequence, StopReason,
 };
 use panacea_svd_lora::{Adapters, Part};
 use serde_json::{Value, json};
@@ -25,6 +25,14 @@ fn families() -> Vec<Value> {
         config("qwen2", json!({})),
         config("qwen3", json!({})),
     ]
+}
+
+/// Wide enough for the products that decoding has of its own.
+fn wide() -> Value {
+    config(
+        "llama",
+        json!({ "hidden_size": 64, "intermediate_size": 128, "head_dim": 16 }),
+    )
 }
 
 fn two_prompts() -> PackedBatch {
@@ -196,7 +204,7 @@ fn greedy_generation_follows_the_argmax_of_whole_passes_for_every_row_and_family
         (&[8, 9], SECOND),
         (&[10], [0.5, 0.5]),
     ];
-    for family in families() {
+    for family in families().into_iter().chain([wide()]) {
         let model = tiny_model(&family, &device);
         let adapters = random_adapters(&model, &device);
         let requests: Vec<_> = prompts
@@ -271,6 +279,52 @@ fn a_row_is_sampled_the_same_whatever_its_neighbours() {
     for (request, together) in requests.iter().zip(together) {
         assert!(together.tokens.len() <= request.max_new_tokens);
         assert_eq!(generate(std::slice::from_ref(request)), [together]);
+    }
+}
+
+#[test]
+fn packed_weights_are_read_in_decoding_only() {
+    let device = Device::flex();
+    let mut model = tiny_model(&wide(), &device);
+    let adapters = random_adapters(&model, &device);
+    let exact = model.log_probs(&two_prompts(), Some(&adapters)).unwrap();
+    let generate = |model: &Decoder| {
+        let requests: Vec<_> = (0..4u32).map(|row| [3 + row, 7, 11]).collect();
+        let requests: Vec<_> = (requests.iter())
+            .map(|prompt| GenerateRequest {
+                prompt,
+                preference: &FIRST,
+                max_new_tokens: 12,
+                seed: 0,
+            })
+            .collect();
+        let greedy = Sampling::greedy();
+        model
+            .generate(&requests, Some(&adapters), &greedy, &[])
+            .unwrap()
+    };
+    let with_all_bits = generate(&model);
+
+    for (bits, limit) in [(Bits::Eight, 0.01), (Bits::Four, 0.1)] {
+        let packing = model.pack(bits).unwrap();
+        let error = packing.relative_error();
+        assert!(0.0 < error && error < limit, "{bits:?}: {error}");
+        assert_eq!(packing.dense, 0);
+        let again = model.log_probs(&two_prompts(), Some(&adapters)).unwrap();
+        assert_eq!(exact, again);
+        let generated = generate(&model);
+        // The first token comes from the prompt, which is read with all bits.
+        for (packed, exact) in generated.iter().zip(&with_all_bits) {
+            assert_eq!(packed.tokens[0], exact.tokens[0]);
+        }
+        if bits == Bits::Eight {
+            assert_eq!(generated, with_all_bits);
+        } else {
+            assert_ne!(
+                generated, with_all_bits,
+                "four bits are read, and are not exact"
+            );
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The adapted linear layer's side path and its gradient.
 
 use burn::tensor::Tensor;
-use panacea_kernels::{matmul, matmul_add};
+use panacea_kernels::{matmul, matmul_add, steer};
 
 use crate::factors::Factors;
 
@@ -25,21 +25,29 @@ impl SvdLora<'_> {
         Tensor::cat(vec![sigma, preferences.clone() * self.factors.s.clone()], 1)
     }
 
-    /// c · (x V) ⊙ d(λ): `x` `[rows, d_in]` → `[rows, k+m]`.
-    fn weighted(&self, x: &Tensor<2>, preferences: &Tensor<2>) -> Tensor<2> {
-        matmul(x, &self.factors.v) * (self.diagonal(preferences) * self.scale)
-    }
-
     /// What the adapter adds to x W₀ᵀ: `x` `[rows, d_in]` → `[rows, d_out]`.
     pub fn side_path(&self, x: &Tensor<2>, preferences: &Tensor<2>) -> Tensor<2> {
+        let projected = matmul(x, &self.factors.v);
         let u_transposed = self.factors.u.clone().transpose();
-        matmul(&self.weighted(x, preferences), &u_transposed)
+        matmul(&self.steered(projected, preferences), &u_transposed)
     }
 
-    /// y `[rows, d_out]` + [`SvdLora::side_path`], in place where nobody else holds y.
-    pub fn add_side_path(&self, y: Tensor<2>, x: &Tensor<2>, preferences: &Tensor<2>) -> Tensor<2> {
+    /// y `[rows, d_out]` + c · (p ⊙ d(λ)) Uᵀ, in place where nobody else holds y: what [`SvdLora::side_path`] adds,
+    /// from `projected` p = x V `[rows, k+m]`, which may be computed together with x W₀ᵀ.
+    pub fn add_projected(
+        &self,
+        y: Tensor<2>,
+        projected: Tensor<2>,
+        preferences: &Tensor<2>,
+    ) -> Tensor<2> {
         let u_transposed = self.factors.u.clone().transpose();
-        matmul_add(y, &self.weighted(x, preferences), &u_transposed)
+        matmul_add(y, &self.steered(projected, preferences), &u_transposed)
+    }
+
+    /// c · p ⊙ d(λ) `[rows, k+m]`.
+    fn steered(&self, projected: Tensor<2>, preferences: &Tensor<2>) -> Tensor<2> {
+        let Factors { sigma, s, .. } = self.factors;
+        steer(projected, sigma, s, preferences, self.scale)
     }
 
     /// Gradient of the side path, from its input `x` `[rows, d_in]` and `dy` `[rows, d_out]`, the gradient
@@ -62,7 +70,7 @@ impl SvdLora<'_> {
 
         let projected = matmul(x, v);
         let diagonal = self.diagonal(preferences);
-        let weighted = projected.clone() * (diagonal.clone() * self.scale);
+        let weighted = self.steered(projected.clone(), preferences);
 
         let d_weighted = matmul(dy, u) * self.scale;
         let d_u = matmul(&dy.clone().transpose(), &weighted);

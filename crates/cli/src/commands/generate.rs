@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use panacea_model::{GenerateRequest, Sampling};
+use panacea_model::{Bits, GenerateRequest, Sampling};
 use panacea_pretrained::Message;
 
 use crate::session::ModelArguments;
@@ -14,6 +14,7 @@ use crate::session::ModelArguments;
 #[command(after_help = "Examples:
   cargo xtask generate --model models/smollm2-135m-instruct --prompt 'Name three colours.' --greedy
   cargo xtask generate --model M --run first --preference 0.2,0.8 --prompt 'Why is the sky blue?'
+  cargo xtask generate --model M --bits 8 --prompt 'Why is the sky blue?'
   cargo xtask generate --model M --prompt 'The capital of France is' --raw --greedy --max-new-tokens 24")]
 pub struct Arguments {
     #[command(flatten)]
@@ -45,6 +46,10 @@ pub struct Arguments {
     /// New tokens of an answer, at most; fewer where the model's context ends.
     #[arg(long, default_value_t = 256)]
     max_new_tokens: usize,
+    /// Decode from weights of 8 or 4 bits instead of 32, on the CPU: faster, and a little less exact. Prompts are
+    /// read with the exact weights.
+    #[arg(long, value_name = "8|4", value_parser = parse_bits)]
+    bits: Option<Bits>,
     /// The seed of sampling.
     #[arg(long, default_value_t = 17)]
     seed: u64,
@@ -52,7 +57,22 @@ pub struct Arguments {
 
 impl Arguments {
     pub fn run(self) -> Result<ExitCode> {
-        let steered = self.model.open()?;
+        let mut steered = self.model.open()?;
+        if let Some(bits) = self.bits {
+            let packing = steered.decoder.pack(bits)?;
+            eprintln!(
+                "weights for decoding: {} bits, {:.0} MiB, off by {:.2} % (root mean square){}",
+                bits.count(),
+                packing.bytes as f64 / f64::from(1 << 20),
+                100.0 * packing.relative_error(),
+                match packing.dense {
+                    0 => String::new(),
+                    n => format!(
+                        "; {n} matrices stay as they are, since 32 does not divide their columns"
+                    ),
+                }
+            );
+        }
         let tokenizer = steered.tokenizer()?;
         let mut prompts = Vec::with_capacity(self.prompt.len());
         for text in &self.prompt {
@@ -98,5 +118,13 @@ impl Arguments {
             say!("{}", tokenizer.decode(&answer.tokens, true)?);
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn parse_bits(text: &str) -> Result<Bits, String> {
+    match text {
+        "8" => Ok(Bits::Eight),
+        "4" => Ok(Bits::Four),
+        _ => Err("expected 8 or 4".to_owned()),
     }
 }

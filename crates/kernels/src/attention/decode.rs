@@ -92,10 +92,10 @@ fn portable(
 #[cfg(feature = "flex")]
 mod on_host {
     use pulp::Arch;
-    use rayon::prelude::*;
 
     use super::*;
     use crate::host::{dot, exp};
+    use crate::team;
 
     pub fn decode(
         q: &Tensor<2>,
@@ -138,7 +138,7 @@ mod on_host {
         if work < PARALLEL {
             out.chunks_exact_mut(width).enumerate().for_each(head);
         } else {
-            out.par_chunks_exact_mut(width).enumerate().for_each(head);
+            team::for_each(out.chunks_exact_mut(width).enumerate().collect(), head);
         }
         Some(host::tensor(out, [rows.len(), kv * width]))
     }

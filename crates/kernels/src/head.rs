@@ -1,0 +1,296 @@
+//! Log-probabilities under a language-model head, whose logits never exist whole.
+
+use std::ops::Range;
+
+use burn::tensor::{Int, Tensor, TensorData};
+
+#[cfg(feature = "flex")]
+use crate::host::Host;
+use crate::matmul::{matmul, matmul_add};
+
+/// Logits that exist at once: 16 MiB.
+const PIECE: usize = 1 << 22;
+
+/// Fewer columns than that would make thin products of many rows.
+const FEWEST_COLUMNS: usize = 1024;
+
+/// log p of one `token` a row under softmax(h Wᵀ), h `[rows, hidden]` and W `[vocabulary, hidden]`; and if `keep`
+/// its slope ∂log p/∂h = W[token] − Σ_v p_v W[v], `[rows, hidden]`.
+///
+/// The vocabulary passes in pieces, and each piece meets all rows. What is known of a row after some pieces are its
+/// largest logit, and, relative to exp of that, its sum of exponentials Σ_v and the mean Σ_v W[v] that they weigh: a
+/// larger logit scales both down (Milakov and Gimelshein, 2018).
+pub fn head_log_probs(
+    h: &Tensor<2>,
+    weight: &Tensor<2>,
+    tokens: &[u32],
+    keep: bool,
+) -> (Vec<f32>, Option<Tensor<2>>) {
+    let [rows, _] = h.dims();
+    assert_eq!(rows, tokens.len(), "one token a row");
+    if rows == 0 {
+        return (Vec::new(), keep.then(|| h.zeros_like()));
+    }
+    #[cfg(feature = "flex")]
+    if Host::can_open(h) && Host::can_open(weight) {
+        return stream(on_host::Rows::new(tokens), h, weight, tokens, keep);
+    }
+    stream(portable::Rows::new(h), h, weight, tokens, keep)
+}
+
+/// What is known of every row after some pieces of the vocabulary.
+trait Rows {
+    /// Takes in a `piece`'s logits `[rows, piece]`. Gives exp(logits − largest so far), in their place, and `mean`
+    /// `[rows, hidden]` relative to that same largest.
+    fn absorb(
+        &mut self,
+        logits: Tensor<2>,
+        piece: Range<usize>,
+        tokens: &[u32],
+        mean: Option<Tensor<2>>,
+    ) -> (Tensor<2>, Option<Tensor<2>>);
+
+    /// log p of every row's token, and Σ exp(logit − largest) `[rows, 1]`.
+    fn finish(self) -> (Vec<f32>, Tensor<2>);
+}
+
+fn stream(
+    mut known: impl Rows,
+    h: &Tensor<2>,
+    weight: &Tensor<2>,
+    tokens: &[u32],
+    keep: bool,
+) -> (Vec<f32>, Option<Tensor<2>>) {
+    let ([rows, hidden], [vocabulary, _]) = (h.dims(), weight.dims());
+    let columns = (PIECE / rows).max(FEWEST_COLUMNS).min(vocabulary);
+    let mut mean = keep.then(|| h.zeros_like());
+    for start in (0..vocabulary).step_by(columns) {
+        let piece = start..(start + columns).min(vocabulary);
+        let part = weight.clone().slice([piece.clone(), 0..hidden]);
+        let logits = matmul(h, &part.clone().transpose());
+        let (weights, scaled) = known.absorb(logits, piece, tokens, mean);
+        mean = scaled.map(|mean| matmul_add(mean, &weights, &part));
+    }
+    let (log_probs, sums) = known.finish();
+    let slopes = mean.map(|mean| {
+        let ids: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
+        let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [rows]), &h.device());
+        weight.clone().select(0, ids) - mean / sums
+    });
+    (log_probs, slopes)
+}
+
+mod portable {
+    use super::*;
+
+    /// `[rows, 1]` each.
+    pub struct Rows {
+        largest: Tensor<2>,
+        sum: Tensor<2>,
+        target: Tensor<2>,
+    }
+
+    impl Rows {
+        pub fn new(h: &Tensor<2>) -> Self {
+            let [rows, _] = h.dims();
+            let zeros = Tensor::zeros([rows, 1], (&h.device(), h.dtype()));
+            Self {
+                largest: zeros.clone() + f32::NEG_INFINITY,
+                sum: zeros.clone(),
+                target: zeros,
+            }
+        }
+    }
+
+    impl super::Rows for Rows {
+        fn absorb(
+            &mut self,
+            logits: Tensor<2>,
+            piece: Range<usize>,
+            tokens: &[u32],
+            mean: Option<Tensor<2>>,
+        ) -> (Tensor<2>, Option<Tensor<2>>) {
+            let device = logits.device();
+            let shape = [tokens.len(), 1];
+            let column = |&token: &u32| piece.contains(&(token as usize)).then_some(token as usize);
+            let ids = tokens.iter().map(column);
+            let ids = ids.map(|id| id.map_or(0, |id| (id - piece.start) as i32));
+            let ids = TensorData::new(ids.collect::<Vec<_>>(), shape);
+            let here = tokens.iter().map(|token| column(token).is_some());
+            let here = TensorData::new(here.collect::<Vec<_>>(), shape);
+            let here = Tensor::<2, burn::tensor::Bool>::from_data(here, &device);
+            let found = logits
+                .clone()
+                .gather(1, Tensor::<2, Int>::from_data(ids, &device));
+            self.target = self.target.clone().mask_where(here, found);
+
+            let largest = self.largest.clone().max_pair(logits.clone().max_dim(1));
+            let shrink = (self.largest.clone() - largest.clone()).exp();
+            let weights = (logits - largest.clone()).exp();
+            self.sum = self.sum.clone() * shrink.clone() + weights.clone().sum_dim(1);
+            self.largest = largest;
+            (weights, mean.map(|mean| mean * shrink))
+        }
+
+        fn finish(self) -> (Vec<f32>, Tensor<2>) {
+            let log_probs = self.target - self.largest - self.sum.clone().log();
+            let log_probs = log_probs.into_data().convert::<f32>().try_to_vec::<f32>();
+            let log_probs = log_probs.expect("the data was just converted to f32");
+            (log_probs, self.sum)
+        }
+    }
+}
+
+#[cfg(feature = "flex")]
+mod on_host {
+    use rayon::prelude::*;
+
+    use super::*;
+    use crate::host;
+
+    pub struct Rows(Vec<Row>);
+
+    struct Row {
+        largest: f32,
+        sum: f32,
+        target: f32,
+        /// exp(largest before − largest now).
+        shrink: f32,
+    }
+
+    impl Rows {
+        pub fn new(tokens: &[u32]) -> Self {
+            let row = |_| Row {
+                largest: f32::NEG_INFINITY,
+                sum: 0.0,
+                // A token beyond the vocabulary has no probability.
+                target: f32::NAN,
+                shrink: 1.0,
+            };
+            Self(tokens.iter().map(row).collect())
+        }
+    }
+
+    impl super::Rows for Rows {
+        fn absorb(
+            &mut self,
+            logits: Tensor<2>,
+            piece: Range<usize>,
+            tokens: &[u32],
+            mean: Option<Tensor<2>>,
+        ) -> (Tensor<2>, Option<Tensor<2>>) {
+            let weights = host::update(logits, |logits| {
+                let rows = self.0.par_iter_mut().zip(tokens);
+                let rows = rows.zip(logits.par_chunks_exact_mut(piece.len()));
+                rows.for_each(|((row, &token), logits)| {
+                    if piece.contains(&(token as usize)) {
+                        row.target = logits[token as usize - piece.start];
+                    }
+                    pulp::Arch::new().dispatch(
+                        #[inline(always)]
+                        || row.absorb(logits),
+                    );
+                });
+            });
+            let mean = mean.map(|mean| {
+                let [_, hidden] = mean.dims();
+                host::update(mean, |mean| {
+                    for (row, mean) in self.0.iter().zip(mean.chunks_exact_mut(hidden)) {
+                        // As often as not a piece brings nothing larger.
+                        if row.shrink != 1.0 {
+                            mean.iter_mut().for_each(|x| *x *= row.shrink);
+                        }
+                    }
+                })
+            });
+            (weights, mean)
+        }
+
+        fn finish(self) -> (Vec<f32>, Tensor<2>) {
+            let log_prob = |row: &Row| row.target - row.largest - row.sum.ln();
+            let log_probs = self.0.iter().map(log_prob).collect();
+            let sums: Vec<f32> = self.0.iter().map(|row| row.sum).collect();
+            let shape = [sums.len(), 1];
+            (log_probs, host::tensor(sums, shape))
+        }
+    }
+
+    impl Row {
+        /// Overwrites `logits` by exp(logits − largest).
+        #[inline(always)]
+        fn absorb(&mut self, logits: &mut [f32]) {
+            let largest = host::largest(logits);
+            // NaN is larger than anything, and stays.
+            let is_larger = largest > self.largest || largest.is_nan();
+            let largest = if is_larger { largest } else { self.largest };
+            self.shrink = host::exp(self.largest - largest);
+            for x in logits.iter_mut() {
+                *x = host::exp(*x - largest);
+            }
+            self.sum = self.sum * self.shrink + host::sum(logits.len(), |i| logits[i]);
+            self.largest = largest;
+        }
+    }
+}
+
+#[cfg(all(test, feature = "flex"))]
+mod tests {
+    use burn::tensor::activation::log_softmax;
+
+    use super::*;
+    use crate::test_support::{assert_close, random};
+
+    /// Rows enough for several pieces, the last of them shorter.
+    const ROWS: usize = PIECE / 1100;
+    const VOCABULARY: usize = 2500;
+    const HIDDEN: usize = 24;
+
+    fn tokens(rows: usize) -> Vec<u32> {
+        (0..rows as u32).map(|row| row * 611 % 2500).collect()
+    }
+
+    #[test]
+    fn both_forms_agree_with_a_softmax_of_all_logits() {
+        for rows in [1, 30, ROWS] {
+            let (h, weight) = (random([rows, HIDDEN]) * 4.0, random([VOCABULARY, HIDDEN]));
+            let tokens = tokens(rows);
+            let logits = h.clone().matmul(weight.clone().transpose());
+            let log_softmax = log_softmax(logits, 1);
+            let mean = log_softmax.clone().exp().matmul(weight.clone());
+            let ids: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
+            let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [rows]), &h.device());
+            let expected = log_softmax.gather(1, ids.clone().reshape([rows, 1]));
+            let expected_slopes = weight.clone().select(0, ids) - mean;
+
+            let host = head_log_probs(&h, &weight, &tokens, true);
+            let portable = stream(portable::Rows::new(&h), &h, &weight, &tokens, true);
+            for (log_probs, slopes) in [host, portable] {
+                let found = Tensor::from_data(TensorData::new(log_probs, [rows, 1]), &h.device());
+                assert_close("log p", &found, &expected);
+                assert_close("slopes", &slopes.unwrap(), &expected_slopes);
+            }
+            assert!(head_log_probs(&h, &weight, &tokens, false).1.is_none());
+        }
+    }
+
+    #[test]
+    fn nothing_is_asked_of_no_row() {
+        let (h, weight) = (random([1, HIDDEN]), random([VOCABULARY, HIDDEN]));
+        let h = h.slice([0..0, 0..HIDDEN]);
+        let (log_probs, slopes) = head_log_probs(&h, &weight, &[], true);
+        assert!(log_probs.is_empty());
+        assert_eq!(slopes.unwrap().dims(), [0, HIDDEN]);
+    }
+
+    #[test]
+    fn a_broken_row_is_seen_in_whichever_piece_it_is() {
+        let (h, weight) = (random([ROWS, HIDDEN]), random([VOCABULARY, HIDDEN]));
+        for broken in [3, VOCABULARY - 3] {
+            let weight = weight
+                .clone()
+                .slice_fill([broken..broken + 1, 0..1], f32::NAN);
+            let (log_probs, _) = head_log_probs(&h, &weight, &tokens(ROWS), false);
+            assert!(log_probs.iter().all(|x| x.is_nan()));
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! A judge behind an OpenAI-compatible chat endpoint.
+
+use std::env;
+use std::panic::resume_unwind;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use regex::Regex;
+use serde_json::{Value, json};
+use ureq::Agent;
+
+use crate::error::{ScoreError, SpecError, quoted};
+use crate::scorer::{Sample, Scorer};
+use crate::spec::EndpointSpec;
+
+/// How often a request is tried.
+const ATTEMPTS: usize = 5;
+
+/// The scorer of an endpoint. It is never shown, since it holds the key.
+pub(crate) struct Endpoint {
+    name: String,
+    agent: Agent,
+    url: String,
+    spec: EndpointSpec,
+    key: Option<String>,
+    /// The pause before the second attempt; it doubles from one to the next.
+    first_pause: Duration,
+}
+
+struct Answer {
+    status: u16,
+    body: String,
+    /// How long the server asks to wait.
+    retry_after: Option<Duration>,
+}
+
+impl Endpoint {
+    pub(crate) fn new(name: String, spec: &EndpointSpec) -> Result<Self, SpecError> {
+        // A redirection is not followed: it would take the key elsewhere, and a POST becomes a GET on the way.
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .timeout_global(Some(Duration::from_secs(spec.timeout_seconds)))
+            .user_agent(concat!("panacea/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .new_agent();
+        Ok(Self {
+            name,
+            agent,
+            url: format!("{}/chat/completions", spec.endpoint.trim_end_matches('/')),
+            spec: spec.clone(),
+            key: spec.api_key_env.as_deref().map(key).transpose()?,
+            first_pause: Duration::from_millis(500),
+        })
+    }
+
+    fn judge(&self, sample: &Sample<'_>) -> Result<f64, String> {
+        let body = self.ask(&self.request(sample))?;
+        let reply = reply(&body).ok_or_else(|| {
+            let expected = "a chat completion with `choices[0].message.content`; see that `endpoint` is the base address of an OpenAI-compatible server";
+            format!("the endpoint answered {}, expected {expected}", quoted(&body))
+        })?;
+        let [low, high] = self.spec.scale;
+        let score = first_number(&reply).filter(|number| (low..=high).contains(number));
+        score.ok_or_else(|| {
+            let advice = "make `instruction` clearer or choose another `model`";
+            let reply = quoted(&reply);
+            format!("the judge replied {reply}, expected a number from {low} to {high}; {advice}")
+        })
+    }
+
+    fn request(&self, sample: &Sample<'_>) -> String {
+        let EndpointSpec {
+            model,
+            instruction,
+            scale: [low, high],
+            ..
+        } = &self.spec;
+        let system = format!(
+            "{instruction}\nReply with one number from {low} (worst) to {high} (best) and nothing else."
+        );
+        let Sample {
+            prompt, response, ..
+        } = sample;
+        let user = format!("<prompt>\n{prompt}\n</prompt>\n<response>\n{response}\n</response>");
+        let request = json!({
+            "model": model,
+            "temperature": 0,
+            "messages": [
+                {"role": "system", "content": system},
+                {"role": "user", "content": user},
+            ],
+        });
+        request.to_string()
+    }
+
+    /// The body of the first answer that is a success.
+    fn ask(&self, request: &str) -> Result<String, String> {
+        let mut pause = self.first_pause;
+        let mut attempt = 1;
+        loop {
+            let (problem, asked_for) = match self.post(request) {
+                Ok(answer) if (200..300).contains(&answer.status) => return Ok(answer.body),
+                Ok(answer) => {
+                    let problem = self.refusal(&answer);
+                    if !matches!(answer.status, 408 | 429 | 500..) {
+                        return Err(problem);
+                    }
+                    (problem, answer.retry_after)
+                }
+                Err(error) => (self.unreachable(&error), None),
+            };
+            if attempt == ATTEMPTS {
+                return Err(problem);
+            }
+            thread::sleep(asked_for.unwrap_or(pause));
+            pause *= 2;
+            attempt += 1;
+        }
+    }
+
+    fn refusal(&self, answer: &Answer) -> String {
+        let Answer { status, body, .. } = answer;
+        let advice = match status {
+            401 | 403 => "see that `api_key_env` names the variable with a valid key",
+            404 => "correct `endpoint` or `model`",
+            429 => "lower `parallel`, or wait until the limit is lifted",
+            500.. => "see what the server says about it",
+            _ => "correct what it names",
+        };
+        // Servers like to quote a key that they refuse.
+        let body = match &self.key {
+            Some(key) => body.replace(key, "(the key)"),
+            None => body.clone(),
+        };
+        format!(
+            "the endpoint answered HTTP {status}: {}; {advice}",
+            quoted(&body)
+        )
+    }
+
+    fn unreachable(&self, error: &ureq::Error) -> String {
+        let advice = "see that the server runs there, or raise `timeout_seconds`";
+        format!("no answer from {}: {error}; {advice}", self.url)
+    }
+
+    fn post(&self, request: &str) -> Result<Answer, ureq::Error> {
+        const LONGEST_PAUSE: u64 = 60;
+        let mut post = self.agent.post(&self.url);
+        post = post.header("content-type", "application/json");
+        if let Some(key) = &self.key {
+            post = post.header("authorization", format!("Bearer {key}"));
+        }
+        let mut response = post.send(request)?;
+        let retry_after = response.headers().get("retry-after");
+        let seconds = retry_after.and_then(|it| it.to_str().ok()?.parse::<u64>().ok());
+        Ok(Answer {
+            status: response.status().as_u16(),
+            body: response.body_mut().read_to_string()?,
+            retry_after: seconds.map(|it| Duration::from_secs(it.min(LONGEST_PAUSE))),
+        })
+    }
+}
+
+impl Scorer for Endpoint {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// As many requests as allowed are under way at once; each thread takes the next sample that nobody has taken.
+    fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<f64>, ScoreError> {
+        let this = &*self;
+        let next = AtomicUsize::new(0);
+        let take = || {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            samples.get(i).map(|sample| (i, sample))
+        };
+        let work = || {
+            let mut scores = Vec::new();
+            while let Some((i, sample)) = take() {
+                let score = this.judge(sample).map_err(|problem| {
+                    // Nobody needs to go on.
+                    next.store(samples.len(), Ordering::Relaxed);
+                    ScoreError::new(&this.name, Some(sample), problem)
+                })?;
+                scores.push((i, score));
+            }
+            Ok::<_, ScoreError>(scores)
+        };
+        let mut scores = vec![0.0; samples.len()];
+        thread::scope(|scope| {
+            let threads = this.spec.parallel.min(samples.len());
+            let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+            for thread in threads {
+                let part = thread.join().unwrap_or_else(|panic| resume_unwind(panic));
+                for (i, score) in part? {
+                    scores[i] = score;
+                }
+            }
+            Ok(scores)
+        })
+    }
+}
+
+fn key(variable: &str) -> Result<String, SpecError> {
+    let key = env::var(variable).unwrap_or_default().trim().to_owned();
+    if key.is_empty() {
+        let found = format!("{variable}, which is not set");
+        let expected = format!("a variable with the API key; set it: export {variable}=…");
+        return Err(SpecError::new("api_key_env", found, expected));
+    }
+    Ok(key)
+}
+
+/// What the judge says, without what it thinks first.
+fn reply(body: &str) -> Option<String> {
+    let body: Value = serde_json::from_str(body).ok()?;
+    let content = body.pointer("/choices/0/message/content")?.as_str()?;
+    let said = content.rsplit("</think>").next().unwrap_or(content);
+    Some(said.trim().to_owned())
+}
+
+fn first_number(text: &str) -> Option<f64> {
+    static NUMBER: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"-?\d+(\.\d+)?").expect("a valid pattern"));
+    NUMBER.find(text)?.as_str().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::TcpListener;
+    use std::thread::JoinHandle;
+
+    use super::*;
+    use crate::scorer::tests::{assert_says, sample};
+
+    type Answer = (u16, String);
+
+    /// A server that answers as many requests, one per connection, and then returns them.
+    fn serve(
+        count: usize,
+        answer: impl Fn(usize, &str) -> Answer + Send + 'static,
+    ) -> (Endpoint, JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/v1/", listener.local_addr().unwrap());
+        let converse = move |i| {
+            let mut stream = BufReader::new(listener.accept().unwrap().0);
+            let mut request = String::new();
+            while !request.ends_with("\r\n\r\n") {
+                stream.read_line(&mut request).unwrap();
+            }
+            let head = request.to_lowercase();
+            let (_, length) = head.split_once("content-length: ").unwrap();
+            let mut content = vec![0; length.lines().next().unwrap().parse().unwrap()];
+            stream.read_exact(&mut content).unwrap();
+            request.push_str(&String::from_utf8(content).unwrap());
+            let (status, body) = answer(i, &request);
+            let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}", body.len());
+            let answer = format!("{head}\r\nretry-after: 0\r\nconnection: close\r\n\r\n{body}");
+            stream.get_mut().write_all(answer.as_bytes()).unwrap();
+            request
+        };
+        let server = thread::spawn(move || (0..count).map(converse).collect());
+        (endpoint(url), server)
+    }
+
+    fn endpoint(url: String) -> Endpoint {
+        let spec = EndpointSpec {
+            endpoint: url,
+            model: "judge".to_owned(),
+            instruction: "Rate how polite the response is.".to_owned(),
+            scale: [1.0, 10.0],
+            timeout_seconds: 10,
+            parallel: 1,
+            api_key_env: None,
+        };
+        let mut endpoint = Endpoint::new("endpoint x".to_owned(), &spec).unwrap();
+        endpoint.key = Some("Secret".to_owned());
+        endpoint.first_pause = Duration::from_millis(1);
+        endpoint
+    }
+
+    fn says(reply: &str) -> Answer {
+        let completion = json!({"choices": [{"message": {"content": reply}}]});
+        (200, completion.to_string())
+    }
+
+    /// The error where one sample meets the same answer again and again.
+    fn error(count: usize, answer: Answer) -> ScoreError {
+        let (mut endpoint, server) = serve(count, move |_, _| answer.clone());
+        let error = endpoint.score(&[sample("a", "b")]).unwrap_err();
+        server.join().unwrap();
+        error
+    }
+
+    #[test]
+    fn the_first_number_of_the_reply_is_the_score() {
+        let replies = ["7", "**8.5** of 10", "<think>3? No.</think>\n4"];
+        let (mut endpoint, server) = serve(3, move |i, _| says(replies[i]));
+        let samples = [sample("May I?", "Do."), sample("a", "b"), sample("c", "d")];
+        assert_eq!(endpoint.score(&samples).unwrap(), [7.0, 8.5, 4.0]);
+
+        let requests = server.join().unwrap();
+        let (head, body) = requests[0].split_once("\r\n\r\n").unwrap();
+        assert_says(head, "POST /v1/chat/completions HTTP/1.1");
+        assert_says(head.to_lowercase(), "authorization: bearer secret");
+        let body: Value = serde_json::from_str(body).unwrap();
+        let system = "Rate how polite the response is.\nReply with one number from 1 (worst) to 10 (best) and nothing else.";
+        let user = "<prompt>\nMay I?\n</prompt>\n<response>\nDo.\n</response>";
+        let messages = json!([
+            {"role": "system", "content": system},
+            {"role": "user", "content": user},
+        ]);
+        let expected = json!({"model": "judge", "temperature": 0, "messages": messages});
+        assert_eq!(body, expected);
+    }
+
+    #[test]
+    fn scores_of_parallel_requests_keep_their_order() {
+        // The server repeats the response, which is a number.
+        let repeat = |_, request: &str| {
+            let (_, response) = request.split_once("<response>\\n").unwrap();
+            says(response.split('\\').next().unwrap())
+        };
+        let (mut endpoint, _) = serve(40, repeat);
+        endpoint.spec.parallel = 4;
+        let responses: Vec<String> = (0..40).map(|i| (i % 10 + 1).to_string()).collect();
+        let samples: Vec<_> = responses.iter().map(|it| sample("a", it)).collect();
+        let expected: Vec<f64> = (0..40).map(|i| f64::from(i % 10 + 1)).collect();
+        assert_eq!(endpoint.score(&samples).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_may_pass_is_tried_again() {
+        let answers = [(500, "oh".to_owned()), (429, String::new()), says("2")];
+        let (mut endpoint, _) = serve(3, move |i, _| answers[i].clone());
+        assert_eq!(endpoint.score(&[sample("a", "b")]).unwrap(), [2.0]);
+
+        let error = error(ATTEMPTS, (503, "loading".to_owned()));
+        assert_says(
+            error,
+            "endpoint x, train.jsonl:12: the endpoint answered HTTP 503: \"loading\"; ",
+        );
+    }
+
+    #[test]
+    fn what_will_not_pass_is_told_at_once_and_without_the_key() {
+        let error = error(1, (401, "bad key Secret".to_owned()));
+        assert_says(
+            error,
+            "HTTP 401: \"bad key (the key)\"; see that `api_key_env`",
+        );
+    }
+
+    #[test]
+    fn a_reply_without_a_number_on_the_scale_is_quoted() {
+        let advice = "expected a number from 1 to 10; make `instruction` clearer";
+        assert_says(
+            error(1, says("Polite!")),
+            &format!("the judge replied \"Polite!\", {advice}"),
+        );
+        assert_says(
+            error(1, says("11")),
+            &format!("the judge replied \"11\", {advice}"),
+        );
+        let error = error(1, (200, "<html>".to_owned()));
+        assert_says(error, "answered \"<html>\", expected a chat completion");
+    }
+
+    #[test]
+    fn an_endpoint_that_is_not_there_is_named() {
+        let (mut endpoint, server) = serve(0, |_, _| unreachable!());
+        server.join().unwrap();
+        let error = endpoint.score(&[sample("a", "b")]).unwrap_err();
+        assert_says(error, "/v1/chat/completions: ");
+    }
+
+    #[test]
+    fn a_key_is_looked_up() {
+        assert_eq!(key("PATH").unwrap(), env::var("PATH").unwrap());
+        let error = key("PANACEA_NO_SUCH_KEY").unwrap_err();
+        assert_says(
+            error,
+            "`api_key_env`: found PANACEA_NO_SUCH_KEY, which is not set",
+        );
+    }
+}

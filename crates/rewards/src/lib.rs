@@ -1,0 +1,58 @@
+//! Scorers: they turn a prompt and a response into one number, for alignment by rewards.
+//!
+//! # Is this for you?
+//! Yes, if each objective of a training is a number that somebody or something gives to a response: a rule, a
+//! program of your own, a judge behind an OpenAI-compatible endpoint, or the score that the record itself gives.
+//! Higher is better. The crate has no tensors and no model: text goes in, numbers come out. For preferences between
+//! two responses see `panacea-data`.
+//!
+//! A scorer is a table of the configuration, with exactly one of `rule`, `program`, `endpoint` and `score`:
+//!
+//! ```toml
+//! reward = { rule = "conciseness", tokens = 50 }     # see `Rule` for all of them
+//! reward = { program = ["python3", "judge.py"], timeout_seconds = 30 }
+//! reward = { endpoint = "http://localhost:8000/v1", model = "judge", instruction = "Rate how polite the response is." }
+//! reward = { score = "brevity", otherwise = -3.0 }   # the record's own score of a response with this very text
+//! ```
+//!
+//! ```
+//! use panacea_rewards::{Normaliser, Sample, ScorerSpec, Scorers};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let concise: ScorerSpec = toml::from_str(r#"rule = "conciseness""#)?;
+//! let polite: ScorerSpec = toml::from_str(r#"rule = "keywords"
+//!                                            words = ["please", "thank you"]"#)?;
+//! let mut scorers = Scorers::new(vec![concise.build()?, polite.build()?]);
+//!
+//! let short = Sample {
+//!     prompt: "May I come in?",
+//!     response: "Please do!",
+//!     response_tokens: 4,
+//!     reference: None,
+//!     known: &[],
+//!     origin: "train.jsonl:12",
+//! };
+//! let long = Sample { response: "You may come in, as may everybody who …", response_tokens: 100, ..short };
+//! let scores = scorers.score(&[short, long])?; // one row per scorer, one number per sample
+//! assert_eq!(scores, [[4.0, 3.0], [0.5, 0.0]]);
+//!
+//! // Rewards of different scales become comparable, with one normaliser for each.
+//! let mut conciseness = Normaliser::default();
+//! conciseness.extend(scores[0].iter().copied());
+//! assert!((conciseness.normalise(4.0) - 0.5_f64.sqrt()).abs() < 1e-12);
+//! # Ok(())
+//! # }
+//! ```
+
+mod endpoint;
+mod error;
+mod normaliser;
+mod program;
+mod rules;
+mod scorer;
+mod spec;
+
+pub use error::{ScoreError, SpecError};
+pub use normaliser::Normaliser;
+pub use scorer::{KnownResponse, Sample, Scorer, Scorers};
+pub use spec::{EndpointSpec, Rule, ScorerSpec};

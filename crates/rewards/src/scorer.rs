@@ -1,0 +1,154 @@
+//! What a scorer is, and how several of them are asked.
+
+use std::collections::BTreeMap;
+use std::panic::resume_unwind;
+use std::thread;
+
+use crate::error::ScoreError;
+
+/// A response to be scored, with what is known of its record.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sample<'a> {
+    /// The prompt in words.
+    pub prompt: &'a str,
+    /// The response in words.
+    pub response: &'a str,
+    /// The length of the response in the tokens of the policy.
+    pub response_tokens: usize,
+    /// A response to compare with, if the record has one.
+    pub reference: Option<&'a str>,
+    /// The record's own responses with their scores, if it has any.
+    pub known: &'a [KnownResponse],
+    /// Where the record stands, such as `train.jsonl:12`; messages name it.
+    pub origin: &'a str,
+}
+
+/// A response that stands in a record, with the scores that the record gives to it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct KnownResponse {
+    /// The response.
+    pub text: String,
+    /// Its scores by their names.
+    pub scores: BTreeMap<String, f64>,
+}
+
+/// Something that gives one number to each response; higher is better.
+pub trait Scorer: Send {
+    /// What messages call it, such as `rule conciseness`.
+    fn name(&self) -> &str;
+
+    /// One number per sample, in their order.
+    fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<f64>, ScoreError>;
+}
+
+/// The scorers of a run, one per objective. Whatever they give is checked: as many numbers as samples, all finite.
+pub struct Scorers(Vec<Box<dyn Scorer>>);
+
+impl Scorers {
+    /// These scorers, in the order of the objectives.
+    #[must_use]
+    pub fn new(scorers: Vec<Box<dyn Scorer>>) -> Self {
+        Self(scorers)
+    }
+
+    /// The scores of all scorers: one row per scorer, one number per sample.
+    ///
+    /// Every scorer has a thread of its own, since programs and endpoints mostly wait.
+    pub fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<Vec<f64>>, ScoreError> {
+        thread::scope(|scope| {
+            let threads: Vec<_> = self
+                .0
+                .iter_mut()
+                .map(|scorer| scope.spawn(|| score_checked(scorer.as_mut(), samples)))
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
+                .collect()
+        })
+    }
+}
+
+fn score_checked(scorer: &mut dyn Scorer, samples: &[Sample<'_>]) -> Result<Vec<f64>, ScoreError> {
+    let scores = scorer.score(samples)?;
+    if scores.len() != samples.len() {
+        let problem = format!(
+            "found {} scores, expected {}, one for each response; correct the scorer",
+            scores.len(),
+            samples.len()
+        );
+        return Err(ScoreError::new(scorer.name(), None, problem));
+    }
+    for (score, sample) in scores.iter().zip(samples) {
+        if !score.is_finite() {
+            let problem = format!(
+                "found the score {score}, expected a finite number; give a low one to responses without a meaningful score"
+            );
+            return Err(ScoreError::new(scorer.name(), Some(sample), problem));
+        }
+    }
+    Ok(scores)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn sample<'a>(prompt: &'a str, response: &'a str) -> Sample<'a> {
+        Sample {
+            prompt,
+            response,
+            response_tokens: response.split_whitespace().count(),
+            reference: None,
+            known: &[],
+            origin: "train.jsonl:12",
+        }
+    }
+
+    pub(crate) fn assert_says(error: impl ToString, what: &str) {
+        let error = error.to_string();
+        assert!(error.contains(what), "{error}\ndoes not say: {what}");
+    }
+
+    struct Fixed(Vec<f64>);
+
+    impl Scorer for Fixed {
+        fn name(&self) -> &str {
+            "fixed"
+        }
+
+        fn score(&mut self, _: &[Sample<'_>]) -> Result<Vec<f64>, ScoreError> {
+            Ok(self.0.clone())
+        }
+    }
+
+    fn score(rows: &[&[f64]]) -> Result<Vec<Vec<f64>>, ScoreError> {
+        let fixed = |row: &&[f64]| Box::new(Fixed(row.to_vec())) as Box<dyn Scorer>;
+        Scorers::new(rows.iter().map(fixed).collect()).score(&[sample("a", "b"), sample("c", "d")])
+    }
+
+    #[test]
+    fn scores_come_in_the_order_of_the_scorers() {
+        let scores = score(&[&[1.0, 2.0], &[3.0, 4.0]]).unwrap();
+        assert_eq!(scores, [[1.0, 2.0], [3.0, 4.0]]);
+        assert!(score(&[]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_wrong_number_of_scores_is_refused() {
+        let error = score(&[&[1.0, 2.0], &[3.0]]).unwrap_err();
+        assert_says(
+            error,
+            "fixed: found 1 scores, expected 2, one for each response",
+        );
+    }
+
+    #[test]
+    fn a_score_that_is_not_finite_is_refused_with_its_record() {
+        let error = score(&[&[1.0, f64::NAN]]).unwrap_err();
+        assert_says(
+            error,
+            "fixed, train.jsonl:12: found the score NaN, expected a finite number",
+        );
+    }
+}

@@ -1,0 +1,422 @@
+//! What a user writes of a scorer, read field by field so that every mistake names its field.
+
+use std::fmt;
+
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value, json};
+use ureq::http::Uri;
+
+use crate::endpoint::Endpoint;
+use crate::error::{SpecError, quoted};
+use crate::program::Program;
+use crate::rules::{known_scorer, regex, rule_scorer};
+use crate::scorer::Scorer;
+
+/// A scorer as it stands in the configuration. Which one it is, is told by the one field of `rule`, `program`,
+/// `endpoint` and `score` that is there.
+///
+/// Reading it checks every value. What depends on the machine (that a program starts, that a variable is set) shows
+/// when the scorer is built. It is written with every default filled in, and read back as it was.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum ScorerSpec {
+    /// A rule about the text.
+    Rule(Rule),
+    /// A program that is started once. It reads one JSON object per line from its standard input, such as
+    ///
+    /// ```json
+    /// {"prompt": "…", "response": "…", "response_tokens": 7, "reference": null, "origin": "train.jsonl:12", "left": 0}
+    /// ```
+    ///
+    /// and writes one number per line to its standard output, in the same order, flushed at once. `left` is the number
+    /// of lines that follow before numbers are waited for, so that a program may gather a batch. Its standard error is
+    /// shown when something goes wrong. It ends when its input ends; after a failure it is stopped.
+    Program {
+        /// The program and its arguments.
+        program: Vec<String>,
+        /// The longest wait for the next number, the start of the program included, from 1 to 86400. Default: 30.
+        timeout_seconds: u64,
+    },
+    /// A judge behind an OpenAI-compatible chat endpoint.
+    Endpoint(EndpointSpec),
+    /// The score that the record itself gives to a response with exactly this text.
+    Score {
+        /// The name of the score.
+        score: String,
+        /// What a response with any other text gets.
+        otherwise: f64,
+    },
+}
+
+/// A rule about the text of a response. Words and sentences are those of Unicode (UAX #29).
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "rule", rename_all = "kebab-case")]
+pub enum Rule {
+    /// `max` where the response has at most `tokens` tokens, else max + 1 − length / tokens: the concise reward of
+    /// Zhong et al. (2024).
+    Conciseness {
+        /// The length from which on the score falls. Default: 50.
+        tokens: usize,
+        /// The score up to there. Default: 4.
+        max: f64,
+    },
+    /// The share of the words that occur, from 0 to 1. A word is found in any case, and never inside a longer one.
+    Keywords {
+        /// Words or phrases.
+        words: Vec<String>,
+    },
+    /// Whether a regular expression (of the `regex` crate) is found anywhere in the response.
+    Regex {
+        /// The expression.
+        pattern: String,
+        /// The score where it is found. Default: 1.
+        present: f64,
+        /// The score where it is not. Default: 0.
+        absent: f64,
+    },
+    /// 1 where the response as a whole is JSON, without a word or a code fence around it, else 0.
+    Json {
+        /// Keys that it must have at the top level, which makes it an object. Default: none.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        keys: Vec<String>,
+    },
+    /// −(1 − distinct / all) over the n-grams of lower-case words (seq-rep-n of Welleck et al. 2020): 0 where none is
+    /// repeated, towards −1 where nearly all are. Fewer than n words score 0.
+    Repetition {
+        /// Words of an n-gram. Default: 3.
+        n: usize,
+    },
+    /// The reading ease of Flesch (1948) for English, held to its scale from 0 to 100; higher is easier:
+    /// 206.835 − 1.015 · words / sentences − 84.6 · syllables / words. Syllables are groups of vowels, less a silent
+    /// `e` at the end. A response without words scores 0.
+    Readability,
+    /// ROUGE-L of Lin (2004) against the record's reference response: F1 of the longest common subsequence of
+    /// lower-case words, from 0 to 1.
+    Similarity,
+}
+
+/// A judge behind an OpenAI-compatible chat endpoint. It is asked at temperature 0, and the first number of its reply
+/// counts. Failed connections and the statuses 408, 429 and 5xx are tried again, five times in all.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EndpointSpec {
+    /// The base address, such as `http://localhost:8000/v1`.
+    pub endpoint: String,
+    /// The model's name there.
+    pub model: String,
+    /// What to judge, such as "Rate how polite the response is."
+    pub instruction: String,
+    /// The lowest and the highest number. Default: [1, 10].
+    pub scale: [f64; 2],
+    /// The longest time of one request, from 1 to 86400. Default: 60.
+    pub timeout_seconds: u64,
+    /// Requests at the same time. Default: 4.
+    pub parallel: usize,
+    /// The environment variable that holds the API key. Default: none is sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_key_env: Option<String>,
+}
+
+/// The name in messages: `rule conciseness`, `program judge.py`, `endpoint http://localhost:8000/v1`, `score brevity`.
+impl fmt::Display for ScorerSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rule(rule) => write!(f, "rule {}", rule.name()),
+            Self::Program { program, .. } => write!(f, "program {}", program.join(" ")),
+            Self::Endpoint(spec) => write!(f, "endpoint {} ({})", spec.endpoint, spec.model),
+            Self::Score { score, .. } => write!(f, "score {score}"),
+        }
+    }
+}
+
+impl Rule {
+    /// The name in the configuration.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Conciseness { .. } => "conciseness",
+            Self::Keywords { .. } => "keywords",
+            Self::Regex { .. } => "regex",
+            Self::Json { .. } => "json",
+            Self::Repetition { .. } => "repetition",
+            Self::Readability => "readability",
+            Self::Similarity => "similarity",
+        }
+    }
+}
+
+impl ScorerSpec {
+    /// Makes the scorer: compiles its pattern, starts its program, looks its API key up.
+    pub fn build(&self) -> Result<Box<dyn Scorer>, SpecError> {
+        // Reading checks, so that one made in code is checked as well.
+        read(json!(self))?;
+        let name = self.to_string();
+        Ok(match self {
+            Self::Rule(rule) => rule_scorer(name, rule)?,
+            Self::Program {
+                program,
+                timeout_seconds,
+            } => Box::new(Program::new(name, program, *timeout_seconds)?),
+            Self::Endpoint(spec) => Box::new(Endpoint::new(name, spec)?),
+            Self::Score { score, otherwise } => known_scorer(name, score.clone(), *otherwise),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for ScorerSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        read(Value::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+fn read(value: Value) -> Result<ScorerSpec, SpecError> {
+    const EXPECTED: &str = "a table with exactly one of `rule`, `program`, `endpoint` and `score`, such as { rule = \"conciseness\" }";
+    let Value::Object(values) = value else {
+        return Err(SpecError::new("reward", value.to_string(), EXPECTED));
+    };
+    let mut kinds = vec!["rule", "program", "endpoint", "score"];
+    kinds.retain(|kind| values.contains_key(*kind));
+    let mut fields = Fields {
+        values,
+        known: Vec::new(),
+    };
+    let spec = match kinds.as_slice() {
+        ["rule"] => ScorerSpec::Rule(read_rule(&mut fields)?),
+        ["program"] => ScorerSpec::Program {
+            program: fields.texts("program", None)?,
+            timeout_seconds: fields.timeout(30)?,
+        },
+        ["endpoint"] => ScorerSpec::Endpoint(read_endpoint(&mut fields)?),
+        ["score"] => ScorerSpec::Score {
+            score: fields.text("score")?,
+            otherwise: fields.number("otherwise", None)?,
+        },
+        [] => return Err(SpecError::new("reward", "none of them", EXPECTED)),
+        several => {
+            let found = format!("`{}`", several.join("` and `"));
+            return Err(SpecError::new("reward", found, EXPECTED));
+        }
+    };
+    fields.finish()?;
+    Ok(spec)
+}
+
+fn read_rule(fields: &mut Fields) -> Result<Rule, SpecError> {
+    let name = fields.text("rule")?;
+    Ok(match name.as_str() {
+        "conciseness" => Rule::Conciseness {
+            tokens: fields.count("tokens", 50)?,
+            max: fields.number("max", Some(4.0))?,
+        },
+        "keywords" => Rule::Keywords {
+            words: fields.texts("words", None)?,
+        },
+        "regex" => {
+            let pattern = fields.text("pattern")?;
+            regex(&pattern)?;
+            Rule::Regex {
+                pattern,
+                present: fields.number("present", Some(1.0))?,
+                absent: fields.number("absent", Some(0.0))?,
+            }
+        }
+        "json" => Rule::Json {
+            keys: fields.texts("keys", Some(Vec::new()))?,
+        },
+        "repetition" => Rule::Repetition {
+            n: fields.count("n", 3)?,
+        },
+        "readability" => Rule::Readability,
+        "similarity" => Rule::Similarity,
+        _ => {
+            let expected = "conciseness, keywords, regex, json, repetition, readability or similarity; for anything else name a `program` of yours";
+            return Err(SpecError::new("rule", quoted(&name), expected));
+        }
+    })
+}
+
+fn read_endpoint(fields: &mut Fields) -> Result<EndpointSpec, SpecError> {
+    let address = "the base address of a server such as http://localhost:8000/v1, without /chat/completions, user and password";
+    let scale = "the lowest and the highest number, such as [1, 10]";
+    let variable = "the name of an environment variable that holds the key, in capital letters such as OPENAI_API_KEY";
+    let is_address = |text: &String| is_base_address(text);
+    let is_scale = |[low, high]: &[f64; 2]| low < high;
+    let is_name = |name: &Option<String>| name.as_deref().is_none_or(is_variable);
+    Ok(EndpointSpec {
+        endpoint: fields.get("endpoint", address, None, is_address)?,
+        model: fields.text("model")?,
+        instruction: fields.text("instruction")?,
+        scale: fields.get("scale", scale, Some([1.0, 10.0]), is_scale)?,
+        timeout_seconds: fields.timeout(60)?,
+        parallel: fields.count("parallel", 4)?,
+        api_key_env: fields.get("api_key_env", variable, Some(None), is_name)?,
+    })
+}
+
+fn is_base_address(text: &str) -> bool {
+    let uri = text.parse::<Uri>().unwrap_or_default();
+    let path = uri.path().trim_end_matches('/');
+    matches!(uri.scheme_str(), Some("http" | "https"))
+        && !text.contains(['@', '?'])
+        && !path.ends_with("/chat/completions")
+}
+
+/// Strict, since a key that is written here by mistake would be shown and saved.
+fn is_variable(name: &str) -> bool {
+    let is_letter = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    !name.is_empty() && name.chars().all(is_letter)
+}
+
+/// The fields of a table that are not read yet, and the names of all that could be there.
+struct Fields {
+    values: Map<String, Value>,
+    known: Vec<&'static str>,
+}
+
+impl Fields {
+    fn get<T: DeserializeOwned>(
+        &mut self,
+        field: &'static str,
+        expected: &str,
+        default: Option<T>,
+        is_good: impl Fn(&T) -> bool,
+    ) -> Result<T, SpecError> {
+        self.known.push(field);
+        let Some(value) = self.values.remove(field) else {
+            return default.ok_or_else(|| SpecError::new(field, "nothing", expected));
+        };
+        let found = shown(field, &value);
+        let value = serde_json::from_value(value).ok().filter(is_good);
+        value.ok_or_else(|| SpecError::new(field, found, expected))
+    }
+
+    fn text(&mut self, field: &'static str) -> Result<String, SpecError> {
+        let is_filled = |text: &String| !text.trim().is_empty();
+        self.get(field, "a text", None, is_filled)
+    }
+
+    fn texts(
+        &mut self,
+        field: &'static str,
+        default: Option<Vec<String>>,
+    ) -> Result<Vec<String>, SpecError> {
+        let are_filled = |texts: &Vec<String>| {
+            !texts.is_empty() && texts.iter().all(|text| !text.trim().is_empty())
+        };
+        let expected = "a list of texts, none of them empty";
+        self.get(field, expected, default, are_filled)
+    }
+
+    fn number(&mut self, field: &'static str, default: Option<f64>) -> Result<f64, SpecError> {
+        self.get(field, "a finite number", default, |_| true)
+    }
+
+    fn count(&mut self, field: &'static str, default: usize) -> Result<usize, SpecError> {
+        let expected = format!("a whole number from 1 (without it, {default})");
+        self.get(field, &expected, Some(default), |count| *count > 0)
+    }
+
+    fn timeout(&mut self, default: u64) -> Result<u64, SpecError> {
+        let expected = format!("whole seconds from 1 to 86400 (without it, {default})");
+        let is_good = |seconds: &u64| (1..=86_400).contains(seconds);
+        self.get("timeout_seconds", &expected, Some(default), is_good)
+    }
+
+    fn finish(self) -> Result<(), SpecError> {
+        match self.values.keys().next() {
+            None => Ok(()),
+            Some(unknown) => {
+                let expected = format!("one of `{}`", self.known.join("`, `"));
+                Err(SpecError::new(unknown, "an unknown field", expected))
+            }
+        }
+    }
+}
+
+fn shown(field: &str, value: &Value) -> String {
+    let has_password = field == "endpoint" && value.to_string().contains('@');
+    if has_password || field == "api_key_env" {
+        return "something that is not shown, since it may be a key".to_owned();
+    }
+    match value {
+        // What JSON makes of numbers that are not finite.
+        Value::Null => "no ordinary number".to_owned(),
+        _ => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_scorer_is_written_and_read_back() {
+        let tables = [
+            "rule = 'conciseness'",
+            "rule = 'keywords'\nwords = ['please']",
+            "rule = 'regex'\npattern = 'a|b'\nabsent = -2.5",
+            "rule = 'json'\nkeys = ['a']",
+            "rule = 'json'",
+            "rule = 'repetition'",
+            "rule = 'readability'",
+            "rule = 'similarity'",
+            "program = ['python3', 'judge.py']",
+            "endpoint = 'http://x'\nmodel = 'm'\ninstruction = 'i'\napi_key_env = 'A_KEY'",
+            "score = 'brevity'\notherwise = -3",
+        ];
+        for table in tables {
+            let spec: ScorerSpec = toml::from_str(table).unwrap();
+            let in_toml = toml::to_string(&spec).unwrap();
+            assert_eq!(toml::from_str(&in_toml), Ok(spec.clone()), "{in_toml}");
+            let in_json = json!(spec);
+            assert_eq!(read(in_json.clone()), Ok(spec), "{in_json}");
+        }
+    }
+
+    #[test]
+    fn defaults_are_written_out() {
+        let spec: ScorerSpec = toml::from_str("rule = 'conciseness'").unwrap();
+        let written = toml::to_string(&spec).unwrap();
+        assert_eq!(written, "rule = \"conciseness\"\ntokens = 50\nmax = 4.0\n");
+    }
+
+    #[test]
+    fn every_mistake_names_its_field() {
+        let endpoint = "model = 'm'; instruction = 'i'; endpoint = 'http://x/v1";
+        let cases = r#"
+            => `reward`: found none of them, expected a table with exactly one of
+            rule = 'json'; score = 'a' => `reward`: found `rule` and `score`, expected
+            rule = 'wit' => `rule`: found "wit", expected conciseness, keywords
+            rule = 'conciseness'; tokens = 0 => `tokens`: found 0, expected a whole number from 1
+            rule = 'conciseness'; tokens = '9' => `tokens`: found "9", expected a whole number
+            rule = 'conciseness'; max = inf => `max`: found no ordinary number, expected
+            rule = 'json'; key = ['a'] => `key`: found an unknown field, expected one of `rule`, `keys`
+            rule = 'repetition'; n = 0 => `n`: found 0, expected
+            rule = 'regex' => `pattern`: found nothing, expected a text
+            rule = 'regex'; pattern = '(a' => `pattern`: found "(a" (error: unclosed group), expected
+            rule = 'keywords'; words = [] => `words`: found [], expected a list of texts
+            program = [] => `program`: found [], expected a list of texts
+            program = 'judge' => `program`: found "judge", expected a list of texts
+            program = ['a']; timeout_seconds = 0 => `timeout_seconds`: found 0, expected whole seconds
+            score = 'brevity' => `otherwise`: found nothing, expected a finite number
+            ENDPOINT/chat/completions' => `endpoint`: found "http://x/v1/chat/completions", expected
+            ENDPOINT'; scale = [5, 5] => `scale`: found [5,5], expected the lowest
+            ENDPOINT'; parallel = 0 => `parallel`: found 0, expected
+            ENDPOINT@secret' => `endpoint`: found something that is not shown
+            ENDPOINT'; api_key_env = 'secret' => `api_key_env`: found something that is not shown"#;
+        for case in cases.trim().lines() {
+            let (table, start) = case.split_once("=> ").unwrap();
+            let table = table.replace("ENDPOINT", endpoint).replace("; ", "\n");
+            let error = toml::from_str::<ScorerSpec>(&table).unwrap_err();
+            assert!(error.message().starts_with(start), "{table}: {error}");
+            assert!(!error.message().contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_made_in_code_is_checked_too() {
+        let (tokens, max) = (50, f64::NAN);
+        let spec = ScorerSpec::Rule(Rule::Conciseness { tokens, max });
+        assert_eq!(spec.build().err().unwrap().field, "max");
+    }
+}
