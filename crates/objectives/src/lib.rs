@@ -13,9 +13,12 @@
 //!
 //! ## Is this for you?
 //! Yes, if you train anything with DPO or SFT on more than one objective and have the log-probabilities
-//! of whole responses: [`Dpo`], [`Sft`], [`ObjectiveBatch`], [`Aggregation`]. Yes, if you need points of
-//! the simplex: [`Preference`], [`simplex_grid`], [`PreferenceSampler`]. Which points of a front are
-//! worth keeping says [`non_dominated`]; indicators and plots are in `panacea-evaluator`.
+//! of whole responses: [`Dpo`], [`Sft`], [`ObjectiveBatch`], [`Aggregation`]. Yes, if you learn from
+//! several rewards by PPO, RLOO or GRPO and have the log-probability of every token: [`token_rewards`],
+//! [`generalised_advantages`], [`leave_one_out_advantages`], [`group_relative_advantages`],
+//! [`clipped_policy_term`]. Yes, if you need points of the simplex: [`Preference`], [`simplex_grid`],
+//! [`PreferenceSampler`]. Which points of a front are worth keeping says [`non_dominated`]; indicators and
+//! plots are in `panacea-evaluator`.
 //!
 //! ```
 //! use panacea_objectives::{Aggregation, Dpo, DpoLoss, ObjectiveBatch, PairLogProbs, Preference};
@@ -42,6 +45,7 @@ mod dpo;
 mod grid;
 mod log_sigmoid;
 mod preference;
+mod rl;
 mod sampler;
 mod sft;
 
@@ -52,5 +56,11 @@ pub use dpo::{Dpo, DpoError, DpoLoss, PairLogProbs, PairTerm};
 pub use grid::{simplex_grid, usual_divisions};
 pub use log_sigmoid::{log_sigmoid, sigmoid};
 pub use preference::{Preference, PreferenceError};
+pub use rl::{
+    Advantages, KlEstimate, PolicyTerm, ValueTerm, clip_fraction, clipped_policy_term,
+    clipped_value_term, explained_variance, generalised_advantages, group_normalised,
+    group_relative_advantages, kl_estimate, leave_one_out_advantages, scalarise, sequence_return,
+    token_rewards, whiten,
+};
 pub use sampler::{PreferenceSampler, SamplerError};
 pub use sft::{Sft, SftTerm};

@@ -2,54 +2,91 @@
 
 use panacea_objectives::{Aggregation, Preference};
 
-use super::MenuProblem;
+use super::{KlProblem, MenuProblem};
 use crate::front::{ExactFront, ExactPoint};
 use crate::method::MethodPoints;
 
+/// A problem whose best values are known, whatever the preference. J_i of every objective is concave, so
+/// that linear scalarisation reaches every point of the front.
+pub trait KnownOptima {
+    /// The J_i where Σ_i w_i J_i is greatest, for weights w ≥ 0, at least one of them positive.
+    fn best_linear(&self, weights: &[f64]) -> Vec<f64>;
+
+    /// The J_i where min_i λ_i (J_i − z_i) is greatest, for an ideal z; `None` for a problem that knows
+    /// linear scalarisation only.
+    fn best_tchebycheff(&self, _preference: &[f64], _ideal: &[f64]) -> Option<Vec<f64>> {
+        None
+    }
+}
+
+impl KnownOptima for MenuProblem {
+    fn best_linear(&self, weights: &[f64]) -> Vec<f64> {
+        self.linear(weights).values
+    }
+
+    fn best_tchebycheff(&self, preference: &[f64], ideal: &[f64]) -> Option<Vec<f64>> {
+        Some(self.tchebycheff(preference, ideal).values)
+    }
+}
+
+impl KnownOptima for KlProblem {
+    fn best_linear(&self, weights: &[f64]) -> Vec<f64> {
+        self.optimum(weights).values
+    }
+}
+
 impl ExactFront {
-    /// The optima of linear scalarisation at `preferences`: every point of the front, since all L_i are
-    /// convex.
+    /// The optima of linear scalarisation at `preferences`: every point of the front, since all J_i are
+    /// concave.
     #[must_use]
-    pub fn of(problem: &MenuProblem, preferences: &[Preference]) -> Self {
-        let optimum = |preference: &Preference| problem.linear(preference.weights()).values;
+    pub fn of(problem: &impl KnownOptima, preferences: &[Preference]) -> Self {
+        let optimum = |preference: &Preference| problem.best_linear(preference.weights());
         Self::new(preferences.iter().map(optimum).collect())
     }
 }
 
 impl MethodPoints {
-    /// Puts beside every point the optimum for its preference under `aggregation`, and the regret.
-    pub fn compare(&mut self, problem: &MenuProblem, aggregation: &Aggregation) {
+    /// Puts beside every point the optimum for its preference under `aggregation`, and the regret; nothing
+    /// where the problem does not know that optimum.
+    pub fn compare(&mut self, problem: &impl KnownOptima, aggregation: &Aggregation) {
         for point in &mut self.points {
-            let optimum = match aggregation {
-                Aggregation::Linear => problem.linear(&point.lambda),
-                Aggregation::Tchebycheff { ideal } => {
-                    problem.tchebycheff(&point.lambda, &ideal_or_zero(ideal, problem))
-                }
-            };
-            let loss = |values: &[f64]| match aggregation {
+            let lambda = &point.lambda;
+            point.exact = match aggregation {
                 Aggregation::Linear => {
-                    let weighted = point.lambda.iter().zip(values);
-                    -weighted.map(|(weight, value)| weight * value).sum::<f64>()
+                    let loss = |values: &[f64]| -> f64 {
+                        let weighted = lambda.iter().zip(values);
+                        -weighted.map(|(weight, value)| weight * value).sum::<f64>()
+                    };
+                    let optimum = problem.best_linear(lambda);
+                    Some(exact_point(&point.values, optimum, loss))
                 }
                 Aggregation::Tchebycheff { ideal } => {
-                    let ideal = ideal_or_zero(ideal, problem);
-                    let distances =
-                        (0..values.len()).map(|i| point.lambda[i] * (ideal[i] - values[i]));
-                    distances.fold(f64::NEG_INFINITY, f64::max)
+                    let ideal = ideal_or_zero(ideal, lambda.len());
+                    let loss = |values: &[f64]| -> f64 {
+                        let distances =
+                            (0..values.len()).map(|i| lambda[i] * (ideal[i] - values[i]));
+                        distances.fold(f64::NEG_INFINITY, f64::max)
+                    };
+                    let optimum = problem.best_tchebycheff(lambda, &ideal);
+                    optimum.map(|optimum| exact_point(&point.values, optimum, loss))
                 }
             };
-            point.exact = Some(ExactPoint {
-                regret: loss(&point.values) - loss(&optimum.values),
-                values: optimum.values,
-            });
         }
     }
 }
 
+/// An optimum, and by how much more `values` lose.
+fn exact_point(values: &[f64], optimum: Vec<f64>, loss: impl Fn(&[f64]) -> f64) -> ExactPoint {
+    ExactPoint {
+        regret: loss(values) - loss(&optimum),
+        values: optimum,
+    }
+}
+
 /// An empty ideal means z = 0.
-fn ideal_or_zero(ideal: &[f64], problem: &MenuProblem) -> Vec<f64> {
+fn ideal_or_zero(ideal: &[f64], objectives: usize) -> Vec<f64> {
     if ideal.is_empty() {
-        vec![0.0; problem.objectives()]
+        vec![0.0; objectives]
     } else {
         ideal.to_vec()
     }
@@ -58,7 +95,7 @@ fn ideal_or_zero(ideal: &[f64], problem: &MenuProblem) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exact::{Comparison, Menu};
+    use crate::exact::{Comparison, KlMenu, Menu};
     use crate::{Front, FrontPoint};
 
     fn problem() -> MenuProblem {
@@ -133,5 +170,42 @@ mod tests {
         assert!(mean > 0.0 && max > mean, "{mean}, {max}");
         let middle = front.methods[2].points[1].exact.as_ref().unwrap();
         assert!(middle.regret.abs() < 1e-12);
+    }
+
+    #[test]
+    fn rewards_under_a_penalty_are_compared_alike() {
+        let menu = KlMenu {
+            reference: vec![-1.0, -1.5, -0.8],
+            rewards: vec![vec![1.0, -1.0], vec![-0.5, 0.8], vec![0.2, 0.3]],
+        };
+        let problem = KlProblem::new(2, 0.4, vec![menu]).unwrap();
+        let mut steered = method("steered", |lambda| problem.optimum(lambda).values);
+        let mut fixed = method("fixed", |_| problem.optimum(&[0.5, 0.5]).values);
+        steered.compare(&problem, &Aggregation::Linear);
+        fixed.compare(&problem, &Aggregation::Linear);
+
+        let grid = [1.0, 0.5, 0.0].map(|w| Preference::new(vec![w, 1.0 - w]).unwrap());
+        let exact = ExactFront::of(&problem, &grid);
+        let names = ["a", "b"].map(str::to_owned).to_vec();
+        let front = Front::new(names, vec![steered, fixed], None, Some(exact)).unwrap();
+        let [steered, fixed] = [0, 1].map(|method| &front.methods[method].indicators);
+        assert_eq!(steered.hypervolume_ratio, Some(1.0));
+        assert_eq!(steered.regret_max, Some(0.0));
+        assert!(fixed.hypervolume_ratio.unwrap() < 0.95, "{fixed:?}");
+        assert!(fixed.regret_max.unwrap() > 0.01, "{fixed:?}");
+    }
+
+    #[test]
+    fn an_optimum_that_is_not_known_leaves_no_trace() {
+        let menu = KlMenu {
+            reference: vec![0.0; 2],
+            rewards: vec![vec![1.0, -1.0], vec![-0.5, 0.8]],
+        };
+        let problem = KlProblem::new(2, 0.4, vec![menu]).unwrap();
+        let mut points = method("fixed", |_| vec![0.0; 2]);
+        points.compare(&problem, &Aggregation::Linear);
+        assert!(points.points.iter().all(|point| point.exact.is_some()));
+        points.compare(&problem, &Aggregation::Tchebycheff { ideal: vec![] });
+        assert!(points.points.iter().all(|point| point.exact.is_none()));
     }
 }

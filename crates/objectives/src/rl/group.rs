@@ -1,0 +1,225 @@
+//! Advantages without a critic: how much better each answer was than the other answers to its prompt.
+
+use super::moments::Moments;
+use super::rewards::scalarise;
+use crate::Preference;
+
+/// Leave-one-out advantages (RLOO; Kool et al. 2019, Ahmadian et al. 2024) of the K samples of one prompt,
+/// drawn independently from the policy:
+///
+/// ```text
+/// A_k = R_k − 1/(K−1) Σ_{j≠k} R_j
+/// ```
+///
+/// R_k is the [`sequence_return`](crate::sequence_return) of sample k, KL penalty included; A_k is the
+/// advantage of each of its tokens. What is subtracted does not depend on sample k, so that the
+/// policy gradient stays unbiased. K = 1 leaves nothing to subtract, and A_1 = R_1: unbiased still, but as
+/// noisy as it gets.
+///
+/// Where scales differ, put [`group_normalised`] rewards into the returns; A_k is then no longer unbiased
+/// for the rewards as they came.
+#[must_use]
+pub fn leave_one_out_advantages(returns: &[f64]) -> Vec<f64> {
+    let total: f64 = returns.iter().sum();
+    let others = returns.len().saturating_sub(1).max(1) as f64;
+    returns
+        .iter()
+        .map(|own| own - (total - own) / others)
+        .collect()
+}
+
+/// Every objective's rewards, `rewards[sample][objective]`, brought to mean 0 and (sample) deviation 1 over
+/// the K samples of one prompt. Done before objectives are weighed, it leaves the trade-off to λ: a reward
+/// of ten times the scale does not count ten times as much.
+///
+/// An objective whose rewards are all equal, as they are for K = 1, has nothing to tell the samples apart
+/// by: it gets 0.
+///
+/// # Panics
+/// When the samples do not have the same number of rewards.
+#[must_use]
+pub fn group_normalised(rewards: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    let objectives = rewards.first().map_or(0, Vec::len);
+    for (sample, row) in rewards.iter().enumerate() {
+        assert_eq!(
+            row.len(),
+            objectives,
+            "sample {sample}: one reward per objective"
+        );
+    }
+    let moments: Vec<Moments> = (0..objectives)
+        .map(|i| Moments::of(rewards.iter().map(|row| row[i])))
+        .collect();
+    let normalised = |row: &Vec<f64>| {
+        let columns = moments.iter().zip(row);
+        columns
+            .map(|(moments, reward)| moments.standardised(*reward))
+            .collect()
+    };
+    rewards.iter().map(normalised).collect()
+}
+
+/// Group-relative advantages (GRPO; Shao et al. 2024, section 4.1) of the K samples of one prompt from
+/// their rewards, `rewards[sample][objective]`:
+///
+/// ```text
+/// A_k = Σ_i λ_i (r_{k,i} − mean_j r_{j,i}) / deviation_j r_{j,i}
+/// ```
+///
+/// With one objective it is the paper's; with several, each is normalised on its own before it is weighed
+/// ([`group_normalised`]). A_k is the advantage of each token of sample k. For K = 1, and where no
+/// objective tells the samples apart, all are 0 and nothing is learned from the rewards. The KL penalty is
+/// not in here; GRPO adds β·k3 to the loss ([`kl_estimate`](crate::kl_estimate)).
+///
+/// # Panics
+/// When a sample has not one reward per objective of the preference.
+#[must_use]
+pub fn group_relative_advantages(preference: &Preference, rewards: &[Vec<f64>]) -> Vec<f64> {
+    let normalised = group_normalised(rewards);
+    normalised
+        .iter()
+        .map(|rewards| scalarise(preference, rewards))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn assert_close(found: &[f64], expected: &[f64]) {
+        assert_eq!(found.len(), expected.len());
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(
+                (found - expected).abs() < 1e-12,
+                "{found} against {expected}"
+            );
+        }
+    }
+
+    #[test]
+    fn each_sample_is_compared_with_the_others() {
+        // The others' means are 4, 3 and 2.
+        assert_eq!(leave_one_out_advantages(&[1.0, 3.0, 5.0]), [-3.0, 0.0, 3.0]);
+        assert_eq!(leave_one_out_advantages(&[1.0, 3.0]), [-2.0, 2.0]);
+    }
+
+    #[test]
+    fn a_single_sample_has_nothing_to_be_compared_with() {
+        assert_eq!(leave_one_out_advantages(&[1.5]), [1.5]);
+        assert!(leave_one_out_advantages(&[]).is_empty());
+        let half = Preference::uniform(2);
+        assert_eq!(group_relative_advantages(&half, &[vec![1.5, -2.0]]), [0.0]);
+        assert!(group_relative_advantages(&half, &[]).is_empty());
+    }
+
+    #[test]
+    fn an_objective_that_tells_nothing_apart_says_nothing() {
+        let rewards = [vec![0.1, 1.0], vec![0.1, 2.0], vec![0.1, 3.0]];
+        let preference = Preference::new(vec![0.6, 0.4]).expect("a preference");
+        // Means 0.1 and 2, deviations 0 and 1.
+        assert_close(
+            &group_relative_advantages(&preference, &rewards),
+            &[-0.4, 0.0, 0.4],
+        );
+        let first = Preference::vertex(2, 0);
+        assert_eq!(group_relative_advantages(&first, &rewards), [0.0; 3]);
+    }
+
+    /// ```python
+    /// r = torch.tensor([[0.2, 40.0], [1.1, -10.0], [-0.7, 25.0], [0.4, 5.0]])
+    /// ((r - r.mean(0)) / r.std(0)) @ torch.tensor([0.3, 0.7])
+    /// s = r @ torch.tensor([0.3, 0.7]); (4 * s - s.sum()) / 3
+    /// ```
+    #[test]
+    fn advantages_are_those_of_pytorch() {
+        let rewards = [
+            vec![0.2, 40.0],
+            vec![1.1, -10.0],
+            vec![-0.7, 25.0],
+            vec![0.4, 5.0],
+        ];
+        let preference = Preference::new(vec![0.3, 0.7]).expect("a preference");
+        assert_close(
+            &group_relative_advantages(&preference, &rewards),
+            &[
+                0.7757769498839512,
+                -0.452161015901595,
+                -0.06589274330090844,
+                -0.2577231906814476,
+            ],
+        );
+        let returns = rewards.map(|rewards| scalarise(&preference, &rewards));
+        assert_close(
+            &leave_one_out_advantages(&returns),
+            &[
+                23.313333333333333,
+                -22.99333333333333,
+                8.953333333333333,
+                -9.273333333333332,
+            ],
+        );
+    }
+
+    fn groups() -> impl Strategy<Value = Vec<Vec<f64>>> {
+        prop::collection::vec(prop::collection::vec(-5.0..5.0f64, 3), 1..8)
+    }
+
+    fn preferences() -> impl Strategy<Value = Preference> {
+        prop::collection::vec(0.01..1.0f64, 3).prop_map(|raw| {
+            let sum: f64 = raw.iter().sum();
+            Preference::new(raw.iter().map(|weight| weight / sum).collect())
+                .expect("on the simplex")
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn prop_advantages_of_a_group_cancel(rewards in groups(), preference in preferences()) {
+            let total: f64 = group_relative_advantages(&preference, &rewards).iter().sum();
+            prop_assert!(total.abs() < 1e-9);
+            let returns: Vec<f64> = rewards.iter().map(|row| scalarise(&preference, row)).collect();
+            if returns.len() > 1 {
+                prop_assert!(leave_one_out_advantages(&returns).iter().sum::<f64>().abs() < 1e-9);
+            }
+        }
+
+        /// Scales do not decide the trade-off.
+        #[test]
+        fn prop_scale_and_level_of_an_objective_do_not_matter(
+            rewards in groups(),
+            preference in preferences(),
+            scales in prop::array::uniform3(1e-4..1e4f64),
+            levels in prop::array::uniform3(-5.0..5.0f64),
+        ) {
+            let moved: Vec<Vec<f64>> = rewards
+                .iter()
+                .map(|row| (0..3).map(|i| scales[i] * (row[i] + levels[i])).collect())
+                .collect();
+            let plain = group_relative_advantages(&preference, &rewards);
+            for (plain, moved) in plain.iter().zip(group_relative_advantages(&preference, &moved)) {
+                prop_assert!((plain - moved).abs() < 1e-6, "{plain} against {moved}");
+            }
+        }
+
+        #[test]
+        fn prop_the_order_of_the_objectives_does_not_matter(
+            rewards in groups(),
+            preference in preferences(),
+            turn in 0..3usize,
+        ) {
+            let turned = |row: &[f64]| {
+                let mut row = row.to_vec();
+                row.rotate_left(turn);
+                row
+            };
+            let other = Preference::new(turned(preference.weights())).expect("on the simplex");
+            let turned: Vec<Vec<f64>> = rewards.iter().map(|row| turned(row)).collect();
+            let plain = group_relative_advantages(&preference, &rewards);
+            for (plain, turned) in plain.iter().zip(group_relative_advantages(&other, &turned)) {
+                prop_assert!((plain - turned).abs() < 1e-12);
+            }
+        }
+    }
+}
