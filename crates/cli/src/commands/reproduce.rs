@@ -53,12 +53,23 @@ struct Experiment {
 }
 
 const TCHEBYCHEFF: &[&str] = &["method.aggregation=\"tchebycheff\""];
+/// All records of the world in every step.
+const TCHEBYCHEFF_ON_ALL: &[&str] = &[
+    "method.aggregation=\"tchebycheff\"",
+    "optimizer.batch_size=24",
+];
 const SOUPS: &[&str] = &["method.name=\"rewarded_soups\""];
 
 /// Experiments with 2, 3, 5 and 10 objectives under every method, then ablations with 2.
 const QUICKSTART: &[Experiment] = &[
     experiment("m2", "panacea-linear", "quickstart.toml", &[]),
     experiment("m2", "panacea-tchebycheff", "quickstart.toml", TCHEBYCHEFF),
+    experiment(
+        "m2",
+        "panacea-tchebycheff-24",
+        "quickstart.toml",
+        TCHEBYCHEFF_ON_ALL,
+    ),
     experiment("m2", "rewarded-soups", "quickstart.toml", SOUPS),
     experiment(
         "m2",
@@ -73,6 +84,12 @@ const QUICKSTART: &[Experiment] = &[
         "quickstart-3.toml",
         TCHEBYCHEFF,
     ),
+    experiment(
+        "m3",
+        "panacea-tchebycheff-24",
+        "quickstart-3.toml",
+        TCHEBYCHEFF_ON_ALL,
+    ),
     experiment("m3", "rewarded-soups", "quickstart-3.toml", SOUPS),
     experiment("m5", "panacea-linear", "quickstart-5.toml", &[]),
     experiment(
@@ -81,6 +98,12 @@ const QUICKSTART: &[Experiment] = &[
         "quickstart-5.toml",
         TCHEBYCHEFF,
     ),
+    experiment(
+        "m5",
+        "panacea-tchebycheff-24",
+        "quickstart-5.toml",
+        TCHEBYCHEFF_ON_ALL,
+    ),
     experiment("m5", "rewarded-soups", "quickstart-5.toml", SOUPS),
     experiment("m10", "panacea-linear", "quickstart-10.toml", &[]),
     experiment(
@@ -88,6 +111,12 @@ const QUICKSTART: &[Experiment] = &[
         "panacea-tchebycheff",
         "quickstart-10.toml",
         TCHEBYCHEFF,
+    ),
+    experiment(
+        "m10",
+        "panacea-tchebycheff-24",
+        "quickstart-10.toml",
+        TCHEBYCHEFF_ON_ALL,
     ),
     experiment("m10", "rewarded-soups", "quickstart-10.toml", SOUPS),
     experiment(
@@ -289,6 +318,7 @@ struct Row {
     inner_product: Spread,
     seconds: Spread,
     trainings: usize,
+    tokens: u64,
     bytes: u64,
     switch_seconds: Spread,
 }
@@ -319,6 +349,7 @@ impl Row {
             inner_product: spread(&|front| Some(front.methods[0].indicators.inner_product))?,
             seconds: spread(&|front| Some(front.methods[0].cost?.train_seconds))?,
             trainings: first.cost.map_or(0, |cost| cost.trainings),
+            tokens: first.cost.map_or(0, |cost| cost.train_tokens as u64),
             bytes: first.cost.map_or(0, |cost| cost.bytes),
             switch_seconds: spread(&|front| Some(front.methods[0].cost?.switch_seconds))?,
         })
@@ -351,12 +382,12 @@ impl Spread {
 
 fn table(rows: &[Row], seeds: u64) -> String {
     let mut text = format!("Mean ± standard deviation over {seeds} seeds.\n\n");
-    text.push_str("| group | method | hypervolume of the exact | mean regret | largest regret | inner product | trainings | seconds | MB stored | ms to switch λ |\n");
-    text.push_str("|---|---|---|---|---|---|---|---|---|---|\n");
+    text.push_str("| group | method | hypervolume of the exact | mean regret | largest regret | inner product | trainings | M tokens | seconds | MB stored | ms to switch λ |\n");
+    text.push_str("|---|---|---|---|---|---|---|---|---|---|---|\n");
     for row in rows {
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {:.2} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {:.2} | {} | {:.2} | {} |",
             row.group,
             row.name,
             row.ratio.show(4),
@@ -364,6 +395,7 @@ fn table(rows: &[Row], seeds: u64) -> String {
             row.regret_max.show(5),
             row.inner_product.show(4),
             row.trainings,
+            row.tokens as f64 / 1e6,
             row.seconds.show(1),
             row.bytes as f64 / 1e6,
             Spread {
