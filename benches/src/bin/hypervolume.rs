@@ -21,7 +21,7 @@ struct Arguments {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     std::fs::create_dir_all(&arguments.points)?;
-    for (m, n) in [(3, 1000), (5, 200)] {
+    for (m, n) in [(3, 1000), (4, 500), (5, 200)] {
         let points = on_the_sphere(n, m);
         let path = arguments.points.join(format!("sphere-{m}-{n}.json"));
         std::fs::write(&path, serde_json::to_vec(&points)?)

@@ -52,7 +52,7 @@ struct Measured {
 type Side = BTreeMap<String, Measured>;
 
 /// A row of the table: what is compared, the peer's measure and ours.
-const COMPARISONS: [(&str, &str, &str); 12] = [
+const COMPARISONS: [(&str, &str, &str); 17] = [
     (
         "DPO step, 4 pairs; PyTorch as usual",
         "dpo_step_usual",
@@ -99,6 +99,26 @@ const COMPARISONS: [(&str, &str, &str); 12] = [
         "generate_own_preferences, 8 rows",
     ),
     (
+        "generation, 1 row; Panacea steered, decoding from 8 bits",
+        "generate_base, 1 rows",
+        "generate_one_preference_8_bits, 1 rows",
+    ),
+    (
+        "generation, 1 row; Panacea steered, decoding from 4 bits",
+        "generate_base, 1 rows",
+        "generate_one_preference_4_bits, 1 rows",
+    ),
+    (
+        "generation, 8 rows; Panacea steered, decoding from 8 bits",
+        "generate_base, 8 rows",
+        "generate_one_preference_8_bits, 8 rows",
+    ),
+    (
+        "generation, 8 rows; Panacea steered, decoding from 4 bits",
+        "generate_base, 8 rows",
+        "generate_one_preference_4_bits, 8 rows",
+    ),
+    (
         "DPO step; every pair its own preference",
         "dpo_step_usual",
         "panacea_dpo_step_4_preferences",
@@ -107,6 +127,11 @@ const COMPARISONS: [(&str, &str, &str); 12] = [
         "hypervolume, 3 objectives, 1000 points (moocore)",
         "hypervolume_m3_n1000",
         "hypervolume_m3_n1000",
+    ),
+    (
+        "hypervolume, 4 objectives, 500 points (moocore)",
+        "hypervolume_m4_n500",
+        "hypervolume_m4_n500",
     ),
     (
         "hypervolume, 5 objectives, 200 points (moocore)",
