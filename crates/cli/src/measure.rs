@@ -4,17 +4,17 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use panacea_data::{Example, Part};
-use panacea_evaluator::exact::{Comparison, Menu, MenuProblem};
+use panacea_evaluator::exact::{Comparison, KlMenu, KlProblem, Menu, MenuProblem};
 use panacea_evaluator::{Cost, ExactFront, Front, MethodPoints, PointRecords};
 use panacea_model::{Decoder, select_device};
 use panacea_objectives::{Dpo, DpoLoss, Preference, simplex_grid, usual_divisions};
 use panacea_pretrained::Pretrained;
 use panacea_svd_lora::ADAPTER_FILE;
 use panacea_trainer::{
-    Evaluated, Loss, Plan, References, RunFolder, evaluate, record_values, references, summarise,
-    training_totals,
+    Evaluated, Loss, Plan, References, Rlhf, RunFolder, evaluate, record_values, references,
+    summarise, training_totals,
 };
 
 use crate::progress::Progress;
@@ -123,7 +123,10 @@ impl Opened {
                 preference,
                 || progress.inc(),
             )?;
-            points.push(point(preference, &objectives, &records));
+            points.push(match loss {
+                Loss::Rlhf(rlhf) => menu_point(preference, examples, &records, &reference, rlhf)?,
+                Loss::Dpo(_) | Loss::Sft(_) => point(preference, &objectives, &records),
+            });
             least_mass = least_mass.min(menu_mass(&records));
         }
         progress.finish();
@@ -140,15 +143,22 @@ impl Opened {
             Some(self.cost(switch_seconds)?),
         )?;
         let mut exact = None;
+        let drawn = match objectives.len() {
+            2 => &simplex_grid(2, EXACT_DIVISIONS),
+            _ => grid,
+        };
+        let aggregation = &self.plan.method().aggregation;
         if let Some(problem) = menu_problem(objectives.len(), loss, examples) {
-            method.compare(&problem, &self.plan.method().aggregation);
-            let drawn = match objectives.len() {
-                2 => &simplex_grid(2, EXACT_DIVISIONS),
-                _ => grid,
-            };
+            method.compare(&problem, aggregation);
             exact = Some(ExactFront::of(&problem, drawn));
+        } else if let Loss::Rlhf(rlhf) = loss {
+            let problem = kl_problem(objectives.len(), rlhf, examples, &reference)?;
+            method.compare(&problem, aggregation);
+            exact = Some(ExactFront::of(&problem, drawn));
+        }
+        if exact.is_some() {
             notes.push(format!(
-                "Run {}: the labels are probabilities, so that the exact front over all policies is known. \
+                "Run {}: every response of the records is judged, so that the exact front over all policies on them is known. \
                  The responses of the records hold at least {:.2} % of the policy's probability at every λ.",
                 self.run.name(),
                 100.0 * least_mass
@@ -196,6 +206,72 @@ fn point(preference: &Preference, objectives: &[String], records: &[Evaluated]) 
         margin: summary.iter().map(|objective| objective.margin).collect(),
         response_tokens: None,
     }
+}
+
+/// J_i = E(r_i) − β KL(π ‖ π_ref) of every record, over its own responses, whose probabilities are made to sum to 1.
+fn menu_point(
+    preference: &Preference,
+    examples: &[Example],
+    records: &[Evaluated],
+    references: &[Vec<f64>],
+    rlhf: &Rlhf,
+) -> Result<PointRecords> {
+    let objectives = preference.len();
+    let mut values = vec![Vec::with_capacity(examples.len()); objectives];
+    for ((example, record), reference) in examples.iter().zip(records).zip(references) {
+        let menu = kl_menu(objectives, example, reference)?;
+        let problem = KlProblem::new(objectives, rlhf.beta, vec![menu])?;
+        let of_record = problem.values(std::slice::from_ref(&record.policy));
+        for (values, value) in values.iter_mut().zip(of_record) {
+            values.push(value);
+        }
+    }
+    Ok(PointRecords {
+        lambda: preference.weights().to_vec(),
+        records: values,
+        accuracy: None,
+        margin: None,
+        response_tokens: None,
+    })
+}
+
+/// The problem that RLHF solves on the records' own responses.
+fn kl_problem(
+    objectives: usize,
+    rlhf: &Rlhf,
+    examples: &[Example],
+    references: &[Vec<f64>],
+) -> Result<KlProblem> {
+    let menus = examples.iter().zip(references);
+    let menus = menus.map(|(example, reference)| kl_menu(objectives, example, reference));
+    Ok(KlProblem::new(
+        objectives,
+        rlhf.beta,
+        menus.collect::<Result<_>>()?,
+    )?)
+}
+
+/// The responses of a record with its own scores of them.
+fn kl_menu(objectives: usize, example: &Example, reference: &[f64]) -> Result<KlMenu> {
+    let mut rewards = vec![vec![0.0; objectives]; example.responses.len()];
+    for judgement in &example.judgements {
+        for (reward, score) in rewards[judgement.response]
+            .iter_mut()
+            .zip(&judgement.labels)
+        {
+            *reward = score.with_context(|| {
+                format!(
+                    "{}: response {} has no score on every objective; the front of rewards is measured over the records' own scored responses",
+                    example.source,
+                    judgement.response + 1
+                )
+            })?;
+        }
+    }
+    Ok(KlMenu {
+        reference: reference.to_vec(),
+        rewards,
+    })
 }
 
 /// The mean over records of the probability that the policy gives to the record's responses together.

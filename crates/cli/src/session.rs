@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use panacea_data::{DataReport, Example, Loader, Part, RecordKind, tokenize};
+use panacea_data::{DataReport, Example, LabelSource, Loader, Part, Source, tokenize};
 use panacea_model::{Decoder, select_device};
 use panacea_objectives::Preference;
 use panacea_pretrained::{ChatTokenizer, Message, Pretrained};
+use panacea_rewards::ScorerSpec;
 use panacea_svd_lora::Adapters;
-use panacea_trainer::{Loss, MethodName, Plan, RunFolder, RunRecord};
+use panacea_trainer::{MethodName, Plan, RunFolder, RunRecord};
 
 /// Where runs are kept.
 pub const RUNS: &str = "runs";
@@ -177,7 +178,7 @@ pub struct Loaded {
     pub examples: Vec<Example>,
     pub report: DataReport,
     /// The prompts in words, in the order of the files.
-    pub prompts: Vec<Vec<Message>>,
+    pub prompts: Vec<(Source, Vec<Message>)>,
 }
 
 /// Reads the training or evaluation files of `plan`.
@@ -187,11 +188,7 @@ pub fn load_examples(
     files: &[PathBuf],
     tokenizer: &ChatTokenizer,
 ) -> Result<Loaded> {
-    let kind = match plan.method().loss {
-        Loss::Dpo(_) => RecordKind::Pair,
-        Loss::Sft(_) => RecordKind::Sft,
-    };
-    let mut loader = Loader::new(kind);
+    let mut loader = Loader::new(plan.method().loss.record_kind());
     loader.part = part;
     loader.format = plan.data().format;
     loader.bad_records = plan.data().bad_records;
@@ -200,12 +197,38 @@ pub fn load_examples(
     if examples.is_empty() {
         bail!("no record is left of {}:\n{report}", list(files));
     }
-    let prompts = records.into_iter().map(|record| record.prompt).collect();
+    let prompts = records
+        .into_iter()
+        .map(|record| (record.source, record.prompt));
+    let prompts = prompts.collect();
     Ok(Loaded {
         examples,
         report,
         prompts,
     })
+}
+
+/// A conversation in words: its only message, or all of them with their speakers.
+pub fn transcript(messages: &[Message]) -> String {
+    match messages {
+        [only] => only.content.clone(),
+        many => many
+            .iter()
+            .map(|m| format!("{}: {}", m.role, m.content))
+            .collect::<Vec<_>>()
+            .join("\n"),
+    }
+}
+
+/// What scores the answers: the reward of each objective.
+pub fn rewards(plan: &Plan) -> Vec<&ScorerSpec> {
+    let sources = plan.objectives().iter().map(|objective| &objective.source);
+    sources
+        .filter_map(|source| match source {
+            LabelSource::Reward(spec) => Some(spec.as_ref()),
+            _ => None,
+        })
+        .collect()
 }
 
 /// `a.jsonl, b.jsonl`

@@ -105,6 +105,9 @@ impl Loader {
         objectives: &[ObjectiveSpec],
     ) -> Result<(Vec<Record>, DataReport), DataError> {
         ObjectiveSpec::check_all(objectives)?;
+        for objective in objectives {
+            objective.check_kind(self.kind)?;
+        }
         self.check_files(shared, objectives)?;
         let mut loading = Loading::new(self, objectives);
         let over_shared: Vec<usize> = (0..objectives.len())
@@ -225,6 +228,9 @@ impl<'a> Loading<'a> {
                 });
             }
         };
+        if self.loader.kind == RecordKind::Prompt {
+            return self.take_prompt(source, row, reading, readers);
+        }
         let count = reading.responses.len();
         if count < 2 && self.loader.kind == RecordKind::Pair {
             return Err(DataError::NeedsPairs {
@@ -258,6 +264,44 @@ impl<'a> Loading<'a> {
         } else {
             self.keep(source, reading.prompt, reading.responses, judgements);
         }
+        Ok(())
+    }
+
+    /// A prompt, with the scores that its record gives to its own responses, where an objective asks for them.
+    fn take_prompt(
+        &mut self,
+        source: Source,
+        row: &Row,
+        reading: Reading,
+        readers: &[usize],
+    ) -> Result<(), DataError> {
+        self.note_columns(row, readers);
+        let count = reading.responses.len();
+        let mut judgements: Vec<Judgement> = (0..count)
+            .map(|response| Judgement {
+                response,
+                against: None,
+                labels: vec![None; self.objectives.len()],
+            })
+            .collect();
+        for &i in readers {
+            let scores = self.objectives[i].own_scores(row, count);
+            let scores = scores.map_err(|problem| DataError::Field {
+                record: source.clone(),
+                problem,
+            })?;
+            let counts = &mut self.report.objectives[i];
+            let Some(scores) = scores else {
+                counts.missing += usize::from(self.objectives[i].asks_for_own_scores());
+                continue;
+            };
+            for (judgement, score) in judgements.iter_mut().zip(scores) {
+                counts.labelled += usize::from(score.is_some());
+                counts.missing += usize::from(score.is_none());
+                judgement.labels[i] = score;
+            }
+        }
+        self.keep(source, reading.prompt, reading.responses, judgements);
         Ok(())
     }
 
@@ -357,10 +401,12 @@ impl<'a> Loading<'a> {
 
     fn finish(self) -> Result<(Vec<Record>, DataReport), DataError> {
         for (i, counts) in self.report.objectives.iter().enumerate() {
-            if counts.labelled > 0 {
+            let objective = &self.objectives[i];
+            let needs_none =
+                self.loader.kind == RecordKind::Prompt && !objective.asks_for_own_scores();
+            if counts.labelled > 0 || needs_none {
                 continue;
             }
-            let objective = &self.objectives[i];
             let note = match objective.source {
                 LabelSource::Chosen => {
                     "; a chosen/rejected order is there in formats with `chosen` and `rejected` only"

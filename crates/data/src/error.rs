@@ -188,7 +188,7 @@ pub enum ObjectiveError {
     Duplicate(String),
     /// No label source, or several.
     #[error(
-        "objective `{name}`: found {found}, expected exactly one of `score`, `column`, `chosen = true`, `rule` (an objective with its own `train` files may leave it out, which means `chosen = true`)"
+        "objective `{name}`: found {found}, expected exactly one of `score`, `column`, `chosen = true`, `rule`, `reward` (an objective with its own `train` files may leave it out, which means `chosen = true`)"
     )]
     LabelSource {
         /// The objective's name.
@@ -236,6 +236,24 @@ pub enum ObjectiveError {
         name: String,
         /// Its label source.
         found: String,
+    },
+    /// What the policy writes is scored, not labelled.
+    #[error(
+        "objective `{name}` reads {found}, but with loss = \"rlhf\" the policy writes responses that no record has labelled: give it `reward = {{ .. }}`, such as `reward = {{ score = \"..\", otherwise = 0.0 }}` or `reward = {{ rule = \"conciseness\" }}`"
+    )]
+    NeedsReward {
+        /// The objective's name.
+        name: String,
+        /// Its label source.
+        found: String,
+    },
+    /// A reward labels no record.
+    #[error(
+        "objective `{name}` has a `reward`, which scores what the policy writes: set method.loss = \"rlhf\", or say how records are labelled by `score`, `column`, `chosen` or `rule`"
+    )]
+    RewardOnly {
+        /// The objective's name.
+        name: String,
     },
 }
 

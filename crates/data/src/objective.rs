@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::path::PathBuf;
 
+use panacea_rewards::ScorerSpec;
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -14,6 +15,7 @@ use serde_json::Value;
 use crate::error::{FieldProblem, ObjectiveError};
 use crate::readers::fields::{Row, describe};
 use crate::readers::{Format, Reading};
+use crate::record::RecordKind;
 
 /// One objective of a run, as it stands in the configuration:
 ///
@@ -34,9 +36,13 @@ use crate::readers::{Format, Reading};
 /// [[objectives]]
 /// name = "conciseness"
 /// rule = "shorter"             # the response with fewer characters
+///
+/// [[objectives]]
+/// name = "short"
+/// reward = { rule = "conciseness" } # RLHF: scores what the policy writes
 /// ```
 ///
-/// Exactly one of `score`, `column`, `chosen` and `rule` stands there; an objective with its
+/// Exactly one of `score`, `column`, `chosen`, `rule` and `reward` stands there; an objective with its
 /// own `train` or `eval` files may leave it out and then means `chosen = true`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "RawObjective", into = "RawObjective")]
@@ -58,7 +64,7 @@ pub struct ObjectiveSpec {
 }
 
 /// Where the labels of an objective come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum LabelSource {
     /// A key of the record's `scores`, which holds a score for each response; higher is better.
     Score(String),
@@ -73,6 +79,8 @@ pub enum LabelSource {
     Chosen,
     /// A property of the responses themselves.
     Rule(Rule),
+    /// RLHF: what scores the responses that the policy writes.
+    Reward(Box<ScorerSpec>),
 }
 
 impl fmt::Display for LabelSource {
@@ -82,6 +90,7 @@ impl fmt::Display for LabelSource {
             Self::Column(name) => write!(f, "column `{name}`"),
             Self::Chosen => write!(f, "the chosen/rejected order"),
             Self::Rule(rule) => write!(f, "rule `{}`", rule.name()),
+            Self::Reward(_) => write!(f, "a reward"),
         }
     }
 }
@@ -181,6 +190,46 @@ impl ObjectiveSpec {
         Ok(())
     }
 
+    /// Refuses objectives that say nothing about records of `kind`: what the policy writes has no labels, and what
+    /// scores it labels no record.
+    pub(crate) fn check_kind(&self, kind: RecordKind) -> Result<(), ObjectiveError> {
+        let is_reward = matches!(self.source, LabelSource::Reward(_));
+        match (kind == RecordKind::Prompt, is_reward) {
+            (true, false) => Err(ObjectiveError::NeedsReward {
+                name: self.name.clone(),
+                found: self.source.to_string(),
+            }),
+            (false, true) => Err(ObjectiveError::RewardOnly {
+                name: self.name.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The record's own score of every response, where the reward is that score; nothing otherwise.
+    pub(crate) fn own_scores(
+        &self,
+        row: &Row,
+        responses: usize,
+    ) -> Result<Option<Vec<Option<f64>>>, FieldProblem> {
+        let LabelSource::Reward(reward) = &self.source else {
+            return Ok(None);
+        };
+        let Some(key) = reward.record_score() else {
+            return Ok(None);
+        };
+        let field = format!("scores.{key}");
+        let value = scores_of(row, key)?;
+        value
+            .map(|value| numbers(value, &field, responses))
+            .transpose()
+    }
+
+    /// Whether the reward is a score of the record itself.
+    pub(crate) fn asks_for_own_scores(&self) -> bool {
+        matches!(&self.source, LabelSource::Reward(reward) if reward.record_score().is_some())
+    }
+
     /// What this objective says about the `pair` of responses with these indices.
     pub(crate) fn label_pair(
         &self,
@@ -211,6 +260,7 @@ impl ObjectiveSpec {
             LabelSource::Rule(rule) => {
                 self.compare(pair.map(|index| rule.score(&reading.responses[index])))
             }
+            LabelSource::Reward(_) => Finding::Missing,
         };
         Ok(match finding {
             Finding::Label(probability) if self.negate => Finding::Label(1.0 - probability),
@@ -251,10 +301,12 @@ impl ObjectiveSpec {
     pub(crate) fn check_sft(&self) -> Result<(), ObjectiveError> {
         match self.source {
             LabelSource::Chosen | LabelSource::Column(_) => Ok(()),
-            LabelSource::Score(_) | LabelSource::Rule(_) => Err(ObjectiveError::NotForSft {
-                name: self.name.clone(),
-                found: self.source.to_string(),
-            }),
+            LabelSource::Score(_) | LabelSource::Rule(_) | LabelSource::Reward(_) => {
+                Err(ObjectiveError::NotForSft {
+                    name: self.name.clone(),
+                    found: self.source.to_string(),
+                })
+            }
         }
     }
 
@@ -362,6 +414,8 @@ struct RawObjective {
     chosen: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rule: Option<Rule>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reward: Option<Box<ScorerSpec>>,
     #[serde(default)]
     negate: bool,
     #[serde(default)]
@@ -395,6 +449,7 @@ impl TryFrom<RawObjective> for ObjectiveSpec {
                 .map(|_| LabelSource::Chosen),
         );
         sources.extend(raw.rule.map(LabelSource::Rule));
+        sources.extend(raw.reward.map(LabelSource::Reward));
         let has_own_files = !(raw.train.is_empty() && raw.eval.is_empty());
         if sources.is_empty() && has_own_files && raw.chosen.is_none() {
             sources.push(LabelSource::Chosen);
@@ -436,6 +491,7 @@ impl From<ObjectiveSpec> for RawObjective {
             column: None,
             chosen: None,
             rule: None,
+            reward: None,
             negate: objective.negate,
             strength: objective.strength,
             train: objective.train,
@@ -447,6 +503,7 @@ impl From<ObjectiveSpec> for RawObjective {
             LabelSource::Column(name) => raw.column = Some(name),
             LabelSource::Chosen => raw.chosen = Some(true),
             LabelSource::Rule(rule) => raw.rule = Some(rule),
+            LabelSource::Reward(reward) => raw.reward = Some(reward),
         }
         raw
     }

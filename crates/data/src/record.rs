@@ -40,6 +40,8 @@ pub enum RecordKind {
     Pair,
     /// One response to a prompt, and the objectives that it is an example of (SFT).
     Sft,
+    /// A prompt that is answered anew, and, if the record has them, responses with its own scores of each (RLHF).
+    Prompt,
 }
 
 /// One training record in words.
@@ -49,9 +51,10 @@ pub struct Record {
     pub source: Source,
     /// The conversation up to the response; the last turn is never the assistant's.
     pub prompt: Vec<Message>,
-    /// Two or more responses ([`RecordKind::Pair`]) or one ([`RecordKind::Sft`]).
+    /// Two or more responses ([`RecordKind::Pair`]), one ([`RecordKind::Sft`]) or any number
+    /// ([`RecordKind::Prompt`]).
     pub responses: Vec<String>,
-    /// What the objectives say about them; at least one entry.
+    /// What the objectives say about them; at least one entry, where they are what is trained on.
     pub judgements: Vec<Judgement>,
 }
 
@@ -64,6 +67,7 @@ pub struct Judgement {
     pub against: Option<usize>,
     /// Per objective: the probability that `response` is preferred to `against`, or `None` where
     /// the record says nothing about it. SFT: `Some(1.0)` where it is an example of the objective.
+    /// RLHF: the record's own score of `response`, where the objective asks for it.
     pub labels: Vec<Option<f64>>,
 }
 

@@ -100,7 +100,11 @@ pub fn tokenize(
         }
     }
     report.tokens = Some(tokens);
-    match report.objectives.iter().find(|o| o.used == 0) {
+    match report
+        .objectives
+        .iter()
+        .find(|o| o.labelled > 0 && o.used == 0)
+    {
         Some(objective) => Err(DataError::NothingLeft {
             objective: objective.name.clone(),
             labelled: objective.labelled,
@@ -161,7 +165,7 @@ fn tokenize_record(
         (judgement.against)
             .is_none_or(|against| responses[judgement.response] != responses[against])
     });
-    if judgements.is_empty() {
+    if judgements.is_empty() && !record.judgements.is_empty() {
         return Ok(Tokenized::Skipped(SkipReason::EqualAfterTruncation));
     }
     Ok(Tokenized::Example {

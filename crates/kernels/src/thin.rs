@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use pulp::{Arch, Simd, WithSimd};
 
 use crate::host::Matrix;
-use crate::packed::{BLOCK, PackedMatrix};
+use crate::packed::{self, PackedMatrix};
 use crate::team;
 
 /// Rows of x up to which reading W in its own order is the fastest.
@@ -71,13 +71,14 @@ pub(crate) fn products(x: Matrix<'_>, weights: &[Weight<'_>], scale: f32) -> Vec
             let w = w.part(first, out.len() / rows);
             Arch::new().dispatch(Product { x, w, scale, out });
         }
-        Weight::Packed(w) => Arch::new().dispatch(PackedProduct {
+        Weight::Packed(w) => PackedProduct {
             x,
             w,
             first,
             scale,
             out,
-        }),
+        }
+        .run(),
     };
     if runs == 1 {
         tasks.into_iter().for_each(run);
@@ -91,7 +92,7 @@ pub(crate) fn products(x: Matrix<'_>, weights: &[Weight<'_>], scale: f32) -> Vec
     outs
 }
 
-/// [`Product`] with a packed W, from its row `first` on.
+/// [`Product`] with a packed W, from its row `first` on: two rows at a time are unpacked, into the nearest cache.
 struct PackedProduct<'a, 'o> {
     x: Matrix<'a>,
     w: &'a PackedMatrix,
@@ -100,56 +101,64 @@ struct PackedProduct<'a, 'o> {
     out: &'o mut [MaybeUninit<f32>],
 }
 
+impl PackedProduct<'_, '_> {
+    fn run(self) {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(avx2) = pulp::x86::V3::try_new() {
+            return avx2.vectorize(OnAvx2(avx2, self));
+        }
+        Arch::new().dispatch(self);
+    }
+
+    #[inline(always)]
+    fn with_unpacking<S: Simd>(self, simd: S, eight: impl Fn(u64, f32, f32) -> [f32; 8] + Copy) {
+        let [rows, columns] = self.x.shape();
+        let mut unpacked = vec![0.0; 2 * columns];
+        for (pair, out) in self.out.chunks_mut(2 * rows).enumerate() {
+            let count = out.len() / rows;
+            let each = unpacked.chunks_exact_mut(columns).take(count);
+            for (i, unpacked) in each.enumerate() {
+                (self.w).unpack_row(self.first + 2 * pair + i, unpacked, eight);
+            }
+            Product {
+                x: self.x,
+                w: Matrix::new(&unpacked, [count, columns], [columns, 1]),
+                scale: self.scale,
+                out,
+            }
+            .with_simd(simd);
+        }
+    }
+}
+
 impl WithSimd for PackedProduct<'_, '_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let [rows, _] = self.x.shape();
-        let whole = rows / TILE * TILE;
-        for (i, out) in self.out.chunks_exact_mut(rows).enumerate() {
-            let w_row = self.first + i;
-            let (tiles, rest) = out.split_at_mut(whole);
-            for (tile, out) in tiles.chunks_exact_mut(TILE).enumerate() {
-                let x: [_; TILE] = std::array::from_fn(|r| self.x.row(tile * TILE + r));
-                let sums = packed_dot_products(simd, x, self.w, w_row);
-                for (out, sum) in out.iter_mut().zip(sums) {
-                    out.write(self.scale * sum);
-                }
-            }
-            for (r, out) in rest.iter_mut().enumerate() {
-                let [sum] = packed_dot_products(simd, [self.x.row(whole + r)], self.w, w_row);
-                out.write(self.scale * sum);
-            }
-        }
+        self.with_unpacking(simd, packed::eight);
     }
 }
 
-/// The dot product of a packed row of W with every row of x.
-#[inline(always)]
-fn packed_dot_products<S: Simd, const R: usize>(
-    simd: S,
-    x: [&[f32]; R],
-    w: &PackedMatrix,
-    w_row: usize,
-) -> [f32; R] {
-    // Two sums a row of x, so that an addition need not wait for the one before.
-    let mut sums = [[simd.splat_f32s(0.0); 2]; R];
-    w.for_blocks(
-        w_row,
-        #[inline(always)]
-        |block, values: &[f32; BLOCK]| {
-            let (values, _) = S::as_simd_f32s(values);
-            for (sums, x) in sums.iter_mut().zip(x) {
-                let x = &x[block * BLOCK..(block + 1) * BLOCK];
-                let (x, _) = S::as_simd_f32s(x);
-                for (i, (&value, &x)) in values.iter().zip(x).enumerate() {
-                    sums[i % 2] = simd.mul_add_e_f32s(value, x, sums[i % 2]);
-                }
-            }
-        },
-    );
-    sums.map(|[even, odd]| simd.reduce_sum_f32s(simd.add_f32s(even, odd)))
+/// Bytes to floats is what no compiler has turned into vectors on its own, and takes ten times as long without.
+#[cfg(target_arch = "x86_64")]
+struct OnAvx2<'a, 'o>(pulp::x86::V3, PackedProduct<'a, 'o>);
+
+#[cfg(target_arch = "x86_64")]
+impl pulp::NullaryFnOnce for OnAvx2<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Self(avx2, product) = self;
+        let eight = |codes: u64, d: f32, m: f32| {
+            let bytes: pulp::u8x16 = pulp::cast([codes, 0]);
+            let codes = avx2.convert_i32x8_to_f32x8(avx2.convert_u8x16_to_i32x8(bytes));
+            let (d, m) = (avx2.splat_f32x8(d), avx2.splat_f32x8(m));
+            pulp::cast(avx2.mul_add_f32x8(d, codes, m))
+        };
+        product.with_unpacking(avx2, eight);
+    }
 }
 
 struct Product<'a, 'o> {

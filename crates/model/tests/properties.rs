@@ -5,7 +5,8 @@ mod common;
 use burn::tensor::{Device, Tensor, TensorData};
 use common::{config, random_adapters, tiny_model, values};
 use panacea_model::{
-    Bits, Decoder, GenerateRequest, MemoryPolicy, PackedBatch, Sampling, Sequence, StopReason,
+    Bits, Decoder, GenerateRequest, MemoryPolicy, PackedBatch, Sampling, ScalarHead, Sequence,
+    StopReason,
 };
 use panacea_svd_lora::{Adapters, Part};
 use serde_json::{Value, json};
@@ -115,6 +116,59 @@ fn the_gradient_matches_finite_differences_for_every_family() {
             }
         }
     }
+}
+
+/// Directional derivatives of Σ c · v for adapters and head of a critic, against central differences.
+#[test]
+fn the_gradient_of_values_matches_finite_differences() {
+    let device = Device::flex();
+    let coefficients = [1.0, -0.5, 0.3, 0.8, -1.2, 0.4, 0.9, 0.6, -0.7, 0.2];
+    let model = tiny_model(&families()[0], &device);
+    let adapters = random_adapters(&model, &device);
+    let batch = two_prompts();
+    let weight: Vec<f32> = (0..16).map(|i| (i as f32).sin()).collect();
+    let head = ScalarHead {
+        weight: Tensor::from_data(TensorData::new(weight, [1, 16]), &device),
+        bias: Tensor::from_data(TensorData::new(vec![0.3f32], [1, 1]), &device),
+    };
+    let sum = |adapters: &Adapters, head: &ScalarHead| -> f64 {
+        let found = model.values(&batch, adapters, head).unwrap();
+        found.iter().zip(coefficients).map(|(v, c)| v * c).sum()
+    };
+    let (found, tape) = model
+        .values_forward(&batch, &adapters, &head, MemoryPolicy::Recompute)
+        .unwrap();
+    assert_eq!(found, model.values(&batch, &adapters, &head).unwrap());
+    let (gradients, d_head) = model
+        .values_backward(&batch, &adapters, &head, tape, &coefficients)
+        .unwrap();
+
+    let h = 1e-2f32;
+    let close = |what: &str, difference: f64, gradient: f32| {
+        let error = (difference - f64::from(gradient)).abs();
+        let allowed = 0.02 * f64::from(gradient).abs() + 1e-3 * gradients.norm();
+        assert!(error < allowed, "{what}: {gradient} against {difference}");
+    };
+    for (name, factors) in &gradients.0 {
+        for part in Part::ALL {
+            let gradient = values(factors.part(part));
+            let at = |by: f32| sum(&nudged(&adapters, name, part, 0, by), &head);
+            let difference = (at(h) - at(-h)) / f64::from(2.0 * h);
+            close(&format!("{name}.{}", part.name()), difference, gradient[0]);
+        }
+    }
+    for index in 0..16 {
+        let at = |by: f32| {
+            let mut numbers = values(&head.weight);
+            numbers[index] += by;
+            let weight = Tensor::from_data(TensorData::new(numbers, [1, 16]), &device);
+            let bias = head.bias.clone();
+            sum(&adapters, &ScalarHead { weight, bias })
+        };
+        let difference = (at(h) - at(-h)) / f64::from(2.0 * h);
+        close("head", difference, values(&d_head.weight)[index]);
+    }
+    close("bias", coefficients.iter().sum(), values(&d_head.bias)[0]);
 }
 
 #[test]

@@ -129,6 +129,17 @@ impl fmt::Display for ScorerSpec {
     }
 }
 
+impl ScorerSpec {
+    /// The score of the record itself that is looked up, if that is what scores.
+    #[must_use]
+    pub fn record_score(&self) -> Option<&str> {
+        match self {
+            Self::Score { score, .. } => Some(score),
+            _ => None,
+        }
+    }
+}
+
 impl Rule {
     /// The name in the configuration.
     #[must_use]

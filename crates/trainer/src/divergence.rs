@@ -60,6 +60,20 @@ impl Divergence {
     }
 }
 
+/// Why a run of reinforcement learning was stopped: the policy has left the reference too far behind.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error(
+    "the policy collapsed at step {step}: an answer is {kl:.1} nats from the reference on average, above rlhf.max_kl = {limit}; raise method.beta, lower optimizer.learning_rate, or raise rlhf.max_kl if so far is meant; answers.jsonl and metrics.jsonl show how it came"
+)]
+pub struct Collapse {
+    /// The optimizer step, counted from 1.
+    pub step: usize,
+    /// The mean of log π − log π_ref over answers.
+    pub kl: f64,
+    /// The limit.
+    pub limit: f64,
+}
+
 /// Looks for NaN, infinity and a gradient norm beyond its limit.
 #[derive(Debug, Clone, Copy)]
 pub struct DivergenceGuard {

@@ -3,9 +3,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use panacea_data::BoxError;
+use panacea_rewards::ScoreError;
 use panacea_svd_lora::AdapterError;
 
-use crate::divergence::Divergence;
+use crate::divergence::{Collapse, Divergence};
 use crate::problems::ConfigErrors;
 
 /// Every failure of this crate.
@@ -119,6 +121,18 @@ pub enum TrainerError {
     /// The numbers left the range in which training makes sense.
     #[error(transparent)]
     Diverged(#[from] Divergence),
+
+    /// Reinforcement learning has led the policy too far from the reference.
+    #[error(transparent)]
+    Collapsed(#[from] Collapse),
+
+    /// A scorer failed.
+    #[error(transparent)]
+    Score(#[from] ScoreError),
+
+    /// Tokens that the policy wrote could not be put into words.
+    #[error("cannot turn the tokens of an answer into text: {0}")]
+    Decode(#[source] BoxError),
 
     /// The network, or a request that it cannot answer.
     #[error(transparent)]

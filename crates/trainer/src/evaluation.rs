@@ -20,6 +20,7 @@ pub fn references<'a>(
     let reference = |example: &Example| -> Result<Vec<f64>, TrainerError> {
         let sums = match loss {
             Loss::Dpo(_) => known.of(model, example)?,
+            Loss::Rlhf(_) => known.of(model, example)?,
             Loss::Sft(_) => Vec::new(),
         };
         done();

@@ -71,6 +71,7 @@ mod progress;
 mod reading;
 mod record;
 mod references;
+mod rlhf;
 mod run_folder;
 mod schedule;
 mod spec;
@@ -78,7 +79,7 @@ mod step;
 mod tensorboard;
 mod training;
 
-pub use divergence::{Divergence, DivergenceGuard, Quantity};
+pub use divergence::{Collapse, Divergence, DivergenceGuard, Quantity};
 pub use error::TrainerError;
 pub use evaluation::{Evaluated, evaluate, record_values, references, summarise};
 pub use files::{write_file, write_folder};
@@ -86,7 +87,7 @@ pub use interrupt::{EXIT_INTERRUPTED, Interrupt};
 pub use memory::{free_memory_bytes, peak_memory_bytes};
 pub use metrics::{
     EvalMetrics, LogProbLevels, MetricsLine, MetricsLog, ObjectiveMetrics, ObjectiveValue,
-    StepMetrics, TrainingTotals, training_totals,
+    RlhfMetrics, StepMetrics, TrainingTotals, training_totals,
 };
 pub use optimizer::{AdamW, AdamWSettings};
 pub use plan::{
@@ -98,12 +99,13 @@ pub use progress::{LINE_INTERVAL, Progress, ProgressMode};
 pub use reading::Overrides;
 pub use record::{Differences, RunFacts, RunRecord};
 pub use references::References;
+pub use rlhf::{Advantages, Answer, Judges, Rlhf, Rollout};
 pub use run_folder::{Checkpoint, RunFolder, TrainingRun};
 pub use schedule::{Schedule, ScheduleKind};
 pub use spec::{
-    Activations, AdapterSpec, AggregationName, CheckpointSpec, DataSpec, DpoLossName,
-    EvaluationSpec, FormatChoice, LossName, MethodName, MethodSpec, ModelSpec, OneOrMany,
-    OptimizerSpec, PreferenceSpec, Spec,
+    Activations, AdapterSpec, AdvantagesName, AggregationName, CheckpointSpec, DataSpec,
+    DpoLossName, EvaluationSpec, FormatChoice, LossName, MethodName, MethodSpec, ModelSpec,
+    OneOrMany, OptimizerSpec, PreferenceSpec, RlhfSpec, Spec,
 };
 pub use step::{
     BatchResult, Objective, Prepared, RecordTerm, Terms, batch_gradient, record_terms,

@@ -37,6 +37,9 @@ pub struct StepMetrics {
     pub objectives: Vec<ObjectiveMetrics>,
     /// The aggregated loss that was minimised; with groups their mean.
     pub aggregate: f64,
+    /// What reinforcement learning saw; RLHF only.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub rlhf: Option<RlhfMetrics>,
     /// The global norm of the gradient, before clipping.
     pub grad_norm: f64,
     /// The learning rate of the factors U and V in this step.
@@ -71,6 +74,28 @@ pub struct ObjectiveMetrics {
     pub accuracy: Option<f64>,
     /// Log-probabilities of the responses.
     pub log_prob: LogProbLevels,
+    /// The mean reward of the policy's answers; RLHF only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reward: Option<f64>,
+    /// The correlation of an answer's reward with the weight λ_i that it was written under; RLHF only, where several
+    /// λ meet in a batch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reward_by_lambda: Option<f64>,
+}
+
+/// What a step of reinforcement learning saw.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct RlhfMetrics {
+    /// log π − log π_ref of an answer, the mean over answers: an estimate of the KL divergence, in nats.
+    pub kl: f64,
+    /// −log π of a token, the mean over tokens: an estimate of the entropy, in nats.
+    pub entropy: f64,
+    /// Tokens of an answer, the mean.
+    pub answer_tokens: f64,
+    /// The part of the tokens whose ratio was clipped in the last epoch.
+    pub clip_fraction: f64,
+    /// How much of the returns' variance the critic explains, 1 at most; with a critic only.
+    pub explained_variance: Option<f64>,
 }
 
 /// Mean log-probabilities per response token, over the labelled records. What the objective prefers is
@@ -167,6 +192,11 @@ impl MetricsLine {
                     }
                     put(format!("loss/{name}"), objective.loss);
                     put(format!("weight/{name}"), Some(objective.weight));
+                    put(format!("reward/{name}"), objective.reward);
+                    put(
+                        format!("reward_by_lambda/{name}"),
+                        objective.reward_by_lambda,
+                    );
                     put(format!("margin/{name}"), objective.margin);
                     put(format!("accuracy/{name}"), objective.accuracy);
                     let levels = &objective.log_prob;
@@ -186,6 +216,13 @@ impl MetricsLine {
                         format!("log_prob/{name}/reference_rejected"),
                         levels.reference_rejected,
                     );
+                }
+                if let Some(rlhf) = &metrics.rlhf {
+                    put("rlhf/kl".into(), Some(rlhf.kl));
+                    put("rlhf/entropy".into(), Some(rlhf.entropy));
+                    put("rlhf/answer_tokens".into(), Some(rlhf.answer_tokens));
+                    put("rlhf/clip_fraction".into(), Some(rlhf.clip_fraction));
+                    put("rlhf/explained_variance".into(), rlhf.explained_variance);
                 }
                 put("train/aggregate".into(), Some(metrics.aggregate));
                 put("train/grad_norm".into(), Some(metrics.grad_norm));
@@ -376,6 +413,7 @@ pub(crate) mod tests {
                         policy_chosen: Some(-1.5),
                         ..LogProbLevels::default()
                     },
+                    ..ObjectiveMetrics::default()
                 },
                 ObjectiveMetrics {
                     name: "conciseness".into(),
@@ -384,6 +422,7 @@ pub(crate) mod tests {
                 },
             ],
             aggregate: f64::NAN,
+            rlhf: None,
             grad_norm: 2.0,
             lr: 1e-3,
             lr_singular: 2e-3,

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use crate::problems::{ConfigErrors, Problem, nearest};
 use crate::reading::{Overrides, Sources};
+use crate::rlhf::{Advantages, Rlhf};
 use crate::schedule::{Schedule, ScheduleKind};
 use crate::spec::{
-    Activations, AdapterSpec, AggregationName, CheckpointSpec, DataSpec, DpoLossName,
-    EvaluationSpec, FormatChoice, LossName, MethodName, MethodSpec, ModelSpec, OneOrMany,
-    OptimizerSpec, PreferenceSpec, Spec,
+    Activations, AdapterSpec, AdvantagesName, AggregationName, CheckpointSpec, DataSpec,
+    DpoLossName, EvaluationSpec, FormatChoice, LossName, MethodName, MethodSpec, ModelSpec,
+    OneOrMany, OptimizerSpec, PreferenceSpec, RlhfSpec, Spec,
 };
 use panacea_data::{BadRecords, Example, Format, ObjectiveSpec, RecordKind, TokenLimits};
 use panacea_model::PROJECTIONS;
@@ -91,6 +92,8 @@ pub enum Loss {
     Dpo(Dpo),
     /// Supervised fine-tuning, on single responses.
     Sft(Sft),
+    /// Reinforcement learning from rewards, on answers of the policy.
+    Rlhf(Rlhf),
 }
 
 impl Loss {
@@ -99,6 +102,7 @@ impl Loss {
         match self {
             Self::Dpo(_) => RecordKind::Pair,
             Self::Sft(_) => RecordKind::Sft,
+            Self::Rlhf(_) => RecordKind::Prompt,
         }
     }
 }
@@ -337,6 +341,10 @@ impl Plan {
                 fixed_s: self.adapter.fixed_s,
             },
             method: self.method.to_spec(),
+            rlhf: match &self.method.loss {
+                Loss::Rlhf(rlhf) => rlhf.to_spec(),
+                _ => RlhfSpec::default(),
+            },
             preference: PreferenceSpec {
                 concentration: Some(self.preference.sampler.concentration),
                 vertex_probability: Some(self.preference.sampler.vertex_probability),
@@ -403,6 +411,10 @@ impl MethodPlan {
                     }
                     DpoLoss::Ipo => spec.dpo_loss = Some(DpoLossName::Ipo),
                 }
+            }
+            Loss::Rlhf(rlhf) => {
+                spec.loss = Some(LossName::Rlhf);
+                spec.beta = Some(rlhf.beta);
             }
             Loss::Sft(sft) => {
                 spec.loss = Some(LossName::Sft);
@@ -494,8 +506,12 @@ impl Resolver {
         let data = self.data(spec.data, &objectives);
         let evaluation = self.evaluation(spec.evaluation, &data, &objectives);
         let adapter = self.adapter(spec.adapter);
-        let method = self.method(spec.method, objectives.len());
         let optimizer = self.optimizer(spec.optimizer);
+        let run = RunScales {
+            learning_rate: optimizer.learning_rate,
+            max_response_tokens: data.limits.max_response_tokens,
+        };
+        let method = self.method(spec.method, spec.rlhf, objectives.len(), run);
         let preference = self.preference(spec.preference, optimizer.batch_size, objectives.len());
         let checkpoint = self.checkpoint(spec.checkpoint);
         Plan {
@@ -634,7 +650,13 @@ impl Resolver {
             .collect()
     }
 
-    fn method(&mut self, spec: MethodSpec, objectives: usize) -> MethodPlan {
+    fn method(
+        &mut self,
+        spec: MethodSpec,
+        rlhf: RlhfSpec,
+        objectives: usize,
+        run: RunScales,
+    ) -> MethodPlan {
         let loss = match spec.loss.unwrap_or_default() {
             LossName::Dpo => {
                 self.no_effect(
@@ -644,6 +666,20 @@ impl Resolver {
                     "with loss = \"dpo\"",
                 );
                 Loss::Dpo(self.dpo(&spec))
+            }
+            LossName::Rlhf => {
+                let why = "with loss = \"rlhf\"";
+                self.no_effect("method.label_smoothing", spec.label_smoothing, 0.0, why);
+                self.no_effect("method.sft_weight", spec.sft_weight, 0.0, why);
+                self.no_effect("method.dpo_loss", spec.dpo_loss, DpoLossName::Sigmoid, why);
+                self.no_effect("method.per_token", spec.per_token, false, why);
+                if spec.aggregation == Some(AggregationName::Tchebycheff) {
+                    let message =
+                        "found \"tchebycheff\", expected \"linear\": rewards have no known ideal";
+                    self.problem("method.aggregation", message.to_owned());
+                }
+                let beta = self.positive("method.beta", spec.beta, 0.1);
+                Loss::Rlhf(self.rlhf(rlhf, beta, run))
             }
             LossName::Sft => {
                 let why = "with loss = \"sft\"";
@@ -683,6 +719,54 @@ impl Resolver {
             loss,
             aggregation,
             divisions,
+        }
+    }
+
+    fn rlhf(&mut self, spec: RlhfSpec, beta: f64, run: RunScales) -> Rlhf {
+        let name = spec.advantages.unwrap_or_default();
+        let default_samples = if name == AdvantagesName::Gae { 1 } else { 4 };
+        let samples = self.count("rlhf.samples", spec.samples, default_samples);
+        if name != AdvantagesName::Gae {
+            let why = "without advantages = \"gae\"";
+            self.no_effect("rlhf.value_clip", spec.value_clip, 5.0, why);
+            self.no_effect("rlhf.gamma", spec.gamma, 1.0, why);
+            self.no_effect("rlhf.gae_lambda", spec.gae_lambda, 0.95, why);
+            self.no_effect("rlhf.whiten", spec.whiten, true, why);
+            if samples < 2 {
+                let message = format!(
+                    "found {samples}, expected 2 or more: an answer is compared with the others to its prompt"
+                );
+                self.problem("rlhf.samples", message);
+            }
+        }
+        let unit = |x: f64| x > 0.0 && x <= 1.0;
+        let advantages = match name {
+            AdvantagesName::Rloo => Advantages::Rloo,
+            AdvantagesName::Grpo => Advantages::Grpo,
+            AdvantagesName::Gae => Advantages::Gae {
+                gamma: self.number("rlhf.gamma", spec.gamma, 1.0, "above 0 and up to 1", unit),
+                lambda: self.ratio("rlhf.gae_lambda", spec.gae_lambda, 0.95),
+                value_clip: self.positive("rlhf.value_clip", spec.value_clip, 5.0),
+                whiten: spec.whiten.unwrap_or(true),
+                learning_rate: self.positive(
+                    "rlhf.critic_learning_rate",
+                    spec.critic_learning_rate,
+                    0.5 * run.learning_rate,
+                ),
+            },
+        };
+        Rlhf {
+            beta,
+            advantages,
+            samples,
+            max_new_tokens: self.count(
+                "rlhf.max_new_tokens",
+                spec.max_new_tokens,
+                run.max_response_tokens,
+            ),
+            epochs: self.count("rlhf.epochs", spec.epochs, 2),
+            clip: self.positive("rlhf.clip", spec.clip, 0.2),
+            max_kl: self.positive("rlhf.max_kl", spec.max_kl, 100.0),
         }
     }
 
@@ -944,5 +1028,44 @@ impl Resolver {
             .problems
             .iter()
             .any(|problem| problem.key.split('[').next() == Some(key))
+    }
+}
+
+/// What other sections say that defaults of `[rlhf]` follow.
+#[derive(Clone, Copy)]
+struct RunScales {
+    learning_rate: f64,
+    max_response_tokens: usize,
+}
+
+impl Rlhf {
+    fn to_spec(&self) -> RlhfSpec {
+        let mut spec = RlhfSpec {
+            samples: Some(self.samples),
+            max_new_tokens: Some(self.max_new_tokens),
+            epochs: Some(self.epochs),
+            clip: Some(self.clip),
+            max_kl: Some(self.max_kl),
+            ..RlhfSpec::default()
+        };
+        match self.advantages {
+            Advantages::Rloo => spec.advantages = Some(AdvantagesName::Rloo),
+            Advantages::Grpo => spec.advantages = Some(AdvantagesName::Grpo),
+            Advantages::Gae {
+                gamma,
+                lambda,
+                value_clip,
+                whiten,
+                learning_rate,
+            } => {
+                spec.advantages = Some(AdvantagesName::Gae);
+                spec.gamma = Some(gamma);
+                spec.gae_lambda = Some(lambda);
+                spec.value_clip = Some(value_clip);
+                spec.whiten = Some(whiten);
+                spec.critic_learning_rate = Some(learning_rate);
+            }
+        }
+        spec
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::metrics::StepMetrics;
+use crate::metrics::{RlhfMetrics, StepMetrics};
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,8 +169,8 @@ fn describe_losses(metrics: &StepMetrics) -> String {
     let losses: Vec<String> = metrics
         .objectives
         .iter()
-        .map(|objective| match objective.loss {
-            Some(loss) => format!("{} {loss:.4}", objective.name),
+        .map(|objective| match objective.loss.or(objective.reward) {
+            Some(number) => format!("{} {number:.4}", objective.name),
             None => format!("{} —", objective.name),
         })
         .collect();
@@ -182,7 +182,11 @@ fn describe_losses(metrics: &StepMetrics) -> String {
             weights.join(",")
         })
         .collect();
-    format!("loss {} · λ {}", losses.join(", "), lambdas.join(" "))
+    let what = match metrics.rlhf {
+        Some(RlhfMetrics { kl, .. }) => format!("KL {kl:.2} · reward"),
+        None => "loss".to_owned(),
+    };
+    format!("{what} {} · λ {}", losses.join(", "), lambdas.join(" "))
 }
 
 /// `0:07`, `12:34`, `1:02:03`

@@ -16,7 +16,7 @@ use crate::error::TrainerError;
 use crate::problems::{Origin, Problem, nearest};
 use crate::spec::{
     AdapterSpec, CheckpointSpec, DataSpec, EvaluationSpec, MethodSpec, ModelSpec, OneOrMany,
-    OptimizerSpec, PreferenceSpec, Spec,
+    OptimizerSpec, PreferenceSpec, RlhfSpec, Spec,
 };
 
 /// What the command line says on top of the configuration file.
@@ -124,6 +124,7 @@ impl Spec {
         }
         self.adapter.overlay(over.adapter);
         self.method.overlay(over.method);
+        self.rlhf.overlay(over.rlhf);
         self.preference.overlay(over.preference);
         self.optimizer.overlay(over.optimizer);
         self.evaluation.overlay(over.evaluation);
@@ -150,7 +151,7 @@ struct Section {
     accepts: fn(Table) -> Result<(), String>,
 }
 
-const SECTIONS: [Section; 8] = [
+const SECTIONS: [Section; 9] = [
     Section {
         name: "model",
         keys: ModelSpec::KEYS,
@@ -170,6 +171,11 @@ const SECTIONS: [Section; 8] = [
         name: "method",
         keys: MethodSpec::KEYS,
         accepts: accepts::<MethodSpec>,
+    },
+    Section {
+        name: "rlhf",
+        keys: RlhfSpec::KEYS,
+        accepts: accepts::<RlhfSpec>,
     },
     Section {
         name: "preference",

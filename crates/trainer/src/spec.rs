@@ -33,6 +33,9 @@ pub struct Spec {
     pub adapter: AdapterSpec,
     /// `[method]`
     pub method: MethodSpec,
+    /// `[rlhf]`
+    #[serde(skip_serializing_if = "RlhfSpec::is_empty")]
+    pub rlhf: RlhfSpec,
     /// `[preference]`
     pub preference: PreferenceSpec,
     /// `[optimizer]`
@@ -130,7 +133,7 @@ section! {
         name: MethodName,
         /// The loss of each objective. Default: `"dpo"`.
         loss: LossName,
-        /// DPO: the strength of the pull to the reference. Default: 0.1.
+        /// DPO and RLHF: the strength of the pull to the reference. Default: 0.1.
         beta: f64,
         /// DPO: the shape of the loss. Default: `"sigmoid"`.
         dpo_loss: DpoLossName,
@@ -148,6 +151,35 @@ section! {
         /// Discrete: steps of the grid of preferences along each edge of the simplex. Default: that of
         /// `eval-front`.
         divisions: usize,
+    }
+}
+
+section! {
+    /// `[rlhf]`: reinforcement learning from rewards, with `method.loss = "rlhf"`.
+    RlhfSpec {
+        /// Where advantages come from: `"gae"`, a critic that sees λ (PPO); `"rloo"` or `"grpo"`, the other answers to
+        /// the same prompt. Default: `"gae"`.
+        advantages: AdvantagesName,
+        /// Answers to each prompt of a batch. Default: 1 with `"gae"`, 4 without.
+        samples: usize,
+        /// Tokens of an answer, at most. Default: `data.max_response_tokens`.
+        max_new_tokens: usize,
+        /// Updates on the answers of a step. Default: 2.
+        epochs: usize,
+        /// How far the ratio of a token's probability to what it was may leave 1. Default: 0.2.
+        clip: f64,
+        /// GAE: how far a value may move from where it was in the epochs of a step. Default: 5.
+        value_clip: f64,
+        /// GAE: the discount of later rewards, above 0 and up to 1. Default: 1.
+        gamma: f64,
+        /// GAE: 1 trusts the rewards alone, 0 the critic's next value. Default: 0.95.
+        gae_lambda: f64,
+        /// GAE: whether the advantages of a batch are brought to mean 0 and deviation 1. Default: true.
+        whiten: bool,
+        /// GAE: the critic's learning rate. Default: half of `optimizer.learning_rate`.
+        critic_learning_rate: f64,
+        /// KL of an answer from the reference, in nats, beyond which the run stops as collapsed. Default: 100.
+        max_kl: f64,
     }
 }
 
@@ -225,6 +257,13 @@ section! {
     }
 }
 
+impl RlhfSpec {
+    /// Whether nothing is said: other methods are written down without this section.
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// A list that may be written as a single string.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct OneOrMany(pub Vec<PathBuf>);
@@ -299,6 +338,21 @@ pub enum LossName {
     Dpo,
     /// Supervised fine-tuning, on single responses.
     Sft,
+    /// Reinforcement learning from rewards, on answers of the policy.
+    Rlhf,
+}
+
+/// Where the advantages of reinforcement learning come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AdvantagesName {
+    /// Generalised advantage estimation with a critic.
+    #[default]
+    Gae,
+    /// Leave-one-out mean of the answers to a prompt.
+    Rloo,
+    /// Mean and deviation of the answers to a prompt.
+    Grpo,
 }
 
 /// The shape of the DPO loss.

@@ -45,6 +45,9 @@ pub type Terms = Vec<Option<RecordTerm>>;
 /// The terms of each judgement of a record, from log π of its responses. What a response costs the network
 /// does not depend on how many others it is compared with.
 pub fn record_terms(loss: &Loss, record: Prepared<'_>, policy: &[f64]) -> Vec<Terms> {
+    if let Loss::Rlhf(_) = loss {
+        return Vec::new(); // A record's own scores are no loss.
+    }
     let judgements = record.example.judgements.iter();
     judgements
         .map(|judgement| judgement_terms(loss, record, judgement, policy))
@@ -78,6 +81,8 @@ fn judgement_terms(
                 correct: prefers.then_some(term.correct),
             }
         }
+        // What RLHF learns from is written by the policy; a record's own scores are no loss.
+        Loss::Rlhf(_) => unreachable!("a step of RLHF has no labelled records"),
         Loss::Sft(sft) => {
             let term = sft.term(policy[first], tokens(first));
             RecordTerm {

@@ -6,26 +6,31 @@ use std::time::Instant;
 use panacea_data::{BatchPlan, Example};
 use panacea_model::{Decoder, MemoryPolicy};
 use panacea_objectives::Preference;
-use panacea_svd_lora::{Adapters, SvdLoraConfig};
+use panacea_svd_lora::{Adapters, FactorSet, SvdLoraConfig};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::evaluation::{evaluate, mean, references, summarise};
+use crate::rlhf::{Advantages, Critic, Judges, Rlhf};
 use crate::step::{BatchResult, Objective, Prepared, batch_gradient};
 use crate::{
     Activations, AdamW, AdamWSettings, DivergenceGuard, EvalMetrics, EventWriter, Interrupt,
-    LogProbLevels, MetricsLine, MetricsLog, ObjectiveMetrics, Plan, Progress, ProgressMode,
-    References, StepMetrics, TrainerError, TrainingRun, free_memory_bytes, peak_memory_bytes,
+    LogProbLevels, Loss, MetricsLine, MetricsLog, ObjectiveMetrics, Plan, Progress, ProgressMode,
+    References, RlhfMetrics, StepMetrics, TrainerError, TrainingRun, free_memory_bytes,
+    peak_memory_bytes,
 };
 
 /// Streams of random numbers that a seed is split into, so that none repeats another.
 const PREFERENCE_STREAM: u64 = 1 << 32;
 
+/// What the critic's seed differs by from the policy's.
+const CRITIC_SEED: u64 = 0x9e37_79b9_7f4a_7c15;
+
 const STATE_FILE: &str = "state.json";
 
 /// What a run trains, on what.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Training<'a> {
     /// Every setting.
     pub plan: &'a Plan,
@@ -37,6 +42,19 @@ pub struct Training<'a> {
     pub eval: &'a [Example],
     /// Log-probabilities under the reference policy, where they are known.
     pub references: &'a References,
+    /// What scores the policy's answers; RLHF only.
+    pub judges: Option<&'a Judges<'a>>,
+}
+
+/// What one step came to.
+pub(crate) struct Stepped {
+    pub objectives: Vec<ObjectiveMetrics>,
+    pub aggregate: f64,
+    pub rlhf: Option<RlhfMetrics>,
+    /// Before clipping.
+    pub grad_norm: f64,
+    /// Rows that went through the network forward and backward.
+    pub tokens: usize,
 }
 
 /// What changes while training: all that a checkpoint holds. Everything else follows from the plan and
@@ -47,6 +65,8 @@ pub struct TrainingState {
     pub adapters: Adapters,
     /// The optimiser's moments.
     pub optimizer: AdamW,
+    /// RLHF with a critic: the critic.
+    pub critic: Option<Critic>,
     /// Finished optimizer steps.
     pub step: usize,
 }
@@ -89,6 +109,12 @@ impl TrainingState {
         }
         let optimizer = AdamW::new(AdamWSettings::from(plan), &adapters.factors);
         Ok(Self {
+            critic: critic_settings(plan).map(|settings| {
+                let seed = plan.seed() ^ CRITIC_SEED;
+                let config = adapters.config.clone();
+                let adapters = Adapters::init(config, &shapes, std, seed, model.device());
+                Critic::new(model, adapters, settings)
+            }),
             adapters,
             optimizer,
             step: 0,
@@ -99,6 +125,9 @@ impl TrainingState {
     pub fn save(&self, dir: &Path) -> Result<(), TrainerError> {
         self.adapters.save(dir)?;
         self.optimizer.save(dir)?;
+        if let Some(critic) = &self.critic {
+            critic.save(dir)?;
+        }
         let path = dir.join(STATE_FILE);
         let json = serde_json::to_vec(&StateFile { step: self.step }).expect("a number is JSON");
         std::fs::write(&path, json).map_err(TrainerError::io("write", &path))
@@ -118,11 +147,31 @@ impl TrainingState {
         let settings = AdamWSettings::from(plan);
         let optimizer = AdamW::load(settings, dir, model.device())?;
         Ok(Self {
+            critic: critic_settings(plan)
+                .map(|settings| Critic::load(model, settings, dir))
+                .transpose()?,
             adapters,
             optimizer,
             step: state.step,
         })
     }
+}
+
+/// The optimiser's settings of the critic, where the plan has one.
+fn critic_settings(plan: &Plan) -> Option<AdamWSettings> {
+    let Loss::Rlhf(Rlhf {
+        advantages: Advantages::Gae { learning_rate, .. },
+        ..
+    }) = plan.method().loss
+    else {
+        return None;
+    };
+    Some(AdamWSettings {
+        learning_rate,
+        learning_rate_singular: learning_rate,
+        holds_s: false,
+        ..AdamWSettings::from(plan)
+    })
 }
 
 impl Training<'_> {
@@ -137,9 +186,6 @@ impl Training<'_> {
         let plan = self.plan;
         let total = plan.optimizer().total_steps(self.train.len());
         let schedule = plan.optimizer().schedule(total);
-        let guard = DivergenceGuard {
-            max_grad_norm: plan.optimizer().max_grad_norm,
-        };
         let lengths: Vec<usize> = self.train.iter().map(Example::length).collect();
         let batch_size = plan.optimizer().batch_size;
         let buckets = plan.data().length_buckets;
@@ -155,49 +201,35 @@ impl Training<'_> {
             // Algorithm 1: a batch, a preference, the aggregated objective under it, one gradient step.
             let records = batches.batch(state.step);
             let records: Vec<&Example> = records.iter().map(|&i| &self.train[i]).collect();
-            let reference = self.references_of(&records)?;
-            let batch: Vec<Prepared<'_>> = records
-                .into_iter()
-                .zip(&reference)
-                .map(|(example, reference)| Prepared { example, reference })
-                .collect();
             let preferences = self.sample_preferences(state.step);
-            let mut result = self.gradient(&state.adapters, &batch, &preferences)?;
-            let losses = result.terms.losses();
-            let names = plan
-                .objectives()
-                .iter()
-                .map(|objective| objective.name.as_str());
-            guard.check_losses(step, names.zip(losses), result.aggregate)?;
-            result
-                .gradients
-                .add_orthogonality_gradient(plan.adapter().orthogonality, &state.adapters.factors);
-            let grad_norm = result.gradients.norm();
-            guard.check_grad_norm(step, grad_norm)?;
-            if let Some(limit) = plan
-                .optimizer()
-                .clip_norm
-                .filter(|&limit| grad_norm > limit)
-            {
-                result.gradients.scale(limit / grad_norm);
-            }
             let factor = schedule.factor(state.step);
-            state
-                .optimizer
-                .update(&mut state.adapters.factors, &result.gradients, step, factor);
+            let stepped = match &plan.method().loss {
+                Loss::Rlhf(rlhf) => {
+                    let stepped = self.rlhf_step(&mut state, rlhf, &records, &preferences, factor);
+                    // A scorer that fails, unlike a loss, may work again later.
+                    if let (Err(TrainerError::Score(_)), true) = (&stepped, state.step > 0) {
+                        run.save_checkpoint(state.step, plan.checkpoint().keep, |dir| {
+                            state.save(dir)
+                        })?;
+                    }
+                    stepped?
+                }
+                _ => self.loss_step(&mut state, &records, &preferences, factor)?,
+            };
             state.step = step;
 
             let seconds = started.elapsed().as_secs_f64();
             let metrics = StepMetrics {
                 step,
                 lambda: preferences.iter().map(|p| p.weights().to_vec()).collect(),
-                objectives: objective_metrics(plan.objective_names(), &batch, &result),
-                aggregate: result.aggregate,
-                grad_norm,
+                objectives: stepped.objectives,
+                aggregate: stepped.aggregate,
+                rlhf: stepped.rlhf,
+                grad_norm: stepped.grad_norm,
                 lr: plan.optimizer().learning_rate * factor,
                 lr_singular: plan.optimizer().learning_rate_singular * factor,
-                tokens: result.tokens,
-                tokens_per_s: result.tokens as f64 / seconds,
+                tokens: stepped.tokens,
+                tokens_per_s: stepped.tokens as f64 / seconds,
                 seconds,
                 peak_memory_bytes: peak_memory_bytes(),
             };
@@ -232,6 +264,68 @@ impl Training<'_> {
         run.save_adapter(|dir| state.adapters.save(dir).map_err(TrainerError::from))?;
         progress.finish(&format!("{total} steps are done"));
         Ok(Outcome::Finished)
+    }
+
+    /// Algorithm 1 on labelled records: the losses of a batch, their aggregate under λ, one gradient step.
+    fn loss_step(
+        &self,
+        state: &mut TrainingState,
+        records: &[&Example],
+        preferences: &[Preference],
+        factor: f64,
+    ) -> Result<Stepped, TrainerError> {
+        let step = state.step + 1;
+        let reference = self.references_of(records)?;
+        let batch: Vec<Prepared<'_>> = records
+            .iter()
+            .zip(&reference)
+            .map(|(&example, reference)| Prepared { example, reference })
+            .collect();
+        let result = self.gradient(&state.adapters, &batch, preferences)?;
+        let objectives = objective_metrics(self.plan.objective_names(), &batch, &result);
+        let losses = objectives.iter().map(|o| (o.name.as_str(), o.loss));
+        self.guard().check_losses(step, losses, result.aggregate)?;
+        let grad_norm = self.apply(state, result.gradients, step, step, factor)?;
+        Ok(Stepped {
+            objectives,
+            aggregate: result.aggregate,
+            rlhf: None,
+            grad_norm,
+            tokens: result.tokens,
+        })
+    }
+
+    /// One step of the optimiser, its `update`-th; the norm of the gradient before clipping.
+    pub(crate) fn apply(
+        &self,
+        state: &mut TrainingState,
+        mut gradients: FactorSet,
+        step: usize,
+        update: usize,
+        factor: f64,
+    ) -> Result<f64, TrainerError> {
+        let orthogonality = self.plan.adapter().orthogonality;
+        gradients.add_orthogonality_gradient(orthogonality, &state.adapters.factors);
+        let norm = self.clip_norm(&mut gradients);
+        self.guard().check_grad_norm(step, norm)?;
+        (state.optimizer).update(&mut state.adapters.factors, &gradients, update, factor);
+        Ok(norm)
+    }
+
+    /// Scales the gradient down to the plan's norm, if there is one; its norm before.
+    pub(crate) fn clip_norm(&self, gradients: &mut FactorSet) -> f64 {
+        let norm = gradients.norm();
+        let limit = self.plan.optimizer().clip_norm;
+        if let Some(limit) = limit.filter(|&limit| norm > limit) {
+            gradients.scale(limit / norm);
+        }
+        norm
+    }
+
+    fn guard(&self) -> DivergenceGuard {
+        DivergenceGuard {
+            max_grad_norm: self.plan.optimizer().max_grad_norm,
+        }
     }
 
     /// Log-probabilities of a batch under the reference policy; each record's are computed when it is first drawn,
@@ -284,20 +378,23 @@ impl Training<'_> {
         )
     }
 
-    /// What a forward pass over the longest micro-batch of `batch` should keep. Either choice gives the same
-    /// numbers, so that a run does not depend on the memory that happens to be free.
+    /// What a forward pass over the longest micro-batch of `batch` should keep.
     fn memory_policy(&self, batch: &[Prepared<'_>]) -> MemoryPolicy {
+        let micro_batches = batch.chunks(self.plan.optimizer().micro_batch_size);
+        let rows = |records: &[Prepared<'_>]| -> usize {
+            records.iter().map(|record| record.example.rows()).sum()
+        };
+        self.memory_for(micro_batches.map(rows).max().unwrap_or(0))
+    }
+
+    /// What a forward pass over so many rows should keep. Either choice gives the same numbers, so that a run does not
+    /// depend on the memory that happens to be free.
+    pub(crate) fn memory_for(&self, rows: usize) -> MemoryPolicy {
         match self.plan.optimizer().activations {
             Activations::Keep => MemoryPolicy::Keep,
             Activations::Recompute => MemoryPolicy::Recompute,
             Activations::Auto => {
-                let micro_batches = batch.chunks(self.plan.optimizer().micro_batch_size);
-                let rows = |records: &[Prepared<'_>]| -> usize {
-                    records.iter().map(|record| record.example.rows()).sum()
-                };
-                let bytes = self
-                    .model
-                    .activation_bytes(micro_batches.map(rows).max().unwrap_or(0));
+                let bytes = self.model.activation_bytes(rows);
                 if free_memory_bytes().is_some_and(|free| bytes > free / 2) {
                     MemoryPolicy::Recompute
                 } else {
@@ -331,6 +428,8 @@ fn objective_metrics(
             margin: mean(&margins),
             accuracy: mean(&correct),
             log_prob: log_prob_levels(batch, &result.policy, i),
+            reward: None,
+            reward_by_lambda: None,
         }
     };
     names.into_iter().enumerate().map(of_objective).collect()

@@ -234,7 +234,7 @@ fn wrong_types_are_told_in_plain_words() {
     check_mistake("[method]\nbeta = \"high\"", "expected a number");
     check_mistake(
         "[method]\nloss = \"ppo\"",
-        "unknown variant `ppo`, expected `dpo` or `sft`",
+        "unknown variant `ppo`, expected one of `dpo`, `sft`, `rlhf`",
     );
     check_mistake(
         "[adapter]\nmodules = 3",

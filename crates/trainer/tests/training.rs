@@ -124,6 +124,7 @@ fn train(plan: &Plan, model: &Decoder, folder: &Path, interrupt: &Interrupt) -> 
         train: &train,
         eval: &eval,
         references: &References::in_memory(),
+        judges: None,
     };
     training
         .run(state, &run, interrupt, ProgressMode::Hidden)

@@ -8,11 +8,11 @@ use clap::Args;
 use panacea_evaluator::{Answer, Front, PromptSamples, Report};
 use panacea_model::{GenerateRequest, Sampling};
 use panacea_objectives::Preference;
-use panacea_pretrained::{ChatTokenizer, Message};
+use panacea_pretrained::ChatTokenizer;
 
 use crate::measure::{Choices, Opened};
 use crate::progress::Progress;
-use crate::session::{Loaded, RUNS, locate_run};
+use crate::session::{Loaded, RUNS, locate_run, transcript};
 
 /// Of a front with more points than this the terminal shows the vertices; the files have them all.
 const SHOWN_POINTS: usize = 21;
@@ -203,7 +203,7 @@ fn prompts(
     count: usize,
 ) -> Result<(Vec<String>, Vec<Vec<u32>>)> {
     let (mut texts, mut prompts): (Vec<String>, Vec<Vec<u32>>) = (Vec::new(), Vec::new());
-    for messages in &eval.prompts {
+    for (_, messages) in &eval.prompts {
         if prompts.len() == count {
             break;
         }
@@ -214,15 +214,4 @@ fn prompts(
         }
     }
     Ok((texts, prompts))
-}
-
-fn transcript(messages: &[Message]) -> String {
-    match messages {
-        [only] => only.content.clone(),
-        many => many
-            .iter()
-            .map(|m| format!("{}: {}", m.role, m.content))
-            .collect::<Vec<_>>()
-            .join("\n"),
-    }
 }

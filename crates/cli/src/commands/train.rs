@@ -3,18 +3,20 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Mutex;
 
 use anyhow::{Context, Result};
 use clap::Args;
 use panacea_data::{Example, Part};
 use panacea_model::{Decoder, select_device};
 use panacea_pretrained::Pretrained;
+use panacea_rewards::{ScorerSpec, Scorers};
 use panacea_trainer::{
-    EXIT_INTERRUPTED, Interrupt, Loss, Outcome, Overrides, Plan, ProgressMode, References,
+    EXIT_INTERRUPTED, Interrupt, Judges, Loss, Outcome, Overrides, Plan, ProgressMode, References,
     RunFacts, RunFolder, RunRecord, Spec, Training, TrainingRun, TrainingState,
 };
 
-use crate::session::{RUNS, load_examples};
+use crate::session::{RUNS, load_examples, rewards, transcript};
 
 /// The version that the workspace pins.
 const BURN_VERSION: &str = "0.22.1";
@@ -119,10 +121,32 @@ impl Arguments {
         let model = Decoder::load(&pretrained, &device)?;
         let fingerprint = &record.facts.model_fingerprint;
         let references = match record.plan.method().loss {
-            Loss::Dpo(_) => References::open(&self.runs, fingerprint, record.plan.device())?,
+            Loss::Dpo(_) | Loss::Rlhf(_) => {
+                References::open(&self.runs, fingerprint, record.plan.device())?
+            }
             Loss::Sft(_) => References::in_memory(),
         };
+        let decode = |tokens: &[u32]| Ok(tokenizer.decode(tokens, true)?);
+        let judges = match record.plan.method().loss {
+            Loss::Rlhf(_) => Some(Judges {
+                scorers: Mutex::new(Scorers::new(
+                    (rewards(&record.plan).into_iter())
+                        .map(ScorerSpec::build)
+                        .collect::<Result<_, _>>()?,
+                )),
+                own_scores: (rewards(&record.plan).into_iter())
+                    .map(|spec| spec.record_score().map(str::to_owned))
+                    .collect(),
+                prompts: (train.prompts.iter())
+                    .map(|(source, messages)| (source.clone(), transcript(messages)))
+                    .collect(),
+                decode: &decode,
+                stop: tokenizer.stop_ids(),
+            }),
+            Loss::Dpo(_) | Loss::Sft(_) => None,
+        };
         let work = Work {
+            judges: judges.as_ref(),
             model: &model,
             train: &train.examples,
             eval: &eval.map(|loaded| loaded.examples).unwrap_or_default(),
@@ -178,6 +202,7 @@ struct Work<'a> {
     train: &'a [Example],
     eval: &'a [Example],
     references: References,
+    judges: Option<&'a Judges<'a>>,
     interrupt: Interrupt,
 }
 
@@ -228,6 +253,7 @@ impl Work<'_> {
             train: self.train,
             eval: self.eval,
             references: &self.references,
+            judges: self.judges,
         };
         Ok(training.run(state, run, &self.interrupt, ProgressMode::Auto)?)
     }
