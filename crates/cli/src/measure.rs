@@ -1,6 +1,6 @@
 //! Measuring a run: its front over a grid of preferences, and the exact one where it is known.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use panacea_data::{Example, Part};
 use panacea_evaluator::exact::{Comparison, KlMenu, KlProblem, Menu, MenuProblem};
 use panacea_evaluator::{Cost, ExactFront, Front, MethodPoints, PointRecords};
-use panacea_model::{Decoder, select_device};
+use panacea_model::{Decoder, GenerateRequest, Sampling, select_device};
 use panacea_objectives::{Dpo, DpoLoss, Preference, simplex_grid, usual_divisions};
 use panacea_pretrained::Pretrained;
 use panacea_svd_lora::ADAPTER_FILE;
@@ -16,9 +16,10 @@ use panacea_trainer::{
     Evaluated, Loss, Plan, References, Rlhf, RunFolder, evaluate, record_values, references,
     summarise, training_totals,
 };
+use serde::Serialize;
 
 use crate::progress::Progress;
-use crate::session::{Loaded, Policies, load_examples, open_plan};
+use crate::session::{Loaded, Policies, judges, load_examples, open_plan};
 
 /// Steps along an edge of the simplex at which the exact front of two objectives is drawn.
 const EXACT_DIVISIONS: usize = 100;
@@ -169,7 +170,116 @@ impl Opened {
     }
 }
 
+/// How answers are written that are to be scored.
+#[derive(Clone, Copy)]
+pub struct Writing {
+    /// Tokens of an answer, at most.
+    pub max_new_tokens: usize,
+    /// Drawn from the policy's probabilities; otherwise the likeliest token, always.
+    pub is_sampled: bool,
+}
+
+/// A scored answer, as it is kept beside the front.
+#[derive(Serialize)]
+pub struct ScoredAnswer {
+    lambda: Vec<f64>,
+    record: String,
+    prompt: String,
+    answer: String,
+    tokens: usize,
+    rewards: BTreeMap<String, f64>,
+}
+
 impl Opened {
+    /// The front of the run over a grid of preferences, by what its scorers say of its answers to the held-out
+    /// prompts; and the answers.
+    pub fn measure_rewards(
+        &self,
+        grid: &[Preference],
+        writing: Writing,
+    ) -> Result<(Measured, Vec<ScoredAnswer>)> {
+        if !matches!(self.plan.method().loss, Loss::Rlhf(_)) {
+            bail!(
+                "run {} has no rewards to score answers by: --by rewards is for runs with method.loss = \"rlhf\"",
+                self.run.name()
+            );
+        }
+        let objectives = self.plan.objective_names();
+        let tokenizer = self.pretrained.tokenizer()?;
+        let decode = |tokens: &[u32]| Ok(tokenizer.decode(tokens, true)?);
+        let judges = judges(
+            &self.plan,
+            &self.eval.prompts,
+            &decode,
+            tokenizer.stop_ids(),
+        )?;
+        let sampling = match writing.is_sampled {
+            true => Sampling::exact(),
+            false => Sampling::greedy(),
+        };
+        let progress = Progress::new(grid.len(), format!("answers of {}", self.run.name()));
+        let (mut points, mut kept) = (Vec::with_capacity(grid.len()), Vec::new());
+        let mut switch_seconds = 0.0;
+        for preference in grid {
+            let started = Instant::now();
+            let adapters = self.policies.at(preference);
+            switch_seconds += started.elapsed().as_secs_f64() / grid.len() as f64;
+            let examples = &self.eval.examples;
+            let requests: Vec<GenerateRequest<'_>> = (examples.iter().zip(self.plan.seed()..))
+                .map(|(example, seed)| GenerateRequest {
+                    prompt: &example.prompt,
+                    preference: preference.weights(),
+                    max_new_tokens: (writing.max_new_tokens)
+                        .min(self.decoder.room_after(&example.prompt)),
+                    seed,
+                })
+                .collect();
+            let stop = tokenizer.stop_ids();
+            let answers = (self.decoder).generate(&requests, Some(&adapters), &sampling, stop)?;
+            let tokens = answers.iter().map(|answer| answer.tokens.as_slice());
+            let answered: Vec<(&Example, &[u32])> = examples.iter().zip(tokens).collect();
+            let scored = judges.score(&answered)?;
+            let column = |i: usize| scored.iter().map(|scored| scored.rewards[i]).collect();
+            let lengths = answered.iter().map(|(_, tokens)| tokens.len() as f64);
+            points.push(PointRecords {
+                lambda: preference.weights().to_vec(),
+                records: (0..objectives.len()).map(column).collect(),
+                accuracy: None,
+                margin: None,
+                response_tokens: Some(lengths.sum::<f64>() / answered.len() as f64),
+            });
+            for ((example, tokens), scored) in answered.iter().zip(scored) {
+                kept.push(ScoredAnswer {
+                    lambda: preference.weights().to_vec(),
+                    record: example.source.to_string(),
+                    prompt: judges.prompts[&example.source].clone(),
+                    answer: scored.text,
+                    tokens: tokens.len(),
+                    rewards: objectives.iter().cloned().zip(scored.rewards).collect(),
+                });
+            }
+            progress.inc();
+        }
+        progress.finish();
+        let note = format!(
+            "Run {}: rewards of {} answers to {} held-out prompts at each λ, {} tokens at most.",
+            self.run.name(),
+            if writing.is_sampled {
+                "sampled"
+            } else {
+                "greedy"
+            },
+            self.eval.examples.len(),
+            writing.max_new_tokens
+        );
+        let label = self.plan.method().label();
+        let cost = Some(self.cost(switch_seconds)?);
+        let method = MethodPoints::from_records(label, &objectives, points, cost)?;
+        let front = Front::new(objectives, vec![method], None, None)?;
+        let notes = vec![note];
+        Ok((Measured { front, notes }, kept))
+    }
+
     /// What the method took: every training, and every file that has to be kept to serve any preference.
     fn cost(&self, switch_seconds: f64) -> Result<Cost> {
         let members = self.plan.members().len();

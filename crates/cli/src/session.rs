@@ -2,16 +2,17 @@
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use panacea_data::{DataReport, Example, LabelSource, Loader, Part, Source, tokenize};
+use panacea_data::{BoxError, DataReport, Example, LabelSource, Loader, Part, Source, tokenize};
 use panacea_model::{Decoder, select_device};
 use panacea_objectives::Preference;
 use panacea_pretrained::{ChatTokenizer, Message, Pretrained};
-use panacea_rewards::ScorerSpec;
+use panacea_rewards::{ScorerSpec, Scorers};
 use panacea_svd_lora::Adapters;
-use panacea_trainer::{MethodName, Plan, RunFolder, RunRecord};
+use panacea_trainer::{Judges, MethodName, Plan, RunFolder, RunRecord};
 
 /// Where runs are kept.
 pub const RUNS: &str = "runs";
@@ -220,8 +221,29 @@ pub fn transcript(messages: &[Message]) -> String {
     }
 }
 
+/// What scores the answers of a run to `prompts`. Programs are started here.
+pub fn judges<'a>(
+    plan: &Plan,
+    prompts: &[(Source, Vec<Message>)],
+    decode: &'a (dyn Fn(&[u32]) -> Result<String, BoxError> + Sync),
+    stop: &'a [u32],
+) -> Result<Judges<'a>> {
+    let rewards = rewards(plan);
+    let scorers: Result<Vec<_>, _> = rewards.iter().map(|spec| spec.build()).collect();
+    let own = |spec: &&ScorerSpec| spec.record_score().map(str::to_owned);
+    let in_words =
+        |(source, messages): &(Source, Vec<Message>)| (source.clone(), transcript(messages));
+    Ok(Judges {
+        scorers: Mutex::new(Scorers::new(scorers?)),
+        own_scores: rewards.iter().map(own).collect(),
+        prompts: prompts.iter().map(in_words).collect(),
+        decode,
+        stop,
+    })
+}
+
 /// What scores the answers: the reward of each objective.
-pub fn rewards(plan: &Plan) -> Vec<&ScorerSpec> {
+fn rewards(plan: &Plan) -> Vec<&ScorerSpec> {
     let sources = plan.objectives().iter().map(|objective| &objective.source);
     sources
         .filter_map(|source| match source {

@@ -247,6 +247,14 @@ pub enum ObjectiveError {
         /// Its label source.
         found: String,
     },
+    /// A reward is a number already.
+    #[error(
+        "objective `{name}`: `negate` turns labels around and does nothing to a `reward`; let the scorer give the opposite number"
+    )]
+    NegatedReward {
+        /// The objective's name.
+        name: String,
+    },
     /// A reward labels no record.
     #[error(
         "objective `{name}` has a `reward`, which scores what the policy writes: set method.loss = \"rlhf\", or say how records are labelled by `score`, `column`, `chosen` or `rule`"

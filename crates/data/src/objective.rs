@@ -180,6 +180,11 @@ impl ObjectiveSpec {
         if self.name.trim().is_empty() {
             return Err(ObjectiveError::EmptyName);
         }
+        if self.negate && matches!(self.source, LabelSource::Reward(_)) {
+            return Err(ObjectiveError::NegatedReward {
+                name: self.name.clone(),
+            });
+        }
         let has_strength = matches!(self.source, LabelSource::Score(_) | LabelSource::Column(_));
         if self.strength == Strength::BradleyTerry && !has_strength {
             return Err(ObjectiveError::Strength {

@@ -55,6 +55,7 @@ pub mod fetch;
 mod floats;
 mod gguf;
 mod json;
+mod mapped;
 mod message;
 mod partial;
 mod pretrained;

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::json::{self, Fields};
-use crate::{PretrainedError, TensorF32, floats};
+use crate::{PretrainedError, TensorF32, floats, mapped};
 
 pub(crate) const SINGLE: &str = "model.safetensors";
 pub(crate) const INDEX: &str = "model.safetensors.index.json";
@@ -170,9 +170,12 @@ impl SafetensorsFile {
             found: entry.dtype.clone(),
             supported: "F32, F16, BF16".to_owned(),
         })?;
+        let data = convert(self.bytes(entry));
+        let [start, end] = entry.data_offsets;
+        mapped::forget(&self.map, self.data_start + start..self.data_start + end);
         Ok(TensorF32 {
             shape: entry.shape.clone(),
-            data: convert(self.bytes(entry)),
+            data,
         })
     }
 }

@@ -99,7 +99,7 @@ pub use progress::{LINE_INTERVAL, Progress, ProgressMode};
 pub use reading::Overrides;
 pub use record::{Differences, RunFacts, RunRecord};
 pub use references::References;
-pub use rlhf::{Advantages, Answer, Judges, Rlhf, Rollout};
+pub use rlhf::{Advantages, Answer, Judges, Rlhf, Rollout, Scored};
 pub use run_folder::{Checkpoint, RunFolder, TrainingRun};
 pub use schedule::{Schedule, ScheduleKind};
 pub use spec::{

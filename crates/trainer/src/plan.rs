@@ -385,6 +385,13 @@ impl Plan {
 impl MethodPlan {
     /// The method's name in fronts and tables, such as `panacea-linear`.
     pub fn label(&self) -> &'static str {
+        if let (MethodName::Panacea, Loss::Rlhf(rlhf)) = (self.name, &self.loss) {
+            return match rlhf.advantages {
+                Advantages::Gae { .. } => "panacea-ppo",
+                Advantages::Rloo => "panacea-rloo",
+                Advantages::Grpo => "panacea-grpo",
+            };
+        }
         match (self.name, &self.aggregation) {
             (MethodName::Panacea, Aggregation::Linear) => "panacea-linear",
             (MethodName::Panacea, Aggregation::Tchebycheff { .. }) => "panacea-tchebycheff",
@@ -504,7 +511,8 @@ impl Resolver {
         let model = self.model(spec.model);
         let objectives = self.objectives(spec.objective);
         let data = self.data(spec.data, &objectives);
-        let evaluation = self.evaluation(spec.evaluation, &data, &objectives);
+        let every = spec.evaluation.every;
+        let mut evaluation = self.evaluation(spec.evaluation, &data, &objectives);
         let adapter = self.adapter(spec.adapter);
         let optimizer = self.optimizer(spec.optimizer);
         let run = RunScales {
@@ -512,6 +520,11 @@ impl Resolver {
             max_response_tokens: data.limits.max_response_tokens,
         };
         let method = self.method(spec.method, spec.rlhf, objectives.len(), run);
+        if let Loss::Rlhf(_) = method.loss {
+            let why = "with loss = \"rlhf\": eval-front measures";
+            self.no_effect("evaluation.every", every, 0, why);
+            evaluation.every = None;
+        }
         let preference = self.preference(spec.preference, optimizer.batch_size, objectives.len());
         let checkpoint = self.checkpoint(spec.checkpoint);
         Plan {

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use panacea_evaluator::{Answer, Front, PromptSamples, Report};
 use panacea_model::{GenerateRequest, Sampling};
 use panacea_objectives::Preference;
 use panacea_pretrained::ChatTokenizer;
+use panacea_trainer::write_file;
 
-use crate::measure::{Choices, Opened};
+use crate::measure::{Choices, Opened, Writing};
 use crate::progress::Progress;
 use crate::session::{Loaded, RUNS, locate_run, transcript};
 
@@ -22,6 +23,7 @@ const SHOWN_POINTS: usize = 21;
 #[command(after_help = "Examples:
   cargo xtask eval-front --run first --eval test.jsonl
   cargo xtask eval-front --run first --divisions 20 --prompts 0
+  cargo xtask eval-front --run ppo --by rewards --sampled
   cargo xtask eval-front --run linear --run tchebycheff --out comparison")]
 pub struct Arguments {
     /// The run; the newest one by default. Several are drawn together.
@@ -30,6 +32,12 @@ pub struct Arguments {
     /// Held-out files. Default: those of the run.
     #[arg(long, num_args = 1..)]
     eval: Vec<PathBuf>,
+    /// What a run is measured by: the held-out records' own responses, or, for RLHF, answers that its scorers score.
+    #[arg(long, value_enum, default_value = "records")]
+    by: By,
+    /// With --by rewards: draw answers from the policy's probabilities, in place of the likeliest tokens.
+    #[arg(long)]
+    sampled: bool,
     /// Steps of the grid of preferences along each edge of the simplex. Default: 10 for two objectives,
     /// fewer for more, so that the grid stays below 100 points.
     #[arg(long)]
@@ -60,6 +68,14 @@ pub struct Arguments {
     device: String,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum By {
+    /// Log-probabilities of the responses that the records have.
+    Records,
+    /// Rewards of the answers that the policy writes; they are kept as answers.jsonl.
+    Rewards,
+}
+
 impl Arguments {
     pub fn run(self) -> Result<ExitCode> {
         let names: Vec<Option<&str>> = match self.run.as_slice() {
@@ -67,12 +83,28 @@ impl Arguments {
             runs => runs.iter().map(|name| Some(name.as_str())).collect(),
         };
         let mut fronts = Vec::new();
+        let mut scored = String::new();
         let (mut samples, mut notes) = (Vec::new(), Vec::new());
         let mut out = self.out.clone();
         for name in names {
             let opened = self.open(name)?;
             out.get_or_insert_with(|| opened.run.path().to_owned());
-            let measured = opened.measure(&opened.grid(self.divisions))?;
+            let grid = opened.grid(self.divisions);
+            let measured = match self.by {
+                By::Records => opened.measure(&grid)?,
+                By::Rewards => {
+                    let writing = Writing {
+                        max_new_tokens: self.max_new_tokens,
+                        is_sampled: self.sampled,
+                    };
+                    let (measured, answers) = opened.measure_rewards(&grid, writing)?;
+                    for answer in answers {
+                        scored.push_str(&serde_json::to_string(&answer)?);
+                        scored.push('\n');
+                    }
+                    measured
+                }
+            };
             fronts.push((opened.run.name(), measured.front));
             notes.extend(measured.notes);
             if samples.is_empty() && self.prompts > 0 {
@@ -102,6 +134,11 @@ impl Arguments {
         std::fs::create_dir_all(&out)
             .with_context(|| format!("cannot create {}", out.display()))?;
         for path in report.write(&out)? {
+            say!("{}", path.display());
+        }
+        if self.by == By::Rewards {
+            let path = out.join("answers.jsonl");
+            write_file(&path, scored.as_bytes())?;
             say!("{}", path.display());
         }
         Ok(ExitCode::SUCCESS)

@@ -3,20 +3,18 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Mutex;
 
 use anyhow::{Context, Result};
 use clap::Args;
 use panacea_data::{Example, Part};
 use panacea_model::{Decoder, select_device};
 use panacea_pretrained::Pretrained;
-use panacea_rewards::{ScorerSpec, Scorers};
 use panacea_trainer::{
     EXIT_INTERRUPTED, Interrupt, Judges, Loss, Outcome, Overrides, Plan, ProgressMode, References,
     RunFacts, RunFolder, RunRecord, Spec, Training, TrainingRun, TrainingState,
 };
 
-use crate::session::{RUNS, load_examples, rewards, transcript};
+use crate::session::{RUNS, judges, load_examples};
 
 /// The version that the workspace pins.
 const BURN_VERSION: &str = "0.22.1";
@@ -92,6 +90,7 @@ impl Arguments {
         let tokenizer = pretrained.tokenizer()?;
         let train = load_examples(&plan, Part::Train, &plan.data().train, tokenizer)?;
         eprintln!("training records\n{}", train.report);
+        eprintln!("positions   {}", positions(&train.examples));
         plan.fill_ideal(&train.examples);
         let eval =
             if plan.data().eval.is_empty() && plan.objectives().iter().all(|o| o.eval.is_empty()) {
@@ -128,21 +127,12 @@ impl Arguments {
         };
         let decode = |tokens: &[u32]| Ok(tokenizer.decode(tokens, true)?);
         let judges = match record.plan.method().loss {
-            Loss::Rlhf(_) => Some(Judges {
-                scorers: Mutex::new(Scorers::new(
-                    (rewards(&record.plan).into_iter())
-                        .map(ScorerSpec::build)
-                        .collect::<Result<_, _>>()?,
-                )),
-                own_scores: (rewards(&record.plan).into_iter())
-                    .map(|spec| spec.record_score().map(str::to_owned))
-                    .collect(),
-                prompts: (train.prompts.iter())
-                    .map(|(source, messages)| (source.clone(), transcript(messages)))
-                    .collect(),
-                decode: &decode,
-                stop: tokenizer.stop_ids(),
-            }),
+            Loss::Rlhf(_) => Some(judges(
+                &record.plan,
+                &train.prompts,
+                &decode,
+                tokenizer.stop_ids(),
+            )?),
             Loss::Dpo(_) | Loss::Sft(_) => None,
         };
         let work = Work {
@@ -171,6 +161,20 @@ impl Arguments {
             }
         }
     }
+}
+
+/// What a pass over all records computes, and what it would without packing.
+fn positions(examples: &[Example]) -> String {
+    let packed: usize = examples.iter().map(Example::rows).sum();
+    let apart = |example: &Example| -> usize {
+        let responses = example.responses.iter().map(Vec::len);
+        responses.map(|tokens| example.prompt.len() + tokens).sum()
+    };
+    let apart: usize = examples.iter().map(apart).sum();
+    let share = 100.0 * packed as f64 / apart.max(packed) as f64;
+    format!(
+        "{packed}, none of them padding; {share:.0} % of what responses with a prompt each take"
+    )
 }
 
 /// The folder of a new run, or that of an old one which `record` goes on with.

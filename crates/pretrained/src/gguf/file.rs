@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use memmap2::Mmap;
 
 use super::quant::{self, Format};
-use crate::PretrainedError;
+use crate::{PretrainedError, mapped};
 
 pub(crate) const MAGIC: &[u8; 4] = b"GGUF";
 
@@ -106,6 +106,11 @@ impl GgufFile {
 
     pub fn bytes(&self, tensor: &TensorInfo) -> &[u8] {
         &self.map[tensor.start..tensor.end]
+    }
+
+    /// Gives back the memory of what [`GgufFile::bytes`] has brought in.
+    pub fn forget(&self, tensor: &TensorInfo) {
+        mapped::forget(&self.map, tensor.start..tensor.end);
     }
 
     pub fn text(&self, key: &str) -> Result<Option<&str>, PretrainedError> {

@@ -77,6 +77,7 @@ impl GgufModel {
     pub fn read(&self, name: &str) -> Option<TensorF32> {
         let (info, order) = self.tensors.get(name)?;
         let data = info.format.dequantise(self.file.bytes(info));
+        self.file.forget(info);
         let data = match order {
             RowOrder::Kept => data,
             RowOrder::Interleaved { heads } => {

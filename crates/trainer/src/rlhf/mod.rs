@@ -119,7 +119,10 @@ impl Training<'_> {
         };
         let adapters = &state.adapters;
         let mut rollouts = Rollout::write(self.model, adapters, &prompts, writing, judges.stop)?;
-        judges.score(&mut rollouts)?;
+        let scored = judges.score(&written(&rollouts))?;
+        for (answer, scored) in answers_mut(&mut rollouts).zip(scored) {
+            answer.rewards = scored.rewards;
+        }
         self.measure(state, &mut rollouts)?;
         rlhf.estimate_advantages(&mut rollouts);
         rlhf.check_kl(step, &rollouts)?;
@@ -322,37 +325,53 @@ impl Answer {
     }
 }
 
+/// An answer in words, with r_i of each objective.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scored {
+    /// The words.
+    pub text: String,
+    /// The rewards.
+    pub rewards: Vec<f64>,
+}
+
 impl Judges<'_> {
-    /// r_i of every answer.
-    fn score(&self, rollouts: &mut [Rollout<'_>]) -> Result<(), TrainerError> {
-        let words = |tokens: &[u32]| (self.decode)(tokens).map_err(TrainerError::Decode);
+    /// Scores answers, each given with the record whose prompt it answers.
+    pub fn score(&self, answers: &[(&Example, &[u32])]) -> Result<Vec<Scored>, TrainerError> {
         // The words first, since samples borrow them.
-        let mut described = Vec::with_capacity(rollouts.len());
-        for rollout in rollouts.iter() {
-            let texts = rollout.answers.iter().map(|answer| words(&answer.tokens));
-            let texts: Vec<String> = texts.collect::<Result<_, _>>()?;
-            let known = self.known_responses(rollout.example)?;
-            described.push((rollout.example.source.to_string(), known, texts));
-        }
-        let mut samples = Vec::new();
-        for (rollout, (origin, known, texts)) in rollouts.iter().zip(&described) {
-            for (answer, text) in rollout.answers.iter().zip(texts) {
-                samples.push(Sample {
-                    prompt: &self.prompts[&rollout.example.source],
-                    response: text,
-                    response_tokens: answer.tokens.len(),
-                    reference: known.first().map(|response| response.text.as_str()),
-                    known,
-                    origin,
-                });
+        let mut texts = Vec::with_capacity(answers.len());
+        let mut records: HashMap<&Source, (String, Vec<KnownResponse>)> = HashMap::new();
+        for (example, tokens) in answers {
+            texts.push((self.decode)(tokens).map_err(TrainerError::Decode)?);
+            if !records.contains_key(&example.source) {
+                let known = self.known_responses(example)?;
+                records.insert(&example.source, (example.source.to_string(), known));
             }
         }
+        let sample = |((example, tokens), text)| -> Sample<'_> {
+            let (example, tokens): (&Example, &[u32]) = (example, tokens);
+            let (origin, known) = &records[&example.source];
+            Sample {
+                prompt: &self.prompts[&example.source],
+                response: text,
+                response_tokens: tokens.len(),
+                reference: known.first().map(|response| response.text.as_str()),
+                known,
+                origin,
+            }
+        };
+        let samples: Vec<Sample<'_>> = (answers.iter().copied())
+            .zip(texts.iter().map(String::as_str))
+            .map(sample)
+            .collect();
         let mut scorers = (self.scorers.lock()).expect("nothing panics while it scores");
         let rewards = scorers.score(&samples)?;
-        for (index, answer) in answers_mut(rollouts).enumerate() {
-            answer.rewards = rewards.iter().map(|of_scorer| of_scorer[index]).collect();
-        }
-        Ok(())
+        let rewards = (0..answers.len())
+            .map(|index| rewards.iter().map(|of_scorer| of_scorer[index]).collect());
+        let rewards: Vec<Vec<f64>> = rewards.collect();
+        let scored = texts.into_iter().zip(rewards);
+        Ok(scored
+            .map(|(text, rewards)| Scored { text, rewards })
+            .collect())
     }
 
     /// The record's own responses, with its scores of them.
@@ -374,6 +393,18 @@ impl Judges<'_> {
         }
         Ok(known)
     }
+}
+
+/// Every answer with its record.
+fn written<'a>(rollouts: &'a [Rollout<'_>]) -> Vec<(&'a Example, &'a [u32])> {
+    let of = |rollout: &'a Rollout<'_>| {
+        let tokens = rollout
+            .answers
+            .iter()
+            .map(|answer| answer.tokens.as_slice());
+        tokens.map(|tokens| (rollout.example, tokens))
+    };
+    rollouts.iter().flat_map(of).collect()
 }
 
 /// The slopes of the critic's loss at the values of all answers.

@@ -1,0 +1,20 @@
+//! Files that are read through a memory map, once.
+
+use std::ops::Range;
+
+use memmap2::Mmap;
+
+/// Gives back the memory that a part of the map takes, which has been read and converted. Read again, it comes from the
+/// file again. Without this the file would count beside the tensors until the map is closed.
+pub(crate) fn forget(map: &Mmap, part: Range<usize>) {
+    #[cfg(unix)]
+    // SAFETY: the map is of a file and only read, so that no content is lost, whatever else points into it.
+    unsafe {
+        let advice = memmap2::UncheckedAdvice::DontNeed;
+        // It is advice: where it is refused, the memory is given back later.
+        map.unchecked_advise_range(advice, part.start, part.len())
+            .ok();
+    }
+    #[cfg(not(unix))]
+    let _ = (map, part);
+}
