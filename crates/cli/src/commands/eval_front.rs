@@ -111,11 +111,12 @@ impl Arguments {
                 samples = self.answer(&opened, &mut notes)?;
             }
         }
-        let title = fronts
-            .iter()
-            .map(|(name, _)| name.as_str())
-            .collect::<Vec<_>>()
-            .join(", ");
+        let names: Vec<&str> = fronts.iter().map(|(name, _)| name.as_str()).collect();
+        // More names than that do not fit above a picture; the table and the legend tell the methods.
+        let title = match names.len() {
+            0..=2 => names.join(", "),
+            more => format!("{more} runs"),
+        };
         let front = Front::overlay(fronts, self.reference.clone())?;
         for warning in front.warnings() {
             eprintln!("warning: {warning}");
