@@ -15,10 +15,10 @@ const PIECE: usize = 1 << 22;
 const FEWEST_COLUMNS: usize = 1024;
 
 /// log p of one `token` a row under softmax(h Wᵀ), h `[rows, hidden]` and W `[vocabulary, hidden]`; and if `keep`
-/// its slope ∂log p/∂h = W[token] − Σ_v p_v W[v], `[rows, hidden]`.
+/// its slope ∂log p/∂h = W_token − Σ_v p_v W_v, `[rows, hidden]`.
 ///
 /// The vocabulary passes in pieces, and each piece meets all rows. What is known of a row after some pieces are its
-/// largest logit, and, relative to exp of that, its sum of exponentials Σ_v and the mean Σ_v W[v] that they weigh: a
+/// largest logit, and, relative to exp of that, its sum of exponentials Σ_v and the mean Σ_v W_v that they weigh: a
 /// larger logit scales both down (Milakov and Gimelshein, 2018).
 pub fn head_log_probs(
     h: &Tensor<2>,
