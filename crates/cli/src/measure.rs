@@ -8,10 +8,10 @@ use anyhow::{Context, Result, bail};
 use panacea_data::{Example, Part};
 use panacea_evaluator::exact::{Comparison, KlMenu, KlProblem, Menu, MenuProblem};
 use panacea_evaluator::{Cost, ExactFront, Front, MethodPoints, PointRecords};
-use panacea_model::{Decoder, GenerateRequest, Sampling, select_device};
+use panacea_model::{Decoder, GenerateRequest, Generated, Sampling, select_device};
 use panacea_objectives::{Dpo, DpoLoss, Preference, simplex_grid, usual_divisions};
 use panacea_pretrained::Pretrained;
-use panacea_svd_lora::ADAPTER_FILE;
+use panacea_svd_lora::{ADAPTER_FILE, Adapters};
 use panacea_trainer::{
     Evaluated, Loss, Plan, References, Rlhf, RunFolder, evaluate, record_values, references,
     summarise, training_totals,
@@ -170,7 +170,7 @@ impl Opened {
     }
 }
 
-/// How answers are written that are to be scored.
+/// How answers are written.
 #[derive(Clone, Copy)]
 pub struct Writing {
     /// Tokens of an answer, at most.
@@ -191,6 +191,36 @@ pub struct ScoredAnswer {
 }
 
 impl Opened {
+    /// Answers of the policy to prompts, under one preference.
+    pub fn write_answers(
+        &self,
+        prompts: &[impl AsRef<[u32]>],
+        adapters: &Adapters,
+        preference: &Preference,
+        writing: Writing,
+    ) -> Result<Vec<Generated>> {
+        let request = |(prompt, seed)| {
+            let prompt: &[u32] = AsRef::<[u32]>::as_ref(prompt);
+            GenerateRequest {
+                prompt,
+                preference: preference.weights(),
+                max_new_tokens: (writing.max_new_tokens).min(self.decoder.room_after(prompt)),
+                seed,
+            }
+        };
+        let requests: Vec<_> = prompts
+            .iter()
+            .zip(self.plan.seed()..)
+            .map(request)
+            .collect();
+        let sampling = match writing.is_sampled {
+            true => Sampling::exact(),
+            false => Sampling::greedy(),
+        };
+        let stop = self.pretrained.tokenizer()?.stop_ids();
+        Ok((self.decoder).generate(&requests, Some(adapters), &sampling, stop)?)
+    }
+
     /// The front of the run over a grid of preferences, by what its scorers say of its answers to the held-out
     /// prompts; and the answers.
     pub fn measure_rewards(
@@ -213,10 +243,8 @@ impl Opened {
             &decode,
             tokenizer.stop_ids(),
         )?;
-        let sampling = match writing.is_sampled {
-            true => Sampling::exact(),
-            false => Sampling::greedy(),
-        };
+        let examples = &self.eval.examples;
+        let prompts: Vec<&[u32]> = examples.iter().map(|e| e.prompt.as_slice()).collect();
         let progress = Progress::new(grid.len(), format!("answers of {}", self.run.name()));
         let (mut points, mut kept) = (Vec::with_capacity(grid.len()), Vec::new());
         let mut switch_seconds = 0.0;
@@ -224,18 +252,7 @@ impl Opened {
             let started = Instant::now();
             let adapters = self.policies.at(preference);
             switch_seconds += started.elapsed().as_secs_f64() / grid.len() as f64;
-            let examples = &self.eval.examples;
-            let requests: Vec<GenerateRequest<'_>> = (examples.iter().zip(self.plan.seed()..))
-                .map(|(example, seed)| GenerateRequest {
-                    prompt: &example.prompt,
-                    preference: preference.weights(),
-                    max_new_tokens: (writing.max_new_tokens)
-                        .min(self.decoder.room_after(&example.prompt)),
-                    seed,
-                })
-                .collect();
-            let stop = tokenizer.stop_ids();
-            let answers = (self.decoder).generate(&requests, Some(&adapters), &sampling, stop)?;
+            let answers = self.write_answers(&prompts, &adapters, preference, writing)?;
             let tokens = answers.iter().map(|answer| answer.tokens.as_slice());
             let answered: Vec<(&Example, &[u32])> = examples.iter().zip(tokens).collect();
             let scored = judges.score(&answered)?;

@@ -36,8 +36,8 @@ pub struct GenerateRequest<'a> {
 /// Why a row ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopReason {
-    /// A stop token was drawn.
-    Stop,
+    /// This stop token was drawn.
+    Stop(u32),
     /// `max_new_tokens` were drawn.
     Length,
 }
@@ -300,7 +300,7 @@ impl Row {
         }
         let token = sampling.choose(logits, &self.seen, &mut self.rng);
         if stop.contains(&token) {
-            self.reason = Some(StopReason::Stop);
+            self.reason = Some(StopReason::Stop(token));
             return;
         }
         self.seen.push(token);

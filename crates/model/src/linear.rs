@@ -65,15 +65,9 @@ impl Linear {
         let mut projections = products.split_off(N).into_iter();
         let mut products = products.into_iter().zip(layers).zip(adapters);
         std::array::from_fn(|_| {
-            let ((mut y, layer), adapter) = products.next().expect("there is one for each layer");
-            if let Some(bias) = &layer.bias {
-                y = y + bias.clone();
-            }
-            if let (Some(adapter), Some(steering)) = (adapter, &mode.steering) {
-                let projected = projections.next().expect("there is one for each adapter");
-                y = adapter.add_projected(y, projected, &steering.preferences);
-            }
-            y
+            let ((y, layer), adapter) = products.next().expect("there is one for each layer");
+            let projected = adapter.and_then(|_| projections.next());
+            layer.finish(y, projected, mode)
         })
     }
 
@@ -83,12 +77,18 @@ impl Linear {
             let [y] = Self::forward_each([self], x, mode);
             return onto + y;
         }
-        let mut y = matmul_add(onto, x, &self.weight.clone().transpose());
+        let y = matmul_add(onto, x, &self.weight.clone().transpose());
+        let adapter = mode.adapter(self);
+        self.finish(y, adapter.map(|a| matmul(x, &a.factors.v)), mode)
+    }
+
+    /// Adds the bias, and the side path from `projected` x V `[rows, k+m]`, where there are such.
+    fn finish(&self, mut y: Tensor<2>, projected: Option<Tensor<2>>, mode: &Mode<'_>) -> Tensor<2> {
         if let Some(bias) = &self.bias {
             y = y + bias.clone();
         }
-        if let (Some(adapter), Some(steering)) = (mode.adapter(self), &mode.steering) {
-            let projected = matmul(x, &adapter.factors.v);
+        let adapter = mode.adapter(self).zip(mode.steering.as_ref());
+        if let (Some((adapter, steering)), Some(projected)) = (adapter, projected) {
             y = adapter.add_projected(y, projected, &steering.preferences);
         }
         y

@@ -329,7 +329,7 @@ fn a_row_is_sampled_the_same_whatever_its_neighbours() {
         (model.generate(requests, Some(&adapters), &sampling, &[2])).unwrap()
     };
     let together = generate(&requests);
-    assert!(together.iter().any(|g| g.reason == StopReason::Stop));
+    assert!(together.iter().any(|g| g.reason == StopReason::Stop(2)));
     for (request, together) in requests.iter().zip(together) {
         assert!(together.tokens.len() <= request.max_new_tokens);
         assert_eq!(generate(std::slice::from_ref(request)), [together]);

@@ -126,6 +126,12 @@ pub enum TrainerError {
     #[error(transparent)]
     Collapsed(#[from] Collapse),
 
+    /// A training by rewards was started without anybody to give them.
+    #[error(
+        "there is nobody to score answers: a training with loss = \"rlhf\" needs `Training::judges`"
+    )]
+    NoJudges,
+
     /// A scorer failed.
     #[error(transparent)]
     Score(#[from] ScoreError),

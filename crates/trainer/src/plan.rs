@@ -1,5 +1,7 @@
 //! A configuration with every default filled in and every value checked: what the training loop sees.
 
+mod rlhf;
+
 use std::fmt::Display;
 use std::path::PathBuf;
 
@@ -8,15 +10,16 @@ use crate::reading::{Overrides, Sources};
 use crate::rlhf::{Advantages, Rlhf};
 use crate::schedule::{Schedule, ScheduleKind};
 use crate::spec::{
-    Activations, AdapterSpec, AdvantagesName, AggregationName, CheckpointSpec, DataSpec,
-    DpoLossName, EvaluationSpec, FormatChoice, LossName, MethodName, MethodSpec, ModelSpec,
-    OneOrMany, OptimizerSpec, PreferenceSpec, RlhfSpec, Spec,
+    Activations, AdapterSpec, AggregationName, CheckpointSpec, DataSpec, DpoLossName,
+    EvaluationSpec, FormatChoice, LossName, MethodName, MethodSpec, ModelSpec, OneOrMany,
+    OptimizerSpec, PreferenceSpec, RlhfSpec, Spec,
 };
 use panacea_data::{BadRecords, Example, Format, ObjectiveSpec, RecordKind, TokenLimits};
 use panacea_model::PROJECTIONS;
 use panacea_objectives::{
     Aggregation, Dpo, DpoLoss, Preference, PreferenceSampler, Sft, simplex_grid, usual_divisions,
 };
+use rlhf::RunScales;
 
 /// What a run does. Only [`Plan::resolve`] makes one, so that whoever holds a plan holds a valid one.
 #[derive(Debug, Clone, PartialEq)]
@@ -670,7 +673,12 @@ impl Resolver {
         objectives: usize,
         run: RunScales,
     ) -> MethodPlan {
-        let loss = match spec.loss.unwrap_or_default() {
+        let name = spec.loss.unwrap_or_default();
+        if name != LossName::Rlhf && rlhf != RlhfSpec::default() {
+            let message = "[rlhf] has no effect without method.loss = \"rlhf\"";
+            self.warnings.push(message.to_owned());
+        }
+        let loss = match name {
             LossName::Dpo => {
                 self.no_effect(
                     "method.per_token",
@@ -732,54 +740,6 @@ impl Resolver {
             loss,
             aggregation,
             divisions,
-        }
-    }
-
-    fn rlhf(&mut self, spec: RlhfSpec, beta: f64, run: RunScales) -> Rlhf {
-        let name = spec.advantages.unwrap_or_default();
-        let default_samples = if name == AdvantagesName::Gae { 1 } else { 4 };
-        let samples = self.count("rlhf.samples", spec.samples, default_samples);
-        if name != AdvantagesName::Gae {
-            let why = "without advantages = \"gae\"";
-            self.no_effect("rlhf.value_clip", spec.value_clip, 5.0, why);
-            self.no_effect("rlhf.gamma", spec.gamma, 1.0, why);
-            self.no_effect("rlhf.gae_lambda", spec.gae_lambda, 0.95, why);
-            self.no_effect("rlhf.whiten", spec.whiten, true, why);
-            if samples < 2 {
-                let message = format!(
-                    "found {samples}, expected 2 or more: an answer is compared with the others to its prompt"
-                );
-                self.problem("rlhf.samples", message);
-            }
-        }
-        let unit = |x: f64| x > 0.0 && x <= 1.0;
-        let advantages = match name {
-            AdvantagesName::Rloo => Advantages::Rloo,
-            AdvantagesName::Grpo => Advantages::Grpo,
-            AdvantagesName::Gae => Advantages::Gae {
-                gamma: self.number("rlhf.gamma", spec.gamma, 1.0, "above 0 and up to 1", unit),
-                lambda: self.ratio("rlhf.gae_lambda", spec.gae_lambda, 0.95),
-                value_clip: self.positive("rlhf.value_clip", spec.value_clip, 5.0),
-                whiten: spec.whiten.unwrap_or(true),
-                learning_rate: self.positive(
-                    "rlhf.critic_learning_rate",
-                    spec.critic_learning_rate,
-                    0.5 * run.learning_rate,
-                ),
-            },
-        };
-        Rlhf {
-            beta,
-            advantages,
-            samples,
-            max_new_tokens: self.count(
-                "rlhf.max_new_tokens",
-                spec.max_new_tokens,
-                run.max_response_tokens,
-            ),
-            epochs: self.count("rlhf.epochs", spec.epochs, 2),
-            clip: self.positive("rlhf.clip", spec.clip, 0.2),
-            max_kl: self.positive("rlhf.max_kl", spec.max_kl, 100.0),
         }
     }
 
@@ -1041,44 +1001,5 @@ impl Resolver {
             .problems
             .iter()
             .any(|problem| problem.key.split('[').next() == Some(key))
-    }
-}
-
-/// What other sections say that defaults of `[rlhf]` follow.
-#[derive(Clone, Copy)]
-struct RunScales {
-    learning_rate: f64,
-    max_response_tokens: usize,
-}
-
-impl Rlhf {
-    fn to_spec(&self) -> RlhfSpec {
-        let mut spec = RlhfSpec {
-            samples: Some(self.samples),
-            max_new_tokens: Some(self.max_new_tokens),
-            epochs: Some(self.epochs),
-            clip: Some(self.clip),
-            max_kl: Some(self.max_kl),
-            ..RlhfSpec::default()
-        };
-        match self.advantages {
-            Advantages::Rloo => spec.advantages = Some(AdvantagesName::Rloo),
-            Advantages::Grpo => spec.advantages = Some(AdvantagesName::Grpo),
-            Advantages::Gae {
-                gamma,
-                lambda,
-                value_clip,
-                whiten,
-                learning_rate,
-            } => {
-                spec.advantages = Some(AdvantagesName::Gae);
-                spec.gamma = Some(gamma);
-                spec.gae_lambda = Some(lambda);
-                spec.value_clip = Some(value_clip);
-                spec.whiten = Some(whiten);
-                spec.critic_learning_rate = Some(learning_rate);
-            }
-        }
-        spec
     }
 }

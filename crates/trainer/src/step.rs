@@ -45,9 +45,6 @@ pub type Terms = Vec<Option<RecordTerm>>;
 /// The terms of each judgement of a record, from log π of its responses. What a response costs the network
 /// does not depend on how many others it is compared with.
 pub fn record_terms(loss: &Loss, record: Prepared<'_>, policy: &[f64]) -> Vec<Terms> {
-    if let Loss::Rlhf(_) = loss {
-        return Vec::new(); // A record's own scores are no loss.
-    }
     let judgements = record.example.judgements.iter();
     judgements
         .map(|judgement| judgement_terms(loss, record, judgement, policy))
@@ -74,27 +71,27 @@ fn judgement_terms(
             let term = dpo.term(&pair, label);
             // A label of ½ prefers neither: there is nothing to lean to.
             let prefers = label != 0.5;
-            RecordTerm {
+            Some(RecordTerm {
                 loss: term.loss,
                 d_policy: term.d_policy.to_vec(),
                 margin: prefers.then_some(term.margin),
                 correct: prefers.then_some(term.correct),
-            }
+            })
         }
         // What RLHF learns from is written by the policy; a record's own scores are no loss.
-        Loss::Rlhf(_) => unreachable!("a step of RLHF has no labelled records"),
+        Loss::Rlhf(_) => None,
         Loss::Sft(sft) => {
             let term = sft.term(policy[first], tokens(first));
-            RecordTerm {
+            Some(RecordTerm {
                 loss: term.loss,
                 d_policy: term.d_policy.to_vec(),
                 margin: None,
                 correct: None,
-            }
+            })
         }
     };
     let labels = judgement.labels.iter();
-    labels.map(|label| label.map(term)).collect()
+    labels.map(|label| label.and_then(term)).collect()
 }
 
 /// What is asked of a batch.

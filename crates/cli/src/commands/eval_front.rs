@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use panacea_evaluator::{Answer, Front, PromptSamples, Report};
-use panacea_model::{GenerateRequest, Sampling};
 use panacea_objectives::Preference;
 use panacea_pretrained::ChatTokenizer;
 use panacea_trainer::write_file;
@@ -82,6 +81,9 @@ impl Arguments {
             [] => vec![None],
             runs => runs.iter().map(|name| Some(name.as_str())).collect(),
         };
+        if self.sampled && self.by != By::Rewards {
+            bail!("--sampled is about the answers that --by rewards scores: give both, or neither");
+        }
         let mut fronts = Vec::new();
         let mut scored = String::new();
         let (mut samples, mut notes) = (Vec::new(), Vec::new());
@@ -167,8 +169,6 @@ impl Arguments {
             run,
             plan,
             pretrained,
-            decoder,
-            policies,
             eval,
             ..
         } = opened;
@@ -194,21 +194,12 @@ impl Arguments {
             })
             .collect();
         for preference in &preferences {
-            let requests: Vec<_> = prompts
-                .iter()
-                .map(|prompt| GenerateRequest {
-                    prompt,
-                    preference: preference.weights(),
-                    max_new_tokens: self.max_new_tokens.min(decoder.room_after(prompt)),
-                    seed: 0,
-                })
-                .collect();
-            let answers = decoder.generate(
-                &requests,
-                Some(&policies.at(preference)),
-                &Sampling::greedy(),
-                tokenizer.stop_ids(),
-            )?;
+            let writing = Writing {
+                max_new_tokens: self.max_new_tokens,
+                is_sampled: false,
+            };
+            let adapters = opened.policies.at(preference);
+            let answers = opened.write_answers(&prompts, &adapters, preference, writing)?;
             let tokens: Vec<f64> = answers.iter().map(|a| a.tokens.len() as f64).collect();
             let mean = tokens.iter().sum::<f64>() / tokens.len().max(1) as f64;
             let note = format!(

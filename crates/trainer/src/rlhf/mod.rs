@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! draw prompts and λ;  answer every prompt under its λ;  score: r_i of every answer
-//! R = Σ λ_i r_i at an answer's last token, −β (log π − log π_ref) at every token
+//! R = Σ λ_i r_i at an answer's last token, −β (log π − log π_ref) at every token (GRPO: β·k3 in the loss instead)
 //! advantages: by a critic that sees λ (GAE), or by the other answers to the same prompt (RLOO, GRPO)
 //! a few epochs on these answers: the clipped policy loss, and the critic's clipped squares
 //! ```
@@ -91,7 +91,7 @@ pub struct Judges<'a> {
     pub prompts: HashMap<Source, String>,
     /// From tokens to words.
     pub decode: &'a (dyn Fn(&[u32]) -> Result<String, BoxError> + Sync),
-    /// Tokens that end an answer; the first is written behind one that ended.
+    /// Tokens that end an answer.
     pub stop: &'a [u32],
 }
 
@@ -106,7 +106,7 @@ impl Training<'_> {
         factor: f64,
     ) -> Result<Stepped, TrainerError> {
         let step = state.step + 1;
-        let judges = self.judges.expect("a run of RLHF comes with scorers");
+        let judges = self.judges.ok_or(TrainerError::NoJudges)?;
         let prompts: Vec<(&Example, &Preference)> = records
             .iter()
             .zip(preferences.iter().cycle())

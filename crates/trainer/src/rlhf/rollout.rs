@@ -78,8 +78,8 @@ impl<'a> Rollout<'a> {
             answers
                 .map(|generated| {
                     let mut tokens = generated.tokens;
-                    if generated.reason == StopReason::Stop {
-                        tokens.extend(stop.first());
+                    if let StopReason::Stop(token) = generated.reason {
+                        tokens.push(token);
                     }
                     Answer {
                         tokens,
