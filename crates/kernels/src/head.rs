@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{FloatDType, Int, Tensor, TensorData};
 
 #[cfg(feature = "flex")]
 use crate::host::Host;
@@ -75,7 +75,8 @@ fn stream(
     let slopes = mean.map(|mean| {
         let ids: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
         let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [rows]), &h.device());
-        weight.clone().select(0, ids) - mean / sums
+        let of_tokens = weight.clone().select(0, ids);
+        of_tokens.cast(FloatDType::from(mean.dtype())) - mean / sums
     });
     (log_probs, slopes)
 }

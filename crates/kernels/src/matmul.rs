@@ -1,6 +1,6 @@
 //! Matrix products that can add to what is there.
 
-use burn::tensor::Tensor;
+use burn::tensor::{FloatDType, Tensor};
 
 #[cfg(feature = "flex")]
 use crate::host::{self, Factor, Host, Write};
@@ -15,7 +15,18 @@ pub fn matmul(a: &Tensor<2>, b: &Tensor<2>) -> Tensor<2> {
         let shape = [left.shape()[0], right.shape()[1]];
         return host::tensor(host::product(left, right, 1.0), shape);
     }
-    a.clone().matmul(b.clone())
+    product(a, b)
+}
+
+/// a b by burn. Where b is of another type, such as weights of 16 bits, a is brought to it, and the product to a's: sums
+/// over a row are the device's (32 bits in tensor cores), and what is kept between products has a's precision.
+fn product(a: &Tensor<2>, b: &Tensor<2>) -> Tensor<2> {
+    let (dtype, of_b) = (a.dtype(), b.dtype());
+    if dtype == of_b {
+        return a.clone().matmul(b.clone());
+    }
+    let a = a.clone().cast(FloatDType::from(of_b));
+    a.matmul(b.clone()).cast(FloatDType::from(dtype))
 }
 
 /// A weight W `[n, k]` of a layer y = x Wᵀ.
@@ -81,7 +92,7 @@ pub fn matmul_add(c: Tensor<2>, a: &Tensor<2>, b: &Tensor<2>) -> Tensor<2> {
             host::product_into(out, n, Write::Onto, left, right, 1.0, true);
         });
     }
-    c + a.clone().matmul(b.clone())
+    c + product(a, b)
 }
 
 #[cfg(all(test, feature = "flex"))]
