@@ -6,10 +6,18 @@
 //! With buckets an epoch is shuffled, taken in windows of [`WINDOW`] batches, sorted by length
 //! within each window, cut into batches, and the batches are shuffled. Batches then hold little
 //! padding, and which examples meet still changes from epoch to epoch.
+//!
+//! Where each example speaks for one objective only (a data set per objective), a batch drawn blindly
+//! holds many examples of one objective and none of another, whose weight λ_i then moves nothing in that
+//! step. Such sets are dealt evenly: of a set of n out of N examples, a batch of B holds about n·B/N, for sets of
+//! one size never more than one example off. Within a batch the examples of a set stand together, so that a batch
+//! whose records are dealt in turn to several preferences gives each of those an even share as well.
 
-use rand::SeedableRng;
 use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+
+use crate::record::Example;
 
 /// Batches whose examples are sorted together. More of them: less padding, and examples of one
 /// length meet each other more often.
@@ -19,6 +27,8 @@ const WINDOW: usize = 32;
 #[derive(Debug, Clone)]
 pub struct BatchPlan {
     lengths: Vec<usize>,
+    /// The set of each example; empty where there is one set.
+    sets: Vec<usize>,
     batch_size: usize,
     seed: u64,
     bucketed: bool,
@@ -31,11 +41,30 @@ impl BatchPlan {
     pub fn new(lengths: Vec<usize>, batch_size: usize, seed: u64, bucketed: bool) -> Self {
         Self {
             lengths,
+            sets: Vec::new(),
             batch_size: batch_size.max(1),
             seed,
             bucketed,
             cached: None,
         }
+    }
+
+    /// Batches of these examples. Where every one of them is labelled on a single objective, each batch holds
+    /// an even share of each objective's examples.
+    pub fn of_examples(examples: &[Example], batch_size: usize, seed: u64, bucketed: bool) -> Self {
+        let lengths = examples.iter().map(Example::length).collect();
+        let plan = Self::new(lengths, batch_size, seed, bucketed);
+        match examples.iter().map(Example::only_objective).collect() {
+            Some(sets) => plan.dealt(sets),
+            None => plan,
+        }
+    }
+
+    /// Deals the examples of each set evenly to the batches; `sets` names the set of each example.
+    fn dealt(mut self, sets: Vec<usize>) -> Self {
+        let is_one = sets.windows(2).all(|pair| pair[0] == pair[1]);
+        self.sets = if is_one { Vec::new() } else { sets };
+        self
     }
 
     /// Batches in an epoch: every example is in exactly one of them, so one may be smaller.
@@ -66,25 +95,61 @@ impl BatchPlan {
         rng.set_stream(epoch);
         let mut order: Vec<usize> = (0..self.lengths.len()).collect();
         order.shuffle(&mut rng);
-        if self.bucketed {
-            for window in order.chunks_mut(WINDOW * self.batch_size) {
-                window.sort_by_key(|&example| self.lengths[example]);
-            }
+        if self.sets.is_empty() {
+            self.sort_windows(&mut order);
+        } else {
+            order = self.deal(&order, &mut rng);
         }
         let mut batches: Vec<Vec<usize>> = order
             .chunks(self.batch_size)
             .map(<[usize]>::to_vec)
             .collect();
+        if !self.sets.is_empty() {
+            for batch in &mut batches {
+                batch.sort_by_key(|&example| self.sets[example]);
+            }
+        }
         if self.bucketed {
             batches.shuffle(&mut rng);
         }
         batches
+    }
+
+    /// With buckets: the examples of as many as fill [`WINDOW`] batches, sorted by length. Of a set among others
+    /// that is its share of those batches.
+    fn sort_windows(&self, order: &mut [usize]) {
+        if self.bucketed && !order.is_empty() {
+            let examples = WINDOW * self.batch_size * order.len();
+            for window in order.chunks_mut(examples.div_ceil(self.lengths.len())) {
+                window.sort_by_key(|&example| self.lengths[example]);
+            }
+        }
+    }
+
+    /// An order in which the examples of each set keep their own, at even distances: the j-th of n is at
+    /// (j + u) / n of the way, with one random u in [0, 1) a set.
+    fn deal(&self, order: &[usize], rng: &mut ChaCha8Rng) -> Vec<usize> {
+        let sets = self.sets.iter().max().map_or(0, |&last| last + 1);
+        let mut of_set = vec![Vec::new(); sets];
+        for &example in order {
+            of_set[self.sets[example]].push(example);
+        }
+        let mut placed = Vec::with_capacity(order.len());
+        for set in &mut of_set {
+            self.sort_windows(set);
+            let (offset, count) = (rng.random::<f64>(), set.len() as f64);
+            let places = (0..set.len()).map(|j| (j as f64 + offset) / count);
+            placed.extend(places.zip(set.iter().copied()));
+        }
+        placed.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+        placed.into_iter().map(|(_, example)| example).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::{Judgement, Source};
 
     fn lengths(count: usize) -> Vec<usize> {
         (0..count).map(|i| 20 + (i * 7919) % 400).collect()
@@ -162,6 +227,104 @@ mod tests {
         assert!(without > tokens * 14 / 10, "{without} of {tokens}");
         let rises = longest.windows(2).filter(|pair| pair[0] < pair[1]).count();
         assert!((40..88).contains(&rises), "{rises} rises");
+    }
+
+    /// The examples of each set in each of `batches`.
+    fn shares(batches: &[Vec<usize>], sets: &[usize], count: usize) -> Vec<Vec<usize>> {
+        let of = |batch: &Vec<usize>| {
+            let in_set = |set| {
+                batch
+                    .iter()
+                    .filter(|&&example| sets[example] == set)
+                    .count()
+            };
+            (0..count).map(in_set).collect()
+        };
+        batches.iter().map(of).collect()
+    }
+
+    fn dealt(sets: &[usize], size: usize, bucketed: bool) -> BatchPlan {
+        BatchPlan::new(lengths(sets.len()), size, 9, bucketed).dealt(sets.to_vec())
+    }
+
+    #[test]
+    fn prop_sets_are_dealt_evenly_and_every_example_comes_once() {
+        // In the order of files: one set after the other.
+        let set = |set: usize, examples: usize| std::iter::repeat_n(set, examples);
+        let equal: Vec<usize> = (0..3).flat_map(|i| set(i, 28)).collect();
+        let unequal: Vec<usize> = set(0, 90).chain(set(1, 7)).chain(set(2, 31)).collect();
+        for (sets, size, bucketed, off) in [
+            (&equal, 6, false, 0.0),
+            (&equal, 8, true, 1.0),
+            (&unequal, 8, false, 2.0),
+            (&unequal, 5, true, 2.0),
+        ] {
+            let mut plan = dealt(sets, size, bucketed);
+            let per_epoch = plan.batches_per_epoch();
+            let counts = [0, 1, 2].map(|i| sets.iter().filter(|&&set| set == i).count());
+            for epoch in 0..5 {
+                let batches: Vec<Vec<usize>> = (0..per_epoch)
+                    .map(|i| plan.batch(epoch * per_epoch + i))
+                    .collect();
+                let mut seen = batches.concat();
+                seen.sort_unstable();
+                assert_eq!(seen, (0..sets.len()).collect::<Vec<_>>());
+                for (batch, shares) in batches.iter().zip(shares(&batches, sets, 3)) {
+                    for (share, count) in shares.iter().zip(counts) {
+                        let even = (count * batch.len()) as f64 / sets.len() as f64;
+                        assert!(
+                            (*share as f64 - even).abs() <= off,
+                            "{shares:?} of {counts:?}"
+                        );
+                    }
+                }
+            }
+            let mut resumed = dealt(sets, size, bucketed);
+            let last = 5 * per_epoch - 1;
+            assert_eq!(resumed.batch(last), plan.batch(last));
+        }
+    }
+
+    #[test]
+    fn preferences_that_share_a_batch_get_a_share_of_every_set() {
+        let sets: Vec<usize> = (0..80).map(|example| example / 20).collect();
+        let mut plan = dealt(&sets, 8, false);
+        for step in 0..20 {
+            let batch = plan.batch(step);
+            for group in 0..2 {
+                let dealt: Vec<usize> = batch.iter().skip(group).step_by(2).copied().collect();
+                assert_eq!(shares(&[dealt], &sets, 4), [[1, 1, 1, 1]]);
+            }
+        }
+    }
+
+    #[test]
+    fn examples_of_single_objectives_make_the_sets() {
+        let example = |labels: [Option<f64>; 2]| Example {
+            source: Source::new("a.jsonl".as_ref(), 1),
+            prompt: vec![1, 2],
+            responses: vec![vec![3]],
+            judgements: vec![Judgement::single(labels.to_vec())],
+        };
+        let (first, second) = ([Some(1.0), None], [None, Some(1.0)]);
+        let mut examples: Vec<Example> = [first, second]
+            .into_iter()
+            .flat_map(|labels| vec![example(labels); 8])
+            .collect();
+        let single = BatchPlan::of_examples(&examples, 4, 17, false);
+        assert_eq!(single.sets, [[0; 8], [1; 8]].concat());
+        // One that speaks for both leaves nothing to deal, and so do examples of a single objective.
+        examples.push(example([Some(1.0), Some(1.0)]));
+        assert!(
+            BatchPlan::of_examples(&examples, 4, 17, false)
+                .sets
+                .is_empty()
+        );
+        assert!(
+            BatchPlan::of_examples(&examples[..8], 4, 17, false)
+                .sets
+                .is_empty()
+        );
     }
 
     /// The order is part of what a resumed run relies on: a new version of the generator or of

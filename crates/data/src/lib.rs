@@ -58,8 +58,7 @@
 //! let examples = tokenize(&records, &Characters, &limits, &mut report)?;
 //! println!("{report}");
 //!
-//! let lengths = examples.iter().map(|example| example.length()).collect();
-//! let mut plan = BatchPlan::new(lengths, 1, 42, true);
+//! let mut plan = BatchPlan::of_examples(&examples, 1, 42, true);
 //! let batch = plan.batch(0); // indices into `examples`, the same whenever step 0 is asked for
 //! assert_eq!(batch.len(), 1);
 //! # Ok(())

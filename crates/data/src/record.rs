@@ -117,6 +117,17 @@ impl Example {
         self.prompt.len() + response
     }
 
+    /// The objective that this example is labelled on, where it is a single one.
+    pub fn only_objective(&self) -> Option<usize> {
+        let labels = self
+            .judgements
+            .iter()
+            .flat_map(|j| j.labels.iter().enumerate());
+        let mut labelled = labels.filter_map(|(i, label)| label.map(|_| i));
+        let first = labelled.next()?;
+        labelled.all(|i| i == first).then_some(first)
+    }
+
     /// Tokens of the prompt and of all responses: what a network that shares the prompt computes.
     pub fn rows(&self) -> usize {
         self.prompt.len() + self.responses.iter().map(Vec::len).sum::<usize>()
