@@ -183,6 +183,23 @@ pub enum EvaluatorError {
         /// The file.
         path: PathBuf,
     },
+    /// There is no pair to say how good a reward model is on an objective.
+    #[error("no held-out pair is labelled on objective `{0}`; evaluate on records that are")]
+    NoComparisons(String),
+    /// A pair's probability or label is none.
+    #[error(
+        "objective `{objective}`, pair {pair}: the {field} is {found}, expected a number from 0 to 1"
+    )]
+    Comparison {
+        /// The objective.
+        objective: String,
+        /// 1-based position of the pair.
+        pair: usize,
+        /// Which of the two.
+        field: &'static str,
+        /// The value.
+        found: f64,
+    },
     /// A plot cannot be drawn.
     #[error("the plot cannot be drawn: {0}")]
     Plot(String),

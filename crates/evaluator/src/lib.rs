@@ -1,4 +1,4 @@
-//! # Pareto fronts: indicators, statistics, plots and reports
+//! # Pareto fronts and reward models: indicators, statistics, plots and reports
 //!
 //! A model that is steered by a preference λ gives one vector of values ξ(λ) = (J_1, …, J_m) per λ of a
 //! grid. This crate says how good such a set of points is, whether it is ordered by λ beyond noise, draws
@@ -18,7 +18,9 @@
 //! compare methods over the same grid: [`MethodPoints::from_records`] makes points with standard errors
 //! and an ordering from the values of single records, [`Front::new`] measures methods under one reference,
 //! [`Front::overlay`] does so for several runs, and [`Report::write`] writes `front.json`, `front.svg`,
-//! `front.png`, `front.html` and `report.md`.
+//! `front.png`, `front.html` and `report.md`. Yes, if you want to know whether to believe a reward model: [`calibration`]
+//! says how often its preferences are the labels', beside the rule that only looks at lengths, and whether its
+//! probabilities are what they say.
 //!
 //! ```
 //! use panacea_evaluator::{Front, MethodPoints, PointRecords};
@@ -44,6 +46,7 @@
 //! # Ok::<(), panacea_evaluator::EvaluatorError>(())
 //! ```
 
+pub mod calibration;
 mod error;
 pub mod exact;
 mod files;

@@ -45,6 +45,27 @@ pub fn paired_difference(high: &[f64], low: &[f64]) -> Option<Estimate> {
     estimate(&differences)
 }
 
+/// The 95 % interval of a share p of `count` cases (Wilson 1927), z = 1.96 standard errors of the true share around it:
+///
+/// ```text
+/// (p + z²/2n ± z √(p(1−p)/n + z²/4n²)) / (1 + z²/n)
+/// ```
+///
+/// Unlike p ± z √(p(1−p)/n) it stays within 0 and 1 and has a width where all cases agree. Where cases are shares
+/// themselves, which vary less than 0 and 1 do, it is wider than need be. Without a case it is everything.
+#[must_use]
+pub fn wilson_interval(share: f64, count: usize) -> [f64; 2] {
+    const Z: f64 = 1.959_963_984_540_054;
+    if count == 0 {
+        return [0.0, 1.0];
+    }
+    let n = count as f64;
+    let scale = 1.0 + Z * Z / n;
+    let centre = (share + Z * Z / (2.0 * n)) / scale;
+    let half = Z * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt() / scale;
+    [(centre - half).max(0.0), (centre + half).min(1.0)]
+}
+
 /// Kendall's rank correlation τ-b of two sequences (Kendall 1945):
 ///
 /// ```text
@@ -199,6 +220,26 @@ mod tests {
             prop_assert_eq!(tau.map(|t| -t), kendall_tau(&x, &negative));
             prop_assert!(tau.is_none_or(|t| t.abs() <= 1.0 + 1e-12));
         }
+    }
+
+    #[test]
+    fn an_interval_of_a_share_is_wilsons() {
+        // Newcombe, "Two-sided confidence intervals for the single proportion" (1998), table I, method 3.
+        for (cases, count, expected) in [
+            (81, 263, [0.2553, 0.3662]),
+            (15, 148, [0.0624, 0.1605]),
+            (0, 20, [0.0, 0.1611]),
+            (1, 29, [0.0061, 0.1718]),
+        ] {
+            let found = wilson_interval(f64::from(cases) / count as f64, count);
+            for (found, expected) in found.into_iter().zip(expected) {
+                assert!(
+                    (found - expected).abs() < 5e-5,
+                    "{cases} of {count}: {found}"
+                );
+            }
+        }
+        assert_eq!(wilson_interval(0.0, 0), [0.0, 1.0]);
     }
 
     #[test]

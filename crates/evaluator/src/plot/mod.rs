@@ -1,10 +1,11 @@
-//! Plots of a front, as SVG and as PNG.
+//! Plots of a front, and of the calibration of reward models, as SVG and as PNG.
 //!
 //! A plot is laid out once, as a scene of marks in points, and then drawn by a backend: what a file
 //! format needs does not reach the layout. Text is set in DejaVu Sans, which is part of the binary, so
 //! that a machine without any font draws the same picture.
 
 mod axis;
+mod calibration;
 mod fonts;
 mod front_2d;
 mod legend;
@@ -13,6 +14,7 @@ mod parallel;
 mod render;
 mod scene;
 
+use crate::calibration::ObjectiveCalibration;
 use crate::{EvaluatorError, Front};
 use scene::Scene;
 
@@ -31,6 +33,28 @@ pub fn svg(front: &Front, title: &str) -> Result<String, EvaluatorError> {
 /// When the drawing fails.
 pub fn png(front: &Front, title: &str) -> Result<Vec<u8>, EvaluatorError> {
     render::png(&scene(front, title))
+}
+
+/// How often predicted preferences hold against how sure they are, one panel per objective, as an SVG document.
+///
+/// # Errors
+/// When the drawing fails.
+pub fn calibration_svg(
+    objectives: &[ObjectiveCalibration],
+    title: &str,
+) -> Result<String, EvaluatorError> {
+    render::svg(&calibration::scene(objectives, title))
+}
+
+/// The same plot as the bytes of a PNG file.
+///
+/// # Errors
+/// When the drawing fails.
+pub fn calibration_png(
+    objectives: &[ObjectiveCalibration],
+    title: &str,
+) -> Result<Vec<u8>, EvaluatorError> {
+    render::png(&calibration::scene(objectives, title))
 }
 
 fn scene(front: &Front, title: &str) -> Scene {

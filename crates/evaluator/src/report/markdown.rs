@@ -42,7 +42,8 @@ pub(super) fn report(report: &Report) -> String {
     text
 }
 
-fn table(table: &Table) -> String {
+/// A table as Markdown.
+pub(crate) fn table(table: &Table) -> String {
     let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
     let mut text = line(table.header.iter().map(|cell| escaped(cell)).collect());
     text += &line(vec!["---".to_owned(); table.header.len()]);
@@ -80,7 +81,7 @@ fn verbatim(text: &str) -> String {
 }
 
 /// Text that Markdown shows as it is, on one line.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

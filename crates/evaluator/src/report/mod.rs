@@ -1,8 +1,8 @@
 //! What a person reads after an evaluation: the front's data, its plots, a page and a report.
 
 mod html;
-mod markdown;
-mod numbers;
+pub(crate) mod markdown;
+pub(crate) mod numbers;
 
 use std::path::{Path, PathBuf};
 

@@ -259,7 +259,7 @@ fn optional(value: Option<f64>) -> String {
     value.map_or_else(dash, number)
 }
 
-fn estimate(value: f64, stderr: f64) -> String {
+pub(crate) fn estimate(value: f64, stderr: f64) -> String {
     format!("{value:.4} ± {stderr:.4}")
 }
 
@@ -276,11 +276,11 @@ fn millions(number: f64) -> String {
     format!("{:.1} M", number / 1e6)
 }
 
-fn dash() -> String {
+pub(crate) fn dash() -> String {
     "–".to_owned()
 }
 
-fn texts(texts: &[&str]) -> Vec<String> {
+pub(crate) fn texts(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
 }
 
