@@ -15,8 +15,9 @@
 //! Yes, if you train anything with DPO or SFT on more than one objective and have the log-probabilities
 //! of whole responses: [`Dpo`], [`Sft`], [`ObjectiveBatch`], [`Aggregation`]. Yes, if you learn from
 //! several rewards by PPO, RLOO or GRPO and have the log-probability of every token: [`token_rewards`],
-//! [`generalised_advantages`], [`leave_one_out_advantages`], [`group_relative_advantages`],
-//! [`clipped_policy_term`]. Yes, if you need points of the simplex: [`Preference`], [`simplex_grid`],
+//! [`generalised_advantages`], [`leave_one_out_by_token`], [`group_relative_advantages`],
+//! [`clipped_policy_term`]. Yes, if you train a reward model on pairs: [`BradleyTerry`]. Yes, if you need points
+//! of the simplex: [`Preference`], [`simplex_grid`],
 //! [`PreferenceSampler`]. Which points of a front are worth keeping says [`non_dominated`]; indicators and
 //! plots are in `panacea-evaluator`.
 //!
@@ -40,6 +41,7 @@
 
 mod aggregation;
 mod batch;
+mod bradley_terry;
 mod dominance;
 mod dpo;
 mod grid;
@@ -51,6 +53,7 @@ mod sft;
 
 pub use aggregation::{Aggregate, Aggregation};
 pub use batch::{ObjectiveBatch, Term};
+pub use bradley_terry::{BradleyTerry, RewardTerm};
 pub use dominance::{dominates, non_dominated};
 pub use dpo::{Dpo, DpoError, DpoLoss, PairLogProbs, PairTerm};
 pub use grid::{simplex_grid, usual_divisions};
@@ -59,8 +62,8 @@ pub use preference::{Preference, PreferenceError};
 pub use rl::{
     Advantages, KlEstimate, PolicyTerm, ValueTerm, clip_fraction, clipped_policy_term,
     clipped_value_term, explained_variance, generalised_advantages, group_normalised,
-    group_relative_advantages, kl_estimate, leave_one_out_advantages, scalarise, sequence_return,
-    token_rewards, whiten,
+    group_relative_advantages, kl_estimate, leave_one_out_advantages, leave_one_out_by_token,
+    scalarise, sequence_return, token_rewards, whiten,
 };
 pub use sampler::{PreferenceSampler, SamplerError};
 pub use sft::{Sft, SftTerm};

@@ -28,6 +28,66 @@ pub fn leave_one_out_advantages(returns: &[f64]) -> Vec<f64> {
         .collect()
 }
 
+/// [`leave_one_out_advantages`] token by token, of samples as `tokens[sample][t]` with what each token earned,
+/// `rewards[sample][t]` ([`token_rewards`](crate::token_rewards)):
+///
+/// ```text
+/// A_{k,t} = G_{k,t} − b_{k,t}            G_{k,t} = Σ_{s≥t} r_{k,s}
+///
+/// b_{k,0} = mean of G_{j,0} over j ≠ k
+/// b_{k,t} = b_{k,t−1} − r_{k,t−1}                                     what was expected, less what has come of it
+///         = (Σ G_{j,t} + b_{k,t−1} − r_{k,t−1}) / (n + 1)             where some of those who went along part
+/// ```
+///
+/// The sum is over the n other samples that equal sample k before t: they tell best what was to be expected there, and
+/// what was expected before counts as one more of them, since they may be few. Samples that part at their first token
+/// have R_k − mean_{j≠k} R_j everywhere, as [`leave_one_out_advantages`] says.
+///
+/// The policy gradient stays unbiased: b_{k,t} depends on the other samples, and on sample k before t, and on nothing
+/// that comes from t on. K = 1 has R_1 everywhere.
+///
+/// # Panics
+/// When a sample has not one reward per token.
+#[must_use]
+pub fn leave_one_out_by_token(tokens: &[&[u32]], rewards: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    assert_eq!(tokens.len(), rewards.len(), "rewards for every sample");
+    let to_come: Vec<Vec<f64>> = rewards.iter().map(|rewards| suffix_sums(rewards)).collect();
+    // A sample that has ended has nothing to come.
+    let sum = |company: &[usize], t: usize| -> f64 {
+        let of = |&j: &usize| to_come[j].get(t).copied().unwrap_or(0.0);
+        company.iter().map(of).sum()
+    };
+    let of_sample = |k: usize| {
+        let (own, earned) = (tokens[k], &rewards[k]);
+        assert_eq!(own.len(), earned.len(), "sample {k}: one reward per token");
+        let mut company: Vec<usize> = (0..tokens.len()).filter(|&j| j != k).collect();
+        let mut expected = sum(&company, 0) / company.len().max(1) as f64;
+        let mut advantages = Vec::with_capacity(own.len());
+        for t in 0..own.len() {
+            if t > 0 {
+                expected -= earned[t - 1];
+                let before = company.len();
+                company.retain(|&j| tokens[j].get(t - 1) == Some(&own[t - 1]));
+                if !company.is_empty() && company.len() < before {
+                    expected = (sum(&company, t) + expected) / (company.len() + 1) as f64;
+                }
+            }
+            advantages.push(to_come[k][t] - expected);
+        }
+        advantages
+    };
+    (0..tokens.len()).map(of_sample).collect()
+}
+
+/// Σ_{s≥t} of the numbers, for every t.
+fn suffix_sums(numbers: &[f64]) -> Vec<f64> {
+    let mut sums = numbers.to_vec();
+    for t in (1..sums.len()).rev() {
+        sums[t - 1] += sums[t];
+    }
+    sums
+}
+
 /// Every objective's rewards, `rewards[sample][objective]`, brought to mean 0 and (sample) deviation 1 over
 /// the K samples of one prompt. Done before objectives are weighed, it leaves the trade-off to λ: a reward
 /// of ten times the scale does not count ten times as much.
@@ -106,7 +166,44 @@ mod tests {
     }
 
     #[test]
+    fn a_token_is_compared_where_others_began_in_the_same_way() {
+        // Samples 0 and 1 begin with 7, and samples 0 and 1 part at their second token.
+        let tokens: [&[u32]; 3] = [&[7, 1, 2], &[7, 4], &[5, 1]];
+        let rewards = [vec![0.5, 0.25, 2.0], vec![0.5, -1.0], vec![-0.25, 1.0]];
+        let found = leave_one_out_by_token(&tokens, &rewards);
+        // To come: 2.75, 2.25, 2; −0.5, −1; 0.75, 1. Expected: 0.125, (−1 + 0.125 − 0.5) / 2, 0.25 less; …
+        assert_close(&found[0], &[2.75 - 0.125, 2.25 + 0.6875, 2.0 + 0.9375]);
+        assert_close(&found[1], &[-0.5 - 1.75, -1.0 - 1.75]);
+        assert_close(&found[2], &[0.75 - 1.125; 2]);
+    }
+
+    #[test]
+    fn samples_that_share_nothing_are_compared_as_wholes_and_equal_ones_cancel() {
+        let rewards = [vec![0.5, 1.0], vec![2.0], vec![-1.0, 0.0, 3.0]];
+        let whole = leave_one_out_advantages(&[1.5, 2.0, 2.0]);
+        let found = leave_one_out_by_token(&[&[1, 2], &[3], &[4, 5, 6]], &rewards);
+        for (found, whole) in found.iter().zip(whole) {
+            assert_close(found, &vec![whole; found.len()]);
+        }
+        let equal = leave_one_out_by_token(&[&[1, 2], &[1, 2]], &[vec![0.3, 1.0], vec![0.3, 1.0]]);
+        assert_eq!(equal, [[0.0, 0.0], [0.0, 0.0]]);
+    }
+
+    #[test]
+    fn a_sample_cut_short_has_nothing_to_come() {
+        let tokens: [&[u32]; 2] = [&[7], &[7, 1]];
+        let found = leave_one_out_by_token(&tokens, &[vec![1.0], vec![0.5, 2.0]]);
+        assert_close(&found[0], &[1.0 - 2.5]);
+        assert_close(&found[1], &[2.5 - 1.0, 2.0 - 0.5]);
+    }
+
+    #[test]
     fn a_single_sample_has_nothing_to_be_compared_with() {
+        assert_eq!(
+            leave_one_out_by_token(&[&[1, 2]], &[vec![0.5, 1.0]]),
+            [[1.5, 1.5]]
+        );
+        assert!(leave_one_out_by_token(&[], &[]).is_empty());
         assert_eq!(leave_one_out_advantages(&[1.5]), [1.5]);
         assert!(leave_one_out_advantages(&[]).is_empty());
         let half = Preference::uniform(2);

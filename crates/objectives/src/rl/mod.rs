@@ -4,7 +4,7 @@
 //! max_π  E[ Σ_i λ_i r_i(x, y) ] − β KL(π ‖ π_ref)              one KL term, whatever λ (Panacea, eq. 16)
 //!
 //! with a critic   token_rewards, generalised_advantages, whiten        clipped_policy_term, clipped_value_term
-//! RLOO            sequence_return of each sample, leave_one_out_advantages              clipped_policy_term
+//! RLOO            token_rewards of each sample, leave_one_out_by_token                  clipped_policy_term
 //! GRPO            group_relative_advantages (each objective normalised on its own)      clipped_policy_term
 //! ```
 //!
@@ -21,6 +21,8 @@ mod ppo;
 mod rewards;
 
 pub use advantages::{Advantages, explained_variance, generalised_advantages, whiten};
-pub use group::{group_normalised, group_relative_advantages, leave_one_out_advantages};
+pub use group::{
+    group_normalised, group_relative_advantages, leave_one_out_advantages, leave_one_out_by_token,
+};
 pub use ppo::{PolicyTerm, ValueTerm, clip_fraction, clipped_policy_term, clipped_value_term};
 pub use rewards::{KlEstimate, kl_estimate, scalarise, sequence_return, token_rewards};

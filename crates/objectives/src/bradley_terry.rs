@@ -1,0 +1,127 @@
+//! The loss of a reward model: the difference of two rewards as the odds that one response is preferred.
+
+use crate::log_sigmoid::{log_sigmoid, sigmoid};
+
+/// The Bradley–Terry loss of a pair of rewards.
+///
+/// With d = r_0 − r_1 and a label p, the probability that response 0 is the preferred one,
+///
+/// ```text
+/// loss = p·ℓ(d) + (1−p)·ℓ(−d) + centering · (r_0 + r_1)²          ℓ(d) = −log σ(d − margin)
+/// ```
+///
+/// A hard label (1 or 0) gives the loss of Touvron et al. 2023 (Llama 2), eq. 2, with one margin for all pairs. Only
+/// differences count in it; `centering` holds the rewards themselves near 0 (Eisenstein et al. 2023, eq. 7).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BradleyTerry {
+    /// The lead ≥ 0 that the preferred response's reward is to have.
+    pub margin: f64,
+    /// The weight ≥ 0 of the squared sum of the rewards.
+    pub centering: f64,
+}
+
+/// The loss of one pair of rewards, and what follows from it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RewardTerm {
+    /// The loss.
+    pub loss: f64,
+    /// ∂loss/∂r_j.
+    pub d_reward: [f64; 2],
+    /// The lead of the preferred response's reward; 0 for a label of exactly ½, which prefers neither.
+    pub margin: f64,
+    /// Whether the preferred response has the greater reward.
+    pub correct: bool,
+}
+
+impl BradleyTerry {
+    /// The loss of `rewards` under `label`, the probability in [0, 1] that response 0 is preferred.
+    #[must_use]
+    pub fn term(&self, rewards: [f64; 2], label: f64) -> RewardTerm {
+        debug_assert!(
+            (0.0..=1.0).contains(&label),
+            "a label is a probability, found {label}"
+        );
+        let [first, second] = rewards;
+        let (lead, sum) = (first - second, first + second);
+        let side = |lead: f64| -log_sigmoid(lead - self.margin);
+        let slope = |lead: f64| -sigmoid(self.margin - lead);
+        let d_lead = label * slope(lead) - (1.0 - label) * slope(-lead);
+        let d_sum = 2.0 * self.centering * sum;
+        let margin = match label {
+            label if label > 0.5 => lead,
+            label if label < 0.5 => -lead,
+            _ => 0.0,
+        };
+        RewardTerm {
+            loss: label * side(lead) + (1.0 - label) * side(-lead) + self.centering * sum * sum,
+            d_reward: [d_sum + d_lead, d_sum - d_lead],
+            margin,
+            correct: margin > 0.0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const PLAIN: BradleyTerry = BradleyTerry {
+        margin: 0.0,
+        centering: 0.0,
+    };
+
+    #[test]
+    fn hand_computed_values() {
+        let term = PLAIN.term([0.0, 0.0], 1.0);
+        assert!((term.loss - std::f64::consts::LN_2).abs() < 1e-15);
+        assert_eq!(term.d_reward, [-0.5, 0.5]);
+        assert!(!term.correct);
+
+        // log(1 + e^(−(2 − 0.5 − 1))) = log(1 + e^(−½)), and 0.1 · (2 + 0.5)².
+        let both = BradleyTerry {
+            margin: 1.0,
+            centering: 0.1,
+        };
+        let term = both.term([2.0, 0.5], 1.0);
+        assert!((term.loss - (0.474_076_984_180_107 + 0.625)).abs() < 1e-12);
+        assert_eq!((term.margin, term.correct), (1.5, true));
+        assert_eq!((both.term([2.0, 0.5], 0.0).margin), -1.5);
+        assert_eq!((both.term([2.0, 0.5], 0.5).margin), 0.0);
+    }
+
+    proptest! {
+        #[test]
+        fn the_slopes_are_those_of_the_loss(
+            a in -5.0..5.0_f64, b in -5.0..5.0_f64, label in 0.0..=1.0_f64,
+            margin in 0.0..2.0_f64, centering in 0.0..1.0_f64,
+        ) {
+            let loss = BradleyTerry { margin, centering };
+            let term = loss.term([a, b], label);
+            let h = 1e-5;
+            let at = |a, b| loss.term([a, b], label).loss;
+            let differences = [at(a + h, b) - at(a - h, b), at(a, b + h) - at(a, b - h)];
+            for (slope, difference) in term.d_reward.iter().zip(differences) {
+                prop_assert!((slope - difference / (2.0 * h)).abs() < 1e-7);
+            }
+        }
+
+        #[test]
+        fn the_order_of_the_responses_does_not_matter(
+            a in -5.0..5.0_f64, b in -5.0..5.0_f64, label in 0.0..=1.0_f64, margin in 0.0..2.0_f64,
+        ) {
+            let loss = BradleyTerry { margin, centering: 0.3 };
+            let (one, other) = (loss.term([a, b], label), loss.term([b, a], 1.0 - label));
+            prop_assert!((one.loss - other.loss).abs() < 1e-12);
+            prop_assert!((one.d_reward[0] - other.d_reward[1]).abs() < 1e-12);
+        }
+
+        #[test]
+        fn without_centering_a_shift_changes_nothing(
+            a in -5.0..5.0_f64, b in -5.0..5.0_f64, shift in -9.0..9.0_f64,
+        ) {
+            let (term, shifted) = (PLAIN.term([a, b], 0.8), PLAIN.term([a + shift, b + shift], 0.8));
+            prop_assert!((term.loss - shifted.loss).abs() < 1e-12);
+        }
+    }
+}
