@@ -48,11 +48,16 @@ pub struct ModelConfig {
     pub eos_token_ids: Vec<u32>,
     /// The token that begins a text.
     pub bos_token_id: Option<u32>,
+    /// The names of the numbers that a sequence classifier (`LlamaForSequenceClassification` and its like, the form in
+    /// which reward models are published) reads from the last token's hidden state, output by output; `None` for a
+    /// language model. A classifier has `score.weight` `[labels, hidden]` in place of `lm_head.weight`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Vec<String>>,
 }
 
 impl ModelConfig {
     /// Reads `config.json` of a folder, and the end-of-text tokens of `generation_config.json` if there is one.
-    pub(crate) fn from_folder(folder: &Path) -> Result<Self, PretrainedError> {
+    pub fn from_folder(folder: &Path) -> Result<Self, PretrainedError> {
         let path = folder.join("config.json");
         let mut config = Self::from_json(&path, &json::read_object(&path)?)?;
         let path = folder.join("generation_config.json");
@@ -113,6 +118,7 @@ impl ModelConfig {
             max_position_embeddings,
             eos_token_ids: fields.token_ids("eos_token_id")?,
             bos_token_id: fields.token_ids("bos_token_id")?.first().copied(),
+            labels: labels(&fields)?,
         };
         config.validate(path)?;
         Ok(config)
@@ -193,12 +199,17 @@ impl ModelConfig {
             add("mlp.down_proj.weight", &[hidden, self.intermediate_size]);
         }
         tensors.push(("model.norm.weight".to_owned(), vec![hidden]));
-        if !self.tie_word_embeddings {
+        if let Some(labels) = &self.labels {
+            tensors.push((SCORE.to_owned(), vec![labels.len(), hidden]));
+        } else if !self.tie_word_embeddings {
             tensors.push(("lm_head.weight".to_owned(), vec![self.vocab_size, hidden]));
         }
         tensors
     }
 }
+
+/// The head of a sequence classifier, `[labels, hidden]`. Transformers' has no bias.
+pub(crate) const SCORE: &str = "score.weight";
 
 /// What differs between the architectures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -337,6 +348,51 @@ fn refuse_unsupported(fields: &Fields) -> Result<(), PretrainedError> {
     }
     refuse_partial_rotation(fields)
 }
+
+/// The outputs of a sequence classifier: the names in `id2label`; without it `LABEL_0` and so on, `num_labels` of them,
+/// and without either two (`PreTrainedConfig` of transformers 5.23, which does not write the default of two either).
+fn labels(fields: &Fields) -> Result<Option<Vec<String>>, PretrainedError> {
+    let architectures = match fields.get("architectures") {
+        None => return Ok(None),
+        Some(list) => list
+            .as_array()
+            .ok_or_else(|| fields.wrong("architectures", "a list of strings"))?,
+    };
+    let is_classifier = architectures
+        .iter()
+        .filter_map(Value::as_str)
+        .any(|name| name.ends_with("ForSequenceClassification"));
+    if !is_classifier {
+        return Ok(None);
+    }
+    let count = fields.count("num_labels")?;
+    let Some(names) = fields.get("id2label") else {
+        let count = count.unwrap_or(2);
+        if count > MOST_LABELS {
+            return Err(fields.wrong("num_labels", format!("at most {MOST_LABELS}")));
+        }
+        return Ok(Some((0..count).map(|i| format!("LABEL_{i}")).collect()));
+    };
+    let named = names.as_object().filter(|names| !names.is_empty());
+    let in_order = named.and_then(|names| {
+        let name = |i: usize| names.get(&i.to_string())?.as_str().map(str::to_owned);
+        (0..names.len()).map(name).collect::<Option<Vec<_>>>()
+    });
+    let Some(labels) = in_order else {
+        let expected =
+            r#"a name for every output from 0 on, as in {"0": "helpful", "1": "concise"}"#;
+        return Err(fields.wrong("id2label", expected));
+    };
+    // Versions of transformers disagree on which of the two counts.
+    if count.is_some_and(|count| count != labels.len()) {
+        let expected = format!("{}, the number of names in `id2label`", labels.len());
+        return Err(fields.wrong("num_labels", expected));
+    }
+    Ok(Some(labels))
+}
+
+/// Far above any real classifier: a file cannot ask for gigabytes of names.
+const MOST_LABELS: usize = 1 << 16;
 
 fn refuse_partial_rotation(fields: &Fields) -> Result<(), PretrainedError> {
     match fields.positive("partial_rotary_factor")? {
@@ -529,6 +585,76 @@ mod tests {
         assert_eq!(eos(json!(2)), [2]);
         assert_eq!(eos(json!([2, 5])), [2, 5]);
         assert!(eos(Value::Null).is_empty());
+    }
+
+    #[test]
+    fn classifiers_name_their_outputs() {
+        let labels = |changes: Value| {
+            parse(with(small("qwen2"), changes))
+                .unwrap()
+                .labels
+                .map(|labels| labels.join(" "))
+        };
+        // A language model's configuration may name labels; they mean nothing.
+        let names = json!({"1": "concise", "0": "helpful"});
+        assert_eq!(labels(json!({})), None);
+        assert_eq!(
+            labels(json!({"architectures": ["Qwen2ForCausalLM"], "id2label": names})),
+            None
+        );
+        let classifier = |changes: Value| {
+            let base = json!({"architectures": ["Qwen2ForSequenceClassification"]});
+            labels(with(base, changes)).expect("a classifier")
+        };
+        assert_eq!(classifier(json!({})), "LABEL_0 LABEL_1");
+        assert_eq!(classifier(json!({"num_labels": 1})), "LABEL_0");
+        assert_eq!(classifier(json!({"id2label": names})), "helpful concise");
+        let both = json!({"id2label": names, "num_labels": 2});
+        assert_eq!(classifier(both), "helpful concise");
+
+        for tied in [true, false] {
+            let changes = json!({
+                "architectures": ["Qwen2ForSequenceClassification"], "num_labels": 3, "tie_word_embeddings": tied
+            });
+            let tensors = parse(with(small("qwen2"), changes)).unwrap().tensors();
+            assert_eq!(
+                tensors.last(),
+                Some(&("score.weight".to_owned(), vec![3, 32]))
+            );
+            assert!(tensors.iter().all(|(name, _)| name != "lm_head.weight"));
+        }
+    }
+
+    #[test]
+    fn labels_that_cannot_be_understood_are_refused() {
+        for (changes, field, hint) in [
+            (
+                json!({"id2label": {"0": "a", "2": "b"}}),
+                "id2label",
+                "every output from 0 on",
+            ),
+            (json!({"id2label": {}}), "id2label", "every output"),
+            (json!({"id2label": {"0": 7}}), "id2label", "7"),
+            (json!({"id2label": ["a"]}), "id2label", "[\"a\"]"),
+            (
+                json!({"id2label": {"0": "a"}, "num_labels": 2}),
+                "num_labels",
+                "expected 1",
+            ),
+            (json!({"num_labels": 0}), "num_labels", "above 0"),
+            (json!({"num_labels": 1u64 << 40}), "num_labels", "at most"),
+            (
+                json!({"architectures": "LlamaForSequenceClassification"}),
+                "architectures",
+                "a list",
+            ),
+        ] {
+            let base = json!({"architectures": ["LlamaForSequenceClassification"]});
+            let message = refused(with(small("llama"), with(base, changes)));
+            for part in ["config.json", &format!("`{field}`"), hint] {
+                assert!(message.contains(part), "{message:?} lacks {part:?}");
+            }
+        }
     }
 
     #[test]

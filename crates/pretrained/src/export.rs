@@ -1,23 +1,24 @@
 //! Writing a model as a Hugging Face folder, so that other people's tools can use it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::json::read_object;
+use crate::config::SCORE;
+use crate::json::{read_object, read_object_if_present};
 use crate::partial::PartialFolder;
 use crate::safetensors::{INDEX, SINGLE};
-use crate::tokenizer::{TOKENIZER, TOKENIZER_CONFIG};
+use crate::tokenizer::{SPECIAL_TOKENS_MAP, TOKENIZER, TOKENIZER_CONFIG};
 use crate::{ModelConfig, Pretrained, PretrainedError, RopeScaling, TensorF32};
 
 /// What is copied as it is from a Hugging Face folder, where it is there.
 const COPIED: [&str; 9] = [
     TOKENIZER,
     TOKENIZER_CONFIG,
-    "special_tokens_map.json",
+    SPECIAL_TOKENS_MAP,
     "added_tokens.json",
     "tokenizer.model",
     "vocab.json",
@@ -40,69 +41,184 @@ pub fn write_model(
     model: &Pretrained,
     overrides: &BTreeMap<String, TensorF32>,
 ) -> Result<(), PretrainedError> {
-    write_model_in_shards(dir, model, overrides, LARGEST_SHARD)
+    let export = Export {
+        dir,
+        model,
+        config: model.config().clone(),
+        overrides,
+        score: None,
+    };
+    export.write(LARGEST_SHARD)
 }
 
-fn write_model_in_shards(
+/// Writes a sequence classifier, which transformers opens with `AutoModelForSequenceClassification`: the layers of `model`
+/// with the `overrides`, as [`write_model`] writes them, under a head that reads one number for each of the `labels`.
+///
+/// `score` is its weight, `[labels, hidden]`. Transformers' head has no bias: one that was trained is left out, which
+/// moves all texts' numbers alike.
+///
+/// Transformers reads the last token that is not padding. So that this is the one that the numbers belong to, give it
+/// conversations that end with the end-of-turn token ([`crate::ChatTokenizer::encode_response`]; chat templates may write
+/// a line break behind it). The padding token of many models is the one that ends a turn, which would then be skipped;
+/// in its place the folder names a token that no conversation has.
+pub fn write_classifier(
     dir: &Path,
     model: &Pretrained,
     overrides: &BTreeMap<String, TensorF32>,
-    largest_shard: usize,
+    labels: &[String],
+    score: &TensorF32,
 ) -> Result<(), PretrainedError> {
-    model.check()?;
-    check_overrides(dir, model, overrides)?;
-    let folder = PartialFolder::beside(dir)?;
-    write_description(dir, folder.path(), model)?;
-    write_weights(folder.path(), model, overrides, largest_shard)?;
-    folder.finish()
+    let distinct: BTreeSet<&String> = labels.iter().collect();
+    if labels.is_empty() || distinct.len() < labels.len() {
+        return Err(PretrainedError::Export {
+            path: dir.to_path_buf(),
+            problem: format!(
+                "found the labels {labels:?}, expected at least one and no name twice"
+            ),
+        });
+    }
+    let export = Export {
+        dir,
+        model,
+        config: ModelConfig {
+            labels: Some(labels.to_vec()),
+            ..model.config().clone()
+        },
+        overrides,
+        score: Some(score),
+    };
+    export.write(LARGEST_SHARD)
 }
 
-/// Every override replaces a tensor of the model by one of the same shape.
-fn check_overrides(
-    dir: &Path,
-    model: &Pretrained,
-    overrides: &BTreeMap<String, TensorF32>,
-) -> Result<(), PretrainedError> {
-    for (name, tensor) in overrides {
-        let refuse = |problem: String| {
-            Err(PretrainedError::Export {
-                path: dir.to_path_buf(),
-                problem,
-            })
+/// A model as it is to be written.
+struct Export<'a> {
+    /// Where to.
+    dir: &'a Path,
+    /// What the tensors and files are taken from.
+    model: &'a Pretrained,
+    /// What is written: the model's, but for the labels.
+    config: ModelConfig,
+    overrides: &'a BTreeMap<String, TensorF32>,
+    /// The head of a classifier, where `model` is to become one.
+    score: Option<&'a TensorF32>,
+}
+
+impl Export<'_> {
+    fn write(&self, largest_shard: usize) -> Result<(), PretrainedError> {
+        self.model.check()?;
+        let shapes: BTreeMap<_, _> = self.config.tensors().into_iter().collect();
+        for (name, tensor) in self.replacements() {
+            check_replacement(self.dir, name, tensor, shapes.get(name))?;
+        }
+        let folder = PartialFolder::beside(self.dir)?;
+        self.describe(folder.path())?;
+        self.write_weights(folder.path(), largest_shard)?;
+        folder.finish()
+    }
+
+    /// What stands in place of the model's own tensors.
+    fn replacements(&self) -> impl Iterator<Item = (&str, &TensorF32)> {
+        let overrides = self.overrides.iter();
+        let score = self.score.map(|score| (SCORE, score));
+        (overrides.map(|(name, tensor)| (name.as_str(), tensor))).chain(score)
+    }
+
+    /// Configuration, tokenizer and chat template.
+    fn describe(&self, folder: &Path) -> Result<(), PretrainedError> {
+        let source = self.model.folder();
+        let mut config = match source {
+            Some(source) => {
+                let mut config = read_object(&source.join(CONFIG))?;
+                config.remove("dtype");
+                config.insert("torch_dtype".to_owned(), json!("float32"));
+                config
+            }
+            None => hugging_face_config(self.dir, &self.config)?,
         };
-        match model.expected_shape(name) {
-            None => {
-                return refuse(format!(
-                    "tensor `{name}` is to be replaced, but the model has none of that name"
-                ));
+        match source {
+            Some(source) => copy_description(source, folder)?,
+            None => self.describe_gguf(folder)?,
+        }
+        if self.score.is_some() {
+            describe_labels(&mut config, &self.config);
+            config.insert("pad_token_id".to_owned(), json!(self.set_padding(folder)?));
+        }
+        write_json(&folder.join(CONFIG), &Value::Object(config))
+    }
+
+    /// What the metadata of a GGUF file says, in the files of a Hugging Face model.
+    fn describe_gguf(&self, folder: &Path) -> Result<(), PretrainedError> {
+        let config = &self.config;
+        if !config.eos_token_ids.is_empty() {
+            let generation =
+                json!({"bos_token_id": config.bos_token_id, "eos_token_id": config.eos_token_ids});
+            write_json(&folder.join(GENERATION_CONFIG), &generation)?;
+        }
+        match self.model.tokenizer_files() {
+            Err(PretrainedError::NoTokenizer { .. }) => Ok(()),
+            Err(error) => Err(error),
+            Ok(files) => {
+                write_file(&folder.join(TOKENIZER), &files.tokenizer)?;
+                write_json(&folder.join(TOKENIZER_CONFIG), &Value::Object(files.config))
             }
-            Some(expected) if expected != tensor.shape => {
-                return refuse(format!(
-                    "tensor `{name}` is to be replaced by one of shape {:?}, expected {expected:?}",
-                    tensor.shape
-                ));
-            }
-            Some(expected) if expected.iter().product::<usize>() != tensor.data.len() => {
-                return refuse(format!(
-                    "the replacement of tensor `{name}` has {} values for the shape {expected:?}",
-                    tensor.data.len()
-                ));
-            }
-            Some(_) => {}
         }
     }
-    Ok(())
+
+    /// Names a padding token that no conversation has in the tokenizer's files, and returns its id. Without such a token,
+    /// or a tokenizer, there is none: transformers then refuses to read several texts at once.
+    fn set_padding(&self, folder: &Path) -> Result<Option<u32>, PretrainedError> {
+        let files = match self.model.tokenizer_files() {
+            Err(PretrainedError::NoTokenizer { .. }) => return Ok(None),
+            files => files?,
+        };
+        let Some((id, token)) = self.model.tokenizer()?.padding(&files)? else {
+            return Ok(None);
+        };
+        // The older of the two files is not always there; where it is, it counts as well.
+        for (name, needed) in [(TOKENIZER_CONFIG, true), (SPECIAL_TOKENS_MAP, false)] {
+            let path = folder.join(name);
+            let object = read_object_if_present(&path)?;
+            if object.is_some() || needed {
+                let mut object = object.unwrap_or_default();
+                object.insert("pad_token".to_owned(), json!(token));
+                write_json(&path, &Value::Object(object))?;
+            }
+        }
+        Ok(Some(id))
+    }
+
+    /// All tensors, into one file or into shards with an index.
+    fn write_weights(&self, folder: &Path, largest_shard: usize) -> Result<(), PretrainedError> {
+        let replacements: BTreeMap<_, _> = self.replacements().collect();
+        let shards = shards(self.config.tensors(), largest_shard);
+        let mut weight_map = Map::new();
+        let mut total_size = 0;
+        for (position, shard) in shards.iter().enumerate() {
+            let name = match shards.len() {
+                1 => SINGLE.to_owned(),
+                count => format!("model-{:05}-of-{count:05}.safetensors", position + 1),
+            };
+            write_safetensors(&folder.join(&name), shard, |tensor| {
+                match replacements.get(tensor) {
+                    Some(replacement) => Ok(replacement.data.clone()),
+                    None => self.model.tensor(tensor).map(|tensor| tensor.data),
+                }
+            })?;
+            for (tensor, shape) in shard {
+                weight_map.insert(tensor.clone(), json!(name));
+                total_size += byte_length(shape);
+            }
+        }
+        if shards.len() > 1 {
+            let index = json!({"metadata": {"total_size": total_size}, "weight_map": weight_map});
+            write_json(&folder.join(INDEX), &index)?;
+        }
+        Ok(())
+    }
 }
 
-/// Configuration, tokenizer and chat template.
-fn write_description(dir: &Path, folder: &Path, model: &Pretrained) -> Result<(), PretrainedError> {
-    let Some(source) = model.folder() else {
-        return describe_gguf(dir, folder, model);
-    };
-    let mut config = read_object(&source.join(CONFIG))?;
-    config.remove("dtype");
-    config.insert("torch_dtype".to_owned(), json!("float32"));
-    write_json(&folder.join(CONFIG), &Value::Object(config))?;
+/// Copies what describes a Hugging Face model beside its configuration.
+fn copy_description(source: &Path, folder: &Path) -> Result<(), PretrainedError> {
     for name in COPIED.into_iter().chain([GENERATION_CONFIG]) {
         let from = source.join(name);
         if from.is_file() {
@@ -114,33 +230,70 @@ fn write_description(dir: &Path, folder: &Path, model: &Pretrained) -> Result<()
     Ok(())
 }
 
-/// What the metadata of a GGUF file says, in the files of a Hugging Face model.
-fn describe_gguf(dir: &Path, folder: &Path, model: &Pretrained) -> Result<(), PretrainedError> {
-    let config = model.config();
-    write_json(&folder.join(CONFIG), &hugging_face_config(dir, config)?)?;
-    if !config.eos_token_ids.is_empty() {
-        let generation =
-            json!({"bos_token_id": config.bos_token_id, "eos_token_id": config.eos_token_ids});
-        write_json(&folder.join(GENERATION_CONFIG), &generation)?;
+/// Makes a configuration that of a classifier, as transformers' `PreTrainedConfig` writes it: the number of labels is
+/// that of the names.
+fn describe_labels(object: &mut Map<String, Value>, config: &ModelConfig) {
+    let labels = config.labels.as_deref().unwrap_or_default();
+    let by_index = labels.iter().enumerate();
+    let id2label: Map<_, _> = (by_index.clone().map(|(i, l)| (i.to_string(), json!(l)))).collect();
+    let label2id: Map<_, _> = by_index.map(|(i, l)| (l.clone(), json!(i))).collect();
+    let architecture = format!("{}ForSequenceClassification", architecture(config));
+    object.remove("num_labels");
+    object.extend([
+        ("architectures".to_owned(), json!([architecture])),
+        ("id2label".to_owned(), Value::Object(id2label)),
+        ("label2id".to_owned(), Value::Object(label2id)),
+        // Numbers, not classes: pipelines then apply no sigmoid or softmax.
+        ("problem_type".to_owned(), json!("regression")),
+    ]);
+}
+
+/// What the names of a model's classes in transformers begin with.
+fn architecture(config: &ModelConfig) -> &'static str {
+    match config.model_type.as_str() {
+        "mistral" => "Mistral",
+        "qwen2" => "Qwen2",
+        "qwen3" => "Qwen3",
+        _ => "Llama",
     }
-    match model.tokenizer_files() {
-        Err(PretrainedError::NoTokenizer { .. }) => Ok(()),
-        Err(error) => Err(error),
-        Ok(files) => {
-            write_file(&folder.join(TOKENIZER), &files.tokenizer)?;
-            write_json(&folder.join(TOKENIZER_CONFIG), &Value::Object(files.config))
+}
+
+/// A replacement has the shape of what it replaces.
+fn check_replacement(
+    dir: &Path,
+    name: &str,
+    tensor: &TensorF32,
+    expected: Option<&Vec<usize>>,
+) -> Result<(), PretrainedError> {
+    let refuse = |problem: String| {
+        Err(PretrainedError::Export {
+            path: dir.to_path_buf(),
+            problem,
+        })
+    };
+    match expected {
+        None => refuse(format!(
+            "tensor `{name}` is to be replaced, but the model has none of that name"
+        )),
+        Some(expected) if *expected != tensor.shape => refuse(format!(
+            "tensor `{name}` is to be replaced by one of shape {:?}, expected {expected:?}",
+            tensor.shape
+        )),
+        Some(expected) if expected.iter().product::<usize>() != tensor.data.len() => {
+            refuse(format!(
+                "the replacement of tensor `{name}` has {} values for the shape {expected:?}",
+                tensor.data.len()
+            ))
         }
+        Some(_) => Ok(()),
     }
 }
 
 /// A `config.json` from which transformers (4 and 5) builds the model.
-fn hugging_face_config(dir: &Path, config: &ModelConfig) -> Result<Value, PretrainedError> {
-    let architecture = match config.model_type.as_str() {
-        "mistral" => "MistralForCausalLM",
-        "qwen2" => "Qwen2ForCausalLM",
-        "qwen3" => "Qwen3ForCausalLM",
-        _ => "LlamaForCausalLM",
-    };
+fn hugging_face_config(
+    dir: &Path,
+    config: &ModelConfig,
+) -> Result<Map<String, Value>, PretrainedError> {
     let rope = config
         .rope
         .as_llama3(config.head_dim)
@@ -170,8 +323,8 @@ fn hugging_face_config(dir: &Path, config: &ModelConfig) -> Result<Value, Pretra
             });
         }
     };
-    let mut object = json!({
-        "architectures": [architecture],
+    let Value::Object(mut object) = json!({
+        "architectures": [format!("{}ForCausalLM", architecture(config))],
         "model_type": config.model_type,
         "vocab_size": config.vocab_size,
         "hidden_size": config.hidden_size,
@@ -190,50 +343,21 @@ fn hugging_face_config(dir: &Path, config: &ModelConfig) -> Result<Value, Pretra
         "bos_token_id": config.bos_token_id,
         "eos_token_id": config.eos_token_ids.first(),
         "torch_dtype": "float32"
-    });
+    }) else {
+        unreachable!("an object was written out");
+    };
     if config.model_type.starts_with("qwen") {
-        object["use_sliding_window"] = json!(config.sliding_window.is_some());
+        let is_windowed = config.sliding_window.is_some();
         // The first layer with a window.
-        object["max_window_layers"] = json!(if config.sliding_window.is_some() {
+        let first = if is_windowed {
             0
         } else {
             config.num_hidden_layers
-        });
+        };
+        object.insert("use_sliding_window".to_owned(), json!(is_windowed));
+        object.insert("max_window_layers".to_owned(), json!(first));
     }
     Ok(object)
-}
-
-/// All tensors, into one file or into shards with an index.
-fn write_weights(
-    folder: &Path,
-    model: &Pretrained,
-    overrides: &BTreeMap<String, TensorF32>,
-    largest_shard: usize,
-) -> Result<(), PretrainedError> {
-    let shards = shards(model.config().tensors(), largest_shard);
-    let mut weight_map = Map::new();
-    let mut total_size = 0;
-    for (position, shard) in shards.iter().enumerate() {
-        let name = match shards.len() {
-            1 => SINGLE.to_owned(),
-            count => format!("model-{:05}-of-{count:05}.safetensors", position + 1),
-        };
-        write_safetensors(&folder.join(&name), shard, |tensor| {
-            match overrides.get(tensor) {
-                Some(replacement) => Ok(replacement.data.clone()),
-                None => model.tensor(tensor).map(|tensor| tensor.data),
-            }
-        })?;
-        for (tensor, shape) in shard {
-            weight_map.insert(tensor.clone(), json!(name));
-            total_size += byte_length(shape);
-        }
-    }
-    if shards.len() > 1 {
-        let index = json!({"metadata": {"total_size": total_size}, "weight_map": weight_map});
-        write_json(&folder.join(INDEX), &index)?;
-    }
-    Ok(())
 }
 
 type NamedShape = (String, Vec<usize>);
@@ -343,7 +467,14 @@ mod tests {
         tiny::tiny_model("qwen2").write(&source);
         let model = Pretrained::open(&source).unwrap();
         let target = folder.path().join("target");
-        write_model_in_shards(&target, &model, &BTreeMap::new(), 20_000).unwrap();
+        let export = Export {
+            dir: &target,
+            model: &model,
+            config: model.config().clone(),
+            overrides: &BTreeMap::new(),
+            score: None,
+        };
+        export.write(20_000).unwrap();
 
         assert!(!target.join(SINGLE).exists() && target.join(INDEX).is_file());
         let shards = fs::read_dir(&target).unwrap().filter(|entry| {

@@ -7,12 +7,14 @@
 //! `f32` tensors, without a tensor library. A model is either
 //!
 //! - a folder in Hugging Face layout: `config.json`, `*.safetensors` (one file, or shards with an index), `tokenizer.json`, and a
-//!   chat template in `tokenizer_config.json` or `chat_template.jinja`; or
+//!   chat template in `tokenizer_config.json` or `chat_template.jinja`;
+//! - such a folder of a sequence classifier (`LlamaForSequenceClassification` and its like): the form in which reward models
+//!   are published. Its outputs are named in [`ModelConfig::labels`], and its head is the tensor `score.weight`; or
 //! - one GGUF file (version 2 or 3), quantised or not, with its tokenizer and template inside. Mistral's sliding window is
 //!   usually not in such files, as llama.cpp has no use for it.
 //!
 //! No, if you want to run the model: this crate computes nothing. It reads ([`Pretrained`]), talks to people in tokens
-//! ([`ChatTokenizer`]), writes a model back for other tools ([`write_model`]), and downloads ([`fetch`]).
+//! ([`ChatTokenizer`]), writes a model back for other tools ([`write_model`], [`write_classifier`]), and downloads ([`fetch`]).
 //!
 //! # Example
 //!
@@ -67,7 +69,7 @@ mod tokenizer;
 
 pub use config::{ModelConfig, SUPPORTED_MODEL_TYPES};
 pub use error::PretrainedError;
-pub use export::write_model;
+pub use export::{write_classifier, write_model};
 pub use message::Message;
 pub use pretrained::Pretrained;
 pub use rope::{Rope, RopeScaling};

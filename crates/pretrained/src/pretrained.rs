@@ -94,7 +94,8 @@ impl Pretrained {
 
     /// Reads one of the tensors that the configuration asks for, by its Hugging Face name.
     ///
-    /// With a tied head there is no `lm_head.weight`: use `model.embed_tokens.weight`.
+    /// With a tied head there is no `lm_head.weight`: use `model.embed_tokens.weight`. A sequence classifier
+    /// ([`ModelConfig::labels`]) has `score.weight` `[labels, hidden]` instead.
     pub fn tensor(&self, name: &str) -> Result<TensorF32, PretrainedError> {
         let missing = || PretrainedError::MissingTensor {
             path: self.source.clone(),
@@ -144,7 +145,9 @@ impl Pretrained {
         const PIECES: usize = 16;
         const PIECE_BYTES: usize = 4096;
         let mut hasher = Sha256::new();
-        hasher.update(format!("{:?}", self.config));
+        // Language models keep the fingerprints that they had before there were labels.
+        let config = format!("{:?}", self.config).replace(", labels: None }", " }");
+        hasher.update(config);
         for name in self.expected.keys() {
             let (Some(shape), Some((format, bytes))) = (self.shape(name), self.stored(name)) else {
                 return Err(PretrainedError::MissingTensor {
@@ -170,11 +173,6 @@ impl Pretrained {
         matches!(self.weights, Weights::Safetensors(_)).then_some(self.source.as_path())
     }
 
-    /// The shape that the configuration gives a tensor.
-    pub(crate) fn expected_shape(&self, name: &str) -> Option<&[usize]> {
-        self.expected.get(name).map(Vec::as_slice)
-    }
-
     fn check_shape(&self, name: &str, expected: &[usize]) -> Result<(), PretrainedError> {
         match self.shape(name) {
             None => Err(PretrainedError::MissingTensor {
@@ -191,8 +189,8 @@ impl Pretrained {
         }
     }
 
-    /// Needed, or known to repeat what is known: the copy of a tied head, and the rotary frequencies that early Llama
-    /// checkpoints carry.
+    /// Needed, or known to change nothing: the copy of a tied head, the language-model head that a classifier was left
+    /// with, and the rotary frequencies that early Llama checkpoints carry.
     fn is_accounted_for(&self, name: &str) -> bool {
         self.expected.contains_key(name)
             || name == "lm_head.weight"

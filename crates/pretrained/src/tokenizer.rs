@@ -1,5 +1,6 @@
 //! Text to tokens and back, and conversations to the tokens that a chat model was trained on.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -11,6 +12,7 @@ use crate::{Message, ModelConfig, PretrainedError};
 
 pub(crate) const TOKENIZER: &str = "tokenizer.json";
 pub(crate) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+pub(crate) const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
 
 /// A tokenizer with its chat template.
 ///
@@ -55,7 +57,7 @@ impl TokenizerFiles {
         let tokenizer = std::fs::read(&origin).map_err(PretrainedError::io(&origin, "read"))?;
         let mut config =
             json::read_object_if_present(&folder.join(TOKENIZER_CONFIG))?.unwrap_or_default();
-        if let Some(map) = json::read_object_if_present(&folder.join("special_tokens_map.json"))? {
+        if let Some(map) = json::read_object_if_present(&folder.join(SPECIAL_TOKENS_MAP))? {
             for (name, token) in map {
                 config.entry(name).or_insert(token);
             }
@@ -273,6 +275,40 @@ impl ChatTokenizer {
     /// Whether the model has a chat template.
     pub fn has_template(&self) -> bool {
         self.template.is_some()
+    }
+
+    /// A token, with its text, that can fill up the shorter texts of a batch since no conversation has it: the one that
+    /// `files` name for that, if it is such, else any other special token. The begin-of-text token is the last choice:
+    /// it ends no text.
+    pub(crate) fn padding(
+        &self,
+        files: &TokenizerFiles,
+    ) -> Result<Option<(u32, String)>, PretrainedError> {
+        let message = |role: &str| Message {
+            role: role.to_owned(),
+            content: "?".to_owned(),
+        };
+        let conversation = [message("user"), message("assistant"), message("user")];
+        let mut used = self.encode(&self.render(&conversation, true)?, true)?;
+        used.extend([self.end_of_turn].into_iter().chain(self.bos));
+
+        let named = files.special_tokens();
+        let role = |role: &str| {
+            let (_, token) = named.iter().find(|(name, _)| name == role)?;
+            self.tokenizer.token_to_id(token)
+        };
+        let added = self.tokenizer.get_added_tokens_decoder();
+        let special = added.iter().filter(|(_, token)| token.special);
+        let special: BTreeSet<u32> = special.map(|(&id, _)| id).collect();
+        let unused = (role("pad_token").into_iter())
+            .chain(role("unk_token"))
+            .chain(special)
+            .find(|id| !used.contains(id) && (*id as usize) < self.vocab_size);
+        let bos = self.bos.filter(|&bos| bos != self.end_of_turn);
+        let found = unused
+            .or(bos)
+            .and_then(|id| Some((id, self.tokenizer.id_to_token(id)?)));
+        Ok(found)
     }
 
     /// The text without end-of-turn tokens (and space after them) at its end.

@@ -229,6 +229,7 @@ fn config(file: &GgufFile) -> Result<ModelConfig, PretrainedError> {
         max_position_embeddings: required("context_length")?,
         eos_token_ids: end_tokens(file)?,
         bos_token_id: file.token_id("tokenizer.ggml.bos_token_id")?,
+        labels: None,
     };
     config.validate(&file.path)?;
     Ok(config)

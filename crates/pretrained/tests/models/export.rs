@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use panacea_pretrained::{Pretrained, TensorF32, write_model};
+use panacea_pretrained::{Pretrained, TensorF32, write_classifier, write_model};
+use panacea_test_support::write_json;
 use serde_json::{Value, json};
 
 use crate::tiny::{Gguf, Meta, tiny_model};
@@ -241,4 +242,161 @@ fn a_model_without_tokenizer_is_written_without_one() {
     let model = Pretrained::open(&gguf.write(folder.path())).unwrap();
     write_model(&folder.path().join("from-gguf"), &model, &none()).unwrap();
     assert!(!folder.path().join("from-gguf/tokenizer.json").exists());
+}
+
+fn labels() -> Vec<String> {
+    vec!["helpful".to_owned(), "concise".to_owned()]
+}
+
+/// A head of two outputs.
+fn score() -> TensorF32 {
+    TensorF32 {
+        shape: vec![2, 32],
+        data: (0..64).map(|i| i as f32).collect(),
+    }
+}
+
+#[test]
+fn a_language_model_becomes_a_classifier() {
+    for (family, architecture) in [
+        ("llama", "LlamaForSequenceClassification"),
+        ("mistral", "MistralForSequenceClassification"),
+        ("qwen2", "Qwen2ForSequenceClassification"),
+        ("qwen3", "Qwen3ForSequenceClassification"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("source");
+        fs::create_dir(&source).unwrap();
+        tiny_model(family).write(&source);
+        let from_folder = Pretrained::open(&source).unwrap();
+        let gguf = Gguf::of(&tiny_model(family)).write(folder.path());
+        let from_gguf = Pretrained::open(&gguf).unwrap();
+        let name = "model.layers.1.mlp.up_proj.weight";
+        let merged = TensorF32 {
+            shape: vec![64, 32],
+            data: vec![0.5; 64 * 32],
+        };
+        let overrides = BTreeMap::from([(name.to_owned(), merged.clone())]);
+        for (target, model) in [("a", &from_folder), ("b", &from_gguf)] {
+            let target = folder.path().join(target);
+            write_classifier(&target, model, &overrides, &labels(), &score()).unwrap();
+            let classifier = Pretrained::open(&target).unwrap();
+            classifier.check().unwrap();
+            assert_eq!(classifier.config().labels, Some(labels()));
+            assert_eq!(classifier.tensor("score.weight").unwrap(), score());
+            assert_eq!(classifier.tensor(name).unwrap(), merged);
+            assert!(!classifier.has_tensor("lm_head.weight"));
+            let other = "model.layers.0.self_attn.q_proj.weight";
+            assert_eq!(
+                classifier.tensor(other).unwrap(),
+                model.tensor(other).unwrap()
+            );
+
+            let config = json(&target.join("config.json"));
+            assert_eq!(config["architectures"], json!([architecture]));
+            assert_eq!(config["label2id"], json!({"helpful": 0, "concise": 1}));
+            // `</s>`, which ends no turn of this template.
+            assert_eq!(config["pad_token_id"], 1);
+            let tokenizer = json(&target.join("tokenizer_config.json"));
+            assert_eq!(tokenizer["pad_token"], "</s>");
+
+            // Another head on the same layers.
+            let again = folder.path().join(format!("{}-again", target.display()));
+            let one = TensorF32 {
+                shape: vec![1, 32],
+                data: vec![1.0; 32],
+            };
+            write_classifier(&again, &classifier, &none(), &labels()[..1], &one).unwrap();
+            let again = Pretrained::open(&again).unwrap();
+            assert_eq!(again.config().labels, Some(labels()[..1].to_vec()));
+            assert_eq!(again.tensor("score.weight").unwrap(), one);
+            assert_eq!(again.tensor(name).unwrap(), merged);
+        }
+    }
+}
+
+#[test]
+fn padding_is_never_what_a_text_ends_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("source");
+    fs::create_dir(&source).unwrap();
+    let padding = |named: Value, config: &dyn Fn(&mut Value)| {
+        let mut tiny = tiny_model("llama");
+        // As SmolLM2 has it: filled up with what ends a turn.
+        tiny.config["pad_token_id"] = json!(3);
+        tiny.write(&source);
+        let mut tokenizer = json(&source.join("tokenizer_config.json"));
+        tokenizer["pad_token"] = named.clone();
+        config(&mut tokenizer);
+        write_json(&source.join("tokenizer_config.json"), &tokenizer);
+        let map = json!({"pad_token": named});
+        write_json(&source.join("special_tokens_map.json"), &map);
+        let target = folder.path().join("target");
+        let model = Pretrained::open(&source).unwrap();
+        write_classifier(&target, &model, &none(), &labels(), &score()).unwrap();
+        let id = json(&target.join("config.json"))["pad_token_id"].clone();
+        let token = json(&target.join("tokenizer_config.json"))["pad_token"].clone();
+        assert_eq!(
+            json(&target.join("special_tokens_map.json"))["pad_token"],
+            token
+        );
+        fs::remove_dir_all(&target).unwrap();
+        (id, token)
+    };
+    let as_it_is: &dyn Fn(&mut Value) = &|_| ();
+    assert_eq!(
+        padding(json!("<|im_end|>"), as_it_is),
+        (json!(1), json!("</s>"))
+    );
+    // Named well, whatever the form.
+    assert_eq!(
+        padding(json!({"content": "hello"}), as_it_is).1,
+        json!("hello")
+    );
+    // Without a template a text ends with `</s>`.
+    let plain: &dyn Fn(&mut Value) = &|tokenizer| tokenizer["chat_template"] = Value::Null;
+    assert_eq!(
+        padding(json!("</s>"), plain),
+        (json!(2), json!("<|im_start|>"))
+    );
+}
+
+#[test]
+fn a_classifier_without_tokenizer_reads_one_text_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("source");
+    fs::create_dir(&source).unwrap();
+    let mut tiny = tiny_model("llama");
+    tiny.config["pad_token_id"] = json!(1);
+    tiny.write_without_tokenizer(&source);
+    let target = folder.path().join("target");
+    let model = Pretrained::open(&source).unwrap();
+    write_classifier(&target, &model, &none(), &labels(), &score()).unwrap();
+    assert_eq!(
+        json(&target.join("config.json"))["pad_token_id"],
+        Value::Null
+    );
+}
+
+#[test]
+fn heads_that_do_not_fit_their_labels_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = Pretrained::open(&Gguf::of(&tiny_model("llama")).write(folder.path())).unwrap();
+    let refused = |labels: &[String], score: &TensorF32| {
+        let target = folder.path().join("refused");
+        write_classifier(&target, &model, &none(), labels, score)
+            .unwrap_err()
+            .to_string()
+    };
+    let message = refused(&labels()[..1], &score());
+    assert!(
+        message.contains("`score.weight`")
+            && message.contains("[2, 32]")
+            && message.contains("[1, 32]"),
+        "{message}"
+    );
+    assert!(refused(&[], &score()).contains("at least one"));
+    let twice = vec!["a".to_owned(); 2];
+    assert!(refused(&twice, &score()).contains("no name twice"));
+    assert_eq!(entries(folder.path()), ["tiny.gguf"]);
 }

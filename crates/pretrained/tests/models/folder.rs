@@ -120,6 +120,82 @@ fn half_precision_is_widened() {
     }
 }
 
+/// The tiny model with a head of two outputs in place of the language model's.
+fn classifier() -> TinyModel {
+    let mut tiny = tiny_model("llama");
+    tiny.config["architectures"] = json!(["LlamaForSequenceClassification"]);
+    tiny.config["id2label"] = json!({"0": "helpful", "1": "concise"});
+    tiny.tensors.remove("lm_head.weight");
+    let weight = (0..2 * 32).map(|i| i as f32).collect();
+    let score = ("score.weight".to_owned(), (vec![2, 32], weight));
+    tiny.tensors.extend([score]);
+    tiny
+}
+
+#[test]
+fn a_classifier_has_a_head_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut tiny = classifier();
+    tiny.write(folder.path());
+    let model = Pretrained::open(folder.path()).unwrap();
+    model.check().unwrap();
+    assert_eq!(
+        model.config().labels,
+        Some(vec!["helpful".to_owned(), "concise".to_owned()])
+    );
+    let score = model.tensor("score.weight").unwrap();
+    assert_eq!((&score.shape, &score.data), {
+        let (shape, data) = &tiny.tensors["score.weight"];
+        (shape, data)
+    });
+    assert!(matches!(
+        model.tensor("lm_head.weight"),
+        Err(PretrainedError::MissingTensor { .. })
+    ));
+
+    // Transformers would ignore a bias, and compute something else than whoever trained it.
+    let bias = ("score.bias".to_owned(), (vec![2], vec![1.0, 2.0]));
+    tiny.tensors.extend([bias]);
+    tiny.write(folder.path());
+    let message = Pretrained::open(folder.path())
+        .unwrap()
+        .check()
+        .unwrap_err();
+    assert_names(
+        &message.to_string(),
+        &["`score.bias` is not part of a llama model"],
+    );
+
+    // The labels are part of what the model is.
+    let fingerprint = |tiny: &TinyModel| {
+        tiny.write(folder.path());
+        Pretrained::open(folder.path())
+            .unwrap()
+            .fingerprint()
+            .unwrap()
+    };
+    let tiny = classifier();
+    let mut renamed = tiny.clone();
+    renamed.config["id2label"]["1"] = json!("short");
+    assert_ne!(fingerprint(&tiny), fingerprint(&renamed));
+}
+
+#[test]
+fn a_head_of_another_size_than_its_labels_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut tiny = classifier();
+    tiny.config["id2label"] = json!({"0": "helpful"});
+    tiny.write(folder.path());
+    let message = Pretrained::open(folder.path())
+        .unwrap()
+        .check()
+        .unwrap_err();
+    assert_names(
+        &message.to_string(),
+        &["`score.weight` has shape [2, 32]", "[1, 32]"],
+    );
+}
+
 /// Splits the weights into two shards; what goes wrong with shards is done to the index afterwards.
 fn shard(folder: &Path) {
     let tiny = tiny_model("llama");
@@ -183,7 +259,11 @@ fn fingerprints_tell_models_apart() {
     };
     let plain = fingerprint(&|_| ());
     assert_eq!(plain, fingerprint(&|_| ()));
-    assert_eq!(plain.len(), 64);
+    // The same as ever: runs name their base model by it.
+    assert_eq!(
+        plain,
+        "99f7163541822d9e679149d585795becf786a841bfdc33884d6f337928905268"
+    );
     let weight: &dyn Fn(&mut TinyModel) =
         &|tiny| tiny.tensors.get_mut("model.norm.weight").unwrap().1[3] += 1.0;
     let theta: &dyn Fn(&mut TinyModel) = &|tiny| tiny.config["rope_theta"] = json!(2e5);
