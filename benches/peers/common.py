@@ -38,25 +38,24 @@ def open_model(model, dtype=torch.float32):
     return AutoModelForCausalLM.from_pretrained(**location(model), dtype=dtype, local_files_only=True)
 
 
-def random_model():
-    """The shapes of SmolLM2-135M, with weights that nobody trained: time and memory are the same."""
+def random_model(shape="smollm2-135m", device="cpu", dtype=torch.float32):
+    """The shapes of a real model, with weights that nobody trained: time and memory are the same."""
+    from shapes import SHAPES
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=49152,
-            hidden_size=576,
-            intermediate_size=1536,
-            num_hidden_layers=30,
-            num_attention_heads=9,
-            num_key_value_heads=3,
-            head_dim=64,
-            rms_norm_eps=1e-5,
-            max_position_embeddings=8192,
-            rope_parameters={"rope_type": "default", "rope_theta": 100000.0},
-            tie_word_embeddings=True,
-        )
+    config = LlamaConfig(
+        **SHAPES[shape],
+        rms_norm_eps=1e-5,
+        max_position_embeddings=8192,
+        rope_parameters={"rope_type": "default", "rope_theta": 100000.0},
+        tie_word_embeddings=True,
+        attn_implementation="sdpa",
     )
+    with torch.device(device):
+        torch.set_default_dtype(dtype)
+        model = LlamaForCausalLM(config)
+        torch.set_default_dtype(torch.float32)
+    return model
 
 
 def open_tokenizer(model):

@@ -14,12 +14,16 @@ import json
 import statistics
 import time
 
+from shapes import SHAPES
+
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("--model", help="Hugging Face folder or GGUF file")
-    model.add_argument("--random-weights", action="store_true", help="SmolLM2-135M's shapes, weights drawn at random")
+    model.add_argument("--random-weights", action="store_true", help="weights drawn at random")
+    parser.add_argument("--shape", choices=SHAPES, default="smollm2-135m", help="of random weights")
+    parser.add_argument("--device", default="cpu", help="cpu (default, float32) or cuda (bfloat16)")
     parser.add_argument("--rows", type=int, nargs="+", default=[1, 8], help="rows that are continued together")
     parser.add_argument("--prompt", type=int, default=64, help="tokens of a prompt (default 64)")
     parser.add_argument("--new-tokens", type=int, default=64, help="tokens of a continuation (default 64)")
@@ -38,19 +42,29 @@ def main():
     if options.threads:
         torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    model = random_model() if options.random_weights else open_model(options.model)
+    dtype = torch.bfloat16 if options.device == "cuda" else torch.float32
+    if options.random_weights:
+        model = random_model(options.shape, options.device, dtype)
+    else:
+        model = open_model(options.model, dtype).to(options.device)
     model.eval()
 
     def tokens(rows, length):
-        return torch.randint(100, model.config.vocab_size, (rows, length))
+        return torch.randint(100, model.config.vocab_size, (rows, length), device=options.device)
+
+    def wait():
+        if options.device == "cuda":
+            torch.cuda.synchronize()
 
     def report(measure, rows, length, run):
         with torch.no_grad():
             run()
+            wait()
             seconds = []
             for _ in range(options.repeats):
                 start = time.perf_counter()
                 run()
+                wait()
                 seconds.append(time.perf_counter() - start)
         line = {
             "measure": measure,

@@ -1,14 +1,17 @@
 //! Random models with real shapes, and the work that is measured.
 
+pub mod side_by_side;
+
 use std::path::PathBuf;
 
 use anyhow::Result;
+use burn::tensor::{Device, FloatDType};
+use clap::ValueEnum;
 use panacea_data::{Example, Judgement, Source};
-use panacea_model::{Decoder, PROJECTIONS, select_device};
+use panacea_model::{Decoder, PROJECTIONS};
 use panacea_objectives::{Dpo, DpoLoss};
-use panacea_pretrained::Pretrained;
+use panacea_pretrained::ModelConfig;
 use panacea_svd_lora::{Adapters, SvdLoraConfig};
-use panacea_test_support::TinyModel;
 use panacea_trainer::{Loss, TrainerError, response_log_probs};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -51,8 +54,68 @@ pub const SMALL: Shape = Shape {
     kv_heads: 2,
 };
 
-/// A model of `shape` with random weights, read back from a file as any model is.
+/// Llama 3.2 1B's widths.
+pub const LLAMA_1B: Shape = Shape {
+    vocabulary: 128_256,
+    hidden: 2_048,
+    intermediate: 8_192,
+    layers: 16,
+    heads: 32,
+    kv_heads: 8,
+};
+
+/// Llama 3.1 8B's, with the embedding for its head.
+pub const LLAMA_8B: Shape = Shape {
+    vocabulary: 128_256,
+    hidden: 4_096,
+    intermediate: 14_336,
+    layers: 32,
+    heads: 32,
+    kv_heads: 8,
+};
+
+/// The model whose shapes are asked for.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Model {
+    /// [`SMOLLM2_135M`].
+    #[value(name = "smollm2-135m")]
+    Smollm2_135m,
+    /// [`LLAMA_1B`].
+    #[value(name = "llama-1b")]
+    Llama1b,
+    /// [`LLAMA_8B`].
+    #[value(name = "llama-8b")]
+    Llama8b,
+}
+
+impl Model {
+    /// Its shapes.
+    pub fn shape(self) -> Shape {
+        match self {
+            Self::Smollm2_135m => SMOLLM2_135M,
+            Self::Llama1b => LLAMA_1B,
+            Self::Llama8b => LLAMA_8B,
+        }
+    }
+}
+
+impl Shape {
+    /// Weights of all products that a token goes through in the layers, the head aside.
+    pub fn layer_weights(self) -> usize {
+        let head_dim = self.hidden / self.heads;
+        let attention = 2 * self.hidden * self.hidden + 2 * self.hidden * self.kv_heads * head_dim;
+        self.layers * (attention + 3 * self.hidden * self.intermediate)
+    }
+}
+
+/// A model of `shape` with random weights.
 pub fn random_model(shape: Shape, device: &str) -> Result<Decoder> {
+    let device = panacea_devices::select(device)?;
+    random_model_in(shape, &device, FloatDType::F32)
+}
+
+/// [`random_model`] with weights of a type.
+pub fn random_model_in(shape: Shape, device: &Device, weights: FloatDType) -> Result<Decoder> {
     let config = json!({
         "model_type": "llama", "vocab_size": shape.vocabulary, "hidden_size": shape.hidden,
         "intermediate_size": shape.intermediate, "num_hidden_layers": shape.layers,
@@ -62,11 +125,9 @@ pub fn random_model(shape: Shape, device: &str) -> Result<Decoder> {
         "eos_token_id": 2
     });
     let dir = tempfile::tempdir()?;
-    TinyModel::well_behaved(config, 0.04).write_without_tokenizer(dir.path());
-    Ok(Decoder::load(
-        &Pretrained::open(dir.path())?,
-        &select_device(device)?,
-    )?)
+    std::fs::write(dir.path().join("config.json"), config.to_string())?;
+    let config = ModelConfig::from_folder(dir.path())?;
+    Ok(Decoder::random(config, device, weights, 5)?)
 }
 
 /// New adapters on every projection: rank 8, two objectives.

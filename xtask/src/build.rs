@@ -16,8 +16,8 @@ pub fn panacea(features: &BTreeSet<&'static str>) -> Result<PathBuf, Failure> {
 
 /// Builds the programs that are compared with those of other people, and returns the path of the one that calls
 /// them.
-pub fn peers() -> Result<PathBuf, Failure> {
-    release("panacea-benches", "peers", &BTreeSet::new())
+pub fn benches(binary: &str, features: &BTreeSet<&'static str>) -> Result<PathBuf, Failure> {
+    release("panacea-benches", binary, features)
 }
 
 /// Builds a package in release and returns the path of one of its binaries.

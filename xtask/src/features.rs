@@ -15,8 +15,16 @@ pub fn needed(arguments: &[OsString]) -> BTreeSet<&'static str> {
     features
 }
 
+/// Those of `bench gpu`, whose device is CUDA unless it is named.
+pub fn of_gpu_bench(arguments: &[OsString]) -> BTreeSet<&'static str> {
+    match devices(arguments).next() {
+        None => BTreeSet::from(["cuda"]),
+        Some(device) => of_device(device).into_iter().collect(),
+    }
+}
+
 fn of_device(device: &str) -> Option<&'static str> {
-    let kind = device.split_once(':').map_or(device, |(kind, _index)| kind);
+    let kind = device.split([':', ',']).next().unwrap_or(device);
     ["wgpu", "vulkan", "cuda"]
         .into_iter()
         .find(|feature| *feature == kind)
@@ -62,6 +70,18 @@ mod tests {
         check("eval-front --run a --device cuda", &["cuda"]);
         check("train --device cuda:1", &["cuda"]);
         check("train --device=cuda:0", &["cuda"]);
+        check("train --device cuda,cuda:1", &["cuda"]);
+    }
+
+    #[test]
+    fn a_bench_of_gpus_takes_cuda_unless_it_says_otherwise() {
+        let of = |line: &str| -> Vec<&str> {
+            let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+            of_gpu_bench(&words).into_iter().collect()
+        };
+        assert_eq!(of("--steps 2"), ["cuda"]);
+        assert_eq!(of("--device wgpu"), ["wgpu"]);
+        assert_eq!(of("--device flex"), [""; 0]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod checks;
 mod features;
 mod launch;
 
+use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -28,6 +29,7 @@ Commands of the panacea binary (built in release first, for the --device that is
   fetch        Download a model into models/
   train        Train an adapter for every preference at once
   eval-front   Measure and draw the Pareto front of a run
+  eval-reward  Measure a reward model: accuracy beside a rule of length, calibration
   generate     Answer a prompt under a preference
   score        Log-probabilities of given responses
   export       Write a PEFT adapter or a merged model for one preference
@@ -38,6 +40,7 @@ Options of a command: cargo xtask <COMMAND> --help
 
 Chores:
   bench peers  Run PyTorch and Panacea in turn on the same work, and print a table of ratios
+  bench gpu    The same for DPO steps on a GPU
   ci           Formatting, lints, documentation and tests of the whole workspace
   help         This page
 
@@ -59,9 +62,10 @@ fn main() -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
         Command::Ci => checks::run(),
-        Command::Peers => {
-            build::peers().and_then(|binary| launch::become_program(&binary, &arguments[2..]))
-        }
+        Command::Peers => build::benches("peers", &BTreeSet::new())
+            .and_then(|binary| launch::become_program(&binary, &arguments[2..])),
+        Command::Gpu => build::benches("gpu", &features::of_gpu_bench(&arguments[2..]))
+            .and_then(|binary| launch::become_program(&binary, &arguments[2..])),
         Command::Panacea => build::panacea(&features::needed(&arguments))
             .and_then(|binary| launch::become_program(&binary, &arguments)),
     };
@@ -77,6 +81,7 @@ enum Command {
     Help,
     Ci,
     Peers,
+    Gpu,
     Panacea,
 }
 
@@ -87,6 +92,7 @@ impl Command {
             [] | [Some("help" | "-h" | "--help")] => Self::Help,
             [Some("ci")] => Self::Ci,
             [Some("bench"), Some("peers"), ..] => Self::Peers,
+            [Some("bench"), Some("gpu"), ..] => Self::Gpu,
             _ => Self::Panacea,
         }
     }
@@ -129,6 +135,7 @@ mod tests {
         }
         assert_eq!(command("ci"), Command::Ci);
         assert_eq!(command("bench peers --rounds 1"), Command::Peers);
+        assert_eq!(command("bench gpu --device wgpu"), Command::Gpu);
         for line in [
             "train",
             "train --help",

@@ -1,16 +1,17 @@
-//! A Panacea DPO step on SmolLM2-135M's shapes, for the side by side with `peers/torch_dpo_step.py`:
-//! one JSON line {"measure", "seconds", "median", "peak_rss_gb"}.
+//! A Panacea DPO step on the shapes of a real model, for the side by side with `peers/torch_dpo_step.py` and
+//! `peers/torch_gpu.py`: one JSON line {"measure", "seconds", "median", "peak_rss_gb", "value"}. The value is the rate of
+//! the model's own work, in units of 10¹² floating-point operations a second.
 
 use std::time::Instant;
 
 use anyhow::Result;
+use burn::tensor::Device;
 use clap::Parser;
-use panacea_benches::{DPO, SMOLLM2_135M, adapters, median, pairs, random_model, references};
+use panacea_benches::{DPO, Model, Shape, adapters, median, pairs, random_model_in, references};
+use panacea_devices::{Precision, peak_memory_bytes};
 use panacea_model::{MemoryPolicy, compute_on_this_thread};
 use panacea_objectives::{Aggregation, Preference};
-use panacea_trainer::{
-    AdamW, AdamWSettings, Objective, Prepared, batch_gradient, peak_memory_bytes,
-};
+use panacea_trainer::{AdamW, AdamWSettings, Lanes, Objective, Prepared, batch_gradient};
 
 #[derive(Parser)]
 struct Arguments {
@@ -20,6 +21,9 @@ struct Arguments {
     /// Tokens of a prompt, and of each response.
     #[arg(long, default_value_t = 128)]
     tokens: usize,
+    /// The model whose shapes it has.
+    #[arg(long, value_enum, default_value_t = Model::Smollm2_135m)]
+    shape: Model,
     /// Steps that are measured.
     #[arg(long, default_value_t = 3)]
     steps: usize,
@@ -29,8 +33,33 @@ struct Arguments {
     /// Different preferences of a step; each has as many pairs.
     #[arg(long, default_value_t = 1)]
     preferences: usize,
+    /// flex (the CPU), wgpu, vulkan, cuda or cuda:INDEX.
     #[arg(long, default_value = "flex")]
     device: String,
+}
+
+/// Operations of a step's own work, by the products alone, a multiplication and an addition being two: weights of the
+/// layers once forward and once for the gradient at their input, the head the same at response tokens, and attention
+/// with two products forward and four backward. What is computed again is not counted, the side paths are not.
+fn operations(shape: Shape, arguments: &Arguments) -> f64 {
+    let (pairs, tokens) = (arguments.pairs as f64, arguments.tokens as f64);
+    let rows = 3.0 * tokens * pairs;
+    let targets = 2.0 * tokens * pairs;
+    let layers = 4.0 * rows * shape.layer_weights() as f64;
+    let head = 4.0 * targets * (shape.vocabulary * shape.hidden) as f64;
+    // Every prompt token sees half of its prompt; a response token the prompt and half of its response.
+    let seen = pairs * (tokens * tokens / 2.0 + 2.0 * tokens * 1.5 * tokens);
+    let attention = 12.0 * (shape.layers * shape.hidden) as f64 * seen;
+    layers + head + attention
+}
+
+/// The most memory of the process, or, on another device than the CPU, what its allocator has taken, which it does not
+/// give back.
+fn peak_bytes(device: &Device) -> Option<u64> {
+    match device.memory_pool_usage() {
+        Some(usage) => Some(usage.bytes_reserved),
+        None => peak_memory_bytes(),
+    }
 }
 
 /// What making random weights took is no part of a step. Linux alone keeps the number, and forgets it on this word.
@@ -41,7 +70,9 @@ fn forget_peak() {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     compute_on_this_thread();
-    let model = random_model(SMOLLM2_135M, &arguments.device)?;
+    let shape = arguments.shape.shape();
+    let device = panacea_devices::select(&arguments.device)?;
+    let model = random_model_in(shape, &device, Precision::Auto.on(&device)?)?;
     forget_peak();
     let mut adapters = adapters(&model)?;
     let settings = AdamWSettings {
@@ -61,7 +92,7 @@ fn main() -> Result<()> {
         arguments.pairs,
         arguments.tokens,
         arguments.tokens,
-        SMOLLM2_135M.vocabulary,
+        shape.vocabulary,
     );
     let memory = if arguments.recompute {
         MemoryPolicy::Recompute
@@ -86,8 +117,7 @@ fn main() -> Result<()> {
     for step in 1..=arguments.steps + 1 {
         let started = Instant::now();
         let result = batch_gradient(
-            &model,
-            &adapters,
+            &Lanes::one(&model, &adapters),
             objective,
             &batch,
             &preferences,
@@ -95,6 +125,7 @@ fn main() -> Result<()> {
             memory,
         )?;
         optimizer.update(&mut adapters.factors, &result.gradients, step, 1.0);
+        device.sync()?;
         seconds.push(started.elapsed().as_secs_f64());
     }
     seconds.remove(0);
@@ -110,7 +141,8 @@ fn main() -> Result<()> {
             "measure": measure,
             "seconds": seconds,
             "median": median(&seconds),
-            "peak_rss_gb": peak_memory_bytes().map(|bytes| bytes as f64 / f64::powi(2.0, 30)),
+            "peak_rss_gb": peak_bytes(&device).map(|bytes| bytes as f64 / f64::powi(2.0, 30)),
+            "value": operations(shape, &arguments) / median(&seconds) / 1e12,
         })
     );
     Ok(())

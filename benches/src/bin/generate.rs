@@ -1,11 +1,13 @@
-//! Generation and a forward pass on SmolLM2-135M's shapes, for the side by side with
+//! Generation and a forward pass on the shapes of a real model, for the side by side with
 //! `peers/torch_generate.py`: one JSON line {"measure", "tokens_per_second", …} a measure.
 
 use std::time::Instant;
 
 use anyhow::Result;
+use burn::tensor::Device;
 use clap::Parser;
-use panacea_benches::{SMOLLM2_135M, adapters, median, pairs, random_model};
+use panacea_benches::{Model, adapters, median, pairs, random_model_in};
+use panacea_devices::Precision;
 use panacea_model::{
     Bits, Decoder, GenerateRequest, PackedBatch, Sampling, Sequence, compute_on_this_thread,
 };
@@ -28,6 +30,10 @@ struct Arguments {
     /// Times that each is measured.
     #[arg(long, default_value_t = 3)]
     repeats: usize,
+    /// The model whose shapes it has.
+    #[arg(long, value_enum, default_value_t = Model::Smollm2_135m)]
+    shape: Model,
+    /// flex (the CPU), wgpu, vulkan, cuda or cuda:INDEX.
     #[arg(long, default_value = "flex")]
     device: String,
 }
@@ -35,10 +41,12 @@ struct Arguments {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     compute_on_this_thread();
-    let mut model = random_model(SMOLLM2_135M, &arguments.device)?;
+    let shape = arguments.shape.shape();
+    let device = panacea_devices::select(&arguments.device)?;
+    let mut model = random_model_in(shape, &device, Precision::Auto.on(&device)?)?;
     let adapters = adapters(&model)?;
     let tokens = |rows: usize, length: usize| -> Vec<Vec<u32>> {
-        let examples = pairs(rows, length, 1, SMOLLM2_135M.vocabulary);
+        let examples = pairs(rows, length, 1, shape.vocabulary);
         examples.into_iter().map(|e| e.prompt).collect()
     };
 
@@ -82,6 +90,10 @@ fn main() -> Result<()> {
         )?;
     }
 
+    // What has few bits is read by kernels for the CPU.
+    if device != Device::flex() {
+        return Ok(());
+    }
     for bits in [Bits::Eight, Bits::Four] {
         model.pack(bits)?;
         for &rows in &arguments.rows {

@@ -8,7 +8,7 @@ use clap::Parser;
 use panacea_benches::{DPO, SMALL, Shape, adapters_of, median, pairs_of, random_model, references};
 use panacea_model::{Decoder, MemoryPolicy, compute_on_this_thread};
 use panacea_objectives::{Aggregation, Preference};
-use panacea_trainer::{Objective, Prepared, batch_gradient};
+use panacea_trainer::{Lanes, Objective, Prepared, batch_gradient};
 
 #[derive(Parser)]
 struct Arguments {
@@ -135,8 +135,7 @@ fn median_seconds(model: &Decoder, step: Step, repeats: usize) -> Result<f64> {
         let started = Instant::now();
         let memory = MemoryPolicy::Keep;
         batch_gradient(
-            model,
-            &adapters,
+            &Lanes::one(model, &adapters),
             objective,
             &batch,
             &preferences,

@@ -1,14 +1,11 @@
 //! `cargo xtask bench peers`: the same work in the tools that people use today and in Panacea, in turn, and a table
 //! of ratios. Every program runs in a process of its own, so that its peak memory is its own.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use panacea_benches::median;
-use serde::Deserialize;
+use panacea_benches::side_by_side::{Ratio, Side, ours, peer, run};
 
 #[derive(Parser)]
 #[command(
@@ -29,27 +26,6 @@ struct Arguments {
     #[arg(long)]
     threads: Option<usize>,
 }
-
-/// One line of a program's output.
-#[derive(Deserialize)]
-struct Line {
-    measure: String,
-    rows: Option<usize>,
-    seconds: Option<Vec<f64>>,
-    median: Option<f64>,
-    peak_rss_gb: Option<f64>,
-    value: Option<f64>,
-}
-
-/// What a measure came to, over the rounds.
-#[derive(Default)]
-struct Measured {
-    seconds: Vec<f64>,
-    peak_gib: f64,
-    value: Option<f64>,
-}
-
-type Side = BTreeMap<String, Measured>;
 
 /// A row of the table: what is compared, the peer's measure and ours.
 const COMPARISONS: [(&str, &str, &str); 17] = [
@@ -142,7 +118,7 @@ const COMPARISONS: [(&str, &str, &str); 17] = [
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    let (mut peer, mut ours) = (Side::new(), Side::new());
+    let (mut theirs, mut own) = (Side::new(), Side::new());
     let points = tempfile::tempdir()?;
     let folder = points.path().display().to_string();
     for round in 1..=arguments.rounds {
@@ -154,7 +130,7 @@ fn main() -> Result<()> {
             ("generate", vec!["--repeats", "1"]),
             ("hypervolume", vec!["--points", &folder]),
         ] {
-            arguments.run_ours(program, &options, &mut ours)?;
+            arguments.run_ours(program, &options, &mut own)?;
         }
         for (script, options) in [
             (
@@ -167,88 +143,52 @@ fn main() -> Result<()> {
             ),
             ("moocore_hypervolume.py", vec![folder.as_str()]),
         ] {
-            arguments.run_peer(script, &options, &mut peer)?;
+            arguments.run_peer(script, &options, &mut theirs)?;
         }
     }
-    print_table(&peer, &ours)
+    print_table(&theirs, &own)
 }
 
 impl Arguments {
-    /// A program of this package, which lies beside this one.
     fn run_ours(&self, program: &str, options: &[&str], side: &mut Side) -> Result<()> {
-        let own = std::env::current_exe()?;
-        let path = own.with_file_name(format!("{program}{}", std::env::consts::EXE_SUFFIX));
-        let mut command = Command::new(&path);
+        let mut command = ours(program)?;
         command.args(options);
         if let Some(threads) = self.threads {
             command.env("RAYON_NUM_THREADS", threads.to_string());
         }
-        run(command, side).with_context(|| format!("{} {}", path.display(), options.join(" ")))
+        run(command, side)
     }
 
     fn run_peer(&self, script: &str, options: &[&str], side: &mut Side) -> Result<()> {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("peers")
-            .join(script);
-        let mut command = Command::new(&self.python);
-        command.arg(&path).args(options);
+        let mut command = peer(&self.python, script);
+        command.args(options);
         if let Some(threads) = self.threads.filter(|_| script.starts_with("torch")) {
             command.args(["--threads", &threads.to_string()]);
         }
-        run(command, side).with_context(|| {
-            format!(
-                "{} {} {}",
-                self.python.display(),
-                path.display(),
-                options.join(" ")
-            )
-        })
+        run(command, side)
     }
 }
 
-fn run(mut command: Command, side: &mut Side) -> Result<()> {
-    let output = command
-        .stderr(Stdio::inherit())
-        .output()
-        .context("cannot start")?;
-    if !output.status.success() {
-        bail!("ended with {}", output.status);
-    }
-    for text in String::from_utf8_lossy(&output.stdout).lines() {
-        let line: Line = serde_json::from_str(text).with_context(|| format!("printed {text}"))?;
-        let name = match line.rows {
-            Some(rows) => format!("{}, {rows} rows", line.measure),
-            None => line.measure,
-        };
-        let measured = side.entry(name).or_default();
-        measured
-            .seconds
-            .extend(line.seconds.unwrap_or(line.median.into_iter().collect()));
-        measured.peak_gib = measured.peak_gib.max(line.peak_rss_gb.unwrap_or(0.0));
-        measured.value = line.value.or(measured.value);
-    }
-    Ok(())
-}
-
-fn print_table(peer: &Side, ours: &Side) -> Result<()> {
+fn print_table(theirs: &Side, own: &Side) -> Result<()> {
     println!(
         "| work | peer, s | Panacea, s | times as fast (range) | peer, GiB | Panacea, GiB | memory |"
     );
     println!("|---|---|---|---|---|---|---|");
     for (work, peer_name, our_name) in COMPARISONS {
         let missing = |name: &str| format!("{name} was not measured");
-        let peer = peer.get(peer_name).with_context(|| missing(peer_name))?;
-        let ours = ours.get(our_name).with_context(|| missing(our_name))?;
+        let peer = theirs.get(peer_name).with_context(|| missing(peer_name))?;
+        let ours = own.get(our_name).with_context(|| missing(our_name))?;
         if let (Some(theirs), Some(own)) = (peer.value, ours.value)
             && (theirs - own).abs() > 1e-9 * theirs.abs()
         {
             bail!("{work}: the results differ: {theirs} and {own}");
         }
-        let (slow, fast) = (median(&peer.seconds), median(&ours.seconds));
-        let range = peer.seconds.iter().zip(&ours.seconds).map(|(a, b)| a / b);
-        let (least, most) = range.fold((f64::INFINITY, 0.0f64), |(least, most), ratio| {
-            (least.min(ratio), most.max(ratio))
-        });
+        let Ratio {
+            slow,
+            fast,
+            least,
+            most,
+        } = Ratio::of(peer, ours);
         let memory = if peer.peak_gib > 0.0 && ours.peak_gib > 0.0 {
             format!(
                 "{:.2} | {:.2} | {:.2}",

@@ -8,9 +8,9 @@ use anyhow::{Context, Result, bail};
 use panacea_data::{Example, Part};
 use panacea_evaluator::exact::{Comparison, KlMenu, KlProblem, Menu, MenuProblem};
 use panacea_evaluator::{Cost, ExactFront, Front, MethodPoints, PointRecords};
-use panacea_model::{Decoder, GenerateRequest, Generated, Sampling, select_device};
+use panacea_model::{GenerateRequest, Generated, Sampling};
 use panacea_objectives::{Dpo, DpoLoss, Preference, simplex_grid, usual_divisions};
-use panacea_pretrained::Pretrained;
+use panacea_reward_models::Base;
 use panacea_svd_lora::{ADAPTER_FILE, Adapters};
 use panacea_trainer::{
     Evaluated, Loss, Plan, References, Rlhf, RunFolder, evaluate, record_values, references,
@@ -19,7 +19,9 @@ use panacea_trainer::{
 use serde::Serialize;
 
 use crate::progress::Progress;
-use crate::session::{Loaded, Policies, judges, load_examples, open_plan};
+use crate::session::{
+    Loaded, Policies, computed_by, judges, load_examples, open_language_model, open_plan,
+};
 
 /// Steps along an edge of the simplex at which the exact front of two objectives is drawn.
 const EXACT_DIVISIONS: usize = 100;
@@ -31,6 +33,8 @@ pub struct Choices<'a> {
     pub eval: &'a [PathBuf],
     /// Held-out records, at most.
     pub records: Option<usize>,
+    /// What a run is measured by, in place of its own objectives, loss and held-out records.
+    pub like: Option<&'a Plan>,
     /// The base model, where it has moved.
     pub model: Option<&'a Path>,
     pub device: &'a str,
@@ -39,9 +43,11 @@ pub struct Choices<'a> {
 /// A run with all that measuring it takes.
 pub struct Opened {
     pub run: RunFolder,
+    /// What was trained.
     pub plan: Plan,
-    pub pretrained: Pretrained,
-    pub decoder: Decoder,
+    /// What it is measured by: its own plan, or that of another run with the same objectives.
+    pub yardstick: Plan,
+    pub base: Base,
     pub policies: Policies,
     pub eval: Loaded,
     references: References,
@@ -57,32 +63,51 @@ pub struct Measured {
 impl Opened {
     pub fn open(run: RunFolder, choices: Choices<'_>) -> Result<Self> {
         let plan = open_plan(&run)?;
-        let pretrained = Pretrained::open(choices.model.unwrap_or(plan.model()))?;
+        let yardstick = choices.like.unwrap_or(&plan).clone();
+        if yardstick.objective_names() != plan.objective_names() {
+            bail!(
+                "run {} was trained on the objectives {}, and is to be measured like a run on {}: they have to be the same",
+                run.name(),
+                plan.objective_names().join(", "),
+                yardstick.objective_names().join(", ")
+            );
+        }
+        let pretrained = open_language_model(choices.model.unwrap_or(plan.model()))?;
         let files = if choices.eval.is_empty() {
-            &plan.data().eval
+            &yardstick.data().eval
         } else {
             choices.eval
         };
-        if files.is_empty() && plan.objectives().iter().all(|o| o.eval.is_empty()) {
+        if files.is_empty() && yardstick.objectives().iter().all(|o| o.eval.is_empty()) {
             bail!(
                 "run {} was trained without held-out files: give some with --eval",
                 run.name()
             );
         }
-        let mut eval = load_examples(&plan, Part::Eval, files, pretrained.tokenizer()?)?;
+        let mut eval = load_examples(&yardstick, Part::Eval, files, pretrained.tokenizer()?)?;
         if let Some(records) = choices.records {
             eval.examples.truncate(records);
         }
-        let decoder = Decoder::load(&pretrained, &select_device(choices.device)?)?;
-        let policies = Policies::open(&run, &plan, &decoder)?;
+        let device = panacea_devices::select(choices.device)?;
+        let weights = plan.precision().on(&device)?;
+        let base = Base::load(pretrained, &device, weights)?;
+        let Base {
+            pretrained,
+            decoder,
+        } = &base;
+        let policies = Policies::open(&run, &plan, decoder)?;
         // What the trainings computed; measuring leaves their folder as it is.
         let runs = run.path().parent().unwrap_or(Path::new("."));
-        let references = References::read(runs, &pretrained.fingerprint()?, choices.device)?;
+        let references = References::read(
+            runs,
+            &pretrained.fingerprint()?,
+            &computed_by(choices.device, weights),
+        )?;
         Ok(Self {
             run,
             plan,
-            pretrained,
-            decoder,
+            yardstick,
+            base,
             policies,
             eval,
             references,
@@ -102,13 +127,13 @@ impl Opened {
     /// The front of the run over a grid of preferences.
     pub fn measure(&self, grid: &[Preference]) -> Result<Measured> {
         let objectives = self.plan.objective_names();
-        let loss = &self.plan.method().loss;
+        let loss = &self.yardstick.method().loss;
         let examples = &self.eval.examples;
 
         let work = examples.len() * (grid.len() + 1);
         let progress = Progress::new(work, format!("front of {}", self.run.name()));
         let known = &self.references;
-        let reference = references(known, &self.decoder, loss, examples, || progress.inc())?;
+        let reference = references(known, &self.base.decoder, loss, examples, || progress.inc())?;
         let mut points = Vec::with_capacity(grid.len());
         let (mut least_mass, mut switch_seconds) = (f64::INFINITY, 0.0);
         for preference in grid {
@@ -116,7 +141,7 @@ impl Opened {
             let adapters = self.policies.at(preference);
             switch_seconds += started.elapsed().as_secs_f64() / grid.len() as f64;
             let records = evaluate(
-                &self.decoder,
+                &self.base.decoder,
                 &adapters,
                 loss,
                 examples,
@@ -126,7 +151,9 @@ impl Opened {
             )?;
             points.push(match loss {
                 Loss::Rlhf(rlhf) => menu_point(preference, examples, &records, &reference, rlhf)?,
-                Loss::Dpo(_) | Loss::Sft(_) => point(preference, &objectives, &records),
+                Loss::Dpo(_) | Loss::Sft(_) | Loss::BradleyTerry(_) => {
+                    point(preference, &objectives, &records)
+                }
             });
             least_mass = least_mass.min(menu_mass(&records));
         }
@@ -148,7 +175,7 @@ impl Opened {
             2 => &simplex_grid(2, EXACT_DIVISIONS),
             _ => grid,
         };
-        let aggregation = &self.plan.method().aggregation;
+        let aggregation = &self.yardstick.method().aggregation;
         if let Some(problem) = menu_problem(objectives.len(), loss, examples) {
             method.compare(&problem, aggregation);
             exact = Some(ExactFront::of(&problem, drawn));
@@ -204,7 +231,7 @@ impl Opened {
             GenerateRequest {
                 prompt,
                 preference: preference.weights(),
-                max_new_tokens: (writing.max_new_tokens).min(self.decoder.room_after(prompt)),
+                max_new_tokens: (writing.max_new_tokens).min(self.base.decoder.room_after(prompt)),
                 seed,
             }
         };
@@ -217,8 +244,8 @@ impl Opened {
             true => Sampling::exact(),
             false => Sampling::greedy(),
         };
-        let stop = self.pretrained.tokenizer()?.stop_ids();
-        Ok((self.decoder).generate(&requests, Some(adapters), &sampling, stop)?)
+        let stop = self.base.pretrained.tokenizer()?.stop_ids();
+        Ok((self.base.decoder).generate(&requests, Some(adapters), &sampling, stop)?)
     }
 
     /// The front of the run over a grid of preferences, by what its scorers say of its answers to the held-out
@@ -228,17 +255,18 @@ impl Opened {
         grid: &[Preference],
         writing: Writing,
     ) -> Result<(Measured, Vec<ScoredAnswer>)> {
-        if !matches!(self.plan.method().loss, Loss::Rlhf(_)) {
+        if !matches!(self.yardstick.method().loss, Loss::Rlhf(_)) {
             bail!(
                 "run {} has no rewards to score answers by: --by rewards is for runs with method.loss = \"rlhf\"",
                 self.run.name()
             );
         }
         let objectives = self.plan.objective_names();
-        let tokenizer = self.pretrained.tokenizer()?;
+        let tokenizer = self.base.pretrained.tokenizer()?;
         let decode = |tokens: &[u32]| Ok(tokenizer.decode(tokens, true)?);
         let judges = judges(
-            &self.plan,
+            &self.yardstick,
+            &self.base,
             &self.eval.prompts,
             &decode,
             tokenizer.stop_ids(),
@@ -269,7 +297,7 @@ impl Opened {
                 kept.push(ScoredAnswer {
                     lambda: preference.weights().to_vec(),
                     record: example.source.to_string(),
-                    prompt: judges.prompts[&example.source].clone(),
+                    prompt: judges.prompts[&example.source].text.clone(),
                     answer: scored.text,
                     tokens: tokens.len(),
                     rewards: objectives.iter().cloned().zip(scored.rewards).collect(),

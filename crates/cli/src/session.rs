@@ -5,17 +5,32 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail};
+use burn::tensor::{DType, FloatDType};
 use clap::Args;
 use panacea_data::{BoxError, DataReport, Example, LabelSource, Loader, Part, Source, tokenize};
-use panacea_model::{Decoder, select_device};
+use panacea_devices::Precision;
+use panacea_model::{Decoder, ValueHead};
 use panacea_objectives::Preference;
 use panacea_pretrained::{ChatTokenizer, Message, Pretrained};
-use panacea_rewards::{ScorerSpec, Scorers};
+use panacea_reward_models::{Base, RewardModels};
+use panacea_rewards::{Scorer, ScorerSpec, Scorers, Turn};
 use panacea_svd_lora::Adapters;
-use panacea_trainer::{Judges, MethodName, Plan, RunFolder, RunRecord};
+use panacea_trainer::{
+    Judges, Loss, MethodName, Plan, PromptText, RunFolder, RunRecord, TrainerError,
+};
 
 /// Where runs are kept.
 pub const RUNS: &str = "runs";
+
+/// What log-probabilities depend on beside model and tokens: they are kept apart by it.
+pub fn computed_by(device: &str, weights: FloatDType) -> String {
+    // Of several devices the first computes them.
+    let device = device.split(',').next().unwrap_or(device);
+    match weights {
+        FloatDType::F32 => device.to_owned(),
+        other => format!("{device}-{}", DType::from(other).name()),
+    }
+}
 
 /// A model, optionally steered by a run's adapter.
 #[derive(Args)]
@@ -47,9 +62,9 @@ pub struct Steered {
 
 impl ModelArguments {
     pub fn open(&self) -> Result<Steered> {
-        let device = select_device(&self.device)?;
-        let pretrained = Pretrained::open(&self.model)?;
-        let decoder = Decoder::load(&pretrained, &device)?;
+        let device = panacea_devices::select(&self.device)?;
+        let pretrained = open_language_model(&self.model)?;
+        let decoder = Decoder::load_in(&pretrained, &device, Precision::Auto.on(&device)?)?;
         let (mut adapters, mut preference) = (None, Vec::new());
         if let (Some(run), Some(weights)) = (&self.run, &self.preference) {
             let run = RunFolder::open(&RunFolder::locate(&self.runs, run)?)?;
@@ -71,6 +86,20 @@ impl Steered {
     }
 }
 
+/// Opens the files of a model that writes: a published classifier has lost the head for that.
+pub fn open_language_model(path: &Path) -> Result<Pretrained> {
+    let pretrained = Pretrained::open(path)?;
+    if let Some(labels) = &pretrained.config().labels {
+        bail!(
+            "{} is a sequence classifier (its outputs: {}), expected a language model; as a scorer it goes into an objective: reward = {{ model = \"{}\" }}",
+            path.display(),
+            labels.join(", "),
+            path.display()
+        );
+    }
+    Ok(pretrained)
+}
+
 /// What a method has trained, and how a preference is served from it.
 pub enum Policies {
     /// One adapter for every preference.
@@ -82,6 +111,13 @@ pub enum Policies {
 impl Policies {
     /// Opens the adapter of a run, or those of its members.
     pub fn open(run: &RunFolder, plan: &Plan, decoder: &Decoder) -> Result<Self> {
+        if let Loss::BradleyTerry(_) = plan.method().loss {
+            bail!(
+                "run {} is a reward model, which no preference steers and which writes nothing: see cargo xtask eval-reward --run {}",
+                run.name(),
+                run.name()
+            );
+        }
         let members = plan.members();
         if members.is_empty() {
             return Ok(Self::One(Box::new(open_adapters(run, decoder)?)));
@@ -124,7 +160,38 @@ impl Policies {
 
 /// The adapter of a finished run, or that of its last checkpoint while it is not finished.
 fn open_adapters(run: &RunFolder, decoder: &Decoder) -> Result<Adapters> {
-    let dir = if run.adapter().exists() {
+    let adapters = Adapters::load(&adapter_folder(run)?, decoder.device())?;
+    check_adapters(&adapters, run, decoder)?;
+    Ok(adapters)
+}
+
+/// The adapter of a reward model, with its head.
+pub fn open_reward_adapters(run: &RunFolder, decoder: &Decoder) -> Result<Adapters> {
+    let adapters = Adapters::load(&adapter_folder(run)?, decoder.device())?;
+    if ValueHead::among(&adapters.factors).is_none() {
+        return Err(TrainerError::NoHead).with_context(|| run.path().display().to_string());
+    }
+    let mut without_head = adapters.clone();
+    without_head.factors.0.remove(ValueHead::NAME);
+    check_adapters(&without_head, run, decoder)?;
+    Ok(adapters)
+}
+
+/// Whether an adapter fits the model.
+fn check_adapters(adapters: &Adapters, run: &RunFolder, decoder: &Decoder) -> Result<()> {
+    let shapes = decoder.adapted_shapes(&adapters.config.target_modules)?;
+    adapters.check(&shapes).with_context(|| {
+        format!(
+            "{} was trained on {}",
+            run.path().display(),
+            adapters.config.base_model
+        )
+    })
+}
+
+/// Where the adapter of a finished run is, or that of its last checkpoint while it is not finished.
+fn adapter_folder(run: &RunFolder) -> Result<PathBuf> {
+    Ok(if run.adapter().exists() {
         run.adapter()
     } else {
         let checkpoint = run.latest_checkpoint()?.with_context(|| {
@@ -139,18 +206,7 @@ fn open_adapters(run: &RunFolder, decoder: &Decoder) -> Result<Adapters> {
             checkpoint.step
         );
         checkpoint.path
-    };
-    let adapters = Adapters::load(&dir, decoder.device())?;
-    adapters
-        .check(&decoder.adapted_shapes(&adapters.config.target_modules)?)
-        .with_context(|| {
-            format!(
-                "{} was trained on {}",
-                run.path().display(),
-                adapters.config.base_model
-            )
-        })?;
-    Ok(adapters)
+    })
 }
 
 /// The adapter of a run that serves one preference.
@@ -221,20 +277,45 @@ pub fn transcript(messages: &[Message]) -> String {
     }
 }
 
-/// What scores the answers of a run to `prompts`. Programs are started here.
+/// What scores the answers of a run to `prompts`. Programs are started and reward models are opened here; those that
+/// stand on the weights of `base` share them.
 pub fn judges<'a>(
     plan: &Plan,
+    base: &Base,
     prompts: &[(Source, Vec<Message>)],
     decode: &'a (dyn Fn(&[u32]) -> Result<String, BoxError> + Sync),
     stop: &'a [u32],
 ) -> Result<Judges<'a>> {
     let rewards = rewards(plan);
-    let scorers: Result<Vec<_>, _> = rewards.iter().map(|spec| spec.build()).collect();
+    let device = base.decoder.device();
+    let mut models = RewardModels::new(device, Some(base));
+    let mut build = |spec: &&ScorerSpec| -> Result<Box<dyn Scorer>> {
+        Ok(match spec {
+            ScorerSpec::Model(model) => models.scorer(model)?,
+            other => other.build()?,
+        })
+    };
+    let scorers = rewards.iter().map(&mut build).collect::<Result<Vec<_>>>()?;
+    for path in models.apart() {
+        eprintln!(
+            "reward model {}: weights of its own, beside the policy's",
+            path.display()
+        );
+    }
     let own = |spec: &&ScorerSpec| spec.record_score().map(str::to_owned);
-    let in_words =
-        |(source, messages): &(Source, Vec<Message>)| (source.clone(), transcript(messages));
+    let in_words = |(source, messages): &(Source, Vec<Message>)| {
+        let turns = messages.iter().map(|message| Turn {
+            role: message.role.clone(),
+            content: message.content.clone(),
+        });
+        let prompt = PromptText {
+            text: transcript(messages),
+            turns: turns.collect(),
+        };
+        (source.clone(), prompt)
+    };
     Ok(Judges {
-        scorers: Mutex::new(Scorers::new(scorers?)),
+        scorers: Mutex::new(Scorers::new(scorers)),
         own_scores: rewards.iter().map(own).collect(),
         prompts: prompts.iter().map(in_words).collect(),
         decode,

@@ -265,7 +265,6 @@ fn wait_for(child: &mut Child, word: &str) {
     std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
 }
 
-#[cfg(unix)]
 /// Specialists, then their interpolation; and a run that is asked for again goes on where it was.
 #[test]
 fn soups_train_a_member_for_each_objective() {
@@ -303,15 +302,216 @@ fn soups_train_a_member_for_each_objective() {
     assert!((ends[0] - ends[1]).abs() > 1e-3, "{ends:?}");
 }
 
+/// Supervised fine-tuning on a data set per objective: what an objective is good at comes from its own file alone, every
+/// step sees every file, and the preference chooses between them.
+#[test]
+fn styles_are_learned_each_from_its_own_file() {
+    const STYLES: [(&str, &str); 3] = [
+        ("wordy", "and so on"),
+        ("numbers", "1 2 3"),
+        ("shouting", "WHAT!"),
+    ];
+    let desk = Desk::new();
+    let mut config = String::from("[model]\npath = \"model\"\n");
+    for (style, answer) in STYLES {
+        for (part, prompts) in [("train", 0..8), ("eval", 8..11)] {
+            let record = |i: usize| {
+                let prompt = format!("{i}?");
+                format!("{}\n", json!({"prompt": prompt, "completion": answer}))
+            };
+            desk.write(
+                &format!("{style}-{part}.jsonl"),
+                &prompts.map(record).collect::<String>(),
+            );
+        }
+        config += &format!(
+            "[[objective]]\nname = \"{style}\"\ntrain = \"{style}-train.jsonl\"\neval = \"{style}-eval.jsonl\"\n"
+        );
+    }
+    config += r#"
+        [adapter]
+        rank = 4
+        alpha = 32
+        [method]
+        loss = "sft"
+        per_token = true
+        [preference]
+        vertex_probability = 0.5
+        [optimizer]
+        steps = 60
+        batch_size = 3
+        learning_rate = 3e-2
+    "#;
+    desk.write("styles.toml", &config);
+    desk.succeed("train --config styles.toml --run styles");
+    let metrics = fs::read_to_string(desk.path("runs/styles/metrics.jsonl")).unwrap();
+    for line in metrics.lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        for (style, _) in STYLES {
+            let loss = &line["objectives"][style]["loss"];
+            assert!(loss.is_number(), "no {style} record in the batch of {line}");
+        }
+    }
+
+    // J_i grows with λ_i: from another style's vertex over the middle of an edge to its own.
+    desk.succeed("eval-front --run styles --prompts 0 --divisions 2");
+    let front = desk.json("runs/styles/front.json");
+    let points = front["methods"][0]["points"].as_array().unwrap();
+    assert_eq!(points.len(), 6);
+    for (i, (style, _)) in STYLES.into_iter().enumerate() {
+        let values = |weight: f64| -> Vec<f64> {
+            let at = points.iter().filter(|p| p["lambda"][i] == weight);
+            at.map(|p| p["values"][i].as_f64().unwrap()).collect()
+        };
+        let best = |weight| values(weight).into_iter().fold(f64::MIN, f64::max);
+        let worst = |weight| values(weight).into_iter().fold(f64::MAX, f64::min);
+        assert!(worst(1.0) > best(0.5) + 0.05, "{style}: {points:?}");
+        assert!(worst(0.5) > best(0.0) + 0.05, "{style}: {points:?}");
+    }
+}
+
+/// A reward model with two outputs is trained, measured, exported as a classifier, and scores the answers of a policy;
+/// the classifier says the same.
+#[test]
+fn a_reward_model_is_trained_measured_exported_and_scores_a_policy() {
+    let desk = Desk::new();
+    desk.write(
+        "reward.toml",
+        &format!("{CONFIG}[method]\nname = \"reward-model\"\ncentering = 0.01\n"),
+    );
+    desk.succeed("train --config reward.toml --run reward");
+    let output = desk.succeed("eval-reward --run reward");
+    assert!(output.contains("length rule"), "{output}");
+    let report = desk.json("runs/reward/calibration.json");
+    for (i, rule) in ["longer", "shorter"].into_iter().enumerate() {
+        let found = &report["objectives"][i];
+        assert_eq!(found["pairs"], 5);
+        assert_eq!(found["accuracy"], 1.0, "{found}");
+        assert_eq!(found["baseline"], rule, "{found}");
+        assert!(found["log_loss"].as_f64().unwrap() < 0.5, "{found}");
+    }
+    let error = desk.fail("eval-front --run reward");
+    assert!(error.contains("eval-reward --run reward"), "{error}");
+    let error = desk.fail("export --run reward --format peft");
+    assert!(error.contains("--format merged"), "{error}");
+    desk.succeed("export --run reward --format merged --out classifier");
+    let error = desk.fail("train --config run.toml --model classifier --run refused");
+    assert!(error.contains("sequence classifier"), "{error}");
+
+    desk.write(
+        "policy.toml",
+        r#"
+        [model]
+        path = "model"
+        [data]
+        train = "train.jsonl"
+        eval = "test.jsonl"
+        max_response_tokens = 12
+        [[objective]]
+        name = "run"
+        reward = { model = "runs/reward", output = "helpfulness" }
+        [[objective]]
+        name = "classifier"
+        reward = { model = "classifier", output = "helpfulness" }
+        [adapter]
+        rank = 4
+        [method]
+        loss = "rlhf"
+        [rlhf]
+        advantages = "rloo"
+        samples = 2
+        [optimizer]
+        steps = 2
+        batch_size = 3
+        "#,
+    );
+    desk.succeed("train --config policy.toml --run policy");
+    let error = desk.fail("eval-reward --run policy");
+    assert!(error.contains("eval-front --run policy"), "{error}");
+    desk.succeed("eval-front --run policy --by rewards --sampled --divisions 1 --prompts 0 --max-new-tokens 12");
+    let answers = fs::read_to_string(desk.path("runs/policy/answers.jsonl")).unwrap();
+    let rewards: Vec<[f64; 2]> = (answers.lines())
+        .map(|line| {
+            let line: Value = serde_json::from_str(line).unwrap();
+            ["run", "classifier"].map(|name| line["rewards"][name].as_f64().unwrap())
+        })
+        .collect();
+    let (low, high) = (rewards.iter().map(|r| r[0]))
+        .fold((f64::MAX, f64::MIN), |(low, high), r| {
+            (low.min(r), high.max(r))
+        });
+    assert!(rewards.len() == 10 && high > low + 0.01, "{rewards:?}");
+    let bias = rewards[0][0] - rewards[0][1];
+    for [run, classifier] in &rewards {
+        assert!((run - classifier - bias).abs() < 1e-4, "{rewards:?}");
+    }
+}
+
+/// Policies of different losses in one picture: each by what the reinforced one was trained for.
+#[test]
+fn runs_are_measured_alike() {
+    let desk = Desk::new();
+    // Responses of one length, between which π_ref does not decide beforehand.
+    let record = |i: usize| {
+        let record = json!({
+            "prompt": format!("what is {i}?"), "responses": ["hello a", "hello b"],
+            "scores": {"helpfulness": [3.0, 1.0], "conciseness": [1.0, 3.5]}
+        });
+        format!("{record}\n")
+    };
+    desk.write("train.jsonl", &(0..9).map(record).collect::<String>());
+    desk.write("test.jsonl", &(9..14).map(record).collect::<String>());
+    let rewards = CONFIG
+        .replace(
+            "score = \"helpfulness\"",
+            "reward = { score = \"helpfulness\", otherwise = 0.0 }",
+        )
+        .replace(
+            "score = \"conciseness\"",
+            "reward = { score = \"conciseness\", otherwise = 0.0 }",
+        );
+    let more = "[method]\nloss = \"rlhf\"\nbeta = 0.5\n[rlhf]\nadvantages = \"rloo\"\nsamples = 2\nmax_new_tokens = 8\n";
+    desk.write("reinforced.toml", &format!("{rewards}{more}"));
+    desk.succeed("train --config reinforced.toml --run reinforced --steps 1");
+    desk.succeed("train --config run.toml --run paired");
+    desk.succeed(
+        "eval-front --run reinforced --run paired --like reinforced --prompts 0 --divisions 2 --out both",
+    );
+    let front = desk.json("both/front.json");
+    let value = |method: usize, point: usize| -> Vec<f64> {
+        let values = &front["methods"][method]["points"][point]["values"];
+        values
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|v| v.as_f64().unwrap())
+            .collect()
+    };
+    // One step of answers changes nothing, so its values are those of π_ref, and only the other moves with λ.
+    assert!((value(0, 0)[0] - value(0, 2)[0]).abs() < 1e-2, "{front}");
+    assert!((value(1, 0)[0] - value(1, 2)[0]).abs() > 1e-1, "{front}");
+    assert!(front["exact"].is_object(), "{front}");
+    let error = desk.fail("eval-front --run paired --like absent");
+    assert!(error.contains("absent"), "{error}");
+    desk.write(
+        "other.toml",
+        &CONFIG.replace("name = \"conciseness\"", "name = \"brevity\""),
+    );
+    desk.succeed("train --config other.toml --run other --steps 1");
+    let error = desk.fail("eval-front --run other --like reinforced");
+    assert!(error.contains("helpfulness, brevity"), "{error}");
+}
+
+/// The second time with no configuration: the run knows its own.
+#[cfg(unix)]
 #[test]
 fn ctrl_c_saves_and_resume_goes_on() {
     let desk = Desk::new();
     let mut finished = 0;
-    for more in ["", " --resume"] {
+    let train = "train --config run.toml --run long --steps 100000";
+    for train in [train, "train --run long --resume"] {
         let mut child = desk
-            .command(&format!(
-                "train --config run.toml --run long --steps 100000{more}"
-            ))
+            .command(train)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -344,8 +544,7 @@ fn ctrl_c_saves_and_resume_goes_on() {
         .collect();
     assert_eq!(steps, (1..=finished as u64).collect::<Vec<_>>());
 
-    let resume = "train --config run.toml --run long --steps 100000 --resume";
-    let error = desk.fail(&format!("{resume} --set adapter.rank=3"));
+    let error = desk.fail("train --run long --resume --set adapter.rank=3");
     assert!(error.contains("adapter.rank"), "{error}");
     assert!(!desk.path("runs/long/adapter").exists());
 }

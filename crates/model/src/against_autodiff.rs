@@ -1,6 +1,6 @@
 //! The gradients that are written out by hand, held against burn's autodiff on the portable operations.
 
-use burn::tensor::{Device, Tensor, TensorData, activation::log_softmax};
+use burn::tensor::{Tensor, TensorData, activation::log_softmax};
 use panacea_svd_lora::{Adapters, FactorSet, Part};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -43,7 +43,7 @@ fn batch() -> PackedBatch {
 
 /// The same network and adapters twice: as it is, and on a device that records.
 fn twice(config: &Value) -> [(Decoder, Adapters); 2] {
-    let device = Device::flex();
+    let device = panacea_devices::of_environment();
     [device.clone(), device.autodiff()].map(|device| {
         let model = common::tiny_model(config, &device);
         let mut adapters = common::random_adapters(&model, &device);
@@ -64,7 +64,7 @@ fn random([rows, columns]: [usize; 2], seed: u64) -> Tensor<2> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let values = (0..rows * columns).map(|_| 4.0 * rng.random::<f32>() - 2.0);
     let data = TensorData::new(values.collect::<Vec<f32>>(), [rows, columns]);
-    Tensor::from_data(data, &Device::flex())
+    Tensor::from_data(data, &panacea_devices::of_environment())
 }
 
 /// ‖found − expected‖ ≤ tolerance · ‖expected‖.

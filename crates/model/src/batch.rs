@@ -41,30 +41,15 @@ pub struct PackedBatch {
 }
 
 impl PackedBatch {
-    /// Packs `sequences`. The last token of a response is a target only: nothing is predicted from it.
+    /// Packs `sequences`; every token of a response is a target. The last one is a target only: nothing is predicted
+    /// from it.
     pub fn new(sequences: &[Sequence<'_>]) -> Result<Self, ModelError> {
-        let mut batch = Self {
-            tokens: Vec::new(),
-            positions: Vec::new(),
-            segments: Vec::new(),
-            targets: Vec::new(),
-            preferences: Vec::new(),
-            responses: Vec::new(),
-        };
+        let mut batch = Self::empty();
         for (row, sequence) in sequences.iter().enumerate() {
-            if sequence.prompt.is_empty() {
-                return Err(ModelError::Empty {
-                    row,
-                    what: "prompt",
-                });
-            }
-            let prompt = batch.push(sequence.prompt, 0..0, sequence.preference);
+            let prompt = batch.push_prompt(row, sequence)?;
             for response in &sequence.responses {
                 let Some((_, inputs)) = response.split_last() else {
-                    return Err(ModelError::Empty {
-                        row,
-                        what: "response",
-                    });
+                    return Err(empty_response(row));
                 };
                 let own = if inputs.is_empty() {
                     batch.tokens.len()..batch.tokens.len()
@@ -81,6 +66,50 @@ impl PackedBatch {
             }
         }
         Ok(batch)
+    }
+
+    /// Packs `sequences` to read something of every response as a whole: the only target of each stands behind its last
+    /// token. For [`crate::Decoder::values`]; no log-probability is asked for.
+    pub fn ends(sequences: &[Sequence<'_>]) -> Result<Self, ModelError> {
+        let mut batch = Self::empty();
+        for (row, sequence) in sequences.iter().enumerate() {
+            let prompt = batch.push_prompt(row, sequence)?;
+            for response in &sequence.responses {
+                let &token = response.last().ok_or_else(|| empty_response(row))?;
+                let own = batch.push(response, prompt.clone(), sequence.preference);
+                let row = own.end - 1;
+                batch
+                    .responses
+                    .push(batch.targets.len()..batch.targets.len() + 1);
+                batch.targets.push(Target { row, token });
+            }
+        }
+        Ok(batch)
+    }
+
+    fn empty() -> Self {
+        Self {
+            tokens: Vec::new(),
+            positions: Vec::new(),
+            segments: Vec::new(),
+            targets: Vec::new(),
+            preferences: Vec::new(),
+            responses: Vec::new(),
+        }
+    }
+
+    fn push_prompt(
+        &mut self,
+        row: usize,
+        sequence: &Sequence<'_>,
+    ) -> Result<Range<usize>, ModelError> {
+        if sequence.prompt.is_empty() {
+            return Err(ModelError::Empty {
+                row,
+                what: "prompt",
+            });
+        }
+        Ok(self.push(sequence.prompt, 0..0, sequence.preference))
     }
 
     fn push(&mut self, tokens: &[u32], prefix: Range<usize>, preference: &[f64]) -> Range<usize> {
@@ -128,6 +157,13 @@ impl PackedBatch {
             .iter()
             .map(|range| log_probs[range.clone()].iter().sum())
             .collect()
+    }
+}
+
+fn empty_response(row: usize) -> ModelError {
+    ModelError::Empty {
+        row,
+        what: "response",
     }
 }
 

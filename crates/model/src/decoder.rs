@@ -1,13 +1,15 @@
 //! The decoder: loading, log-probabilities, their gradient.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use std::collections::BTreeMap;
+
+use burn::tensor::{DType, Device, Distribution, FloatDType, Tensor, TensorData};
 use panacea_kernels::{Bits, Heads, PackedMatrix, Rotation, Visibility, Weight, linear_each};
 use panacea_pretrained::{ModelConfig, Pretrained, TensorF32};
 use panacea_svd_lora::{Adapters, FactorSet};
 
 use crate::ModelError;
 use crate::batch::PackedBatch;
-use crate::head::{self, ScalarHead};
+use crate::head::{self, ValueHead};
 use crate::layer::{Context, Layer, RmsNorm, Saved};
 use crate::linear::{Linear, Mode, Steering};
 
@@ -135,19 +137,63 @@ impl Packing {
 }
 
 impl Decoder {
-    /// Builds the network from a model's files; every missing or misshapen tensor is reported at once.
+    /// Builds the network from a model's files, all of it in 32 bits; every missing or misshapen tensor is reported at
+    /// once.
     pub fn load(pretrained: &Pretrained, device: &Device) -> Result<Self, ModelError> {
+        Self::load_in(pretrained, device, FloatDType::F32)
+    }
+
+    /// [`Decoder::load`] with weight matrices of another type, `F16` or `BF16`. Products with them are computed in that
+    /// type; norms, softmax, adapters, gradients and what passes from layer to layer have 32 bits.
+    pub fn load_in(
+        pretrained: &Pretrained,
+        device: &Device,
+        weights: FloatDType,
+    ) -> Result<Self, ModelError> {
         pretrained.check()?;
-        let config = pretrained.config().clone();
-        let tensor = |name: &str| -> Result<Tensor<2>, ModelError> {
+        Self::assemble(pretrained.config().clone(), device, |name| {
             let TensorF32 { shape, data } = pretrained.tensor(name)?;
             // A vector becomes one row, which broadcasts over a batch.
-            let shape = match shape[..] {
-                [rows, columns] => [rows, columns],
-                _ => [1, data.len()],
-            };
-            Ok(Tensor::from_data(TensorData::new(data, shape), device))
-        };
+            Ok(match shape[..] {
+                [rows, columns] => {
+                    let data = TensorData::new(data, [rows, columns]);
+                    Tensor::from_data(data, (device, DType::from(weights)))
+                }
+                _ => {
+                    let shape = [1, data.len()];
+                    Tensor::from_data(TensorData::new(data, shape), device)
+                }
+            })
+        })
+    }
+
+    /// A network with the shapes of `config` and weights that nobody trained, drawn on the device: what a size takes in time
+    /// and memory, without its files.
+    pub fn random(
+        config: ModelConfig,
+        device: &Device,
+        weights: FloatDType,
+        seed: u64,
+    ) -> Result<Self, ModelError> {
+        device.seed(seed);
+        let shapes: BTreeMap<_, _> = config.tensors().into_iter().collect();
+        Self::assemble(config, device, |name| {
+            Ok(match shapes[name][..] {
+                [rows, columns] => {
+                    let spread = Distribution::Normal(0.0, 0.02);
+                    Tensor::random([rows, columns], spread, (device, DType::from(weights)))
+                }
+                _ => Tensor::ones([1, shapes[name][0]], device),
+            })
+        })
+    }
+
+    /// The network of tensors that are asked for by name, `[1, n]` where the file has `[n]`.
+    fn assemble(
+        config: ModelConfig,
+        device: &Device,
+        tensor: impl Fn(&str) -> Result<Tensor<2>, ModelError>,
+    ) -> Result<Self, ModelError> {
         let norm = |name: &str| -> Result<RmsNorm, ModelError> {
             Ok(RmsNorm {
                 weight: tensor(name)?,
@@ -199,7 +245,8 @@ impl Decoder {
         });
         let layers = layers.collect::<Result<Vec<_>, _>>()?;
         let embedding = tensor("model.embed_tokens.weight")?;
-        let head = if config.tie_word_embeddings {
+        // A classifier has no such head; its own, `score.weight`, is a `ValueHead`.
+        let head = if config.tie_word_embeddings || config.labels.is_some() {
             embedding.clone()
         } else {
             tensor("lm_head.weight")?
@@ -324,15 +371,15 @@ impl Decoder {
         self.back_through_layers(batch, adapters, &tape.last, tape.layers, d_normed)
     }
 
-    /// One number v = h w + b behind every response token's predecessor, from the hidden state h there: the value of
-    /// what is written so far. In the order of [`Forward::log_probs`].
+    /// v = h Wᵀ + b before every response token, from the hidden state h of its predecessor: what is said of all that is
+    /// written up to there. `[targets × outputs]`, in the order of [`Forward::log_probs`].
     pub fn values(
         &self,
         batch: &PackedBatch,
-        adapters: &Adapters,
-        head: &ScalarHead,
+        adapters: Option<&Adapters>,
+        head: &ValueHead,
     ) -> Result<Vec<f64>, ModelError> {
-        let context = self.context(batch, Some(adapters))?;
+        let context = self.context(batch, adapters)?;
         let (x, _) = self.through_layers(batch, &context, None);
         Ok(head.apply(&self.norm.forward(&x), &batch.targets).0)
     }
@@ -342,7 +389,7 @@ impl Decoder {
         &self,
         batch: &PackedBatch,
         adapters: &Adapters,
-        head: &ScalarHead,
+        head: &ValueHead,
         memory: MemoryPolicy,
     ) -> Result<(Vec<f64>, ValueTape), ModelError> {
         let context = self.context(batch, Some(adapters))?;
@@ -356,17 +403,18 @@ impl Decoder {
         Ok((values, tape))
     }
 
-    /// The gradient of Σ coefficients · v with respect to the adapters and the head.
+    /// The gradient of Σ coefficients · v with respect to the adapters and the head; `coefficients` are
+    /// `[targets × outputs]`.
     pub fn values_backward(
         &self,
         batch: &PackedBatch,
         adapters: &Adapters,
-        head: &ScalarHead,
+        head: &ValueHead,
         tape: ValueTape,
         coefficients: &[f64],
-    ) -> Result<(FactorSet, ScalarHead), ModelError> {
-        let (slopes, d_head) = head.backward(&tape.states, coefficients);
-        let d_normed = head::backward(slopes, &batch.targets, coefficients, batch.rows());
+    ) -> Result<(FactorSet, ValueHead), ModelError> {
+        let (d_states, d_head) = head.backward(&tape.states, coefficients);
+        let d_normed = head::scatter(d_states, &batch.targets, batch.rows());
         let factors =
             self.back_through_layers(batch, adapters, &tape.last, tape.layers, d_normed)?;
         Ok((factors, d_head))
@@ -457,7 +505,8 @@ impl Decoder {
     /// `[tokens, hidden]`
     pub(crate) fn embed(&self, tokens: &[u32]) -> Tensor<2> {
         let indices = head::indices(tokens.iter().map(|&t| t as usize), &self.device);
-        self.embedding.clone().select(0, indices)
+        let rows = self.embedding.clone().select(0, indices);
+        rows.cast(FloatDType::F32)
     }
 
     /// λ of every row (`[rows × m]`, row by row) with the adapters that they steer.

@@ -2,9 +2,11 @@
 //!
 //! A prompt waits for a place in the cache, is read in one packed pass with those that come in with it, and is then
 //! continued token by token together with all others at work. Whoever is done leaves the place to the next: no row
-//! is computed for nothing, and none sees another.
+//! is computed for nothing, and none sees another. A prompt that someone at work has read under the same λ is not read
+//! again: several answers to one prompt read it once.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use burn::tensor::Tensor;
 use panacea_kernels::{CacheRow, Rotation, attention, attention_decode, stay_awake, write_cache};
@@ -15,6 +17,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::batch::{PackedBatch, Sequence};
 use crate::decoder::{Decoder, Logits};
 use crate::linear::Mode;
+use crate::sampling::Drawn;
 use crate::{ModelError, Sampling};
 
 /// Rows that are continued together, at most: about as many as share one reading of the weights on a CPU.
@@ -43,10 +46,13 @@ pub enum StopReason {
 }
 
 /// A continuation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Generated {
     /// The new tokens, without the stop token.
     pub tokens: Vec<u32>,
+    /// The logarithm of the probability that each of `tokens` was drawn with, and behind them that of the stop token, if
+    /// one was drawn. With [`Sampling::exact`] it is log p under the model.
+    pub log_probs: Vec<f64>,
     /// Why it ended.
     pub reason: StopReason,
 }
@@ -57,6 +63,8 @@ struct Seat {
     request: usize,
     /// Its row of the caches.
     slot: usize,
+    /// The logits behind its prompt, for those who have the same prompt and come in later.
+    behind_prompt: Rc<[f32]>,
 }
 
 /// Keys and values of one layer, `[slots, kv, columns, dim]` each. A row's tokens stand from column 0 on.
@@ -92,16 +100,14 @@ impl Decoder {
                 !is_done
             });
             let count = free.len().min(waiting.len());
-            let newcomers: Vec<Seat> = (waiting.drain(..count))
-                .zip(free.drain(..count))
-                .map(|(request, slot)| Seat { request, slot })
-                .collect();
-            if !newcomers.is_empty() {
-                let logits = self.read_prompts(requests, adapters, &newcomers, &mut caches)?;
-                for (seat, logits) in newcomers.iter().zip(logits.rows()) {
-                    rows[seat.request].push(logits, sampling, stop);
+            if count > 0 {
+                let newcomers: Vec<(usize, usize)> =
+                    waiting.drain(..count).zip(free.drain(..count)).collect();
+                let first = seats.len();
+                self.seat(requests, adapters, &newcomers, &mut seats, &mut caches)?;
+                for seat in &seats[first..] {
+                    rows[seat.request].push(&seat.behind_prompt, sampling, stop);
                 }
-                seats.extend(newcomers);
                 // Some may be done with their first token.
                 continue;
             }
@@ -174,20 +180,71 @@ impl Decoder {
         caches.collect()
     }
 
-    /// One packed pass over the prompts of `seats`: fills their caches, and gives the logits behind each prompt.
+    /// Adds a seat for each of `newcomers`, requests with their slots: reads their prompts, but where someone has read the
+    /// same already.
+    fn seat(
+        &self,
+        requests: &[GenerateRequest<'_>],
+        adapters: Option<&Adapters>,
+        newcomers: &[(usize, usize)],
+        seats: &mut Vec<Seat>,
+        caches: &mut [LayerCache],
+    ) -> Result<(), ModelError> {
+        let is_same = |a: usize, b: usize| {
+            let (a, b) = (&requests[a], &requests[b]);
+            a.prompt == b.prompt && a.preference == b.preference
+        };
+        let mut readers: Vec<(usize, usize)> = Vec::new();
+        let mut others = Vec::new();
+        for &(request, slot) in newcomers {
+            let at_work = seats.iter().map(|seat| seat.request);
+            let mut known = at_work.chain(readers.iter().map(|reader| reader.0));
+            if known.any(|other| is_same(other, request)) {
+                others.push((request, slot));
+            } else {
+                readers.push((request, slot));
+            }
+        }
+        if !readers.is_empty() {
+            let logits = self.read_prompts(requests, adapters, &readers, caches)?;
+            let read = readers.into_iter().zip(logits.rows());
+            seats.extend(read.map(|((request, slot), logits)| Seat {
+                request,
+                slot,
+                behind_prompt: logits.into(),
+            }));
+        }
+        for (request, slot) in others {
+            let source = seats.iter().find(|seat| is_same(seat.request, request));
+            let source = source.expect("it is at work, or was read just now");
+            for cache in &mut *caches {
+                cache.copy(source.slot, slot, requests[request].prompt.len());
+            }
+            let behind_prompt = Rc::clone(&source.behind_prompt);
+            seats.push(Seat {
+                request,
+                slot,
+                behind_prompt,
+            });
+        }
+        Ok(())
+    }
+
+    /// One packed pass over the prompts of `readers`, requests with their slots: fills their caches, and gives the logits
+    /// behind each prompt.
     fn read_prompts(
         &self,
         requests: &[GenerateRequest<'_>],
         adapters: Option<&Adapters>,
-        seats: &[Seat],
+        readers: &[(usize, usize)],
         caches: &mut [LayerCache],
     ) -> Result<Logits, ModelError> {
-        let sequence = |seat: &Seat| Sequence {
-            prompt: requests[seat.request].prompt,
+        let sequence = |&(request, _): &(usize, usize)| Sequence {
+            prompt: requests[request].prompt,
             responses: vec![],
-            preference: requests[seat.request].preference,
+            preference: requests[request].preference,
         };
-        let sequences: Vec<Sequence<'_>> = seats.iter().map(sequence).collect();
+        let sequences: Vec<Sequence<'_>> = readers.iter().map(sequence).collect();
         let batch = PackedBatch::new(&sequences)?;
         let context = self.context(&batch, adapters)?;
         let mut x = self.embed(&batch.tokens);
@@ -197,11 +254,11 @@ impl Decoder {
             x = layer.attend_cached(x, &context.mode, attended);
             let (kv, dim) = (layer.heads.kv, layer.heads.dim);
             let fill = |mut cache: Tensor<4>, packed: Tensor<2>| {
-                for (seat, segment) in seats.iter().zip(&batch.segments) {
+                for (&(_, slot), segment) in readers.iter().zip(&batch.segments) {
                     let n = segment.own.len();
                     let own = packed.clone().slice([segment.own.clone(), 0..kv * dim]);
                     let own = own.reshape([1, n, kv, dim]).swap_dims(1, 2);
-                    let at = [seat.slot..seat.slot + 1, 0..kv, 0..n, 0..dim];
+                    let at = [slot..slot + 1, 0..kv, 0..n, 0..dim];
                     cache = cache.slice_assign(at, own);
                 }
                 cache
@@ -259,6 +316,18 @@ impl Decoder {
 }
 
 impl LayerCache {
+    /// Copies the first `columns` of one slot into another.
+    fn copy(&mut self, from: usize, to: usize, columns: usize) {
+        let copy = |cache: Tensor<4>| {
+            let [_, kv, _, dim] = cache.dims();
+            let at = |slot: usize| [slot..slot + 1, 0..kv, 0..columns, 0..dim];
+            // A product has a buffer of its own: the cache's then has one owner again, and is written in place.
+            let own = cache.clone().slice(at(from)).mul_scalar(1.0);
+            cache.slice_assign(at(to), own)
+        };
+        self.change(copy, copy);
+    }
+
     /// Hands the caches over, so that their buffers have one owner and are written in place.
     fn change(
         &mut self,
@@ -279,6 +348,7 @@ struct Row {
     seen: Vec<u32>,
     prompt: usize,
     limit: usize,
+    log_probs: Vec<f64>,
     rng: ChaCha8Rng,
     reason: Option<StopReason>,
 }
@@ -289,6 +359,7 @@ impl Row {
             seen: request.prompt.to_vec(),
             prompt: request.prompt.len(),
             limit: request.prompt.len() + request.max_new_tokens,
+            log_probs: Vec::new(),
             rng: ChaCha8Rng::seed_from_u64(request.seed),
             reason: (request.max_new_tokens == 0).then_some(StopReason::Length),
         }
@@ -298,7 +369,8 @@ impl Row {
         if self.reason.is_some() {
             return;
         }
-        let token = sampling.choose(logits, &self.seen, &mut self.rng);
+        let Drawn { token, log_prob } = sampling.choose(logits, &self.seen, &mut self.rng);
+        self.log_probs.push(log_prob);
         if stop.contains(&token) {
             self.reason = Some(StopReason::Stop(token));
             return;
@@ -320,6 +392,7 @@ impl Row {
     fn finish(mut self) -> Generated {
         Generated {
             tokens: self.seen.split_off(self.prompt),
+            log_probs: self.log_probs,
             reason: self.reason.unwrap_or(StopReason::Length),
         }
     }

@@ -2,6 +2,7 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use panacea_kernels::{head_log_probs, matmul};
+use panacea_svd_lora::{FactorSet, Factors};
 
 use crate::batch::Target;
 
@@ -28,25 +29,55 @@ pub(crate) fn log_probs(
     (log_probs.into_iter().map(f64::from).collect(), slopes)
 }
 
-/// Reads one number from a hidden state: v = h w + b.
+/// Reads numbers from a hidden state: v = h Wᵀ + b.
 #[derive(Debug, Clone)]
-pub struct ScalarHead {
-    /// w `[1, hidden]`
+pub struct ValueHead {
+    /// W `[outputs, hidden]`
     pub weight: Tensor<2>,
-    /// b `[1, 1]`
+    /// b `[1, outputs]`
     pub bias: Tensor<2>,
 }
 
-impl ScalarHead {
+impl ValueHead {
+    /// The name of a head among an adapter's factors.
+    pub const NAME: &'static str = "value_head";
+
     /// A head that reads 0 from everything.
-    pub fn zeros(hidden: usize, device: &Device) -> Self {
+    pub fn zeros(outputs: usize, hidden: usize, device: &Device) -> Self {
         Self {
-            weight: Tensor::zeros([1, hidden], device),
-            bias: Tensor::zeros([1, 1], device),
+            weight: Tensor::zeros([outputs, hidden], device),
+            bias: Tensor::zeros([1, outputs], device),
         }
     }
 
-    /// v at the row of every target, of h `[rows, hidden]`; and the states that were read, `[targets, hidden]`.
+    /// How many numbers it reads.
+    pub fn outputs(&self) -> usize {
+        self.weight.dims()[0]
+    }
+
+    /// The head as factors of an adapter, so that it is trained, saved and loaded with it: U is W, V is b, and there are no
+    /// singular values.
+    pub fn into_factors(self) -> Factors {
+        let none = Tensor::zeros([1, 1], &self.weight.device());
+        Factors {
+            u: self.weight,
+            v: self.bias,
+            sigma: none.clone(),
+            s: none,
+        }
+    }
+
+    /// The head that stands among `factors`, if one does.
+    pub fn among(factors: &FactorSet) -> Option<Self> {
+        let head = factors.0.get(Self::NAME)?;
+        Some(Self {
+            weight: head.u.clone(),
+            bias: head.v.clone(),
+        })
+    }
+
+    /// v at the row of every target, of h `[rows, hidden]`: `[targets × outputs]`, target by target; and the states
+    /// that were read, `[targets, hidden]`.
     pub(crate) fn apply(&self, h: &Tensor<2>, targets: &[Target]) -> (Vec<f64>, Tensor<2>) {
         let rows = indices(targets.iter().map(|t| t.row), &h.device());
         let states = h.clone().select(0, rows);
@@ -55,18 +86,17 @@ impl ScalarHead {
         (values.expect("any float can be an f64"), states)
     }
 
-    /// ∂v/∂h of every target `[targets, hidden]`, and the gradient of Σ coefficient · v at the head.
+    /// The gradient of Σ coefficient · v, coefficients `[targets × outputs]`: at the state of every target
+    /// `[targets, hidden]`, and at the head.
     pub(crate) fn backward(&self, states: &Tensor<2>, coefficients: &[f64]) -> (Tensor<2>, Self) {
-        let device = states.device();
         let values: Vec<f32> = coefficients.iter().map(|&c| c as f32).collect();
-        let shape = [1, values.len()];
-        let sum = values.iter().sum::<f32>();
-        let coefficients = Tensor::<2>::from_data(TensorData::new(values, shape), &device);
+        let shape = [states.dims()[0], self.outputs()];
+        let coefficients = Tensor::<2>::from_data(TensorData::new(values, shape), &states.device());
         let gradient = Self {
-            weight: matmul(&coefficients, states),
-            bias: Tensor::full([1, 1], sum, &device),
+            weight: matmul(&coefficients.clone().transpose(), states),
+            bias: coefficients.clone().sum_dim(0),
         };
-        (self.weight.clone().expand(states.dims()), gradient)
+        (matmul(&coefficients, &self.weight), gradient)
     }
 }
 
@@ -78,14 +108,21 @@ pub(crate) fn backward(
     coefficients: &[f64],
     rows: usize,
 ) -> Tensor<2> {
-    let device = slopes.device();
-    let [n, hidden] = slopes.dims();
+    let n = slopes.dims()[0];
     let coefficients: Vec<f32> = coefficients.iter().map(|&c| c as f32).collect();
-    let coefficients = Tensor::<2>::from_data(TensorData::new(coefficients, [n, 1]), &device);
+    let coefficients =
+        Tensor::<2>::from_data(TensorData::new(coefficients, [n, 1]), &slopes.device());
+    scatter(slopes * coefficients, targets, rows)
+}
+
+/// Adds `gradients` `[targets, hidden]` at the rows that the targets were read from: `[rows, hidden]`.
+pub(crate) fn scatter(gradients: Tensor<2>, targets: &[Target], rows: usize) -> Tensor<2> {
+    let device = gradients.device();
+    let [_, hidden] = gradients.dims();
     Tensor::zeros([rows, hidden], &device).select_assign(
         0,
         indices(targets.iter().map(|t| t.row), &device),
-        slopes * coefficients,
+        gradients,
         burn::tensor::IndexingUpdateOp::Add,
     )
 }

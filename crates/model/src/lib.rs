@@ -22,7 +22,6 @@
 mod against_autodiff;
 mod batch;
 mod decoder;
-mod device;
 mod error;
 mod generate;
 mod head;
@@ -36,9 +35,8 @@ extern crate self as panacea_model;
 
 pub use batch::{PackedBatch, Sequence};
 pub use decoder::{Decoder, Forward, Logits, MemoryPolicy, PROJECTIONS, Packing, Tape, ValueTape};
-pub use device::{DeviceError, available_devices, select_device};
 pub use error::ModelError;
 pub use generate::{GenerateRequest, Generated, StopReason};
-pub use head::ScalarHead;
+pub use head::ValueHead;
 pub use panacea_kernels::{Bits, compute_on_this_thread};
 pub use sampling::Sampling;

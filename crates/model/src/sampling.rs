@@ -18,6 +18,14 @@ pub struct Sampling {
     pub top_p: f64,
 }
 
+/// A token, and what it was drawn from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Drawn {
+    pub token: u32,
+    /// The logarithm of the probability that it was drawn with, all filters applied; 0 for greedy.
+    pub log_prob: f64,
+}
+
 impl Sampling {
     /// The likeliest token, always.
     pub fn greedy() -> Self {
@@ -67,11 +75,14 @@ impl Sampling {
     }
 
     /// The next token of one row; `seen` holds the tokens in front of it.
-    pub(crate) fn choose(&self, logits: &[f32], seen: &[u32], rng: &mut ChaCha8Rng) -> u32 {
+    pub(crate) fn choose(&self, logits: &[f32], seen: &[u32], rng: &mut ChaCha8Rng) -> Drawn {
         let mut logits: Vec<f64> = logits.iter().map(|&l| f64::from(l)).collect();
         self.penalise(&mut logits, seen);
         if self.temperature == 0.0 {
-            return argmax(&logits);
+            return Drawn {
+                token: argmax(&logits),
+                log_prob: 0.0,
+            };
         }
 
         let mut candidates: Vec<u32> = (0..logits.len() as u32).collect();
@@ -101,14 +112,20 @@ impl Sampling {
             weights.truncate(enough.map_or(weights.len(), |last| last + 1));
         }
 
-        let mut left = rng.random::<f64>() * weights.iter().sum::<f64>();
-        for (id, weight) in candidates.iter().zip(&weights) {
+        let total = weights.iter().sum::<f64>();
+        let mut left = rng.random::<f64>() * total;
+        let drawn = weights.iter().position(|weight| {
             left -= weight;
-            if left < 0.0 {
-                return *id;
-            }
+            left < 0.0
+        });
+        let drawn = drawn.unwrap_or(weights.len() - 1);
+        let token = candidates[drawn];
+        // Not the logarithm of the weight, which may be too small to have one.
+        let log_weight = (logits[token as usize] - max) / self.temperature;
+        Drawn {
+            token,
+            log_prob: log_weight - total.ln(),
         }
-        candidates[weights.len() - 1]
     }
 
     /// Positive logits of seen tokens are divided by the penalty, negative ones multiplied
@@ -151,7 +168,7 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(3);
         let mut counts = vec![0.0; logits.len()];
         for _ in 0..20_000 {
-            counts[sampling.choose(logits, seen, &mut rng) as usize] += 1.0 / 20_000.0;
+            counts[sampling.choose(logits, seen, &mut rng).token as usize] += 1.0 / 20_000.0;
         }
         counts
     }
@@ -200,14 +217,36 @@ mod tests {
         let mut rng = ChaCha8Rng::seed_from_u64(0);
         assert_eq!(
             Sampling::greedy().choose(&[1.0, 2.0, 2.0], &[], &mut rng),
-            1
+            Drawn {
+                token: 1,
+                log_prob: 0.0
+            }
         );
         let penalised = Sampling {
             repetition_penalty: 1.5,
             ..Sampling::greedy()
         };
-        assert_eq!(penalised.choose(&[1.9, 2.0], &[1], &mut rng), 0);
-        assert_eq!(penalised.choose(&[-1.0, -1.2], &[0], &mut rng), 1);
+        assert_eq!(penalised.choose(&[1.9, 2.0], &[1], &mut rng).token, 0);
+        assert_eq!(penalised.choose(&[-1.0, -1.2], &[0], &mut rng).token, 1);
+    }
+
+    #[test]
+    fn a_token_comes_with_the_probability_it_was_drawn_with() {
+        let logits = [0.5f32, 0.3, 0.15, 0.05].map(|p| p.ln() + 3.0);
+        let check = |sampling: Sampling, probabilities: &[f64]| {
+            let mut rng = ChaCha8Rng::seed_from_u64(5);
+            for _ in 0..50 {
+                let Drawn { token, log_prob } = sampling.choose(&logits, &[], &mut rng);
+                let expected = probabilities[token as usize].ln();
+                assert!((log_prob - expected).abs() < 1e-6, "{token}: {log_prob}");
+            }
+        };
+        check(Sampling::exact(), &[0.5, 0.3, 0.15, 0.05]);
+        let cut = Sampling {
+            top_p: 0.9,
+            ..Sampling::exact()
+        };
+        check(cut, &[0.5 / 0.95, 0.3 / 0.95, 0.15 / 0.95, 0.0]);
     }
 
     #[test]

@@ -3,7 +3,6 @@
 
 use std::path::Path;
 
-use burn::tensor::Device;
 use panacea_model::{Decoder, GenerateRequest, PackedBatch, Sampling, Sequence};
 use panacea_pretrained::{Message, Pretrained};
 use panacea_test_support::{floats, golden};
@@ -13,7 +12,7 @@ fn open() -> (Pretrained, Decoder, Value) {
     let path =
         std::env::var_os("PANACEA_MODEL").expect("PANACEA_MODEL names the model's file or folder");
     let pretrained = Pretrained::open(Path::new(&path)).unwrap();
-    let model = Decoder::load(&pretrained, &Device::flex()).unwrap();
+    let model = Decoder::load(&pretrained, &panacea_devices::of_environment()).unwrap();
     (pretrained, model, golden("smollm2.json"))
 }
 

@@ -1,6 +1,5 @@
 //! The network with adapters against PyTorch in float64: logits, log-probabilities, gradients.
 
-use burn::tensor::Device;
 use panacea_model::{Decoder, MemoryPolicy, PROJECTIONS, PackedBatch, Sequence};
 use panacea_pretrained::Pretrained;
 use panacea_svd_lora::{Adapters, FactorSet, SvdLoraConfig};
@@ -18,7 +17,7 @@ struct Golden {
 impl Golden {
     fn read() -> Self {
         let golden = TinyLlama::read();
-        let device = Device::flex();
+        let device = panacea_devices::of_environment();
         let model = Decoder::load(&Pretrained::open(&golden.dir).unwrap(), &device).unwrap();
         let (rank, objectives, alpha) = golden.adapter_sizes();
         let config = SvdLoraConfig {

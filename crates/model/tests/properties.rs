@@ -2,11 +2,11 @@
 
 mod common;
 
-use burn::tensor::{Device, Tensor, TensorData};
-use common::{config, random_adapters, tiny_model, values};
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
+use common::{config, random_adapters, tiny_model, tiny_model_in, values};
 use panacea_model::{
-    Bits, Decoder, GenerateRequest, MemoryPolicy, PackedBatch, Sampling, ScalarHead, Sequence,
-    StopReason,
+    Bits, Decoder, GenerateRequest, MemoryPolicy, ModelError, PackedBatch, Sampling, Sequence,
+    StopReason, ValueHead,
 };
 use panacea_svd_lora::{Adapters, Part};
 use serde_json::{Value, json};
@@ -75,7 +75,7 @@ fn nudged(adapters: &Adapters, name: &str, part: Part, index: usize, by: f32) ->
 /// differences, for every family.
 #[test]
 fn the_gradient_matches_finite_differences_for_every_family() {
-    let device = Device::flex();
+    let device = panacea_devices::of_environment();
     let coefficients = [1.0, -0.5, 0.3, 0.8, -1.2, 0.4, 0.9, 0.6, -0.7, 0.2];
     for family in families() {
         let model = tiny_model(&family, &device);
@@ -118,27 +118,70 @@ fn the_gradient_matches_finite_differences_for_every_family() {
     }
 }
 
+/// A number of 16 bits has 8 bits of precision (bf16) or 11 (f16): what comes out is off by that order, and not by nothing.
+#[test]
+fn weights_of_16_bits_change_little() {
+    let device = panacea_devices::of_environment();
+    let coefficients = [1.0, -0.5, 0.3, 0.8, -1.2, 0.4, 0.9, 0.6, -0.7, 0.2];
+    let family = &families()[1];
+    let of = |weights: FloatDType| {
+        let model = tiny_model_in(family, &device, weights);
+        let (batch, adapters) = (two_prompts(), random_adapters(&model, &device));
+        let forward = model
+            .forward(&batch, &adapters, MemoryPolicy::Keep)
+            .unwrap();
+        let log_probs = forward.log_probs.clone();
+        let gradients = model
+            .backward(&batch, &adapters, forward.tape, &coefficients)
+            .unwrap();
+        (log_probs, gradients)
+    };
+    let (exact, exact_gradients) = of(FloatDType::F32);
+    for (weights, bound) in [(FloatDType::BF16, 0.06), (FloatDType::F16, 0.008)] {
+        if !device.supports_dtype(DType::from(weights)) {
+            continue;
+        }
+        let (found, gradients) = of(weights);
+        let off = found.iter().zip(&exact).map(|(a, b)| (a - b).abs());
+        let off = off.fold(0.0, f64::max);
+        assert!(
+            off > 0.0 && off < bound,
+            "{weights:?}: log p is off by {off}"
+        );
+        let mut difference = exact_gradients.clone();
+        difference.scale(-1.0);
+        difference.add(gradients);
+        let off = difference.norm() / exact_gradients.norm();
+        assert!(
+            off > 0.0 && off < bound,
+            "{weights:?}: the gradient is off by {off}"
+        );
+    }
+}
+
 /// Directional derivatives of Σ c · v for adapters and head of a critic, against central differences.
 #[test]
 fn the_gradient_of_values_matches_finite_differences() {
-    let device = Device::flex();
-    let coefficients = [1.0, -0.5, 0.3, 0.8, -1.2, 0.4, 0.9, 0.6, -0.7, 0.2];
+    let device = panacea_devices::of_environment();
     let model = tiny_model(&families()[0], &device);
     let adapters = random_adapters(&model, &device);
     let batch = two_prompts();
-    let weight: Vec<f32> = (0..16).map(|i| (i as f32).sin()).collect();
-    let head = ScalarHead {
-        weight: Tensor::from_data(TensorData::new(weight, [1, 16]), &device),
-        bias: Tensor::from_data(TensorData::new(vec![0.3f32], [1, 1]), &device),
+    let weight: Vec<f32> = (0..32).map(|i| (i as f32).sin()).collect();
+    let head = ValueHead {
+        weight: Tensor::from_data(TensorData::new(weight, [2, 16]), &device),
+        bias: Tensor::from_data(TensorData::new(vec![0.3f32, -0.2], [1, 2]), &device),
     };
-    let sum = |adapters: &Adapters, head: &ScalarHead| -> f64 {
-        let found = model.values(&batch, adapters, head).unwrap();
-        found.iter().zip(coefficients).map(|(v, c)| v * c).sum()
+    let coefficients: Vec<f64> = (0..2 * batch.targets())
+        .map(|i| (1.7 * i as f64).cos())
+        .collect();
+    let sum = |adapters: &Adapters, head: &ValueHead| -> f64 {
+        let found = model.values(&batch, Some(adapters), head).unwrap();
+        found.iter().zip(&coefficients).map(|(v, c)| v * c).sum()
     };
     let (found, tape) = model
         .values_forward(&batch, &adapters, &head, MemoryPolicy::Recompute)
         .unwrap();
-    assert_eq!(found, model.values(&batch, &adapters, &head).unwrap());
+    assert_eq!(found, model.values(&batch, Some(&adapters), &head).unwrap());
     let (gradients, d_head) = model
         .values_backward(&batch, &adapters, &head, tape, &coefficients)
         .unwrap();
@@ -157,23 +200,51 @@ fn the_gradient_of_values_matches_finite_differences() {
             close(&format!("{name}.{}", part.name()), difference, gradient[0]);
         }
     }
-    for index in 0..16 {
+    for index in 0..32 {
         let at = |by: f32| {
             let mut numbers = values(&head.weight);
             numbers[index] += by;
-            let weight = Tensor::from_data(TensorData::new(numbers, [1, 16]), &device);
+            let weight = Tensor::from_data(TensorData::new(numbers, [2, 16]), &device);
             let bias = head.bias.clone();
-            sum(&adapters, &ScalarHead { weight, bias })
+            sum(&adapters, &ValueHead { weight, bias })
         };
         let difference = (at(h) - at(-h)) / f64::from(2.0 * h);
         close("head", difference, values(&d_head.weight)[index]);
     }
-    close("bias", coefficients.iter().sum(), values(&d_head.bias)[0]);
+    for output in 0..2 {
+        let of_output = coefficients.iter().skip(output).step_by(2);
+        close("bias", of_output.sum(), values(&d_head.bias)[output]);
+    }
+}
+
+/// What is read behind the last token of a response is what stands before one more token.
+#[test]
+fn the_end_of_a_response_is_read_behind_its_last_token() {
+    let device = panacea_devices::of_environment();
+    let model = tiny_model(&families()[0], &device);
+    let adapters = random_adapters(&model, &device);
+    let weight: Vec<f32> = (0..32).map(|i| (i as f32).sin()).collect();
+    let head = ValueHead {
+        weight: Tensor::from_data(TensorData::new(weight, [2, 16]), &device),
+        bias: Tensor::zeros([1, 2], &device),
+    };
+    let sequence = |responses: [&'static [u32]; 2]| Sequence {
+        prompt: &[1, 2, 3],
+        responses: responses.to_vec(),
+        preference: &[0.3, 0.7],
+    };
+    let ends = PackedBatch::ends(&[sequence([&[4, 5], &[6]])]).unwrap();
+    let longer = PackedBatch::new(&[sequence([&[4, 5, 9], &[6, 9]])]).unwrap();
+    for adapters in [None, Some(&adapters)] {
+        let found = model.values(&ends, adapters, &head).unwrap();
+        let all = model.values(&longer, adapters, &head).unwrap();
+        assert_eq!(found, [&all[4..6], &all[8..10]].concat());
+    }
 }
 
 #[test]
 fn recomputing_activations_changes_nothing() {
-    let device = Device::flex();
+    let device = panacea_devices::of_environment();
     let model = tiny_model(&config("qwen3", json!({})), &device);
     let adapters = random_adapters(&model, &device);
     let batch = two_prompts();
@@ -202,7 +273,7 @@ fn recomputing_activations_changes_nothing() {
 
 #[test]
 fn a_packed_batch_equals_its_rows_one_by_one() {
-    let device = Device::flex();
+    let device = panacea_devices::of_environment();
     for family in families() {
         let model = tiny_model(&family, &device);
         let adapters = random_adapters(&model, &device);
@@ -235,7 +306,7 @@ fn a_packed_batch_equals_its_rows_one_by_one() {
 
 #[test]
 fn without_adapters_the_preference_does_not_matter_and_a_new_adapter_is_the_base() {
-    let device = Device::flex();
+    let device = panacea_devices::of_environment();
     let model = tiny_model(&config("llama", json!({})), &device);
     let trained = random_adapters(&model, &device);
     let shapes = model
@@ -252,7 +323,7 @@ fn without_adapters_the_preference_does_not_matter_and_a_new_adapter_is_the_base
 
 #[test]
 fn greedy_generation_follows_the_argmax_of_whole_passes_for_every_row_and_family() {
-    let device = Device::flex();
+    let device = panacea_devices::of_environment();
     let prompts: [(&[u32], [f64; 2]); 3] = [
         (&[3, 4, 5, 6, 7], FIRST),
         (&[8, 9], SECOND),
@@ -303,7 +374,7 @@ fn greedy_generation_follows_the_argmax_of_whole_passes_for_every_row_and_family
 
 #[test]
 fn a_row_is_sampled_the_same_whatever_its_neighbours() {
-    let device = Device::flex();
+    let device = panacea_devices::of_environment();
     let model = tiny_model(&config("llama", json!({})), &device);
     let sampling = Sampling {
         temperature: 1.0,
@@ -311,9 +382,11 @@ fn a_row_is_sampled_the_same_whatever_its_neighbours() {
         top_p: 0.95,
         repetition_penalty: 1.1,
     };
-    // More of them than are continued together, of all lengths, some with nothing to say; `2` stops a few early.
+    // More of them than are continued together, of all lengths, each prompt twice under the same λ, some with nothing to
+    // say; `2` stops a few early.
     let adapters = random_adapters(&model, &device);
     let prompts: Vec<Vec<u32>> = (0..40u32)
+        .map(|row| row / 4 * 2 + row % 2)
         .map(|row| (0..=row % 7).map(|i| 3 + (row * 5 + i) % 30).collect())
         .collect();
     let requests: Vec<_> = (prompts.iter().zip([FIRST, SECOND].iter().cycle()))
@@ -332,14 +405,64 @@ fn a_row_is_sampled_the_same_whatever_its_neighbours() {
     assert!(together.iter().any(|g| g.reason == StopReason::Stop(2)));
     for (request, together) in requests.iter().zip(together) {
         assert!(together.tokens.len() <= request.max_new_tokens);
-        assert_eq!(generate(std::slice::from_ref(request)), [together]);
+        let [alone] = generate(std::slice::from_ref(request)).try_into().unwrap();
+        assert_eq!(
+            (alone.tokens, alone.reason),
+            (together.tokens, together.reason)
+        );
+        assert_eq!(alone.log_probs.len(), together.log_probs.len());
+        for (alone, together) in alone.log_probs.iter().zip(together.log_probs) {
+            assert!((alone - together).abs() < 1e-4, "{alone}, {together}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_comes_with_its_log_probabilities() {
+    let device = panacea_devices::of_environment();
+    let model = tiny_model(&config("llama", json!({})), &device);
+    let adapters = random_adapters(&model, &device);
+    let request = |seed| GenerateRequest {
+        prompt: &[5, 6, 7],
+        preference: &SECOND,
+        max_new_tokens: 9,
+        seed,
+    };
+    let requests: Vec<_> = (0..20).map(request).collect();
+    let all =
+        (model.generate(&requests, Some(&adapters), &Sampling::exact(), &[2, 9, 11])).unwrap();
+    assert!(all.iter().any(|g| g.reason != StopReason::Length));
+    for generated in all {
+        let mut tokens = generated.tokens;
+        if let StopReason::Stop(token) = generated.reason {
+            tokens.push(token);
+        }
+        let sequence = Sequence {
+            prompt: &[5, 6, 7],
+            responses: vec![&tokens],
+            preference: &SECOND,
+        };
+        let batch = PackedBatch::new(&[sequence]).unwrap();
+        let expected = model.log_probs(&batch, Some(&adapters)).unwrap();
+        assert_eq!(generated.log_probs.len(), expected.len());
+        for (found, expected) in generated.log_probs.iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-4, "{found}, {expected}");
+        }
     }
 }
 
 #[test]
 fn packed_weights_are_read_in_decoding_only() {
-    let device = Device::flex();
+    let device = panacea_devices::of_environment();
     let mut model = tiny_model(&wide(), &device);
+    if device != Device::flex() {
+        let refused = model.pack(Bits::Eight).map(|packing| packing.dense);
+        assert!(
+            matches!(refused, Err(ModelError::NotPacked { .. })),
+            "only the CPU reads packed weights: {refused:?}"
+        );
+        return;
+    }
     let adapters = random_adapters(&model, &device);
     let exact = model.log_probs(&two_prompts(), Some(&adapters)).unwrap();
     let generate = |model: &Decoder| {
@@ -384,7 +507,7 @@ fn packed_weights_are_read_in_decoding_only() {
 
 #[test]
 fn a_request_that_cannot_be_met_is_an_error() {
-    let device = Device::flex();
+    let device = panacea_devices::of_environment();
     let model = tiny_model(&config("llama", json!({})), &device);
     let adapters = random_adapters(&model, &device);
     let ask = |prompt: &[u32], preference: &[f64], max_new_tokens| {

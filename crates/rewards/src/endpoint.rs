@@ -171,6 +171,10 @@ impl Scorer for Endpoint {
     }
 
     /// As many requests as allowed are under way at once; each thread takes the next sample that nobody has taken.
+    fn waits(&self) -> bool {
+        true
+    }
+
     fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<f64>, ScoreError> {
         let this = &*self;
         let next = AtomicUsize::new(0);

@@ -3,15 +3,17 @@
 //! # Is this for you?
 //! Yes, if each objective of a training is a number that somebody or something gives to a response: a rule, a
 //! program of your own, a judge behind an OpenAI-compatible endpoint, or the score that the record itself gives.
-//! Higher is better. The crate has no tensors and no model: text goes in, numbers come out. For preferences between
-//! two responses see `panacea-data`.
+//! Higher is better. The crate has no tensors and no model: text goes in, numbers come out. Reward models, which are
+//! written down here as well, are opened by `panacea-reward-models`. For preferences between two responses see
+//! `panacea-data`.
 //!
-//! A scorer is a table of the configuration, with exactly one of `rule`, `program`, `endpoint` and `score`:
+//! A scorer is a table of the configuration, with exactly one of `rule`, `program`, `endpoint`, `model` and `score`:
 //!
 //! ```toml
 //! reward = { rule = "conciseness", tokens = 50 }     # see `Rule` for all of them
 //! reward = { program = ["python3", "judge.py"], timeout_seconds = 30 }
 //! reward = { endpoint = "http://localhost:8000/v1", model = "judge", instruction = "Rate how polite the response is." }
+//! reward = { model = "runs/helpful" }                # a reward model: a run of ours, or a Hugging Face folder
 //! reward = { score = "brevity", otherwise = -3.0 }   # the record's own score of a response with this very text
 //! ```
 //!
@@ -26,6 +28,7 @@
 //!
 //! let short = Sample {
 //!     prompt: "May I come in?",
+//!     turns: &[],
 //!     response: "Please do!",
 //!     response_tokens: 4,
 //!     reference: None,
@@ -54,5 +57,5 @@ mod spec;
 
 pub use error::{ScoreError, SpecError};
 pub use normaliser::Normaliser;
-pub use scorer::{KnownResponse, Sample, Scorer, Scorers};
-pub use spec::{EndpointSpec, Rule, ScorerSpec};
+pub use scorer::{KnownResponse, Sample, Scorer, Scorers, Turn};
+pub use spec::{EndpointSpec, ModelSpec, Rule, ScorerSpec};

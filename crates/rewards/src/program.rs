@@ -74,6 +74,10 @@ impl Scorer for Program {
         &self.name
     }
 
+    fn waits(&self) -> bool {
+        true
+    }
+
     fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<f64>, ScoreError> {
         self.check_idle()
             .map_err(|problem| ScoreError::new(&self.name, None, problem))?;

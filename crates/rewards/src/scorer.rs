@@ -11,6 +11,8 @@ use crate::error::ScoreError;
 pub struct Sample<'a> {
     /// The prompt in words.
     pub prompt: &'a str,
+    /// The same as the turns of a conversation.
+    pub turns: &'a [Turn],
     /// The response in words.
     pub response: &'a str,
     /// The length of the response in the tokens of the policy.
@@ -21,6 +23,15 @@ pub struct Sample<'a> {
     pub known: &'a [KnownResponse],
     /// Where the record stands, such as `train.jsonl:12`; messages name it.
     pub origin: &'a str,
+}
+
+/// One turn of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// Who speaks: `system`, `user`, `assistant`, …
+    pub role: String,
+    /// What is said.
+    pub content: String,
 }
 
 /// A response that stands in a record, with the scores that the record gives to it.
@@ -36,6 +47,11 @@ pub struct KnownResponse {
 pub trait Scorer: Send {
     /// What messages call it, such as `rule conciseness`.
     fn name(&self) -> &str;
+
+    /// Whether it mostly waits for somebody else. Others compute, one after the other, on the calling thread.
+    fn waits(&self) -> bool {
+        false
+    }
 
     /// One number per sample, in their order.
     fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<f64>, ScoreError>;
@@ -53,18 +69,28 @@ impl Scorers {
 
     /// The scores of all scorers: one row per scorer, one number per sample.
     ///
-    /// Every scorer has a thread of its own, since programs and endpoints mostly wait.
+    /// Those that wait have a thread each; meanwhile the others compute on this one.
     pub fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<Vec<f64>>, ScoreError> {
         thread::scope(|scope| {
-            let threads: Vec<_> = self
-                .0
-                .iter_mut()
-                .map(|scorer| scope.spawn(|| score_checked(scorer.as_mut(), samples)))
-                .collect();
-            threads
+            let (waiting, computing): (Vec<_>, Vec<_>) =
+                (self.0.iter_mut().enumerate()).partition(|(_, scorer)| scorer.waits());
+            let threads: Vec<_> = waiting
                 .into_iter()
-                .map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
-                .collect()
+                .map(|(index, scorer)| {
+                    let score = || score_checked(scorer.as_mut(), samples);
+                    (index, scope.spawn(score))
+                })
+                .collect();
+            let mut scores: Vec<_> = computing
+                .into_iter()
+                .map(|(index, scorer)| (index, score_checked(scorer.as_mut(), samples)))
+                .collect();
+            scores.extend(threads.into_iter().map(|(index, thread)| {
+                let joined = thread.join();
+                (index, joined.unwrap_or_else(|panic| resume_unwind(panic)))
+            }));
+            scores.sort_by_key(|(index, _)| *index);
+            scores.into_iter().map(|(_, scores)| scores).collect()
         })
     }
 }
@@ -97,6 +123,7 @@ pub(crate) mod tests {
     pub(crate) fn sample<'a>(prompt: &'a str, response: &'a str) -> Sample<'a> {
         Sample {
             prompt,
+            turns: &[],
             response,
             response_tokens: response.split_whitespace().count(),
             reference: None,
@@ -110,27 +137,41 @@ pub(crate) mod tests {
         assert!(error.contains(what), "{error}\ndoes not say: {what}");
     }
 
-    struct Fixed(Vec<f64>);
+    struct Fixed {
+        scores: Vec<f64>,
+        waits: bool,
+    }
 
     impl Scorer for Fixed {
         fn name(&self) -> &str {
             "fixed"
         }
 
+        fn waits(&self) -> bool {
+            self.waits
+        }
+
         fn score(&mut self, _: &[Sample<'_>]) -> Result<Vec<f64>, ScoreError> {
-            Ok(self.0.clone())
+            Ok(self.scores.clone())
         }
     }
 
     fn score(rows: &[&[f64]]) -> Result<Vec<Vec<f64>>, ScoreError> {
-        let fixed = |row: &&[f64]| Box::new(Fixed(row.to_vec())) as Box<dyn Scorer>;
-        Scorers::new(rows.iter().map(fixed).collect()).score(&[sample("a", "b"), sample("c", "d")])
+        // Every other one waits.
+        let fixed = |(index, row): (usize, &&[f64])| -> Box<dyn Scorer> {
+            Box::new(Fixed {
+                scores: row.to_vec(),
+                waits: index % 2 == 0,
+            })
+        };
+        Scorers::new(rows.iter().enumerate().map(fixed).collect())
+            .score(&[sample("a", "b"), sample("c", "d")])
     }
 
     #[test]
     fn scores_come_in_the_order_of_the_scorers() {
-        let scores = score(&[&[1.0, 2.0], &[3.0, 4.0]]).unwrap();
-        assert_eq!(scores, [[1.0, 2.0], [3.0, 4.0]]);
+        let scores = score(&[&[1.0, 2.0], &[3.0, 4.0], &[5.0, 6.0]]).unwrap();
+        assert_eq!(scores, [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]);
         assert!(score(&[]).unwrap().is_empty());
     }
 

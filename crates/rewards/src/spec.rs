@@ -1,6 +1,7 @@
 //! What a user writes of a scorer, read field by field so that every mistake names its field.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::de::{DeserializeOwned, Error};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -14,7 +15,7 @@ use crate::rules::{known_scorer, regex, rule_scorer};
 use crate::scorer::Scorer;
 
 /// A scorer as it stands in the configuration. Which one it is, is told by the one field of `rule`, `program`,
-/// `endpoint` and `score` that is there.
+/// `endpoint`, `model` and `score` that is there.
 ///
 /// Reading it checks every value. What depends on the machine (that a program starts, that a variable is set) shows
 /// when the scorer is built. It is written with every default filled in, and read back as it was.
@@ -40,6 +41,8 @@ pub enum ScorerSpec {
     },
     /// A judge behind an OpenAI-compatible chat endpoint.
     Endpoint(EndpointSpec),
+    /// A reward model.
+    Model(ModelSpec),
     /// The score that the record itself gives to a response with exactly this text.
     Score {
         /// The name of the score.
@@ -117,6 +120,17 @@ pub struct EndpointSpec {
     pub api_key_env: Option<String>,
 }
 
+/// A reward model: a decoder that reads one number, or several, behind the end of a response.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ModelSpec {
+    /// The folder of a run with `method.name = "reward-model"`, or a Hugging Face folder of a sequence-classification
+    /// model such as `LlamaForSequenceClassification`.
+    pub model: PathBuf,
+    /// Which of its outputs counts, by name. Default: the only one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
+}
+
 /// The name in messages: `rule conciseness`, `program judge.py`, `endpoint http://localhost:8000/v1`, `score brevity`.
 impl fmt::Display for ScorerSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -124,6 +138,12 @@ impl fmt::Display for ScorerSpec {
             Self::Rule(rule) => write!(f, "rule {}", rule.name()),
             Self::Program { program, .. } => write!(f, "program {}", program.join(" ")),
             Self::Endpoint(spec) => write!(f, "endpoint {} ({})", spec.endpoint, spec.model),
+            Self::Model(ModelSpec { model, output }) => {
+                write!(f, "reward model {}", model.display())?;
+                output
+                    .as_ref()
+                    .map_or(Ok(()), |output| write!(f, " ({output})"))
+            }
             Self::Score { score, .. } => write!(f, "score {score}"),
         }
     }
@@ -157,7 +177,8 @@ impl Rule {
 }
 
 impl ScorerSpec {
-    /// Makes the scorer: compiles its pattern, starts its program, looks its API key up.
+    /// Makes the scorer: compiles its pattern, starts its program, looks its API key up. A reward model is not made
+    /// here, but by `panacea-reward-models`.
     pub fn build(&self) -> Result<Box<dyn Scorer>, SpecError> {
         // Reading checks, so that one made in code is checked as well.
         read(json!(self))?;
@@ -169,6 +190,10 @@ impl ScorerSpec {
                 timeout_seconds,
             } => Box::new(Program::new(name, program, *timeout_seconds)?),
             Self::Endpoint(spec) => Box::new(Endpoint::new(name, spec)?),
+            Self::Model(_) => {
+                let expected = "a scorer without a network; `panacea-reward-models` opens this one";
+                return Err(SpecError::new("model", name, expected));
+            }
             Self::Score { score, otherwise } => known_scorer(name, score.clone(), *otherwise),
         })
     }
@@ -181,16 +206,22 @@ impl<'de> Deserialize<'de> for ScorerSpec {
 }
 
 fn read(value: Value) -> Result<ScorerSpec, SpecError> {
-    const EXPECTED: &str = "a table with exactly one of `rule`, `program`, `endpoint` and `score`, such as { rule = \"conciseness\" }";
+    const EXPECTED: &str = "a table with exactly one of `rule`, `program`, `endpoint`, `model` and `score`, such as { rule = \"conciseness\" }";
     let Value::Object(values) = value else {
         return Err(SpecError::new("reward", value.to_string(), EXPECTED));
     };
-    let mut kinds = vec!["rule", "program", "endpoint", "score"];
+    let mut kinds = vec!["rule", "program", "endpoint", "model", "score"];
     kinds.retain(|kind| values.contains_key(*kind));
+    // An endpoint has a model, too: its name there.
+    if kinds.contains(&"endpoint") {
+        kinds.retain(|kind| *kind != "model");
+    }
     let mut fields = Fields {
         values,
         known: Vec::new(),
     };
+    let is_filled =
+        |name: &Option<String>| name.as_ref().is_none_or(|name| !name.trim().is_empty());
     let spec = match kinds.as_slice() {
         ["rule"] => ScorerSpec::Rule(read_rule(&mut fields)?),
         ["program"] => ScorerSpec::Program {
@@ -198,6 +229,10 @@ fn read(value: Value) -> Result<ScorerSpec, SpecError> {
             timeout_seconds: fields.timeout(30)?,
         },
         ["endpoint"] => ScorerSpec::Endpoint(read_endpoint(&mut fields)?),
+        ["model"] => ScorerSpec::Model(ModelSpec {
+            model: fields.text("model")?.into(),
+            output: fields.get("output", "the name of an output", Some(None), is_filled)?,
+        }),
         ["score"] => ScorerSpec::Score {
             score: fields.text("score")?,
             otherwise: fields.number("otherwise", None)?,
@@ -373,6 +408,8 @@ mod tests {
             "rule = 'similarity'",
             "program = ['python3', 'judge.py']",
             "endpoint = 'http://x'\nmodel = 'm'\ninstruction = 'i'\napi_key_env = 'A_KEY'",
+            "model = 'runs/helpful'",
+            "model = 'runs/helpful'\noutput = 'helpfulness'",
             "score = 'brevity'\notherwise = -3",
         ];
         for table in tables {

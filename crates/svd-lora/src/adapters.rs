@@ -68,6 +68,14 @@ impl Adapters {
         })
     }
 
+    /// The same adapters on another device.
+    pub fn on(&self, device: &Device) -> Self {
+        Self {
+            config: self.config.clone(),
+            factors: self.factors.clone().on(device),
+        }
+    }
+
     /// The same adapters with the columns of every V and U in one run each, the order in which products of few rows
     /// read them.
     pub fn laid_out_by_columns(&self) -> Self {
@@ -218,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_soup_adds_the_updates_of_its_members() {
-        let device = Device::flex();
+        let device = panacea_devices::of_environment();
         device.seed(3);
         let member = |seed: u64, rank: usize, alpha: f64| {
             let config = SvdLoraConfig {

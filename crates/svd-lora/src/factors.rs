@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 /// Which of the four tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +74,15 @@ impl Factors {
         }
     }
 
+    fn on(self, device: &Device) -> Self {
+        Self {
+            u: self.u.to_device(device),
+            v: self.v.to_device(device),
+            sigma: self.sigma.to_device(device),
+            s: self.s.to_device(device),
+        }
+    }
+
     /// The same shapes, every element zero.
     pub fn zeros_like(&self) -> Self {
         Self {
@@ -98,6 +107,12 @@ impl FactorSet {
                 .map(|(name, factors)| (name.clone(), factors.zeros_like()))
                 .collect(),
         )
+    }
+
+    /// The same numbers on another device.
+    pub fn on(self, device: &Device) -> Self {
+        let moved = |(name, factors): (String, Factors)| (name, factors.on(device));
+        Self(self.0.into_iter().map(moved).collect())
     }
 
     /// Adds `factors` to those of `name`, or puts them there.
@@ -170,13 +185,13 @@ fn gram_excess(x: Tensor<2>) -> Tensor<2> {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Device, Distribution};
+    use burn::tensor::Distribution;
 
     use super::*;
 
     #[test]
     fn the_orthogonality_gradient_is_the_slope_of_its_penalty() {
-        let device = Device::flex();
+        let device = panacea_devices::of_environment();
         device.seed(5);
         let random = |rows, columns| {
             Tensor::<2>::random([rows, columns], Distribution::Normal(0.0, 0.5), &device)

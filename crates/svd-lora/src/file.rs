@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn an_adapter_survives_its_file() {
-        let device = Device::flex();
+        let device = panacea_devices::of_environment();
         let dir = tempfile::tempdir().unwrap();
         let written = adapters(&device);
         written.save(dir.path()).unwrap();
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn every_misfit_is_named() {
-        let adapters = adapters(&Device::flex());
+        let adapters = adapters(&panacea_devices::of_environment());
         let shapes = [
             ("layers.0.q_proj".to_owned(), [6, 4]),
             ("layers.1.q_proj".to_owned(), [6, 3]),
@@ -190,11 +190,13 @@ mod tests {
     #[test]
     fn a_truncated_file_is_an_error_that_names_it() {
         let dir = tempfile::tempdir().unwrap();
-        adapters(&Device::flex()).save(dir.path()).unwrap();
+        adapters(&panacea_devices::of_environment())
+            .save(dir.path())
+            .unwrap();
         let path = dir.path().join(crate::ADAPTER_FILE);
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() - 9]).unwrap();
-        let message = Adapters::load(dir.path(), &Device::flex())
+        let message = Adapters::load(dir.path(), &panacea_devices::of_environment())
             .unwrap_err()
             .to_string();
         assert!(message.contains("adapter.safetensors"), "{message}");

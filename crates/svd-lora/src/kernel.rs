@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn delta_is_linear_in_the_preference() {
-        let device = Device::flex();
+        let device = panacea_devices::of_environment();
         let factors = factors(&device);
         let layer = SvdLora {
             factors: &factors,
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn each_row_follows_its_own_preference() {
-        let device = Device::flex();
+        let device = panacea_devices::of_environment();
         let factors = factors(&device);
         let layer = SvdLora {
             factors: &factors,
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn at_initialisation_nothing_is_added_and_only_singular_values_move() {
-        let device = Device::flex();
+        let device = panacea_devices::of_environment();
         let mut factors = factors(&device);
         factors.sigma = factors.sigma.zeros_like();
         factors.s = factors.s.zeros_like();
@@ -199,7 +199,7 @@ mod tests {
     /// Every gradient against central differences of f = Σ dy ⊙ side_path(x).
     #[test]
     fn backward_matches_finite_differences() {
-        let device = Device::flex();
+        let device = panacea_devices::of_environment();
         let factors = factors(&device);
         let x = random([3, D_IN], &device);
         let dy = random([3, D_OUT], &device);

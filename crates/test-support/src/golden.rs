@@ -12,9 +12,14 @@ fn folder() -> PathBuf {
     )
 }
 
+/// Where a file or folder of reference values lies.
+pub fn golden_path(name: &str) -> PathBuf {
+    folder().join(name)
+}
+
 /// The contents of a JSON file of reference values, such as `hypervolume.json`.
 pub fn golden<T: DeserializeOwned>(file: &str) -> T {
-    let path = folder().join(file);
+    let path = golden_path(file);
     let text = std::fs::read_to_string(&path)
         .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -52,7 +57,7 @@ impl TinyLlama {
         let array = |key: &str| expected[key].as_array().expect("an array").iter();
         let rows = array("ids").zip(array("response_mask")).map(row).collect();
         Self {
-            dir: folder().join("tiny_llama"),
+            dir: golden_path("tiny_llama"),
             rows,
             expected,
         }

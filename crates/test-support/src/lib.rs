@@ -5,7 +5,7 @@ mod golden;
 mod tiny_model;
 mod tokenizer;
 
-pub use golden::{TinyLlama, floats, golden};
+pub use golden::{TinyLlama, floats, golden, golden_path};
 pub use tiny_model::{Noise, TinyModel, write_json, write_safetensors};
 pub use tokenizer::{
     CHAT_TEMPLATE, MERGES, SPECIAL_TOKENS, tokenizer_config, tokenizer_json, tokens,

@@ -60,18 +60,61 @@ impl Divergence {
     }
 }
 
-/// Why a run of reinforcement learning was stopped: the policy has left the reference too far behind.
+/// Why a run of reinforcement learning was stopped: there is nothing left to be learned from the policy's answers.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error(
-    "the policy collapsed at step {step}: an answer is {kl:.1} nats from the reference on average, above rlhf.max_kl = {limit}; raise method.beta, lower optimizer.learning_rate, or raise rlhf.max_kl if so far is meant; answers.jsonl and metrics.jsonl show how it came"
-)]
+#[error("the policy collapsed at step {step}: {reason}; metrics.jsonl shows how it came")]
 pub struct Collapse {
     /// The optimizer step, counted from 1.
     pub step: usize,
-    /// The mean of log π − log π_ref over answers.
-    pub kl: f64,
-    /// The limit.
-    pub limit: f64,
+    /// What its answers have come to.
+    pub reason: CollapseReason,
+}
+
+/// What the answers of a collapsed policy have come to.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum CollapseReason {
+    /// They are too far from what the reference would say.
+    #[error(
+        "an answer is {kl:.1} nats from the reference on average, above rlhf.max_kl = {limit}; raise method.beta, lower optimizer.learning_rate, or raise rlhf.max_kl if so far is meant"
+    )]
+    Kl {
+        /// The mean of log π − log π_ref over answers.
+        kl: f64,
+        /// The limit.
+        limit: f64,
+    },
+    /// All of them are worth the same, on every objective, and have been for a while.
+    #[error(
+        "all answers of the last {steps} steps have the same rewards, {}; look at what the scorers make of the answers, raise method.beta or lower optimizer.learning_rate if the policy always says the same, or end the run earlier if this is the best there is",
+        named(.rewards)
+    )]
+    EqualRewards {
+        /// How many steps.
+        steps: usize,
+        /// Every objective with the reward of all answers.
+        rewards: Vec<(String, f64)>,
+    },
+    /// They say the same again and again.
+    #[error(
+        "{:.0} % of the 4-grams of an answer of {REPETITION_TOKENS} tokens or more have stood in it before, above rlhf.max_repetition = {limit}; raise method.beta, lower optimizer.learning_rate, lower rlhf.max_new_tokens, or set rlhf.max_repetition = 1 if answers are meant to repeat themselves",
+        100.0 * .share
+    )]
+    Repetition {
+        /// The mean share of repeated 4-grams.
+        share: f64,
+        /// The limit.
+        limit: f64,
+    },
+}
+
+/// Tokens of an answer from which on it counts for its repetitions.
+pub const REPETITION_TOKENS: usize = 16;
+
+fn named(rewards: &[(String, f64)]) -> String {
+    let named = rewards
+        .iter()
+        .map(|(name, reward)| format!("{name} {reward}"));
+    named.collect::<Vec<_>>().join(" and ")
 }
 
 /// Looks for NaN, infinity and a gradient norm beyond its limit.

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use panacea_data::BoxError;
+use panacea_devices::{DeviceFailure, Memory};
 use panacea_rewards::ScoreError;
 use panacea_svd_lora::AdapterError;
 
@@ -122,15 +123,59 @@ pub enum TrainerError {
     #[error(transparent)]
     Diverged(#[from] Divergence),
 
-    /// Reinforcement learning has led the policy too far from the reference.
+    /// Reinforcement learning has come to a policy that there is nothing to be learned from.
     #[error(transparent)]
     Collapsed(#[from] Collapse),
+
+    /// The device did not carry out a step.
+    #[error(
+        "{device} failed in step {step}: {failure}{memory}\n{advice}; {saved}",
+        memory = held(.memory),
+        advice = if failure.is_out_of_memory() {
+            "set optimizer.activations = \"recompute\", or a smaller optimizer.micro_batch_size, which changes no result"
+        } else {
+            "see whether `panacea devices` still lists it"
+        },
+        saved = match checkpoint {
+            Some(step) => format!("the checkpoint of step {step} is as it was, and --resume goes on from there"),
+            None => "there was no checkpoint yet".to_owned(),
+        }
+    )]
+    Device {
+        /// The device's name.
+        device: String,
+        /// The step that it was in.
+        step: usize,
+        /// What it said.
+        failure: DeviceFailure,
+        /// Its memory, where that is known.
+        memory: Option<Memory>,
+        /// The step of the last checkpoint.
+        checkpoint: Option<usize>,
+    },
 
     /// A training by rewards was started without anybody to give them.
     #[error(
         "there is nobody to score answers: a training with loss = \"rlhf\" needs `Training::judges`"
     )]
     NoJudges,
+
+    /// An adapter that is to be a reward model has nothing that reads rewards.
+    #[error(
+        "the adapter has no head that reads rewards; take one that was trained with method.name = \"reward-model\""
+    )]
+    NoHead,
+
+    /// A record without a response, in a run that learns from those as well.
+    #[error(
+        "{record} has no response, expected one in every record with rlhf.ptx_weight = {weight}; give it one, leave the record out, or set rlhf.ptx_weight = 0"
+    )]
+    NoOwnResponse {
+        /// Where the record stands.
+        record: String,
+        /// The weight of the loss on it.
+        weight: f64,
+    },
 
     /// A scorer failed.
     #[error(transparent)]
@@ -193,6 +238,18 @@ fn io_hint(error: &io::Error) -> &'static str {
     }
 }
 
+/// How full the memory of a device is, in brackets.
+fn held(memory: &Option<Memory>) -> String {
+    let gib = |bytes: u64| bytes as f64 / f64::powi(2.0, 30);
+    memory.map_or_else(String::new, |memory| {
+        format!(
+            " ({:.1} of {:.1} GiB are free)",
+            gib(memory.free),
+            gib(memory.total)
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,6 +265,41 @@ mod tests {
         assert!(
             message.ends_with("free some space, then go on with --resume"),
             "{message}"
+        );
+    }
+
+    #[test]
+    fn a_device_that_runs_out_of_memory_says_how_much_there_is_and_that_nothing_is_lost() {
+        let gib = |count: u64| count << 30;
+        let failed = |message: &str, memory, checkpoint| {
+            let failure = panacea_devices::guarded(|| -> () { panic!("{message}") });
+            let error = TrainerError::Device {
+                device: "cuda:1".to_owned(),
+                step: 8,
+                failure: failure.expect_err("a panic is a failure"),
+                memory,
+                checkpoint,
+            };
+            error.to_string()
+        };
+        let memory = Memory {
+            total: gib(80),
+            free: gib(1) / 2,
+        };
+        assert_eq!(
+            failed(
+                "CUDA_ERROR_OUT_OF_MEMORY: out of memory",
+                Some(memory),
+                Some(5)
+            ),
+            "cuda:1 failed in step 8: CUDA_ERROR_OUT_OF_MEMORY: out of memory (0.5 of 80.0 GiB are free)\n\
+             set optimizer.activations = \"recompute\", or a smaller optimizer.micro_batch_size, which changes no \
+             result; the checkpoint of step 5 is as it was, and --resume goes on from there"
+        );
+        assert_eq!(
+            failed("device lost", None, None),
+            "cuda:1 failed in step 8: device lost\n\
+             see whether `panacea devices` still lists it; there was no checkpoint yet"
         );
     }
 }

@@ -6,10 +6,10 @@ use panacea_objectives::Preference;
 use panacea_svd_lora::Adapters;
 
 use crate::metrics::ObjectiveValue;
-use crate::step::{Prepared, RecordTerm, Terms, record_terms, response_log_probs};
+use crate::step::{Prepared, RecordTerm, Terms, read_example, record_terms};
 use crate::{Loss, References, TrainerError};
 
-/// log π_ref of every response of every example: what DPO compares with. SFT has none.
+/// log π_ref of every response of every example: what DPO compares with. Losses without a reference have none.
 pub fn references<'a>(
     known: &References,
     model: &Decoder,
@@ -21,7 +21,7 @@ pub fn references<'a>(
         let sums = match loss {
             Loss::Dpo(_) => known.of(model, example)?,
             Loss::Rlhf(_) => known.of(model, example)?,
-            Loss::Sft(_) => Vec::new(),
+            Loss::Sft(_) | Loss::BradleyTerry(_) => Vec::new(),
         };
         done();
         Ok(sums)
@@ -32,7 +32,7 @@ pub fn references<'a>(
 /// What a policy does on one record.
 #[derive(Debug, Clone)]
 pub struct Evaluated {
-    /// log π of every response, summed over its tokens.
+    /// log π of every response, summed over its tokens; of a reward model r_i of every response, `[responses × m]`.
     pub policy: Vec<f64>,
     /// The terms of every judgement.
     pub terms: Vec<Terms>,
@@ -49,7 +49,7 @@ pub fn evaluate(
     mut done: impl FnMut(),
 ) -> Result<Vec<Evaluated>, TrainerError> {
     let terms = |(example, reference): (&Example, &Vec<f64>)| -> Result<_, TrainerError> {
-        let policy = response_log_probs(model, Some((adapters, preference)), example)?;
+        let policy = read_example(model, adapters, loss, preference, example)?;
         done();
         let terms = record_terms(loss, Prepared { example, reference }, &policy);
         Ok(Evaluated { policy, terms })

@@ -62,7 +62,7 @@ mod error;
 mod evaluation;
 mod files;
 mod interrupt;
-mod memory;
+mod lanes;
 mod metrics;
 mod optimizer;
 mod plan;
@@ -79,12 +79,14 @@ mod step;
 mod tensorboard;
 mod training;
 
-pub use divergence::{Collapse, Divergence, DivergenceGuard, Quantity};
+pub use divergence::{
+    Collapse, CollapseReason, Divergence, DivergenceGuard, Quantity, REPETITION_TOKENS,
+};
 pub use error::TrainerError;
 pub use evaluation::{Evaluated, evaluate, record_values, references, summarise};
 pub use files::{write_file, write_folder};
 pub use interrupt::{EXIT_INTERRUPTED, Interrupt};
-pub use memory::{free_memory_bytes, peak_memory_bytes};
+pub use lanes::{Lane, Lanes};
 pub use metrics::{
     EvalMetrics, LogProbLevels, MetricsLine, MetricsLog, ObjectiveMetrics, ObjectiveValue,
     RlhfMetrics, StepMetrics, TrainingTotals, training_totals,
@@ -99,7 +101,7 @@ pub use progress::{LINE_INTERVAL, Progress, ProgressMode};
 pub use reading::Overrides;
 pub use record::{Differences, RunFacts, RunRecord};
 pub use references::References;
-pub use rlhf::{Advantages, Answer, Judges, Rlhf, Rollout, Scored};
+pub use rlhf::{Advantages, Answer, Judges, PromptText, RewardMemory, Rlhf, Rollout, Scored};
 pub use run_folder::{Checkpoint, RunFolder, TrainingRun};
 pub use schedule::{Schedule, ScheduleKind};
 pub use spec::{

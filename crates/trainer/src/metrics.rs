@@ -74,9 +74,13 @@ pub struct ObjectiveMetrics {
     pub accuracy: Option<f64>,
     /// Log-probabilities of the responses.
     pub log_prob: LogProbLevels,
-    /// The mean reward of the policy's answers; RLHF only.
+    /// The mean reward of the policy's answers, as they were scored; RLHF only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reward: Option<f64>,
+    /// The mean of what learning made of these rewards: normalised over the run, and clipped; RLHF with
+    /// `rlhf.normalise` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub normalised_reward: Option<f64>,
     /// The correlation of an answer's reward with the weight λ_i that it was written under; RLHF only, where several
     /// λ meet in a batch.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -92,10 +96,16 @@ pub struct RlhfMetrics {
     pub entropy: f64,
     /// Tokens of an answer, the mean.
     pub answer_tokens: f64,
+    /// The share of an answer's 4-grams of tokens that stood in it before, the mean over answers of 16 tokens or more;
+    /// `null` where there is none.
+    pub repetition: Option<f64>,
     /// The part of the tokens whose ratio was clipped in the last epoch.
     pub clip_fraction: f64,
     /// How much of the returns' variance the critic explains, 1 at most; with a critic only.
     pub explained_variance: Option<f64>,
+    /// The SFT loss on the records' own first responses, without its weight; with `rlhf.ptx_weight` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ptx_loss: Option<f64>,
 }
 
 /// Mean log-probabilities per response token, over the labelled records. What the objective prefers is
@@ -194,6 +204,10 @@ impl MetricsLine {
                     put(format!("weight/{name}"), Some(objective.weight));
                     put(format!("reward/{name}"), objective.reward);
                     put(
+                        format!("normalised_reward/{name}"),
+                        objective.normalised_reward,
+                    );
+                    put(
                         format!("reward_by_lambda/{name}"),
                         objective.reward_by_lambda,
                     );
@@ -223,6 +237,8 @@ impl MetricsLine {
                     put("rlhf/answer_tokens".into(), Some(rlhf.answer_tokens));
                     put("rlhf/clip_fraction".into(), Some(rlhf.clip_fraction));
                     put("rlhf/explained_variance".into(), rlhf.explained_variance);
+                    put("rlhf/repetition".into(), rlhf.repetition);
+                    put("rlhf/ptx_loss".into(), rlhf.ptx_loss);
                 }
                 put("train/aggregate".into(), Some(metrics.aggregate));
                 put("train/grad_norm".into(), Some(metrics.grad_norm));

@@ -12,12 +12,14 @@ use crate::schedule::{Schedule, ScheduleKind};
 use crate::spec::{
     Activations, AdapterSpec, AggregationName, CheckpointSpec, DataSpec, DpoLossName,
     EvaluationSpec, FormatChoice, LossName, MethodName, MethodSpec, ModelSpec, OneOrMany,
-    OptimizerSpec, PreferenceSpec, RlhfSpec, Spec,
+    OptimizerSpec, PrecisionSpec, PreferenceSpec, RlhfSpec, Spec,
 };
 use panacea_data::{BadRecords, Example, Format, ObjectiveSpec, RecordKind, TokenLimits};
+use panacea_devices::Precision;
 use panacea_model::PROJECTIONS;
 use panacea_objectives::{
-    Aggregation, Dpo, DpoLoss, Preference, PreferenceSampler, Sft, simplex_grid, usual_divisions,
+    Aggregation, BradleyTerry, Dpo, DpoLoss, Preference, PreferenceSampler, Sft, simplex_grid,
+    usual_divisions,
 };
 use rlhf::RunScales;
 
@@ -27,6 +29,7 @@ pub struct Plan {
     seed: u64,
     device: String,
     model: PathBuf,
+    precision: Precision,
     data: DataPlan,
     objectives: Vec<ObjectiveSpec>,
     adapter: AdapterPlan,
@@ -97,13 +100,23 @@ pub enum Loss {
     Sft(Sft),
     /// Reinforcement learning from rewards, on answers of the policy.
     Rlhf(Rlhf),
+    /// A reward model's, on pairs.
+    BradleyTerry(BradleyTerry),
 }
 
 impl Loss {
+    /// Numbers that the loss reads of a response: its log-probability, or a reward for each objective.
+    pub(crate) fn numbers(&self, objectives: usize) -> usize {
+        match self {
+            Self::BradleyTerry(_) => objectives,
+            Self::Dpo(_) | Self::Sft(_) | Self::Rlhf(_) => 1,
+        }
+    }
+
     /// The kind of records that it is a function of.
     pub fn record_kind(&self) -> RecordKind {
         match self {
-            Self::Dpo(_) => RecordKind::Pair,
+            Self::Dpo(_) | Self::BradleyTerry(_) => RecordKind::Pair,
             Self::Sft(_) => RecordKind::Sft,
             Self::Rlhf(_) => RecordKind::Prompt,
         }
@@ -224,6 +237,11 @@ impl Plan {
         &self.model
     }
 
+    /// The type of the model's frozen weights.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
     /// The records.
     pub fn data(&self) -> &DataPlan {
         &self.data
@@ -261,7 +279,7 @@ impl Plan {
     pub fn members(&self) -> Vec<Preference> {
         let objectives = self.objectives.len();
         match self.method.name {
-            MethodName::Panacea => Vec::new(),
+            MethodName::Panacea | MethodName::RewardModel => Vec::new(),
             MethodName::RewardedSoups => (0..objectives)
                 .map(|i| Preference::vertex(objectives, i))
                 .collect(),
@@ -320,6 +338,9 @@ impl Plan {
             model: ModelSpec {
                 path: Some(self.model.clone()),
             },
+            precision: PrecisionSpec {
+                base: Some(self.precision),
+            },
             data: DataSpec {
                 train: Some(OneOrMany(self.data.train.clone())),
                 eval: Some(OneOrMany(self.data.eval.clone())),
@@ -348,12 +369,9 @@ impl Plan {
                 Loss::Rlhf(rlhf) => rlhf.to_spec(),
                 _ => RlhfSpec::default(),
             },
-            preference: PreferenceSpec {
-                concentration: Some(self.preference.sampler.concentration),
-                vertex_probability: Some(self.preference.sampler.vertex_probability),
-                groups: Some(self.preference.groups),
-                fixed: (self.preference.fixed.as_ref())
-                    .map(|preference| preference.weights().to_vec()),
+            preference: match &self.method.loss {
+                Loss::BradleyTerry(_) => PreferenceSpec::default(),
+                _ => self.preference.to_spec(),
             },
             optimizer: OptimizerSpec {
                 steps,
@@ -385,6 +403,17 @@ impl Plan {
     }
 }
 
+impl PreferencePlan {
+    fn to_spec(&self) -> PreferenceSpec {
+        PreferenceSpec {
+            concentration: Some(self.sampler.concentration),
+            vertex_probability: Some(self.sampler.vertex_probability),
+            groups: Some(self.groups),
+            fixed: (self.fixed.as_ref()).map(|preference| preference.weights().to_vec()),
+        }
+    }
+}
+
 impl MethodPlan {
     /// The method's name in fronts and tables, such as `panacea-linear`.
     pub fn label(&self) -> &'static str {
@@ -399,6 +428,7 @@ impl MethodPlan {
             (MethodName::Panacea, Aggregation::Linear) => "panacea-linear",
             (MethodName::Panacea, Aggregation::Tchebycheff { .. }) => "panacea-tchebycheff",
             (MethodName::RewardedSoups, _) => "rewarded-soups",
+            (MethodName::RewardModel, _) => "reward-model",
             (MethodName::Discrete, Aggregation::Linear) => "discrete",
             (MethodName::Discrete, Aggregation::Tchebycheff { .. }) => "discrete-tchebycheff",
         }
@@ -429,6 +459,11 @@ impl MethodPlan {
             Loss::Sft(sft) => {
                 spec.loss = Some(LossName::Sft);
                 spec.per_token = Some(sft.per_token);
+            }
+            Loss::BradleyTerry(pairs) => {
+                spec.margin = Some(pairs.margin);
+                spec.centering = Some(pairs.centering);
+                return spec;
             }
         }
         match &self.aggregation {
@@ -516,24 +551,36 @@ impl Resolver {
         let data = self.data(spec.data, &objectives);
         let every = spec.evaluation.every;
         let mut evaluation = self.evaluation(spec.evaluation, &data, &objectives);
-        let adapter = self.adapter(spec.adapter);
-        let optimizer = self.optimizer(spec.optimizer);
+        let mut adapter = self.adapter(spec.adapter);
+        let optimizer = self.optimizer(spec.optimizer, device.split(',').count());
         let run = RunScales {
             learning_rate: optimizer.learning_rate,
             max_response_tokens: data.limits.max_response_tokens,
         };
         let method = self.method(spec.method, spec.rlhf, objectives.len(), run);
+        if let Loss::BradleyTerry(_) = method.loss {
+            let why = "with name = \"reward-model\"";
+            let penalty = adapter.orthogonality;
+            self.no_effect("adapter.orthogonality", Some(penalty), 0.0, why);
+            adapter.orthogonality = 0.0;
+        }
         if let Loss::Rlhf(_) = method.loss {
             let why = "with loss = \"rlhf\": eval-front measures";
             self.no_effect("evaluation.every", every, 0, why);
             evaluation.every = None;
         }
-        let preference = self.preference(spec.preference, optimizer.batch_size, objectives.len());
+        let preference = match method.name {
+            MethodName::RewardModel => {
+                self.every_objective_alike(&spec.preference, objectives.len())
+            }
+            _ => self.preference(spec.preference, optimizer.batch_size, objectives.len()),
+        };
         let checkpoint = self.checkpoint(spec.checkpoint);
         Plan {
             seed,
             device,
             model,
+            precision: spec.precision.base.unwrap_or_default(),
             data,
             objectives,
             adapter,
@@ -673,6 +720,12 @@ impl Resolver {
         objectives: usize,
         run: RunScales,
     ) -> MethodPlan {
+        if spec.name == Some(MethodName::RewardModel) {
+            return self.reward_model(&spec, &rlhf);
+        }
+        let why = "without name = \"reward-model\"";
+        self.no_effect("method.margin", spec.margin, 0.0, why);
+        self.no_effect("method.centering", spec.centering, 0.0, why);
         let name = spec.loss.unwrap_or_default();
         if name != LossName::Rlhf && rlhf != RlhfSpec::default() {
             let message = "[rlhf] has no effect without method.loss = \"rlhf\"";
@@ -740,6 +793,57 @@ impl Resolver {
             loss,
             aggregation,
             divisions,
+        }
+    }
+
+    fn reward_model(&mut self, spec: &MethodSpec, rlhf: &RlhfSpec) -> MethodPlan {
+        let why = "with name = \"reward-model\"";
+        if spec.loss.is_some() {
+            let message =
+                "found one, expected none: a reward model's loss is that of Bradley and Terry";
+            self.problem("method.loss", message.to_owned());
+        }
+        if *rlhf != RlhfSpec::default() {
+            let message = format!("[rlhf] has no effect {why}");
+            self.warnings.push(message);
+        }
+        self.no_effect("method.beta", spec.beta, 0.1, why);
+        self.no_effect("method.label_smoothing", spec.label_smoothing, 0.0, why);
+        self.no_effect("method.sft_weight", spec.sft_weight, 0.0, why);
+        self.no_effect("method.dpo_loss", spec.dpo_loss, DpoLossName::Sigmoid, why);
+        self.no_effect("method.per_token", spec.per_token, false, why);
+        let linear = AggregationName::Linear;
+        self.no_effect("method.aggregation", spec.aggregation, linear, why);
+        self.no_effect("method.ideal", spec.ideal.clone(), Vec::new(), why);
+        self.no_effect("method.divisions", spec.divisions, 0, why);
+        MethodPlan {
+            name: MethodName::RewardModel,
+            loss: Loss::BradleyTerry(BradleyTerry {
+                margin: self.not_negative("method.margin", spec.margin, 0.0),
+                centering: self.not_negative("method.centering", spec.centering, 0.0),
+            }),
+            aggregation: Aggregation::Linear,
+            divisions: 1,
+        }
+    }
+
+    /// A reward model does not follow a preference: its losses are averaged, and its adapter always sees the same λ.
+    fn every_objective_alike(
+        &mut self,
+        spec: &PreferenceSpec,
+        objectives: usize,
+    ) -> PreferencePlan {
+        if *spec != PreferenceSpec::default() {
+            let message = "[preference] has no effect with name = \"reward-model\"";
+            self.warnings.push(message.to_owned());
+        }
+        PreferencePlan {
+            sampler: PreferenceSampler {
+                concentration: 1.0,
+                vertex_probability: 0.0,
+            },
+            groups: 1,
+            fixed: Some(Preference::uniform(objectives.max(1))),
         }
     }
 
@@ -838,13 +942,13 @@ impl Resolver {
         }
     }
 
-    fn optimizer(&mut self, spec: OptimizerSpec) -> OptimizerPlan {
+    fn optimizer(&mut self, spec: OptimizerSpec, devices: usize) -> OptimizerPlan {
         let length = self.length(&spec);
         let batch_size = self.count("optimizer.batch_size", spec.batch_size, 8);
         let micro_batch_size = self.count(
             "optimizer.micro_batch_size",
             spec.micro_batch_size,
-            batch_size,
+            batch_size.div_ceil(devices),
         );
         if micro_batch_size > batch_size {
             let message = format!(

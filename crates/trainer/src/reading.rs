@@ -16,7 +16,7 @@ use crate::error::TrainerError;
 use crate::problems::{Origin, Problem, nearest};
 use crate::spec::{
     AdapterSpec, CheckpointSpec, DataSpec, EvaluationSpec, MethodSpec, ModelSpec, OneOrMany,
-    OptimizerSpec, PreferenceSpec, RlhfSpec, Spec,
+    OptimizerSpec, PrecisionSpec, PreferenceSpec, RlhfSpec, Spec,
 };
 
 /// What the command line says on top of the configuration file.
@@ -129,6 +129,7 @@ impl Spec {
         self.optimizer.overlay(over.optimizer);
         self.evaluation.overlay(over.evaluation);
         self.checkpoint.overlay(over.checkpoint);
+        self.precision.overlay(over.precision);
         self.sources.origins.extend(over.sources.origins);
         self.sources.problems.extend(over.sources.problems);
     }
@@ -151,11 +152,16 @@ struct Section {
     accepts: fn(Table) -> Result<(), String>,
 }
 
-const SECTIONS: [Section; 9] = [
+const SECTIONS: [Section; 10] = [
     Section {
         name: "model",
         keys: ModelSpec::KEYS,
         accepts: accepts::<ModelSpec>,
+    },
+    Section {
+        name: "precision",
+        keys: PrecisionSpec::KEYS,
+        accepts: accepts::<PrecisionSpec>,
     },
     Section {
         name: "data",

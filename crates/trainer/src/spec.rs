@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use panacea_data::{BadRecords, Format, ObjectiveSpec, OverlongPrompts};
+use panacea_devices::Precision;
 use serde::de::IntoDeserializer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -24,6 +25,8 @@ pub struct Spec {
     pub device: Option<String>,
     /// `[model]`
     pub model: ModelSpec,
+    /// `[precision]`
+    pub precision: PrecisionSpec,
     /// `[data]`
     pub data: DataSpec,
     /// `[[objective]]`, one table each.
@@ -80,6 +83,16 @@ section! {
     ModelSpec {
         /// A folder in Hugging Face layout, or a GGUF file. Required, here or as `--model`.
         path: PathBuf,
+    }
+}
+
+section! {
+    /// `[precision]`: the types of numbers.
+    PrecisionSpec {
+        /// The type of the model's frozen weights, in which products with them are computed: `"f32"`, `"bf16"`, `"f16"`, or
+        /// `"auto"`: `"bf16"` where the device computes in it, `"f32"` elsewhere. Adapters, gradients, norms and softmax
+        /// have 32 bits. Default: `"auto"`.
+        base: Precision,
     }
 }
 
@@ -151,6 +164,10 @@ section! {
         /// Discrete: steps of the grid of preferences along each edge of the simplex. Default: that of
         /// `eval-front`.
         divisions: usize,
+        /// Reward models: the lead that the preferred response's reward is to have. Default: 0.
+        margin: f64,
+        /// Reward models: the weight of the squared sum of a pair's rewards, which holds them near 0. Default: 0.
+        centering: f64,
     }
 }
 
@@ -178,8 +195,19 @@ section! {
         whiten: bool,
         /// GAE: the critic's learning rate. Default: half of `optimizer.learning_rate`.
         critic_learning_rate: f64,
+        /// Whether every objective's rewards are brought to mean 0 and deviation 1, over all answers of the run so far,
+        /// before λ weighs them: their scales then have no say in the trade-off. Default: false.
+        normalise: bool,
+        /// How far from 0 a reward may be, after normalising; what is beyond is brought back to it. Default: none.
+        reward_clip: f64,
+        /// The weight of an SFT loss on the record's own first response, the mean of −log π over its tokens, under the
+        /// same λ. Default: 0.
+        ptx_weight: f64,
         /// KL of an answer from the reference, in nats, beyond which the run stops as collapsed. Default: 100.
         max_kl: f64,
+        /// The share of repeated 4-grams of tokens in answers of 16 tokens or more, the mean over a step, beyond which the
+        /// run stops as collapsed; 1 never stops it. Default: 0.9.
+        max_repetition: f64,
     }
 }
 
@@ -327,6 +355,9 @@ pub enum MethodName {
     RewardedSoups,
     /// One adapter per preference of a grid.
     Discrete,
+    /// One adapter with a reward a response and objective, learned from pairs: what scores answers in RLHF.
+    #[serde(rename = "reward-model", alias = "reward_model")]
+    RewardModel,
 }
 
 /// The loss of each objective.

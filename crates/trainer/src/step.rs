@@ -1,18 +1,18 @@
 //! One batch: losses of every objective, their aggregate under λ, and the gradient.
 
 use panacea_data::{Example, Judgement};
-use panacea_model::{Decoder, MemoryPolicy, PackedBatch, Sequence};
+use panacea_model::{Decoder, MemoryPolicy, PackedBatch, Sequence, Tape, ValueHead, ValueTape};
 use panacea_objectives::{Aggregate, Aggregation, ObjectiveBatch, PairLogProbs, Preference, Term};
 use panacea_svd_lora::{Adapters, FactorSet};
 
-use crate::{Loss, TrainerError};
+use crate::{Lane, Lanes, Loss, TrainerError};
 
 /// A record of a batch, with the reference's log-probabilities of its responses (summed over tokens).
 #[derive(Debug, Clone, Copy)]
 pub struct Prepared<'a> {
     /// Its tokens and labels.
     pub example: &'a Example,
-    /// log π_ref of each response; empty for SFT, which has no reference.
+    /// log π_ref of each response; empty for losses without a reference.
     pub reference: &'a [f64],
 }
 
@@ -21,11 +21,11 @@ pub struct Prepared<'a> {
 pub struct RecordTerm {
     /// ℓ.
     pub loss: f64,
-    /// ∂ℓ/∂log π of each response that is judged.
+    /// ∂ℓ/∂log π of each response that is judged; of a reward model ∂ℓ/∂r.
     pub d_policy: Vec<f64>,
-    /// DPO: the reward margin towards the preferred response, where the label prefers one.
+    /// DPO and reward models: the reward margin towards the preferred response, where the label prefers one.
     pub margin: Option<f64>,
-    /// DPO: whether the policy leans to the preferred response more than the reference does.
+    /// Whether that margin is above 0.
     pub correct: Option<bool>,
 }
 
@@ -42,8 +42,9 @@ impl Term for RecordTerm {
 /// The terms of a judgement on every objective, `None` where it has no label.
 pub type Terms = Vec<Option<RecordTerm>>;
 
-/// The terms of each judgement of a record, from log π of its responses. What a response costs the network
-/// does not depend on how many others it is compared with.
+/// The terms of each judgement of a record, from what was read of its responses: log π of each, or, for a reward
+/// model, r_i of every objective `[responses × m]`. What a response costs the network does not depend on how many
+/// others it is compared with.
 pub fn record_terms(loss: &Loss, record: Prepared<'_>, policy: &[f64]) -> Vec<Terms> {
     let judgements = record.example.judgements.iter();
     judgements
@@ -60,22 +61,34 @@ fn judgement_terms(
     let Prepared { example, reference } = record;
     let first = judgement.response;
     let tokens = |response: usize| example.responses[response].len();
-    let term = |label: f64| match loss {
+    let second = || (judgement.against).expect("the loss reads pairs: what a loader checks");
+    // A label of ½ prefers neither: there is nothing to lean to.
+    let prefers = |label: f64| label != 0.5;
+    let term = |(i, label): (usize, f64)| match loss {
         Loss::Dpo(dpo) => {
-            let second = (judgement.against).expect("DPO reads pairs: what a loader checks");
+            let second = second();
             let pair = PairLogProbs {
                 policy: [policy[first], policy[second]],
                 reference: [reference[first], reference[second]],
                 tokens: [tokens(first), tokens(second)],
             };
             let term = dpo.term(&pair, label);
-            // A label of ½ prefers neither: there is nothing to lean to.
-            let prefers = label != 0.5;
             Some(RecordTerm {
                 loss: term.loss,
                 d_policy: term.d_policy.to_vec(),
-                margin: prefers.then_some(term.margin),
-                correct: prefers.then_some(term.correct),
+                margin: prefers(label).then_some(term.margin),
+                correct: prefers(label).then_some(term.correct),
+            })
+        }
+        Loss::BradleyTerry(pairs) => {
+            let objectives = judgement.labels.len();
+            let reward = |response: usize| policy[response * objectives + i];
+            let term = pairs.term([reward(first), reward(second())], label);
+            Some(RecordTerm {
+                loss: term.loss,
+                d_policy: term.d_reward.to_vec(),
+                margin: prefers(label).then_some(term.margin),
+                correct: prefers(label).then_some(term.correct),
             })
         }
         // What RLHF learns from is written by the policy; a record's own scores are no loss.
@@ -90,8 +103,85 @@ fn judgement_terms(
             })
         }
     };
-    let labels = judgement.labels.iter();
-    labels.map(|label| label.and_then(term)).collect()
+    let labels = judgement.labels.iter().enumerate();
+    labels
+        .map(|(i, label)| label.and_then(|label| term((i, label))))
+        .collect()
+}
+
+/// What a backward pass needs, by what was read of the responses.
+enum Pass {
+    LogProbs(Box<Tape>),
+    Rewards(Box<(ValueHead, ValueTape)>),
+}
+
+/// One number per response, or one per response and objective, read in a forward pass: see [`record_terms`].
+fn forward(
+    model: &Decoder,
+    adapters: &Adapters,
+    loss: &Loss,
+    packed: &PackedBatch,
+    memory: MemoryPolicy,
+) -> Result<(Vec<f64>, Pass), TrainerError> {
+    if let Loss::BradleyTerry(_) = loss {
+        let head = reward_head(adapters)?;
+        let (rewards, tape) = model.values_forward(packed, adapters, &head, memory)?;
+        return Ok((rewards, Pass::Rewards(Box::new((head, tape)))));
+    }
+    let forward = model.forward(packed, adapters, memory)?;
+    Ok((
+        packed.sums(&forward.log_probs),
+        Pass::LogProbs(Box::new(forward.tape)),
+    ))
+}
+
+/// The gradient of Σ coefficient · (what [`forward`] read).
+fn backward(
+    model: &Decoder,
+    adapters: &Adapters,
+    packed: &PackedBatch,
+    pass: Pass,
+    coefficients: &[f64],
+) -> Result<FactorSet, TrainerError> {
+    match pass {
+        Pass::LogProbs(tape) => {
+            Ok(model.backward(packed, adapters, *tape, &packed.spread(coefficients))?)
+        }
+        Pass::Rewards(kept) => {
+            let (head, tape) = *kept;
+            let (mut gradients, d_head) =
+                model.values_backward(packed, adapters, &head, tape, coefficients)?;
+            let name = ValueHead::NAME.to_owned();
+            gradients.0.insert(name, d_head.into_factors());
+            Ok(gradients)
+        }
+    }
+}
+
+/// What [`forward`] reads, with nothing kept; `None` is the base model.
+fn read(
+    model: &Decoder,
+    adapters: Option<&Adapters>,
+    loss: &Loss,
+    packed: &PackedBatch,
+) -> Result<Vec<f64>, TrainerError> {
+    match (loss, adapters) {
+        (Loss::BradleyTerry(_), Some(adapters)) => {
+            Ok(model.values(packed, Some(adapters), &reward_head(adapters)?)?)
+        }
+        _ => Ok(packed.sums(&model.log_probs(packed, adapters)?)),
+    }
+}
+
+fn pack(loss: &Loss, sequences: &[Sequence<'_>]) -> Result<PackedBatch, TrainerError> {
+    Ok(match loss {
+        Loss::BradleyTerry(_) => PackedBatch::ends(sequences)?,
+        _ => PackedBatch::new(sequences)?,
+    })
+}
+
+fn reward_head(adapters: &Adapters) -> Result<ValueHead, TrainerError> {
+    ValueHead::among(&adapters.factors).ok_or(TrainerError::NoHead)
 }
 
 /// What is asked of a batch.
@@ -114,7 +204,7 @@ pub struct BatchResult {
     pub weights: Vec<f64>,
     /// The terms of every judgement of every record.
     pub terms: ObjectiveBatch<RecordTerm>,
-    /// log π of every response of every record.
+    /// What was read of every response of every record: [`record_terms`].
     pub policy: Vec<Vec<f64>>,
     /// Rows that went through the network.
     pub tokens: usize,
@@ -123,12 +213,11 @@ pub struct BatchResult {
 /// The aggregate of `batch` and its gradient. Record r follows `preferences[r % groups]`; each group is
 /// aggregated by its own λ, and the groups' aggregates are averaged.
 ///
-/// The batch goes through the network in micro-batches of `micro_batch_size` records. Label counts and,
-/// under Tchebycheff, the worst objective are those of the whole batch: where they depend on losses that
-/// are not known yet, a first pass without gradients finds them.
+/// The batch goes through the network in micro-batches of `micro_batch_size` records, dealt to the devices of `lanes`.
+/// Label counts and, under Tchebycheff, the worst objective are those of the whole batch: where they depend on losses
+/// that are not known yet, a first pass without gradients finds them.
 pub fn batch_gradient(
-    model: &Decoder,
-    adapters: &Adapters,
+    lanes: &Lanes<'_>,
     objective: Objective<'_>,
     batch: &[Prepared<'_>],
     preferences: &[Preference],
@@ -139,19 +228,21 @@ pub fn batch_gradient(
     let starts: Vec<usize> = (0..batch.len()).step_by(micro_batch_size).collect();
     let micro = |start: usize| start..(start + micro_batch_size).min(batch.len());
 
-    let mut aggregates = match objective.aggregation {
+    let aggregates = match objective.aggregation {
         Aggregation::Linear => {
             Some(groups.aggregate(objective.aggregation, &groups.labelled_zeros()))
         }
         Aggregation::Tchebycheff { .. } if starts.len() > 1 => {
             let mut terms = Vec::with_capacity(batch.len());
-            for &start in &starts {
-                let packed = groups.pack(batch, micro(start))?;
-                let sums = packed.sums(&model.log_probs(&packed, Some(adapters))?);
-                terms.extend(split_terms(objective.loss, &batch[micro(start)], &sums).0);
-            }
+            let read_terms = |lane: &Lane<'_>, start: usize| {
+                let packed = groups.pack(objective.loss, batch, micro(start))?;
+                let sums = read(lane.model, Some(&lane.adapters), objective.loss, &packed)?;
+                Ok(split_terms(objective.loss, &batch[micro(start)], &sums).0)
+            };
+            lanes.deal(starts.iter().copied(), read_terms, |of| terms.extend(of))?;
             Some(groups.aggregate(objective.aggregation, &groups.losses(&terms)))
         }
+        // One micro-batch: its losses are those of the batch.
         Aggregation::Tchebycheff { .. } => None,
     };
 
@@ -161,32 +252,34 @@ pub fn batch_gradient(
         Vec::with_capacity(batch.len()),
     );
     let mut tokens = 0;
-    for &start in &starts {
-        let packed = groups.pack(batch, micro(start))?;
-        let forward = model.forward(&packed, adapters, memory)?;
-        let sums = packed.sums(&forward.log_probs);
-        let (micro_terms, micro_policy) = split_terms(objective.loss, &batch[micro(start)], &sums);
-        let aggregates = aggregates.get_or_insert_with(|| {
-            groups.aggregate(objective.aggregation, &groups.losses(&micro_terms))
-        });
-        let coefficients =
-            groups.coefficients(aggregates, &batch[micro(start)], &micro_terms, start);
-        let micro_gradients = model.backward(
-            &packed,
-            adapters,
-            forward.tape,
-            &packed.spread(&coefficients),
-        )?;
-        gradients.add(micro_gradients);
-        tokens += packed.rows();
-        terms.extend(micro_terms);
-        policy.extend(micro_policy);
-    }
+    let work = |lane: &Lane<'_>, start: usize| {
+        let (model, adapters, range) = (lane.model, &*lane.adapters, micro(start));
+        let packed = groups.pack(objective.loss, batch, range.clone())?;
+        let (sums, pass) = forward(model, adapters, objective.loss, &packed, memory)?;
+        let (terms, policy) = split_terms(objective.loss, &batch[range.clone()], &sums);
+        let aggregates = aggregates
+            .clone()
+            .unwrap_or_else(|| groups.aggregate(objective.aggregation, &groups.losses(&terms)));
+        let width = objective.loss.numbers(groups.objectives());
+        let coefficients = groups.coefficients(&aggregates, &batch[range], &terms, start, width);
+        let gradients = backward(model, adapters, &packed, pass, &coefficients)?;
+        Ok((gradients, terms, policy, packed.rows()))
+    };
+    lanes.deal(
+        starts,
+        work,
+        |(of_micro, micro_terms, micro_policy, rows)| {
+            gradients.add(lanes.bring_home(of_micro));
+            terms.extend(micro_terms);
+            policy.extend(micro_policy);
+            tokens += rows;
+        },
+    )?;
 
     // The weights are those that were used; the value is that of the losses now known.
-    let used = aggregates.unwrap_or_default();
     let losses = groups.losses(&terms);
     let values = groups.aggregate(objective.aggregation, &losses);
+    let used = aggregates.as_ref().unwrap_or(&values);
     let count = groups.preferences.len() as f64;
     let objectives = groups.objectives();
     let weights = (0..objectives)
@@ -238,6 +331,7 @@ impl<'a> Groups<'a> {
 
     fn pack(
         &self,
+        loss: &Loss,
         batch: &[Prepared<'_>],
         range: std::ops::Range<usize>,
     ) -> Result<PackedBatch, TrainerError> {
@@ -249,7 +343,7 @@ impl<'a> Groups<'a> {
                 )
             })
             .collect();
-        Ok(PackedBatch::new(&sequences)?)
+        pack(loss, &sequences)
     }
 
     /// A loss of 0 wherever a group has a label: enough for weights that do not depend on losses.
@@ -284,18 +378,20 @@ impl<'a> Groups<'a> {
     }
 
     /// ∂(mean of the groups' aggregates)/∂log π of every response of the records from `start` on:
-    /// Σ_i w_{g,i} / n_{g,i} · ∂ℓ_i/∂log π, over the number of groups.
+    /// Σ_i w_{g,i} / n_{g,i} · ∂ℓ_i/∂log π, over the number of groups. With a `width` of m, of a reward model, each
+    /// objective has a number of its own, and nothing is added up.
     fn coefficients(
         &self,
         aggregates: &[Aggregate],
         records: &[Prepared<'_>],
         terms: &[Vec<Terms>],
         start: usize,
+        width: usize,
     ) -> Vec<f64> {
         let mut coefficients = Vec::new();
         for (offset, (record, terms)) in records.iter().zip(terms).enumerate() {
             let group = self.of(start + offset);
-            let mut of_record = vec![0.0; record.example.responses.len()];
+            let mut of_record = vec![0.0; record.example.responses.len() * width];
             for (judgement, terms) in record.example.judgements.iter().zip(terms) {
                 for (i, term) in terms.iter().enumerate() {
                     let weight = aggregates[group].weights[i];
@@ -305,7 +401,7 @@ impl<'a> Groups<'a> {
                     let share =
                         weight / self.counts[group][i] as f64 / self.preferences.len() as f64;
                     for (response, d) in judgement.responses().zip(&term.d_policy) {
-                        of_record[response] += share * d;
+                        of_record[response * width + i % width] += share * d;
                     }
                 }
             }
@@ -336,7 +432,19 @@ pub fn response_log_probs(
     Ok(packed.sums(&model.log_probs(&packed, steered.map(|(adapters, _)| adapters))?))
 }
 
-/// Terms and log π of each record of a packed batch, whose responses' sums stand one after the other.
+/// What `loss` reads of every response of one example ([`record_terms`]), which goes through the network alone.
+pub(crate) fn read_example(
+    model: &Decoder,
+    adapters: &Adapters,
+    loss: &Loss,
+    preference: &Preference,
+    example: &Example,
+) -> Result<Vec<f64>, TrainerError> {
+    let packed = pack(loss, &[sequence(example, preference.weights())])?;
+    read(model, Some(adapters), loss, &packed)
+}
+
+/// The terms of each record of a packed batch, and what was read of its responses, which stands one after the other.
 fn split_terms(
     loss: &Loss,
     records: &[Prepared<'_>],
@@ -346,7 +454,9 @@ fn split_terms(
     let mut terms = Vec::with_capacity(records.len());
     let mut policy = Vec::with_capacity(records.len());
     for &record in records {
-        let (own, others) = rest.split_at(record.example.responses.len());
+        let objectives = (record.example.judgements.first()).map_or(1, |j| j.labels.len());
+        let numbers = record.example.responses.len() * loss.numbers(objectives);
+        let (own, others) = rest.split_at(numbers);
         rest = others;
         terms.push(record_terms(loss, record, own));
         policy.push(own.to_vec());

@@ -4,7 +4,8 @@ use std::path::Path;
 use std::time::Instant;
 
 use panacea_data::{BatchPlan, Example};
-use panacea_model::{Decoder, MemoryPolicy};
+use panacea_devices::{guarded, memory_of, peak_memory_bytes};
+use panacea_model::{Decoder, MemoryPolicy, ValueHead};
 use panacea_objectives::Preference;
 use panacea_svd_lora::{Adapters, FactorSet, SvdLoraConfig};
 use rand::SeedableRng;
@@ -12,13 +13,12 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::evaluation::{evaluate, mean, references, summarise};
-use crate::rlhf::{Advantages, Critic, Judges, Rlhf};
+use crate::rlhf::{Advantages, Critic, Judges, RewardMemory, Rlhf};
 use crate::step::{BatchResult, Objective, Prepared, batch_gradient};
 use crate::{
-    Activations, AdamW, AdamWSettings, DivergenceGuard, EvalMetrics, EventWriter, Interrupt,
+    Activations, AdamW, AdamWSettings, DivergenceGuard, EvalMetrics, EventWriter, Interrupt, Lanes,
     LogProbLevels, Loss, MetricsLine, MetricsLog, ObjectiveMetrics, Plan, Progress, ProgressMode,
-    References, RlhfMetrics, StepMetrics, TrainerError, TrainingRun, free_memory_bytes,
-    peak_memory_bytes,
+    References, RlhfMetrics, StepMetrics, TrainerError, TrainingRun,
 };
 
 /// Streams of random numbers that a seed is split into, so that none repeats another.
@@ -36,6 +36,8 @@ pub struct Training<'a> {
     pub plan: &'a Plan,
     /// The frozen network.
     pub model: &'a Decoder,
+    /// The same network on further devices, which the micro-batches of a step are dealt to as well; may be empty.
+    pub replicas: &'a [Decoder],
     /// Records to train on.
     pub train: &'a [Example],
     /// Held-out records; may be empty.
@@ -67,6 +69,8 @@ pub struct TrainingState {
     pub optimizer: AdamW,
     /// RLHF with a critic: the critic.
     pub critic: Option<Critic>,
+    /// RLHF: what is remembered of the rewards.
+    pub rewards: RewardMemory,
     /// Finished optimizer steps.
     pub step: usize,
 }
@@ -74,6 +78,8 @@ pub struct TrainingState {
 #[derive(Serialize, Deserialize)]
 struct StateFile {
     step: usize,
+    #[serde(default)]
+    rewards: RewardMemory,
 }
 
 /// How a training ended.
@@ -107,6 +113,12 @@ impl TrainingState {
                 factors.s = factors.s.ones_like() * s;
             }
         }
+        if let Loss::BradleyTerry(_) = plan.method().loss {
+            let (outputs, hidden) = (plan.objectives().len(), model.config().hidden_size);
+            let head = ValueHead::zeros(outputs, hidden, model.device());
+            let name = ValueHead::NAME.to_owned();
+            adapters.factors.0.insert(name, head.into_factors());
+        }
         let optimizer = AdamW::new(AdamWSettings::from(plan), &adapters.factors);
         Ok(Self {
             critic: critic_settings(plan).map(|settings| {
@@ -117,6 +129,7 @@ impl TrainingState {
             }),
             adapters,
             optimizer,
+            rewards: RewardMemory::default(),
             step: 0,
         })
     }
@@ -129,7 +142,11 @@ impl TrainingState {
             critic.save(dir)?;
         }
         let path = dir.join(STATE_FILE);
-        let json = serde_json::to_vec(&StateFile { step: self.step }).expect("a number is JSON");
+        let state = StateFile {
+            step: self.step,
+            rewards: self.rewards.clone(),
+        };
+        let json = serde_json::to_vec(&state).expect("numbers are JSON");
         std::fs::write(&path, json).map_err(TrainerError::io("write", &path))
     }
 
@@ -143,7 +160,11 @@ impl TrainingState {
                 message: error.to_string(),
             })?;
         let adapters = Adapters::load(dir, model.device())?;
-        adapters.check(&model.adapted_shapes(&adapters.config.target_modules)?)?;
+        if let Loss::BradleyTerry(_) = plan.method().loss {
+            ValueHead::among(&adapters.factors).ok_or(TrainerError::NoHead)?;
+        } else {
+            adapters.check(&model.adapted_shapes(&adapters.config.target_modules)?)?;
+        }
         let settings = AdamWSettings::from(plan);
         let optimizer = AdamW::load(settings, dir, model.device())?;
         Ok(Self {
@@ -152,6 +173,7 @@ impl TrainingState {
                 .transpose()?,
             adapters,
             optimizer,
+            rewards: state.rewards,
             step: state.step,
         })
     }
@@ -186,13 +208,15 @@ impl Training<'_> {
         let plan = self.plan;
         let total = plan.optimizer().total_steps(self.train.len());
         let schedule = plan.optimizer().schedule(total);
-        let lengths: Vec<usize> = self.train.iter().map(Example::length).collect();
         let batch_size = plan.optimizer().batch_size;
         let buckets = plan.data().length_buckets;
-        let mut batches = BatchPlan::new(lengths, batch_size, plan.seed(), buckets);
+        let mut batches = BatchPlan::of_examples(self.train, batch_size, plan.seed(), buckets);
         let mut log = Log::open(run, state.step)?;
         let mut progress = Progress::new(total, state.step, progress);
         let evaluation = Evaluation::prepare(self)?;
+        if let Loss::Rlhf(rlhf) = &plan.method().loss {
+            rlhf.check_records(self.train)?;
+        }
 
         while state.step < total {
             let started = Instant::now();
@@ -203,19 +227,21 @@ impl Training<'_> {
             let records: Vec<&Example> = records.iter().map(|&i| &self.train[i]).collect();
             let preferences = self.sample_preferences(state.step);
             let factor = schedule.factor(state.step);
-            let stepped = match &plan.method().loss {
+            let stepped = self.on_device(step, run, || match &plan.method().loss {
                 Loss::Rlhf(rlhf) => {
-                    let stepped = self.rlhf_step(&mut state, rlhf, &records, &preferences, factor);
-                    // A scorer that fails, unlike a loss, may work again later.
-                    if let (Err(TrainerError::Score(_)), true) = (&stepped, state.step > 0) {
-                        run.save_checkpoint(state.step, plan.checkpoint().keep, |dir| {
-                            state.save(dir)
-                        })?;
-                    }
-                    stepped?
+                    self.rlhf_step(&mut state, rlhf, &records, &preferences, factor)
                 }
-                _ => self.loss_step(&mut state, &records, &preferences, factor)?,
-            };
+                _ => self.loss_step(&mut state, &records, &preferences, factor),
+            });
+            // A scorer that fails, unlike a loss, may work again later; a collapsed policy is to be looked at.
+            let keeps = matches!(
+                &stepped,
+                Err(TrainerError::Score(_) | TrainerError::Collapsed(_))
+            );
+            if keeps && state.step > 0 {
+                run.save_checkpoint(state.step, plan.checkpoint().keep, |dir| state.save(dir))?;
+            }
+            let stepped = stepped?;
             state.step = step;
 
             let seconds = started.elapsed().as_secs_f64();
@@ -266,6 +292,32 @@ impl Training<'_> {
         Ok(Outcome::Finished)
     }
 
+    /// Does a step. What a device other than the CPU says when it fails becomes an error; what the step has changed in
+    /// memory is lost then, the checkpoints are not.
+    fn on_device<T>(
+        &self,
+        step: usize,
+        run: &TrainingRun,
+        work: impl FnOnce() -> Result<T, TrainerError>,
+    ) -> Result<T, TrainerError> {
+        let device = self.plan.device();
+        if device.starts_with("flex") {
+            return work();
+        }
+        guarded(work).unwrap_or_else(|failure| {
+            Err(TrainerError::Device {
+                device: device.to_owned(),
+                step,
+                failure,
+                memory: guarded(|| memory_of(self.model.device())).unwrap_or(None),
+                checkpoint: run
+                    .folder()
+                    .latest_checkpoint()?
+                    .map(|checkpoint| checkpoint.step),
+            })
+        })
+    }
+
     /// Algorithm 1 on labelled records: the losses of a batch, their aggregate under λ, one gradient step.
     fn loss_step(
         &self,
@@ -282,7 +334,13 @@ impl Training<'_> {
             .map(|(&example, reference)| Prepared { example, reference })
             .collect();
         let result = self.gradient(&state.adapters, &batch, preferences)?;
-        let objectives = objective_metrics(self.plan.objective_names(), &batch, &result);
+        let mut objectives = objective_metrics(self.plan.objective_names(), &batch, &result);
+        if let Loss::BradleyTerry(_) = self.plan.method().loss {
+            // What it reads of a response is no log-probability.
+            objectives
+                .iter_mut()
+                .for_each(|o| o.log_prob = LogProbLevels::default());
+        }
         let losses = objectives.iter().map(|o| (o.name.as_str(), o.loss));
         self.guard().check_losses(step, losses, result.aggregate)?;
         let grad_norm = self.apply(state, result.gradients, step, step, factor)?;
@@ -368,8 +426,7 @@ impl Training<'_> {
         let micro_batch_size = self.plan.optimizer().micro_batch_size;
         let memory = self.memory_policy(batch);
         batch_gradient(
-            self.model,
-            adapters,
+            &self.lanes(adapters),
             objective,
             batch,
             preferences,
@@ -378,24 +435,30 @@ impl Training<'_> {
         )
     }
 
+    /// Every device of the training, under `adapters`.
+    pub(crate) fn lanes<'b>(&'b self, adapters: &'b Adapters) -> Lanes<'b> {
+        Lanes::new(self.model, self.replicas, adapters)
+    }
+
     /// What a forward pass over the longest micro-batch of `batch` should keep.
     fn memory_policy(&self, batch: &[Prepared<'_>]) -> MemoryPolicy {
         let micro_batches = batch.chunks(self.plan.optimizer().micro_batch_size);
         let rows = |records: &[Prepared<'_>]| -> usize {
             records.iter().map(|record| record.example.rows()).sum()
         };
-        self.memory_for(micro_batches.map(rows).max().unwrap_or(0))
+        self.memory_for(self.model, micro_batches.map(rows).max().unwrap_or(0))
     }
 
     /// What a forward pass over so many rows should keep. Either choice gives the same numbers, so that a run does not
     /// depend on the memory that happens to be free.
-    pub(crate) fn memory_for(&self, rows: usize) -> MemoryPolicy {
+    pub(crate) fn memory_for(&self, model: &Decoder, rows: usize) -> MemoryPolicy {
         match self.plan.optimizer().activations {
             Activations::Keep => MemoryPolicy::Keep,
             Activations::Recompute => MemoryPolicy::Recompute,
             Activations::Auto => {
-                let bytes = self.model.activation_bytes(rows);
-                if free_memory_bytes().is_some_and(|free| bytes > free / 2) {
+                let bytes = model.activation_bytes(rows);
+                let memory = memory_of(model.device());
+                if memory.is_some_and(|memory| bytes > memory.free / 2) {
                     MemoryPolicy::Recompute
                 } else {
                     MemoryPolicy::Keep
@@ -429,6 +492,7 @@ fn objective_metrics(
             accuracy: mean(&correct),
             log_prob: log_prob_levels(batch, &result.policy, i),
             reward: None,
+            normalised_reward: None,
             reward_by_lambda: None,
         }
     };
@@ -493,7 +557,8 @@ impl<'a> Evaluation<'a> {
         })
     }
 
-    /// Every objective's value at every vertex of the simplex and at its centre.
+    /// Every objective's value at every vertex of the simplex and at its centre; of a reward model, which follows no
+    /// preference, once.
     fn measure(
         &self,
         training: &Training<'_>,
@@ -501,26 +566,29 @@ impl<'a> Evaluation<'a> {
     ) -> Result<Vec<EvalMetrics>, TrainerError> {
         let m = training.plan.objectives().len();
         let vertices = (0..m).map(|i| Preference::vertex(m, i));
-        let measured = vertices
-            .chain((m > 1).then(|| Preference::uniform(m)))
-            .map(|preference| {
-                let started = Instant::now();
-                let terms = evaluate(
-                    training.model,
-                    &state.adapters,
-                    &training.plan.method().loss,
-                    self.examples,
-                    &self.references,
-                    &preference,
-                    || (),
-                )?;
-                Ok(EvalMetrics {
-                    step: state.step,
-                    lambda: preference.weights().to_vec(),
-                    objectives: summarise(&training.plan.objective_names(), &terms),
-                    seconds: started.elapsed().as_secs_f64(),
-                })
-            });
+        let centre = (m > 1).then(|| Preference::uniform(m));
+        let preferences: Vec<Preference> = match training.plan.method().loss {
+            Loss::BradleyTerry(_) => vec![Preference::uniform(m)],
+            _ => vertices.chain(centre).collect(),
+        };
+        let measured = preferences.into_iter().map(|preference| {
+            let started = Instant::now();
+            let terms = evaluate(
+                training.model,
+                &state.adapters,
+                &training.plan.method().loss,
+                self.examples,
+                &self.references,
+                &preference,
+                || (),
+            )?;
+            Ok(EvalMetrics {
+                step: state.step,
+                lambda: preference.weights().to_vec(),
+                objectives: summarise(&training.plan.objective_names(), &terms),
+                seconds: started.elapsed().as_secs_f64(),
+            })
+        });
         measured.collect()
     }
 }

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use panacea_data::{BadRecords, Example, Format, Judgement, Source};
-use panacea_objectives::{Aggregation, Dpo, DpoLoss, Sft};
+use panacea_devices::Precision;
+use panacea_objectives::{Aggregation, BradleyTerry, Dpo, DpoLoss, Preference, Sft};
 use panacea_trainer::{
     Activations, Length, Loss, Overrides, Plan, RunFacts, RunRecord, ScheduleKind, Spec,
     TrainerError,
@@ -79,6 +80,8 @@ warmup_ratio = 0.1
 min_learning_rate_ratio = 0.1
 clip_norm = 0
 max_grad_norm = 1e3
+[precision]
+base = "f16"
 [evaluation]
 every = 10
 records = 12
@@ -174,6 +177,7 @@ fn every_key_reaches_the_plan() {
     assert_eq!(optimizer.length, Length::Steps(110));
     assert_eq!(optimizer.betas, [0.8, 0.99]);
     assert_eq!(optimizer.clip_norm, None);
+    assert_eq!(plan.precision(), Precision::F16);
     assert_eq!(plan.evaluation().every, Some(10));
     assert_eq!(plan.checkpoint().every, None);
     // Nothing was lost on the way: the plan says what the file said.
@@ -579,6 +583,30 @@ fn keys_without_effect_are_warned_about_unless_they_say_nothing_new() {
     assert_eq!(warnings("per_token = true").len(), 1);
 }
 
+#[test]
+fn a_reward_model_has_one_loss_and_no_preference() {
+    let reward_model = |more: &str| format!("{MINIMAL}\n[method]\nname = \"reward-model\"\n{more}");
+    let plan = resolve(&reward_model("margin = 1\ncentering = 0.01")).unwrap();
+    let loss = BradleyTerry {
+        margin: 1.0,
+        centering: 0.01,
+    };
+    assert_eq!(plan.method().loss, Loss::BradleyTerry(loss));
+    assert_eq!(plan.method().label(), "reward-model");
+    assert_eq!(plan.preference().fixed, Some(Preference::uniform(2)));
+    let message = resolve(&reward_model("loss = \"dpo\"")).unwrap_err();
+    assert!(
+        message.contains("method.loss: found one, expected none"),
+        "{message}"
+    );
+    let warnings = |more: &str| resolve(more).unwrap().warnings().len();
+    assert_eq!(
+        warnings(&reward_model("beta = 0.3\n[preference]\ngroups = 2")),
+        2
+    );
+    assert_eq!(warnings(&format!("{MINIMAL}\n[method]\nmargin = 1.0")), 1);
+}
+
 fn record(text: &str) -> RunRecord {
     RunRecord {
         plan: resolve(text).unwrap(),
@@ -598,6 +626,7 @@ fn a_record_reads_back_as_it_was_written() {
         EVERYTHING.to_owned(),
         format!("{MINIMAL}\n[method]\nloss = \"sft\"\n[optimizer]\nepochs = 0.5"),
         format!("{MINIMAL}\n[method]\ndpo_loss = \"ipo\""),
+        format!("{MINIMAL}\n[method]\nname = \"reward-model\"\nmargin = 0.5\ncentering = 0.01"),
     ] {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("run.toml");

@@ -1,7 +1,6 @@
 //! Losses, aggregates and three AdamW steps under every aggregation against PyTorch in float64; and what must
 //! hold of a batch's gradient.
 
-use burn::tensor::Device;
 use panacea_data::{Example, Judgement, Source};
 use panacea_model::{Decoder, MemoryPolicy, PROJECTIONS};
 use panacea_objectives::{Aggregation, Dpo, DpoLoss, Preference};
@@ -9,7 +8,7 @@ use panacea_pretrained::Pretrained;
 use panacea_svd_lora::{Adapters, FactorSet, Part, SvdLoraConfig};
 use panacea_test_support::{TinyLlama, floats};
 use panacea_trainer::{
-    AdamW, AdamWSettings, BatchResult, Loss, Objective, Prepared, batch_gradient,
+    AdamW, AdamWSettings, BatchResult, Lanes, Loss, Objective, Prepared, batch_gradient,
     response_log_probs,
 };
 use serde_json::Value;
@@ -26,7 +25,7 @@ struct Golden {
 impl Golden {
     fn read() -> Self {
         let golden = TinyLlama::read();
-        let device = Device::flex();
+        let device = panacea_devices::of_environment();
         let model = Decoder::load(&Pretrained::open(&golden.dir).unwrap(), &device).unwrap();
         let (rank, objectives, alpha) = golden.adapter_sizes();
         let config = SvdLoraConfig {
@@ -94,8 +93,7 @@ impl Golden {
         };
         let memory = MemoryPolicy::Keep;
         batch_gradient(
-            &self.model,
-            adapters,
+            &Lanes::one(&self.model, adapters),
             objective,
             &batch,
             preferences,
@@ -258,8 +256,7 @@ fn the_gradient_of_groups_is_the_mean_of_their_gradients() {
             aggregation: &Aggregation::Linear,
         };
         let alone = batch_gradient(
-            &golden.model,
-            &golden.adapters,
+            &Lanes::one(&golden.model, &golden.adapters),
             objective,
             &batch,
             std::slice::from_ref(preference),

@@ -5,15 +5,14 @@ use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
 
-use burn::tensor::Device;
-use panacea_data::{BoxError, Example, Source};
+use panacea_data::{BoxError, Example, Judgement, Source};
 use panacea_model::Decoder;
 use panacea_pretrained::Pretrained;
 use panacea_rewards::{Sample, ScoreError, Scorer, Scorers};
 use panacea_test_support::TinyModel;
 use panacea_trainer::{
-    Interrupt, Judges, Outcome, Overrides, Plan, ProgressMode, References, Spec, TrainerError,
-    Training, TrainingRun, TrainingState,
+    Interrupt, Judges, Outcome, Overrides, Plan, ProgressMode, PromptText, References, Spec,
+    TrainerError, Training, TrainingRun, TrainingState,
 };
 use serde_json::{Value, json};
 
@@ -28,7 +27,11 @@ fn model() -> Decoder {
     });
     let dir = tempfile::tempdir().unwrap();
     TinyModel::well_behaved(config, 0.3).write_without_tokenizer(dir.path());
-    Decoder::load(&Pretrained::open(dir.path()).unwrap(), &Device::flex()).unwrap()
+    Decoder::load(
+        &Pretrained::open(dir.path()).unwrap(),
+        &panacea_devices::of_environment(),
+    )
+    .unwrap()
 }
 
 fn prompts() -> Vec<Example> {
@@ -45,7 +48,15 @@ fn prompts() -> Vec<Example> {
 }
 
 fn plan(rlhf: &str, steps: usize) -> Plan {
-    let text = format!(
+    resolve(&plan_text(rlhf, steps))
+}
+
+fn resolve(text: &str) -> Plan {
+    Plan::resolve(Spec::from_toml(text, "test.toml"), &Overrides::default()).unwrap()
+}
+
+fn plan_text(rlhf: &str, steps: usize) -> String {
+    format!(
         r#"
         [model]
         path = "tiny"
@@ -78,8 +89,7 @@ fn plan(rlhf: &str, steps: usize) -> Plan {
         every = 2
         keep = 10
         "#
-    );
-    Plan::resolve(Spec::from_toml(&text, "test.toml"), &Overrides::default()).unwrap()
+    )
 }
 
 /// The share of an answer's tokens that are its own; fails at a call of its choice.
@@ -116,11 +126,78 @@ fn words(tokens: &[u32]) -> Result<String, BoxError> {
     Ok(words.join(" "))
 }
 
+/// How often an answer has a token.
+struct Count(&'static str);
+
+impl Scorer for Count {
+    fn name(&self) -> &str {
+        self.0
+    }
+
+    fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<f64>, ScoreError> {
+        let count = |sample: &Sample<'_>| {
+            let words = sample.response.split_whitespace();
+            words.filter(|word| *word == self.0).count() as f64
+        };
+        Ok(samples.iter().map(count).collect())
+    }
+}
+
+/// The same for every answer.
+struct Flat(&'static str, f64);
+
+impl Scorer for Flat {
+    fn name(&self) -> &str {
+        self.0
+    }
+
+    fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<f64>, ScoreError> {
+        Ok(vec![self.1; samples.len()])
+    }
+}
+
+fn shares(fails_at: usize) -> Vec<Box<dyn Scorer>> {
+    let share = |token, fails_at| -> Box<dyn Scorer> {
+        Box::new(Share {
+            token,
+            fails_at,
+            calls: 0,
+        })
+    };
+    vec![share("t5", fails_at), share("t6", 0)]
+}
+
+fn flat(a: f64, b: f64) -> Vec<Box<dyn Scorer>> {
+    vec![Box::new(Flat("a", a)), Box::new(Flat("b", b))]
+}
+
 fn train(
     plan: &Plan,
     folder: &Path,
     interrupt: &Interrupt,
     fails_at: usize,
+) -> Result<Outcome, TrainerError> {
+    train_on(&prompts(), shares(fails_at), plan, folder, interrupt)
+}
+
+fn train_on(
+    train: &[Example],
+    scorers: Vec<Box<dyn Scorer>>,
+    plan: &Plan,
+    folder: &Path,
+    interrupt: &Interrupt,
+) -> Result<Outcome, TrainerError> {
+    train_with(&[], train, scorers, plan, folder, interrupt)
+}
+
+/// The same with further devices.
+fn train_with(
+    replicas: &[Decoder],
+    train: &[Example],
+    scorers: Vec<Box<dyn Scorer>>,
+    plan: &Plan,
+    folder: &Path,
+    interrupt: &Interrupt,
 ) -> Result<Outcome, TrainerError> {
     let model = model();
     let run = if folder.exists() {
@@ -133,18 +210,14 @@ fn train(
         None => TrainingState::new(plan, &model, "fingerprint")?,
     };
     fs::write(run.folder().run_toml(), "").unwrap();
-    let train = prompts();
-    let share = |token, fails_at| -> Box<dyn Scorer> {
-        Box::new(Share {
-            token,
-            fails_at,
-            calls: 0,
-        })
+    let prompt = PromptText {
+        text: "?".to_owned(),
+        turns: Vec::new(),
     };
     let judges = Judges {
-        scorers: Mutex::new(Scorers::new(vec![share("t5", fails_at), share("t6", 0)])),
+        scorers: Mutex::new(Scorers::new(scorers)),
         own_scores: vec![None, None],
-        prompts: (train.iter().map(|e| (e.source.clone(), "?".to_owned())))
+        prompts: (train.iter().map(|e| (e.source.clone(), prompt.clone())))
             .collect::<HashMap<_, _>>(),
         decode: &words,
         stop: &[STOP],
@@ -152,7 +225,8 @@ fn train(
     Training {
         plan,
         model: &model,
-        train: &train,
+        replicas,
+        train,
         eval: &[],
         references: &References::in_memory(),
         judges: Some(&judges),
@@ -167,10 +241,11 @@ fn metrics(folder: &Path) -> Vec<Value> {
         .collect()
 }
 
-const FORMS: [&str; 3] = [
+const FORMS: [&str; 4] = [
     "advantages = \"gae\"\nsamples = 4\ngae_lambda = 1.0",
     "advantages = \"rloo\"\nsamples = 4",
     "advantages = \"grpo\"\nsamples = 4",
+    "advantages = \"rloo\"\nsamples = 4\nnormalise = true\nreward_clip = 2.0",
 ];
 
 #[test]
@@ -198,6 +273,31 @@ fn rewards_rise_and_follow_the_preference() {
         assert!(mean > 0.5, "{form}: correlation {mean}");
         let kl = lines[59]["kl"].as_f64().unwrap();
         assert!(kl > 0.0 && kl.is_finite(), "{form}: {kl}");
+    }
+}
+
+/// Prompts, answers and micro-batches are dealt to three devices, and what is learned is the same.
+#[test]
+fn several_devices_equal_one() {
+    let replicas = [model(), model()];
+    for form in FORMS {
+        let place = tempfile::tempdir().unwrap();
+        let text = plan_text(form, 4).replace("micro_batch_size = 4", "micro_batch_size = 2");
+        let adapter = |replicas: &[Decoder], name: &str| {
+            let folder = place.path().join(name);
+            let interrupt = Interrupt::manual();
+            train_with(
+                replicas,
+                &prompts(),
+                shares(0),
+                &resolve(&text),
+                &folder,
+                &interrupt,
+            )
+            .unwrap();
+            fs::read(folder.join("adapter/adapter.safetensors")).unwrap()
+        };
+        assert_eq!(adapter(&replicas, "three"), adapter(&[], "one"), "{form}");
     }
 }
 
@@ -243,10 +343,235 @@ fn a_scorer_that_fails_stops_the_run_with_its_name_after_a_checkpoint() {
 #[test]
 fn a_policy_far_from_its_reference_stops_the_run() {
     let place = tempfile::tempdir().unwrap();
-    let form = format!("{}\nmax_kl = 0.05", FORMS[1]);
+    let form = format!("{}\nmax_kl = 0.3", FORMS[1]);
     let folder = place.path().join("run");
     let error = train(&plan(&form, 60), &folder, &Interrupt::manual(), 0).unwrap_err();
     let message = error.to_string();
-    assert!(message.contains("rlhf.max_kl = 0.05"), "{message}");
-    assert!(matches!(error, TrainerError::Collapsed(_)));
+    assert!(message.contains("rlhf.max_kl = 0.3"), "{message}");
+    stopped_with_a_checkpoint(&error, &folder);
+}
+
+/// The state before the step that failed is kept.
+fn stopped_with_a_checkpoint(error: &TrainerError, folder: &Path) {
+    let TrainerError::Collapsed(collapse) = error else {
+        panic!("{error}");
+    };
+    let run = panacea_trainer::RunFolder::open(folder).unwrap();
+    let checkpoint = run.latest_checkpoint().unwrap().unwrap();
+    assert_eq!(checkpoint.step + 1, collapse.step);
+}
+
+#[test]
+fn rewards_that_tell_no_answers_apart_stop_the_run() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("run");
+    let plan = plan(FORMS[1], 40);
+    let run = |scorers| train_on(&prompts(), scorers, &plan, &folder, &Interrupt::manual());
+    let error = run(flat(0.25, -3.0)).unwrap_err();
+    let message = error.to_string();
+    assert!(
+        message.contains(
+            "step 20: all answers of the last 20 steps have the same rewards, a 0.25 and b -3;"
+        ),
+        "{message}"
+    );
+    stopped_with_a_checkpoint(&error, &folder);
+    // It comes to the same again, since the checkpoint remembers the steps before; with other rewards it goes on.
+    assert_eq!(run(flat(0.25, -3.0)).unwrap_err().to_string(), message);
+    assert_eq!(run(shares(0)).unwrap(), Outcome::Finished);
+}
+
+#[test]
+fn answers_that_repeat_themselves_stop_the_run() {
+    let place = tempfile::tempdir().unwrap();
+    let run = |form: &str, name: &str| {
+        // Every t5 is rewarded, which makes answers of few words.
+        let form = format!("{}\n{form}", FORMS[1]);
+        let text = plan_text(&form, 30).replace("max_new_tokens = 5", "max_new_tokens = 20");
+        let text = text.replace("[preference]", "[preference]\nfixed = [1.0, 0.0]");
+        let text = text
+            .replace("groups = 2", "")
+            .replace("vertex_probability = 1.0", "");
+        let text = format!("seed = 5\n{text}");
+        let folder = place.path().join(name);
+        let scorers: Vec<Box<dyn Scorer>> = vec![Box::new(Count("t5")), Box::new(Count("t6"))];
+        let interrupt = Interrupt::manual();
+        let result = train_on(&prompts(), scorers, &resolve(&text), &folder, &interrupt);
+        (result, folder)
+    };
+    let (result, folder) = run("max_repetition = 0.04", "stopped");
+    let error = result.unwrap_err();
+    let message = error.to_string();
+    assert!(
+        message.contains("above rlhf.max_repetition = 0.04"),
+        "{message}"
+    );
+    stopped_with_a_checkpoint(&error, &folder);
+    let (result, folder) = run("max_repetition = 1.0", "finished");
+    assert_eq!(result.unwrap(), Outcome::Finished);
+    let shares = metrics(&folder)
+        .into_iter()
+        .filter_map(|line| line["repetition"].as_f64());
+    assert!(shares.fold(0.0, f64::max) > 0.04);
+}
+
+#[test]
+fn normalised_rewards_do_not_depend_on_scales_and_are_logged_beside_the_raw_ones() {
+    /// The shares, on another scale.
+    struct Scaled(Box<dyn Scorer>, f64);
+    impl Scorer for Scaled {
+        fn name(&self) -> &str {
+            self.0.name()
+        }
+        fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<f64>, ScoreError> {
+            let scores = self.0.score(samples)?;
+            Ok(scores
+                .into_iter()
+                .map(|score| self.1 * score + 7.0)
+                .collect())
+        }
+    }
+    let place = tempfile::tempdir().unwrap();
+    let lines = |form: &str, scale: f64, name: &str| {
+        let folder = place.path().join(name);
+        let scaled = |scorer| -> Box<dyn Scorer> { Box::new(Scaled(scorer, scale)) };
+        let scorers = shares(0).into_iter().map(scaled).collect();
+        // As the paper's samplers do, with weights for both objectives.
+        let text =
+            plan_text(form, 4).replace("vertex_probability = 1.0", "vertex_probability = 0.0");
+        let interrupt = Interrupt::manual();
+        train_on(&prompts(), scorers, &resolve(&text), &folder, &interrupt).unwrap();
+        metrics(&folder)
+    };
+    let of = |line: &Value, key: &str| line["objectives"]["a"][key].as_f64();
+    for form in [
+        "advantages = \"gae\"\nsamples = 4\n",
+        "advantages = \"rloo\"\nsamples = 4\n",
+    ] {
+        let normalised = format!("{form}normalise = true");
+        let (one, ten) = (
+            lines(&normalised, 1.0, "one"),
+            lines(&normalised, 10.0, "ten"),
+        );
+        for (one, ten) in one.iter().zip(&ten) {
+            let raw = (of(one, "reward").unwrap() - 7.0) * 10.0 + 7.0;
+            assert!((raw - of(ten, "reward").unwrap()).abs() < 1e-9, "{form}");
+            let [found, expected] = [ten, one].map(|line| of(line, "normalised_reward").unwrap());
+            assert!(
+                (found - expected).abs() < 1e-6,
+                "{form}: {found}, {expected}"
+            );
+            let [found, expected] = [ten, one].map(|line| line["aggregate"].as_f64().unwrap());
+            assert!(
+                (found - expected).abs() < 1e-5,
+                "{form}: {found}, {expected}"
+            );
+        }
+        // The first step's own mean is taken away from it.
+        assert!(of(&one[0], "normalised_reward").unwrap().abs() < 1e-9);
+        let plain = lines(form, 1.0, "plain");
+        assert_eq!(of(&plain[0], "normalised_reward"), None);
+        assert_eq!(of(&plain[0], "reward"), of(&one[0], "reward"));
+        assert_ne!(plain[0]["grad_norm"], one[0]["grad_norm"]);
+        for name in ["one", "ten", "plain"] {
+            fs::remove_dir_all(place.path().join(name)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_is_beyond_the_clip_tells_no_answers_apart() {
+    let place = tempfile::tempdir().unwrap();
+    let norm = |clip: &str| {
+        let folder = place.path().join("run");
+        let plan = plan(&format!("{}\n{clip}", FORMS[1]), 1);
+        train(&plan, &folder, &Interrupt::manual(), 0).unwrap();
+        let line = metrics(&folder).remove(0);
+        fs::remove_dir_all(&folder).unwrap();
+        line["grad_norm"].as_f64().unwrap()
+    };
+    // Shares are 0, or 0.2 and more: at 1e-6 hardly a difference is left of them, at 1 all of it.
+    let (all, none) = (norm(""), norm("reward_clip = 1e-6"));
+    assert!(none < 1e-4 * all, "{none}, {all}");
+    assert_eq!(norm("reward_clip = 1.0"), all);
+}
+
+/// Prompts with a response of their own.
+fn answered() -> Vec<Example> {
+    let mut examples = prompts();
+    for (i, example) in examples.iter_mut().enumerate() {
+        let response = (0..2 + i as u32 % 3).map(|t| 5 + (t + i as u32) % 6);
+        example.responses = vec![response.chain([STOP]).collect()];
+        example.judgements = vec![Judgement {
+            response: 0,
+            against: None,
+            labels: vec![Some(1.0); 2],
+        }];
+    }
+    examples
+}
+
+/// Where no answer is better than another, what is left is the SFT loss on the records' own responses.
+#[test]
+fn ptx_is_supervised_fine_tuning_under_the_same_preferences() {
+    let place = tempfile::tempdir().unwrap();
+    let examples = answered();
+    let (by_ptx, by_sft) = (place.path().join("ptx"), place.path().join("sft"));
+    let text = plan_text(&format!("{}\nepochs = 1\nptx_weight = 1.0", FORMS[1]), 6);
+    let text = text.replace("beta = 0.02", "beta = 1e-9");
+    let interrupt = Interrupt::manual();
+    train_on(
+        &examples,
+        flat(0.0, 0.0),
+        &resolve(&text),
+        &by_ptx,
+        &interrupt,
+    )
+    .unwrap();
+
+    let (head, rest) = text.split_once("[method]").unwrap();
+    let (_, rest) = rest.split_once("[preference]").unwrap();
+    let head = head
+        .replace(
+            "reward = { rule = \"keywords\", words = [\"t5\"] }",
+            "score = \"a\"",
+        )
+        .replace(
+            "reward = { rule = \"keywords\", words = [\"t6\"] }",
+            "score = \"b\"",
+        );
+    let text = format!("{head}[method]\nloss = \"sft\"\nper_token = true\n[preference]{rest}");
+    train_on(
+        &examples,
+        flat(0.0, 0.0),
+        &resolve(&text),
+        &by_sft,
+        &interrupt,
+    )
+    .unwrap();
+
+    let (ptx, sft) = (metrics(&by_ptx), metrics(&by_sft));
+    for (ptx, sft) in ptx.iter().zip(&sft) {
+        for (of_ptx, of_sft) in [("ptx_loss", "aggregate"), ("grad_norm", "grad_norm")] {
+            let [found, expected] = [&ptx[of_ptx], &sft[of_sft]].map(|x| x.as_f64().unwrap());
+            let is_close = (found - expected).abs() < 1e-4 * expected.abs();
+            assert!(is_close, "{of_ptx} {found} against {expected}");
+        }
+    }
+    // And it learns from them.
+    let loss = |line: &Value| line["ptx_loss"].as_f64().unwrap();
+    assert!(loss(&ptx[5]) < loss(&ptx[0]) - 0.3);
+}
+
+#[test]
+fn a_record_without_a_response_cannot_be_learned_from_by_ptx() {
+    let place = tempfile::tempdir().unwrap();
+    let mut examples = answered();
+    examples[3].responses.clear();
+    let plan = plan(&format!("{}\nptx_weight = 0.5", FORMS[1]), 2);
+    let folder = place.path().join("run");
+    let error = train_on(&examples, shares(0), &plan, &folder, &Interrupt::manual()).unwrap_err();
+    let message = error.to_string();
+    assert!(message.contains("prompts:4 has no response"), "{message}");
+    assert!(message.contains("rlhf.ptx_weight = 0.5"), "{message}");
 }

@@ -4,20 +4,22 @@
 use std::fs;
 use std::path::Path;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use panacea_data::{Example, Judgement, Source};
-use panacea_model::{Decoder, MemoryPolicy};
+use panacea_model::{Decoder, MemoryPolicy, ValueHead};
 use panacea_objectives::{Aggregation, Preference, Sft};
 use panacea_pretrained::Pretrained;
 use panacea_svd_lora::{Adapters, Part};
 use panacea_test_support::{Noise, TinyModel};
 use panacea_trainer::{
-    Interrupt, Loss, Objective, Outcome, Overrides, Plan, Prepared, ProgressMode, References,
-    RunFolder, Spec, Training, TrainingRun, TrainingState, batch_gradient,
+    Interrupt, Lanes, Loss, Objective, Outcome, Overrides, Plan, Prepared, ProgressMode,
+    References, RunFolder, Spec, Training, TrainingRun, TrainingState, batch_gradient,
 };
 use serde_json::{Value, json};
 
 const VOCABULARY: u32 = 40;
+
+const REWARD_MODEL: &str = "[method]\nname = \"reward-model\"\nmargin = 0.2\ncentering = 0.1";
 
 fn model() -> Decoder {
     let config = json!({
@@ -28,7 +30,11 @@ fn model() -> Decoder {
     });
     let dir = tempfile::tempdir().unwrap();
     TinyModel::well_behaved(config, 0.4).write_without_tokenizer(dir.path());
-    Decoder::load(&Pretrained::open(dir.path()).unwrap(), &Device::flex()).unwrap()
+    Decoder::load(
+        &Pretrained::open(dir.path()).unwrap(),
+        &panacea_devices::of_environment(),
+    )
+    .unwrap()
 }
 
 /// Responses of random tokens; every third record lacks the second objective.
@@ -106,6 +112,17 @@ fn plan(more: &str) -> Plan {
 
 /// Trains in a new folder, or goes on in one that is there.
 fn train(plan: &Plan, model: &Decoder, folder: &Path, interrupt: &Interrupt) -> Outcome {
+    train_with(&[], plan, model, folder, interrupt)
+}
+
+/// The same with further devices.
+fn train_with(
+    replicas: &[Decoder],
+    plan: &Plan,
+    model: &Decoder,
+    folder: &Path,
+    interrupt: &Interrupt,
+) -> Outcome {
     let run = if folder.exists() {
         TrainingRun::resume(folder).unwrap()
     } else {
@@ -121,6 +138,7 @@ fn train(plan: &Plan, model: &Decoder, folder: &Path, interrupt: &Interrupt) -> 
     let training = Training {
         plan,
         model,
+        replicas,
         train: &train,
         eval: &eval,
         references: &References::in_memory(),
@@ -174,12 +192,43 @@ fn assert_same_result(found: &Path, expected: &Path) {
     }
 }
 
+/// What is learned depends on the micro-batches and not on how many devices they are dealt to; with 4 records in
+/// micro-batches of 1, three devices have a full round and one that is not.
+#[test]
+fn several_devices_equal_one() {
+    let place = tempfile::tempdir().unwrap();
+    let replicas = [model(), model()];
+    for aggregation in ["linear", "tchebycheff"] {
+        let mut set = vec![
+            "optimizer.micro_batch_size=1".to_owned(),
+            format!("method.aggregation={aggregation:?}"),
+        ];
+        if aggregation == "tchebycheff" {
+            set.push("method.ideal=[-0.5, -0.25]".to_owned());
+        }
+        let overrides = Overrides {
+            set,
+            ..Overrides::default()
+        };
+        let plan = Plan::resolve(plan("").to_spec(), &overrides).unwrap();
+        let [one, three] = ["one", "three"].map(|name| {
+            place
+                .path()
+                .join(format!("{name} {}", plan.method().label()))
+        });
+        train(&plan, &model(), &one, &Interrupt::manual());
+        train_with(&replicas, &plan, &model(), &three, &Interrupt::manual());
+        assert_same_result(&three, &one);
+    }
+}
+
 #[test]
 fn resume_equals_an_uninterrupted_run_bit_for_bit() {
     let (model, dir) = (model(), tempfile::tempdir().unwrap());
     for more in [
         "",
         "[preference]\ngroups = 2\n[method]\naggregation = \"tchebycheff\"",
+        REWARD_MODEL,
     ] {
         let plan = plan(more);
         let whole = dir.path().join(format!("whole {}", more.len()));
@@ -187,11 +236,9 @@ fn resume_equals_an_uninterrupted_run_bit_for_bit() {
             train(&plan, &model, &whole, &Interrupt::manual()),
             Outcome::Finished
         );
-        assert_eq!(
-            metrics(&whole).len(),
-            7 + 2 * 3,
-            "7 steps, 2 evaluations at 3 preferences"
-        );
+        // A reward model is evaluated once, since it follows no preference; others at two vertices and the centre.
+        let evaluated = if more == REWARD_MODEL { 1 } else { 3 };
+        assert_eq!(metrics(&whole).len(), 7 + 2 * evaluated);
 
         // Asked to stop in the first step, and again in the first one after that.
         let stopped = dir.path().join(format!("stopped {}", more.len()));
@@ -244,6 +291,41 @@ fn the_same_seed_gives_the_same_metrics_and_another_seed_others() {
 }
 
 #[test]
+fn a_reward_model_learns_what_is_preferred() {
+    let (model, dir) = (model(), tempfile::tempdir().unwrap());
+    let overrides = Overrides {
+        set: vec!["optimizer.steps=60".into(), "adapter.rank=4".into()],
+        ..Overrides::default()
+    };
+    let spec = plan("[method]\nname = \"reward-model\"").to_spec();
+    let plan = Plan::resolve(spec, &overrides).unwrap();
+    let folder = dir.path().join("rewards");
+    train(&plan, &model, &folder, &Interrupt::manual());
+    let lines = metrics(&folder);
+    let steps: Vec<&Value> = lines
+        .iter()
+        .filter(|line| line["kind"] == "train")
+        .collect();
+    let loss = |steps: &[&Value]| -> f64 {
+        let losses = steps.iter().map(|line| line["aggregate"].as_f64().unwrap());
+        losses.sum::<f64>() / steps.len() as f64
+    };
+    // A new head gives every response 0, and so every pair log 2.
+    let untaught = steps[0]["aggregate"].as_f64().unwrap();
+    assert!(
+        (untaught - std::f64::consts::LN_2).abs() < 1e-6,
+        "{untaught}"
+    );
+    assert!(
+        loss(&steps[50..]) < 0.5 * untaught,
+        "{}",
+        loss(&steps[50..])
+    );
+    assert_eq!(steps[59]["objectives"]["first"]["accuracy"], 1.0);
+    assert_eq!(steps[59]["lambda"], json!([0.5, 0.5]));
+}
+
+#[test]
 fn what_is_kept_of_a_forward_pass_changes_no_number() {
     let (model, dir) = (model(), tempfile::tempdir().unwrap());
     let [kept, recomputed] = ["keep", "recompute"].map(|activations| {
@@ -278,7 +360,7 @@ fn a_held_s_stays_and_everything_else_learns() {
         &Interrupt::manual(),
     );
     let folder = RunFolder::open(&dir.path().join("held")).unwrap();
-    let adapters = Adapters::load(&folder.adapter(), &Device::flex()).unwrap();
+    let adapters = Adapters::load(&folder.adapter(), &panacea_devices::of_environment()).unwrap();
     for factors in adapters.factors.0.values() {
         assert_eq!(factors.s.clone().into_scalar::<f32>(), 0.5);
         assert!(factors.sigma.clone().abs().max().into_scalar::<f32>() > 0.0);
@@ -286,15 +368,25 @@ fn a_held_s_stays_and_everything_else_learns() {
 }
 
 /// The gradient of the aggregate over a batch, some of whose records lack an objective, along random
-/// directions of every kind of parameter, against central differences; DPO and SFT, both aggregations.
+/// directions of every kind of parameter, against central differences; DPO, SFT and reward models, both
+/// aggregations.
 #[test]
 fn the_gradient_of_a_batch_is_the_slope_of_its_aggregate() {
     let model = model();
     let dpo = plan("").method().loss.clone();
     let sft = |per_token| Loss::Sft(Sft { per_token });
+    let rewards = plan(REWARD_MODEL).method().loss.clone();
     let tchebycheff = Aggregation::Tchebycheff { ideal: Vec::new() };
     let preference = Preference::new(vec![0.35, 0.65]).unwrap();
-    for (loss, responses) in [(dpo.clone(), 2), (dpo, 3), (sft(false), 1), (sft(true), 1)] {
+    let losses = [
+        (dpo.clone(), 2),
+        (dpo, 3),
+        (sft(false), 1),
+        (sft(true), 1),
+        (rewards.clone(), 2),
+        (rewards, 3),
+    ];
+    for (loss, responses) in losses {
         let examples = examples(5, responses);
         let references: Vec<Vec<f64>> = examples
             .iter()
@@ -311,7 +403,17 @@ fn the_gradient_of_a_batch_is_the_slope_of_its_aggregate() {
             .zip(&references)
             .map(|(example, reference)| Prepared { example, reference })
             .collect();
-        let mut state = TrainingState::new(&plan(""), &model, "fingerprint").unwrap();
+        let method = match loss {
+            Loss::BradleyTerry(_) => REWARD_MODEL,
+            _ => "",
+        };
+        let mut state = TrainingState::new(&plan(method), &model, "fingerprint").unwrap();
+        if let Some(head) = state.adapters.factors.0.get_mut(ValueHead::NAME) {
+            let mut noise = Noise(3);
+            let values = (0..2 * 16).map(|_| noise.weight() * 0.1).collect();
+            let values = TensorData::new::<f32, _>(values, [2, 16]);
+            head.u = Tensor::from_data(values, &panacea_devices::of_environment());
+        }
         for factors in state.adapters.factors.0.values_mut() {
             factors.u = factors.u.clone() * 10.0;
             factors.v = factors.v.clone() * 10.0;
@@ -327,8 +429,7 @@ fn the_gradient_of_a_batch_is_the_slope_of_its_aggregate() {
                 let preferences = std::slice::from_ref(&preference);
                 let memory = MemoryPolicy::Keep;
                 batch_gradient(
-                    &model,
-                    &state.adapters,
+                    &Lanes::one(&model, &state.adapters),
                     objective,
                     &batch,
                     preferences,
@@ -346,7 +447,7 @@ fn the_gradient_of_a_batch_is_the_slope_of_its_aggregate() {
                         let values = (0..shape[0] * shape[1]).map(|_| noise.weight()).collect();
                         let direction = Tensor::from_data(
                             TensorData::new::<f32, _>(values, shape),
-                            &Device::flex(),
+                            &panacea_devices::of_environment(),
                         );
                         (name.clone(), direction)
                     })

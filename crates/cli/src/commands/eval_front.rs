@@ -8,11 +8,11 @@ use clap::{Args, ValueEnum};
 use panacea_evaluator::{Answer, Front, PromptSamples, Report};
 use panacea_objectives::Preference;
 use panacea_pretrained::ChatTokenizer;
-use panacea_trainer::write_file;
+use panacea_trainer::{Plan, write_file};
 
 use crate::measure::{Choices, Opened, Writing};
 use crate::progress::Progress;
-use crate::session::{Loaded, RUNS, locate_run, transcript};
+use crate::session::{Loaded, RUNS, locate_run, open_plan, transcript};
 
 /// Of a front with more points than this the terminal shows the vertices; the files have them all.
 const SHOWN_POINTS: usize = 21;
@@ -23,11 +23,16 @@ const SHOWN_POINTS: usize = 21;
   cargo xtask eval-front --run first --eval test.jsonl
   cargo xtask eval-front --run first --divisions 20 --prompts 0
   cargo xtask eval-front --run ppo --by rewards --sampled
-  cargo xtask eval-front --run linear --run tchebycheff --out comparison")]
+  cargo xtask eval-front --run linear --run tchebycheff --out comparison
+  cargo xtask eval-front --run ppo --run dpo --like ppo --out comparison")]
 pub struct Arguments {
     /// The run; the newest one by default. Several are drawn together.
     #[arg(long)]
     run: Vec<String>,
+    /// Measure every run by the loss and the held-out records of this one, which has the same objectives. Default: each
+    /// by its own.
+    #[arg(long, value_name = "RUN")]
+    like: Option<String>,
     /// Held-out files. Default: those of the run.
     #[arg(long, num_args = 1..)]
     eval: Vec<PathBuf>,
@@ -84,12 +89,16 @@ impl Arguments {
         if self.sampled && self.by != By::Rewards {
             bail!("--sampled is about the answers that --by rewards scores: give both, or neither");
         }
+        let like = match &self.like {
+            Some(name) => Some(open_plan(&locate_run(&self.runs, Some(name))?)?),
+            None => None,
+        };
         let mut fronts = Vec::new();
         let mut scored = String::new();
         let (mut samples, mut notes) = (Vec::new(), Vec::new());
         let mut out = self.out.clone();
         for name in names {
-            let opened = self.open(name)?;
+            let opened = self.open(name, like.as_ref())?;
             out.get_or_insert_with(|| opened.run.path().to_owned());
             let grid = opened.grid(self.divisions);
             let measured = match self.by {
@@ -147,8 +156,9 @@ impl Arguments {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn open(&self, name: Option<&str>) -> Result<Opened> {
+    fn open(&self, name: Option<&str>, like: Option<&Plan>) -> Result<Opened> {
         let choices = Choices {
+            like,
             eval: &self.eval,
             records: self.records,
             model: self.model.as_deref(),
@@ -168,11 +178,11 @@ impl Arguments {
         let Opened {
             run,
             plan,
-            pretrained,
+            base,
             eval,
             ..
         } = opened;
-        let tokenizer = pretrained.tokenizer()?;
+        let tokenizer = base.pretrained.tokenizer()?;
         let m = plan.objectives().len();
         let mut preferences: Vec<Preference> = (0..m).map(|i| Preference::vertex(m, i)).collect();
         if m > 1 {

@@ -6,31 +6,36 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use burn::tensor::Tensor;
 use clap::{Args, ValueEnum};
-use panacea_model::{Decoder, select_device};
+use panacea_model::{Decoder, ValueHead};
 use panacea_objectives::Preference;
 use panacea_pretrained::{Pretrained, TensorF32};
 use panacea_svd_lora::{Adapters, lora_pair};
-use panacea_trainer::write_folder;
+use panacea_trainer::{Loss, Plan, RunFolder, write_folder};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::json;
 
-use crate::session::{RUNS, locate_run, open_at, open_plan};
+use crate::session::{
+    RUNS, locate_run, open_at, open_language_model, open_plan, open_reward_adapters,
+};
 
 /// Write the model at one preference in a form that other tools load.
 #[derive(Args)]
 #[command(after_help = "Examples:
   cargo xtask export --run first --preference 0.5,0.5 --format peft
-  cargo xtask export --run first --preference 1,0 --format merged --out models/first-helpful")]
+  cargo xtask export --run first --preference 1,0 --format merged --out models/first-helpful
+  cargo xtask export --run reward-model --format merged")]
 pub struct Arguments {
     /// The run; the newest one by default.
     #[arg(long)]
     run: Option<String>,
-    /// Weights on the run's objectives, in their order, such as 0.3,0.7.
+    /// Weights on the run's objectives, in their order, such as 0.3,0.7. A reward model has none.
     #[arg(long)]
-    preference: Preference,
-    /// peft: an adapter folder for transformers + PEFT. merged: a whole Hugging Face model.
+    preference: Option<Preference>,
+    /// peft: an adapter folder for transformers + PEFT. merged: a whole Hugging Face model; of a reward model, a sequence
+    /// classifier.
     #[arg(long)]
     format: Format,
     /// The new folder. Default: export-FORMAT-PREFERENCE in the run's folder.
@@ -58,22 +63,18 @@ impl Arguments {
         let run = locate_run(&self.runs, self.run.as_deref())?;
         let plan = open_plan(&run)?;
         let base = self.model.as_deref().unwrap_or(plan.model());
-        let pretrained = Pretrained::open(base)?;
-        let decoder = Decoder::load(&pretrained, &select_device(&self.device)?)?;
-        let adapters = open_at(&run, &self.preference, &decoder)?;
-        let name = match self.format {
-            Format::Peft => "peft",
-            Format::Merged => "merged",
-        };
+        let (form, preference) = self.form(&run, &plan)?;
+        let pretrained = open_language_model(base)?;
+        let decoder = Decoder::load(&pretrained, &panacea_devices::select(&self.device)?)?;
         let out = self.out.clone().unwrap_or_else(|| {
-            let weights: Vec<_> = self
-                .preference
-                .weights()
-                .iter()
-                .map(|w| format!("{w}"))
+            let weights: Vec<_> = (preference.weights().iter())
+                .map(|w| format!("-{w}"))
                 .collect();
-            run.path()
-                .join(format!("export-{name}-{}", weights.join("-")))
+            run.path().join(match form {
+                Form::Peft => format!("export-peft{}", weights.concat()),
+                Form::Merged => format!("export-merged{}", weights.concat()),
+                Form::Classifier => "export-merged".to_owned(),
+            })
         });
         if out.exists() {
             bail!(
@@ -81,15 +82,58 @@ impl Arguments {
                 out.display()
             );
         }
-        match self.format {
-            Format::Peft => write_peft(&out, base, &decoder, &adapters, &self.preference)?,
-            Format::Merged => {
-                write_merged(&out, &pretrained, &decoder, &adapters, &self.preference)?
+        match form {
+            Form::Peft => {
+                let adapters = open_at(&run, &preference, &decoder)?;
+                write_peft(&out, base, &decoder, &adapters, &preference)?;
+            }
+            Form::Merged => {
+                let adapters = open_at(&run, &preference, &decoder)?;
+                let merged = merged(&pretrained, &decoder, &adapters, &preference)?;
+                panacea_pretrained::write_model(&out, &pretrained, &merged)?;
+            }
+            Form::Classifier => {
+                let adapters = open_reward_adapters(&run, &decoder)?;
+                write_classifier(&out, &pretrained, &decoder, adapters, &preference)?;
             }
         }
         say!("{}", out.display());
         Ok(ExitCode::SUCCESS)
     }
+
+    /// What is to be written, and the preference it is written at.
+    fn form(&self, run: &RunFolder, plan: &Plan) -> Result<(Form, Preference)> {
+        let is_reward_model = matches!(plan.method().loss, Loss::BradleyTerry(_));
+        Ok(match (is_reward_model, self.format, &self.preference) {
+            (true, Format::Merged, None) => {
+                let trained_at = Preference::uniform(plan.objectives().len());
+                (Form::Classifier, trained_at)
+            }
+            (true, Format::Merged, Some(_)) => bail!(
+                "run {} is a reward model, which no preference steers: leave --preference out",
+                run.name()
+            ),
+            (true, Format::Peft, _) => bail!(
+                "run {} is a reward model: --format merged writes it as a sequence classifier, which transformers opens",
+                run.name()
+            ),
+            (false, _, None) => bail!(
+                "--preference is missing: the objectives of run {} are {}",
+                run.name(),
+                plan.objective_names().join(", ")
+            ),
+            (false, Format::Peft, Some(preference)) => (Form::Peft, preference.clone()),
+            (false, Format::Merged, Some(preference)) => (Form::Merged, preference.clone()),
+        })
+    }
+}
+
+/// What is written.
+#[derive(Clone, Copy)]
+enum Form {
+    Peft,
+    Merged,
+    Classifier,
 }
 
 /// Hugging Face's name of an adapted matrix: `layers.0.q_proj` → `model.layers.0.self_attn.q_proj`.
@@ -162,25 +206,20 @@ fn write_peft(
     })
 }
 
-/// A Hugging Face model with W(λ) = W₀ + ΔW(λ) in place of every adapted W₀.
-fn write_merged(
-    out: &Path,
+/// W(λ) = W₀ + ΔW(λ) for every adapted W₀, by Hugging Face's names.
+fn merged(
     pretrained: &Pretrained,
     decoder: &Decoder,
     adapters: &Adapters,
     preference: &Preference,
-) -> Result<()> {
+) -> Result<BTreeMap<String, TensorF32>> {
     let row = adapters.preference_row(preference.weights(), decoder.device());
     let mut merged = BTreeMap::new();
     for name in adapters.factors.0.keys() {
         let layer = adapters
             .get(name)
             .context("a name of the set is in the set")?;
-        let delta = layer
-            .delta(&row)
-            .into_data()
-            .convert::<f32>()
-            .try_to_vec::<f32>()?;
+        let delta = values(layer.delta(&row))?;
         let key = format!("{}.weight", hugging_face_name(name));
         let TensorF32 { shape, mut data } = pretrained.tensor(&key)?;
         for (weight, change) in data.iter_mut().zip(delta) {
@@ -188,6 +227,34 @@ fn write_merged(
         }
         merged.insert(key, TensorF32 { shape, data });
     }
-    panacea_pretrained::write_model(out, pretrained, &merged)?;
+    Ok(merged)
+}
+
+/// A Hugging Face sequence classifier: the merged layers under the head that reads rewards.
+fn write_classifier(
+    out: &Path,
+    pretrained: &Pretrained,
+    decoder: &Decoder,
+    mut adapters: Adapters,
+    preference: &Preference,
+) -> Result<()> {
+    let head = ValueHead::among(&adapters.factors).context("a reward model has a head")?;
+    adapters.factors.0.remove(ValueHead::NAME);
+    let merged = merged(pretrained, decoder, &adapters, preference)?;
+    let score = TensorF32 {
+        shape: head.weight.dims().to_vec(),
+        data: values(head.weight)?,
+    };
+    let outputs = &adapters.config.objectives;
+    panacea_pretrained::write_classifier(out, pretrained, &merged, outputs, &score)?;
+    for (output, bias) in outputs.iter().zip(values(head.bias)?) {
+        eprintln!(
+            "{output}: a classifier's head has no bias, so every reward is {bias:.4} less than here; differences are the same"
+        );
+    }
     Ok(())
+}
+
+fn values(tensor: Tensor<2>) -> Result<Vec<f32>> {
+    Ok(tensor.into_data().convert::<f32>().try_to_vec()?)
 }

@@ -2,6 +2,7 @@
 
 mod devices;
 mod eval_front;
+mod eval_reward;
 mod export;
 mod fetch;
 mod generate;
@@ -26,6 +27,7 @@ pub struct Cli {
 enum Command {
     Train(train::Arguments),
     EvalFront(eval_front::Arguments),
+    EvalReward(eval_reward::Arguments),
     Generate(generate::Arguments),
     Score(score::Arguments),
     Export(export::Arguments),
@@ -41,6 +43,7 @@ impl Cli {
         match self.command {
             Command::Train(arguments) => arguments.run(),
             Command::EvalFront(arguments) => arguments.run(),
+            Command::EvalReward(arguments) => arguments.run(),
             Command::Generate(arguments) => arguments.run(),
             Command::Score(arguments) => arguments.run(),
             Command::Export(arguments) => arguments.run(),

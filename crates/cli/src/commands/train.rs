@@ -3,18 +3,20 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::Args;
 use panacea_data::{Example, Part};
-use panacea_model::{Decoder, select_device};
+use panacea_model::Decoder;
 use panacea_pretrained::Pretrained;
+use panacea_reward_models::Base;
 use panacea_trainer::{
     EXIT_INTERRUPTED, Interrupt, Judges, Loss, Outcome, Overrides, Plan, ProgressMode, References,
     RunFacts, RunFolder, RunRecord, Spec, Training, TrainingRun, TrainingState,
 };
 
-use crate::session::{RUNS, judges, load_examples};
+use crate::session::{RUNS, computed_by, judges, load_examples, open_language_model, open_plan};
 
 /// The version that the workspace pins.
 const BURN_VERSION: &str = "0.22.1";
@@ -28,12 +30,12 @@ const QUICKSTART: &str = "configs/quickstart.toml";
   cargo xtask train
   cargo xtask train --config configs/smollm2-helpsteer2.toml --model models/smollm2-135m-instruct \\
       --train train.jsonl --eval test.jsonl --run first
-  cargo xtask train --config configs/smollm2-helpsteer2.toml --run first --resume
+  cargo xtask train --run first --resume
   cargo xtask train --config my.toml --set optimizer.steps=200 --set adapter.rank=16
 
 Ctrl-C finishes the step, saves a checkpoint and stops; --resume goes on from there.")]
 pub struct Arguments {
-    /// The configuration file. Default: configs/quickstart.toml.
+    /// The configuration file. Default: configs/quickstart.toml, or with --resume what the run began with.
     #[arg(long)]
     config: Option<PathBuf>,
     /// The model to adapt, in place of model.path.
@@ -51,7 +53,7 @@ pub struct Arguments {
     /// Go on with the run from its last checkpoint.
     #[arg(long, requires = "run")]
     resume: bool,
-    /// flex (the CPU), wgpu, vulkan, cuda or cuda:INDEX.
+    /// flex (the CPU), wgpu, vulkan, cuda or cuda:INDEX; several of a kind with commas between them.
     #[arg(long)]
     device: Option<String>,
     /// The seed of every random choice.
@@ -79,14 +81,23 @@ impl Arguments {
             steps: self.steps,
             set: self.set,
         };
-        let config = self.config.unwrap_or_else(|| QUICKSTART.into());
-        let mut plan = Plan::resolve(Spec::read(&config)?, &overrides)?;
+        let config = self.config.clone().unwrap_or_else(|| QUICKSTART.into());
+        let spec = match (&self.config, &self.run) {
+            (None, Some(name)) if self.resume => {
+                let path = RunFolder::locate(&self.runs, name)?;
+                open_plan(&RunFolder::open(&path)?)?.to_spec()
+            }
+            _ => Spec::read(&config)?,
+        };
+        let mut plan = Plan::resolve(spec, &overrides)?;
         for warning in plan.warnings() {
             eprintln!("warning: {warning}");
         }
 
-        let device = select_device(plan.device())?;
-        let pretrained = Pretrained::open(plan.model())?;
+        let devices = panacea_devices::select_all(plan.device())?;
+        let device = &devices[0];
+        let weights = plan.precision().on(device)?;
+        let pretrained = Arc::new(open_language_model(plan.model())?);
         let tokenizer = pretrained.tokenizer()?;
         let train = load_examples(&plan, Part::Train, &plan.data().train, tokenizer)?;
         eprintln!("training records\n{}", train.report);
@@ -117,27 +128,37 @@ impl Arguments {
             run.folder().path().display()
         );
 
-        let model = Decoder::load(&pretrained, &device)?;
+        let base = Base {
+            decoder: Arc::new(Decoder::load_in(&pretrained, device, weights)?),
+            pretrained: Arc::clone(&pretrained),
+        };
+        let replicas = (devices[1..].iter())
+            .map(|device| Decoder::load_in(&pretrained, device, weights))
+            .collect::<Result<Vec<_>, _>>()?;
         let fingerprint = &record.facts.model_fingerprint;
         let references = match record.plan.method().loss {
-            Loss::Dpo(_) | Loss::Rlhf(_) => {
-                References::open(&self.runs, fingerprint, record.plan.device())?
-            }
-            Loss::Sft(_) => References::in_memory(),
+            Loss::Dpo(_) | Loss::Rlhf(_) => References::open(
+                &self.runs,
+                fingerprint,
+                &computed_by(record.plan.device(), weights),
+            )?,
+            Loss::Sft(_) | Loss::BradleyTerry(_) => References::in_memory(),
         };
         let decode = |tokens: &[u32]| Ok(tokenizer.decode(tokens, true)?);
         let judges = match record.plan.method().loss {
             Loss::Rlhf(_) => Some(judges(
                 &record.plan,
+                &base,
                 &train.prompts,
                 &decode,
                 tokenizer.stop_ids(),
             )?),
-            Loss::Dpo(_) | Loss::Sft(_) => None,
+            Loss::Dpo(_) | Loss::Sft(_) | Loss::BradleyTerry(_) => None,
         };
         let work = Work {
             judges: judges.as_ref(),
-            model: &model,
+            model: &base.decoder,
+            replicas: &replicas,
             train: &train.examples,
             eval: &eval.map(|loaded| loaded.examples).unwrap_or_default(),
             references,
@@ -146,15 +167,19 @@ impl Arguments {
         match work.carry_out(&record, &run)? {
             Outcome::Finished => {
                 say!("run       {}", run.folder().path().display());
+                let command = match record.plan.method().loss {
+                    Loss::BradleyTerry(_) => "eval-reward",
+                    _ => "eval-front",
+                };
                 say!(
-                    "next      cargo xtask eval-front --run {}",
+                    "next      cargo xtask {command} --run {}",
                     run.folder().name()
                 );
                 Ok(ExitCode::SUCCESS)
             }
             Outcome::Interrupted { step } => {
                 eprintln!(
-                    "stopped after step {step}; go on with the same command and --run {} --resume",
+                    "stopped after step {step}; go on with cargo xtask train --run {} --resume",
                     run.folder().name()
                 );
                 Ok(ExitCode::from(EXIT_INTERRUPTED as u8))
@@ -203,6 +228,7 @@ fn begin(record: &RunRecord, run: &TrainingRun) -> Result<()> {
 /// What every training of a run shares.
 struct Work<'a> {
     model: &'a Decoder,
+    replicas: &'a [Decoder],
     train: &'a [Example],
     eval: &'a [Example],
     references: References,
@@ -254,6 +280,7 @@ impl Work<'_> {
         let training = Training {
             plan,
             model: self.model,
+            replicas: self.replicas,
             train: self.train,
             eval: self.eval,
             references: &self.references,

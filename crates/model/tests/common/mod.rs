@@ -1,6 +1,6 @@
 //! Tiny models with random weights, and adapters on them.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use panacea_model::{Decoder, PROJECTIONS};
 use panacea_pretrained::Pretrained;
 use panacea_svd_lora::{Adapters, Part, SvdLoraConfig};
@@ -27,9 +27,14 @@ pub fn config(model_type: &str, extra: Value) -> Value {
 
 /// Writes a model folder with random weights of `config`, and loads it.
 pub fn tiny_model(config: &Value, device: &Device) -> Decoder {
+    tiny_model_in(config, device, FloatDType::F32)
+}
+
+/// [`tiny_model`] with weights of another type.
+pub fn tiny_model_in(config: &Value, device: &Device, weights: FloatDType) -> Decoder {
     let dir = tempfile::tempdir().unwrap();
     TinyModel::well_behaved(config.clone(), 0.4).write_without_tokenizer(dir.path());
-    Decoder::load(&Pretrained::open(dir.path()).unwrap(), device).unwrap()
+    Decoder::load_in(&Pretrained::open(dir.path()).unwrap(), device, weights).unwrap()
 }
 
 /// Adapters on every projection of `model`, with random values in all four kinds of tensors.

@@ -18,7 +18,11 @@ impl Rlhf {
             max_new_tokens: Some(self.max_new_tokens),
             epochs: Some(self.epochs),
             clip: Some(self.clip),
+            normalise: Some(self.normalise),
+            reward_clip: self.reward_clip,
+            ptx_weight: Some(self.ptx_weight),
             max_kl: Some(self.max_kl),
+            max_repetition: Some(self.max_repetition),
             ..RlhfSpec::default()
         };
         match self.advantages {
@@ -95,7 +99,12 @@ impl Resolver {
             ),
             epochs: self.count("rlhf.epochs", spec.epochs, 2),
             clip: self.positive("rlhf.clip", spec.clip, 0.2),
+            normalise: spec.normalise.unwrap_or(false),
+            reward_clip: (spec.reward_clip)
+                .map(|clip| self.positive("rlhf.reward_clip", Some(clip), clip)),
+            ptx_weight: self.not_negative("rlhf.ptx_weight", spec.ptx_weight, 0.0),
             max_kl: self.positive("rlhf.max_kl", spec.max_kl, 100.0),
+            max_repetition: self.ratio("rlhf.max_repetition", spec.max_repetition, 0.9),
         }
     }
 }

@@ -3,14 +3,10 @@
 
 use std::path::Path;
 
-use burn::tensor::Tensor;
-use panacea_model::{Decoder, MemoryPolicy, PackedBatch, ScalarHead};
-use panacea_svd_lora::{Adapters, FactorSet, Factors};
+use panacea_model::{Decoder, MemoryPolicy, PackedBatch, ValueHead};
+use panacea_svd_lora::{Adapters, FactorSet};
 
-use crate::{AdamW, AdamWSettings, TrainerError};
-
-/// The name of the head among the critic's factors: its weight is U, its bias V, and it has no singular values.
-const HEAD: &str = "value_head";
+use crate::{AdamW, AdamWSettings, Lane, TrainerError};
 
 /// The folder of the critic in a checkpoint.
 const FOLDER: &str = "critic";
@@ -18,7 +14,7 @@ const FOLDER: &str = "critic";
 /// What estimates the return of what is still to be written.
 #[derive(Debug, Clone)]
 pub struct Critic {
-    /// Its adapter, and its head under a name of its own.
+    /// Its adapter, with its head.
     adapters: Adapters,
     optimizer: AdamW,
 }
@@ -26,16 +22,9 @@ pub struct Critic {
 impl Critic {
     /// A critic that expects 0 of everything.
     pub fn new(model: &Decoder, mut adapters: Adapters, settings: AdamWSettings) -> Self {
-        let hidden = model.config().hidden_size;
-        let ScalarHead { weight, bias } = ScalarHead::zeros(hidden, model.device());
-        let none = Tensor::zeros([1, 1], model.device());
-        let head = Factors {
-            u: weight,
-            v: bias,
-            sigma: none.clone(),
-            s: none,
-        };
-        adapters.factors.0.insert(HEAD.to_owned(), head);
+        let head = ValueHead::zeros(1, model.config().hidden_size, model.device());
+        let name = ValueHead::NAME.to_owned();
+        adapters.factors.0.insert(name, head.into_factors());
         let optimizer = AdamW::new(settings, &adapters.factors);
         Self {
             adapters,
@@ -43,40 +32,25 @@ impl Critic {
         }
     }
 
-    fn head(&self) -> ScalarHead {
-        let head = &self.adapters.factors.0[HEAD];
-        ScalarHead {
-            weight: head.u.clone(),
-            bias: head.v.clone(),
-        }
+    /// Its adapter.
+    pub fn adapters(&self) -> &Adapters {
+        &self.adapters
     }
 
-    /// The value of what stands before each response token of `batch`.
-    pub fn values(&self, model: &Decoder, batch: &PackedBatch) -> Result<Vec<f64>, TrainerError> {
-        Ok(model.values(batch, &self.adapters, &self.head())?)
-    }
-
-    /// The gradient of a loss whose slopes at the values of `batch` are `slopes(values)`.
+    /// The gradient of a loss whose slopes at the values of `batch` are `slopes(values)`, by a critic's adapter.
     pub fn gradient(
-        &self,
-        model: &Decoder,
+        Lane { model, adapters }: &Lane<'_>,
         batch: &PackedBatch,
         memory: MemoryPolicy,
         slopes: impl FnOnce(&[f64]) -> Vec<f64>,
     ) -> Result<FactorSet, TrainerError> {
-        let head = self.head();
-        let (values, tape) = model.values_forward(batch, &self.adapters, &head, memory)?;
+        let head = ValueHead::among(&adapters.factors).expect("a critic has a head");
+        let (values, tape) = model.values_forward(batch, adapters, &head, memory)?;
         let slopes = slopes(&values);
         let (mut gradients, d_head) =
-            model.values_backward(batch, &self.adapters, &head, tape, &slopes)?;
-        let none = Tensor::zeros([1, 1], model.device());
-        let d_head = Factors {
-            u: d_head.weight,
-            v: d_head.bias,
-            sigma: none.clone(),
-            s: none,
-        };
-        gradients.0.insert(HEAD.to_owned(), d_head);
+            model.values_backward(batch, adapters, &head, tape, &slopes)?;
+        let name = ValueHead::NAME.to_owned();
+        gradients.0.insert(name, d_head.into_factors());
         Ok(gradients)
     }
 
@@ -102,10 +76,10 @@ impl Critic {
     ) -> Result<Self, TrainerError> {
         let dir = dir.join(FOLDER);
         let adapters = Adapters::load(&dir, model.device())?;
-        if !adapters.factors.0.contains_key(HEAD) {
+        if ValueHead::among(&adapters.factors).is_none() {
             return Err(TrainerError::BrokenRun {
                 path: dir,
-                message: format!("found no {HEAD}, expected a critic's adapter"),
+                message: format!("found no {}, expected a critic's adapter", ValueHead::NAME),
             });
         }
         Ok(Self {

@@ -4,15 +4,21 @@
 //!
 //! ```text
 //! draw prompts and λ;  answer every prompt under its λ;  score: r_i of every answer
+//! rewards: as they are, or normalised over the run, objective by objective, and clipped
 //! R = Σ λ_i r_i at an answer's last token, −β (log π − log π_ref) at every token (GRPO: β·k3 in the loss instead)
 //! advantages: by a critic that sees λ (GAE), or by the other answers to the same prompt (RLOO, GRPO)
 //! a few epochs on these answers: the clipped policy loss, and the critic's clipped squares
+//! ptx: an SFT loss on the records' own first responses beside the policy loss
 //! ```
+//!
+//! An answer is read as seldom as it can be. log π comes from when it was written; the reference reads it once; policy
+//! and critic read it once an epoch, the tape of one being gone before the other's begins.
 //!
 //! λ is drawn before the answers are, and stays theirs. Reference, policy and critic are one set of base weights: the
 //! reference has no adapter, and the critic one of its own.
 
 mod critic;
+mod reward_memory;
 mod rollout;
 
 use std::collections::{BTreeMap, HashMap};
@@ -21,21 +27,23 @@ use std::sync::Mutex;
 use panacea_data::{BoxError, Example, Source};
 use panacea_objectives::{
     PolicyTerm, Preference, clipped_policy_term, clipped_value_term, explained_variance,
-    generalised_advantages, group_relative_advantages, kl_estimate, leave_one_out_advantages,
-    scalarise, sequence_return, token_rewards, whiten,
+    generalised_advantages, group_relative_advantages, kl_estimate, leave_one_out_by_token,
+    scalarise, token_rewards, whiten,
 };
-use panacea_rewards::{KnownResponse, Sample, Scorers};
+use panacea_rewards::{KnownResponse, Sample, Scorers, Turn};
 use panacea_svd_lora::FactorSet;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::metrics::{ObjectiveMetrics, RlhfMetrics};
 use crate::training::{Stepped, Training, TrainingState};
-use crate::{Collapse, TrainerError};
+use crate::{Collapse, CollapseReason, Lane, TrainerError};
 
 pub use critic::Critic;
+use reward_memory::EQUAL_STEPS;
+pub use reward_memory::RewardMemory;
 pub use rollout::{Answer, Rollout};
-use rollout::{Writing, answers, answers_mut, pack};
+use rollout::{Pass, Writing, answers, answers_mut};
 
 /// The stream of the answers' random numbers.
 const ANSWER_STREAM: u64 = 2 << 32;
@@ -55,8 +63,16 @@ pub struct Rlhf {
     pub epochs: usize,
     /// How far a probability may move from where it was when the answers were written, as a ratio.
     pub clip: f64,
+    /// Whether rewards are normalised over the run, objective by objective, before λ weighs them.
+    pub normalise: bool,
+    /// How far from 0 a reward may be, after normalising; `None` for any distance.
+    pub reward_clip: Option<f64>,
+    /// The weight of the SFT loss on the records' own first responses.
+    pub ptx_weight: f64,
     /// KL of an answer from the reference, in nats, beyond which the run is stopped as collapsed.
     pub max_kl: f64,
+    /// The mean share of repeated 4-grams beyond which the run is stopped as collapsed.
+    pub max_repetition: f64,
 }
 
 /// Where advantages come from.
@@ -87,12 +103,21 @@ pub struct Judges<'a> {
     pub scorers: Mutex<Scorers>,
     /// The name of the record's own score that each objective looks up, if it does.
     pub own_scores: Vec<Option<String>>,
-    /// The prompts of the training records in words.
-    pub prompts: HashMap<Source, String>,
+    /// The prompts of the records in words.
+    pub prompts: HashMap<Source, PromptText>,
     /// From tokens to words.
     pub decode: &'a (dyn Fn(&[u32]) -> Result<String, BoxError> + Sync),
     /// Tokens that end an answer.
     pub stop: &'a [u32],
+}
+
+/// A prompt in words.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PromptText {
+    /// As one text.
+    pub text: String,
+    /// Turn by turn.
+    pub turns: Vec<Turn>,
 }
 
 impl Training<'_> {
@@ -117,51 +142,31 @@ impl Training<'_> {
             max_new_tokens: rlhf.max_new_tokens,
             seed: self.answer_seed(state.step),
         };
-        let adapters = &state.adapters;
-        let mut rollouts = Rollout::write(self.model, adapters, &prompts, writing, judges.stop)?;
+        let mut rollouts = self.write(state, &prompts, writing, judges.stop)?;
         let scored = judges.score(&written(&rollouts))?;
         for (answer, scored) in answers_mut(&mut rollouts).zip(scored) {
             answer.rewards = scored.rewards;
         }
-        self.measure(state, &mut rollouts)?;
-        rlhf.estimate_advantages(&mut rollouts);
-        rlhf.check_kl(step, &rollouts)?;
+        let mut memory = state.rewards.clone();
+        memory.take_in(&rollouts);
+        for answer in answers_mut(&mut rollouts) {
+            answer.credits = memory.credits(rlhf, &answer.rewards);
+        }
+        let mut critic_gradients = self.appraise(state, rlhf, &mut rollouts)?;
+        let collapse = |reason| Collapse { step, reason };
+        self.check(rlhf, &rollouts, &memory).map_err(collapse)?;
+        // From here on the step is going to be done.
+        state.rewards = memory;
 
-        let share = 1.0 / answers(&rollouts).count() as f64;
-        let (mut clipped, mut grad_norm, mut tokens, mut loss) = (0, 0.0, 0, 0.0);
+        let (mut last, mut grad_norm, mut tokens) = (PolicyPass::default(), 0.0, 0);
         for epoch in 1..=rlhf.epochs {
             let update = state.step * rlhf.epochs + epoch;
-            let mut gradients = FactorSet::default();
-            let mut critic_gradients = FactorSet::default();
-            (clipped, loss) = (0, 0.0);
-            for micro in rollouts.chunks(self.plan.optimizer().micro_batch_size) {
-                let batch = pack(micro)?;
-                tokens += batch.rows();
-                let memory = self.memory_for(batch.rows());
-                let forward = self.model.forward(&batch, &state.adapters, memory)?;
-                let mut coefficients = Vec::with_capacity(forward.log_probs.len());
-                let mut now = forward.log_probs.iter();
-                for answer in answers(micro) {
-                    for token in 0..answer.tokens.len() {
-                        let now = now.next().expect("there is one for each token");
-                        let term = rlhf.token_term(answer, token, *now);
-                        clipped += usize::from(term.clipped);
-                        loss += share * term.loss;
-                        coefficients.push(share * term.d_policy);
-                    }
-                }
-                let tape = forward.tape;
-                gradients.add(
-                    self.model
-                        .backward(&batch, &state.adapters, tape, &coefficients)?,
-                );
-                if let (Some(critic), Advantages::Gae { value_clip, .. }) =
-                    (&state.critic, rlhf.advantages)
-                {
-                    let slopes = |values: &[f64]| value_slopes(micro, values, value_clip, share);
-                    critic_gradients.add(critic.gradient(self.model, &batch, memory, slopes)?);
-                }
+            if epoch > 1 {
+                critic_gradients = self.critic_gradients(state, rlhf, &rollouts)?;
             }
+            last = self.policy_pass(state, rlhf, &rollouts)?;
+            tokens += last.tokens;
+            let gradients = std::mem::take(&mut last.gradients);
             grad_norm = self.apply(state, gradients, step, update, factor)?;
             if let Some(critic) = &mut state.critic {
                 self.clip_norm(&mut critic_gradients);
@@ -170,15 +175,38 @@ impl Training<'_> {
         }
         let count = answers(&rollouts).map(|a| a.tokens.len()).sum::<usize>();
         Ok(Stepped {
-            objectives: self.reward_metrics(&rollouts, preferences),
-            aggregate: loss,
+            objectives: self.reward_metrics(rlhf, &rollouts, preferences),
+            aggregate: last.loss,
             grad_norm,
             tokens,
-            rlhf: Some(rlhf_metrics(
-                &rollouts,
-                clipped as f64 / count.max(1) as f64,
-            )),
+            rlhf: Some(RlhfMetrics {
+                clip_fraction: last.clipped as f64 / count.max(1) as f64,
+                ptx_loss: (rlhf.ptx_weight > 0.0).then_some(last.ptx_loss),
+                ..rlhf_metrics(&rollouts)
+            }),
         })
+    }
+
+    /// Has every prompt answered under its λ; each device answers a run of prompts.
+    fn write<'e>(
+        &self,
+        state: &TrainingState,
+        prompts: &[(&'e Example, &'e Preference)],
+        writing: Writing,
+        stop: &[u32],
+    ) -> Result<Vec<Rollout<'e>>, TrainerError> {
+        let lanes = self.lanes(&state.adapters);
+        let run = prompts.len().div_ceil(lanes.count());
+        let mut rollouts = Vec::with_capacity(prompts.len());
+        let answer =
+            |lane: &Lane<'_>, (index, prompts): (usize, &[(&'e Example, &'e Preference)])| {
+                let writing = writing.after(index * run);
+                Rollout::write(lane.model, &lane.adapters, prompts, writing, stop)
+            };
+        lanes.deal(prompts.chunks(run).enumerate(), answer, |of_run| {
+            rollouts.extend(of_run)
+        })?;
+        Ok(rollouts)
     }
 
     /// The seed of a step's answers, from the run's seed and the steps that are finished.
@@ -188,32 +216,157 @@ impl Training<'_> {
         rng.random()
     }
 
-    /// log π, log π_ref and values of every token of every answer.
-    fn measure(
+    /// log π_ref and advantages of every token of every answer, with a critic values and returns as well. The critic's
+    /// gradient in the first epoch comes along: its values are those of the same pass.
+    fn appraise(
         &self,
         state: &TrainingState,
+        rlhf: &Rlhf,
         rollouts: &mut [Rollout<'_>],
-    ) -> Result<(), TrainerError> {
-        for micro in rollouts.chunks_mut(self.plan.optimizer().micro_batch_size) {
-            let batch = pack(micro)?;
-            let policy = self.model.log_probs(&batch, Some(&state.adapters))?;
-            let reference = self.model.log_probs(&batch, None)?;
-            let values = match &state.critic {
-                Some(critic) => Some(critic.values(self.model, &batch)?),
-                None => None,
-            };
-            let ranges: Vec<_> = batch.responses().to_vec();
-            for (answer, range) in answers_mut(micro).zip(ranges) {
-                answer.policy = policy[range.clone()].to_vec();
-                answer.reference = reference[range.clone()].to_vec();
-                answer.values = (values.as_ref()).map_or_else(Vec::new, |v| v[range].to_vec());
+    ) -> Result<FactorSet, TrainerError> {
+        let share = share(rollouts);
+        let mut gradients = FactorSet::default();
+        // Under the critic's adapter; without a critic none is looked at.
+        let critic = state.critic.as_ref().map(Critic::adapters);
+        let lanes = self.lanes(critic.unwrap_or(&state.adapters));
+        let appraise = |lane: &Lane<'_>, micro: &mut [Rollout<'_>]| {
+            let pass = Pass::new(micro)?;
+            let reference = lane.model.log_probs(&pass.batch, None)?;
+            for (answer, place) in answers_mut(micro).zip(&pass.places) {
+                answer.reference = reference[place.clone()].to_vec();
             }
+            if critic.is_none() {
+                rlhf.estimate_advantages(micro);
+                return Ok(FactorSet::default());
+            }
+            let memory = self.memory_for(lane.model, pass.batch.rows());
+            let slopes = |values: &[f64]| {
+                for (answer, place) in answers_mut(micro).zip(&pass.places) {
+                    answer.values = values[place.clone()].to_vec();
+                }
+                rlhf.estimate_advantages(micro);
+                value_slopes(rlhf, micro, &pass, values, share)
+            };
+            Critic::gradient(lane, &pass.batch, memory, slopes)
+        };
+        let micro_batches = rollouts.chunks_mut(self.plan.optimizer().micro_batch_size);
+        lanes.deal(micro_batches, appraise, |of_micro| {
+            gradients.add(lanes.bring_home(of_micro))
+        })?;
+        if let Advantages::Gae { whiten: true, .. } = rlhf.advantages {
+            let mut all: Vec<&mut [f64]> = answers_mut(rollouts)
+                .map(|answer| answer.advantages.as_mut_slice())
+                .collect();
+            whiten(&mut all, false);
+        }
+        Ok(gradients)
+    }
+
+    /// The gradient of the critic's loss on answers whose returns are known; empty without a critic.
+    fn critic_gradients(
+        &self,
+        state: &TrainingState,
+        rlhf: &Rlhf,
+        rollouts: &[Rollout<'_>],
+    ) -> Result<FactorSet, TrainerError> {
+        let share = share(rollouts);
+        let mut gradients = FactorSet::default();
+        let Some(critic) = &state.critic else {
+            return Ok(gradients);
+        };
+        let lanes = self.lanes(critic.adapters());
+        let work = |lane: &Lane<'_>, micro: &[Rollout<'_>]| {
+            let pass = Pass::new(micro)?;
+            let memory = self.memory_for(lane.model, pass.batch.rows());
+            let slopes = |values: &[f64]| value_slopes(rlhf, micro, &pass, values, share);
+            Critic::gradient(lane, &pass.batch, memory, slopes)
+        };
+        let micro_batches = rollouts.chunks(self.plan.optimizer().micro_batch_size);
+        lanes.deal(micro_batches, work, |of_micro| {
+            gradients.add(lanes.bring_home(of_micro))
+        })?;
+        Ok(gradients)
+    }
+
+    /// The policy's loss on answers whose advantages are known, and its gradient.
+    fn policy_pass(
+        &self,
+        state: &TrainingState,
+        rlhf: &Rlhf,
+        rollouts: &[Rollout<'_>],
+    ) -> Result<PolicyPass, TrainerError> {
+        let share = share(rollouts);
+        let lanes = self.lanes(&state.adapters);
+        let work = |lane: &Lane<'_>, micro: &[Rollout<'_>]| {
+            let mut sum = PolicyPass::default();
+            let with_own = rlhf.ptx_weight > 0.0;
+            let pass = if with_own { Pass::with_own } else { Pass::new };
+            let Pass { batch, places, own } = pass(micro)?;
+            let memory = self.memory_for(lane.model, batch.rows());
+            let forward = lane.model.forward(&batch, &lane.adapters, memory)?;
+            let mut coefficients = vec![0.0; batch.targets()];
+            for (answer, place) in answers(micro).zip(places) {
+                for (token, target) in place.enumerate() {
+                    let term = rlhf.token_term(answer, token, forward.log_probs[target]);
+                    sum.clipped += usize::from(term.clipped);
+                    sum.loss += share * term.loss;
+                    coefficients[target] += share * term.d_policy;
+                }
+            }
+            // The SFT loss: the mean over a response's tokens, and over the records of the step.
+            for place in own {
+                let weight = 1.0 / (rollouts.len() * place.len()) as f64;
+                for target in place {
+                    sum.ptx_loss -= weight * forward.log_probs[target];
+                    coefficients[target] -= rlhf.ptx_weight * weight;
+                }
+            }
+            sum.tokens += batch.rows();
+            let tape = forward.tape;
+            sum.gradients = (lane.model).backward(&batch, &lane.adapters, tape, &coefficients)?;
+            Ok(sum)
+        };
+        let mut sum = PolicyPass::default();
+        let micro_batches = rollouts.chunks(self.plan.optimizer().micro_batch_size);
+        lanes.deal(micro_batches, work, |of_micro: PolicyPass| {
+            sum.gradients.add(lanes.bring_home(of_micro.gradients));
+            sum.loss += of_micro.loss;
+            sum.ptx_loss += of_micro.ptx_loss;
+            sum.clipped += of_micro.clipped;
+            sum.tokens += of_micro.tokens;
+        })?;
+        sum.loss += rlhf.ptx_weight * sum.ptx_loss;
+        Ok(sum)
+    }
+
+    /// Whether the answers of a step are those of a policy that goes on learning.
+    fn check(
+        &self,
+        rlhf: &Rlhf,
+        rollouts: &[Rollout<'_>],
+        memory: &RewardMemory,
+    ) -> Result<(), CollapseReason> {
+        let (kl, limit) = (mean(answers(rollouts).map(Answer::kl)), rlhf.max_kl);
+        if kl > limit {
+            return Err(CollapseReason::Kl { kl, limit });
+        }
+        let limit = rlhf.max_repetition;
+        if let Some(share) = repetition(rollouts).filter(|&share| share > limit) {
+            return Err(CollapseReason::Repetition { share, limit });
+        }
+        if let Some(rewards) = memory.equal_for_too_long() {
+            let names = self.plan.objective_names().into_iter();
+            return Err(CollapseReason::EqualRewards {
+                steps: EQUAL_STEPS,
+                rewards: names.zip(rewards.iter().copied()).collect(),
+            });
         }
         Ok(())
     }
 
     fn reward_metrics(
         &self,
+        rlhf: &Rlhf,
         rollouts: &[Rollout<'_>],
         preferences: &[Preference],
     ) -> Vec<ObjectiveMetrics> {
@@ -234,6 +387,8 @@ impl Training<'_> {
                 weight: weights.sum::<f64>() / preferences.len() as f64,
                 labelled: pairs.len(),
                 reward: Some(mean(pairs.iter().map(|[_, reward]| *reward))),
+                normalised_reward: (rlhf.normalise)
+                    .then(|| mean(answers(rollouts).map(|answer| answer.credits[i]))),
                 reward_by_lambda: correlation(&pairs),
                 ..ObjectiveMetrics::default()
             }
@@ -243,52 +398,57 @@ impl Training<'_> {
 }
 
 impl Rlhf {
+    /// Whether every record has what the run needs of it.
+    pub(crate) fn check_records(&self, records: &[Example]) -> Result<(), TrainerError> {
+        let has_own = |record: &&Example| record.responses.first().is_some_and(|r| !r.is_empty());
+        let lacking = records.iter().find(|record| !has_own(record));
+        match lacking.filter(|_| self.ptx_weight > 0.0) {
+            None => Ok(()),
+            Some(record) => Err(TrainerError::NoOwnResponse {
+                record: record.source.to_string(),
+                weight: self.ptx_weight,
+            }),
+        }
+    }
+
+    /// Advantages, and with a critic returns, from rewards, log-probabilities and values.
     fn estimate_advantages(&self, rollouts: &mut [Rollout<'_>]) {
-        match self.advantages {
-            Advantages::Gae {
-                gamma,
-                lambda,
-                whiten: is_whitened,
-                ..
-            } => {
-                for rollout in rollouts.iter_mut() {
-                    let preference = rollout.preference;
-                    for answer in &mut rollout.answers {
-                        let reward = scalarise(preference, &answer.rewards);
-                        let (policy, reference) = (&answer.policy, &answer.reference);
-                        let rewards = token_rewards(policy, reference, self.beta, reward);
+        for rollout in rollouts {
+            match self.advantages {
+                Advantages::Gae { gamma, lambda, .. } => {
+                    let rewards = self.token_rewards(rollout);
+                    for (answer, rewards) in rollout.answers.iter_mut().zip(rewards) {
                         let estimate =
                             generalised_advantages(&rewards, &answer.values, gamma, lambda);
                         answer.advantages = estimate.advantages;
                         answer.returns = estimate.returns;
                     }
                 }
-                if is_whitened {
-                    let mut all: Vec<&mut [f64]> = answers_mut(rollouts)
-                        .map(|answer| answer.advantages.as_mut_slice())
-                        .collect();
-                    whiten(&mut all, false);
+                Advantages::Rloo => {
+                    let rewards = self.token_rewards(rollout);
+                    let tokens = rollout.answers.iter().map(|a| a.tokens.as_slice());
+                    let tokens: Vec<&[u32]> = tokens.collect();
+                    let advantages = leave_one_out_by_token(&tokens, &rewards);
+                    for (answer, advantages) in rollout.answers.iter_mut().zip(advantages) {
+                        answer.advantages = advantages;
+                    }
                 }
-            }
-            Advantages::Rloo => {
-                for rollout in rollouts.iter_mut() {
-                    let preference = rollout.preference;
-                    let total = |answer: &Answer| {
-                        let reward = scalarise(preference, &answer.rewards);
-                        sequence_return(&answer.policy, &answer.reference, self.beta, reward)
-                    };
-                    let returns: Vec<f64> = rollout.answers.iter().map(total).collect();
-                    rollout.spread(&leave_one_out_advantages(&returns));
-                }
-            }
-            Advantages::Grpo => {
-                for rollout in rollouts.iter_mut() {
-                    let rewards = rollout.answers.iter().map(|a| a.rewards.clone());
+                Advantages::Grpo => {
+                    let rewards = rollout.answers.iter().map(|a| a.credits.clone());
                     let rewards: Vec<Vec<f64>> = rewards.collect();
                     rollout.spread(&group_relative_advantages(rollout.preference, &rewards));
                 }
             }
         }
+    }
+
+    /// The reward of each token of each answer: the price of leaving the reference, and at the end what it scored.
+    fn token_rewards(&self, rollout: &Rollout<'_>) -> Vec<Vec<f64>> {
+        let of = |answer: &Answer| {
+            let reward = scalarise(rollout.preference, &answer.credits);
+            token_rewards(&answer.policy, &answer.reference, self.beta, reward)
+        };
+        rollout.answers.iter().map(of).collect()
     }
 
     /// The policy's loss at one token of an answer, whose log π is `now`. GRPO has the KL penalty here, the others in
@@ -302,26 +462,6 @@ impl Rlhf {
             term.d_policy += self.beta * kl.d_k3;
         }
         term
-    }
-
-    fn check_kl(&self, step: usize, rollouts: &[Rollout<'_>]) -> Result<(), Collapse> {
-        let kl = mean(answers(rollouts).map(Answer::kl));
-        if kl <= self.max_kl {
-            return Ok(());
-        }
-        Err(Collapse {
-            step,
-            kl,
-            limit: self.max_kl,
-        })
-    }
-}
-
-impl Answer {
-    /// log π − log π_ref of the whole answer.
-    pub fn kl(&self) -> f64 {
-        let tokens = self.policy.iter().zip(&self.reference);
-        tokens.map(|(policy, reference)| policy - reference).sum()
     }
 }
 
@@ -350,8 +490,10 @@ impl Judges<'_> {
         let sample = |((example, tokens), text)| -> Sample<'_> {
             let (example, tokens): (&Example, &[u32]) = (example, tokens);
             let (origin, known) = &records[&example.source];
+            let prompt = &self.prompts[&example.source];
             Sample {
-                prompt: &self.prompts[&example.source],
+                prompt: &prompt.text,
+                turns: &prompt.turns,
                 response: text,
                 response_tokens: tokens.len(),
                 reference: known.first().map(|response| response.text.as_str()),
@@ -407,21 +549,49 @@ fn written<'a>(rollouts: &'a [Rollout<'_>]) -> Vec<(&'a Example, &'a [u32])> {
     rollouts.iter().flat_map(of).collect()
 }
 
-/// The slopes of the critic's loss at the values of all answers.
-fn value_slopes(rollouts: &[Rollout<'_>], values: &[f64], clip: f64, share: f64) -> Vec<f64> {
-    let mut values = values.iter();
-    let mut slopes = Vec::with_capacity(values.len());
-    for answer in answers(rollouts) {
-        for (old, target) in answer.values.iter().zip(&answer.returns) {
-            let value = values.next().expect("there is one for each token");
-            let term = clipped_value_term(*value, *old, *target, clip);
-            slopes.push(share * term.d_value);
+/// What a pass of the policy over the answers of a step came to.
+#[derive(Default)]
+struct PolicyPass {
+    gradients: FactorSet,
+    /// Both terms.
+    loss: f64,
+    /// The SFT loss on the records' own responses, without its weight; 0 where it is not asked for.
+    ptx_loss: f64,
+    /// Tokens whose slope was cut to 0.
+    clipped: usize,
+    /// Rows that went through the network forward and backward.
+    tokens: usize,
+}
+
+/// The weight of an answer in the losses of a step.
+fn share(rollouts: &[Rollout<'_>]) -> f64 {
+    1.0 / answers(rollouts).count() as f64
+}
+
+/// The slopes of the critic's loss at the values of a pass; none without a critic.
+fn value_slopes(
+    rlhf: &Rlhf,
+    rollouts: &[Rollout<'_>],
+    pass: &Pass,
+    values: &[f64],
+    share: f64,
+) -> Vec<f64> {
+    let mut slopes = vec![0.0; values.len()];
+    let Advantages::Gae { value_clip, .. } = rlhf.advantages else {
+        return slopes;
+    };
+    for (answer, place) in answers(rollouts).zip(&pass.places) {
+        let known = answer.values.iter().zip(&answer.returns);
+        for (target, (old, target_value)) in place.clone().zip(known) {
+            let term = clipped_value_term(values[target], *old, *target_value, value_clip);
+            slopes[target] += share * term.d_value;
         }
     }
     slopes
 }
 
-fn rlhf_metrics(rollouts: &[Rollout<'_>], clip_fraction: f64) -> RlhfMetrics {
+/// What the answers alone say.
+fn rlhf_metrics(rollouts: &[Rollout<'_>]) -> RlhfMetrics {
     let tokens = || answers(rollouts).flat_map(|a| a.policy.iter());
     let flat = |of: fn(&Answer) -> &[f64]| -> Vec<f64> {
         answers(rollouts)
@@ -433,9 +603,17 @@ fn rlhf_metrics(rollouts: &[Rollout<'_>], clip_fraction: f64) -> RlhfMetrics {
         kl: mean(answers(rollouts).map(Answer::kl)),
         entropy: mean(tokens().map(|log_prob| -log_prob)),
         answer_tokens: mean(answers(rollouts).map(|a| a.tokens.len() as f64)),
-        clip_fraction,
+        repetition: repetition(rollouts),
+        clip_fraction: 0.0,
         explained_variance: explained_variance(&flat(|a| &a.values), &returns),
+        ptx_loss: None,
     }
+}
+
+/// The mean share of repeated 4-grams in the answers that are long enough to have one.
+fn repetition(rollouts: &[Rollout<'_>]) -> Option<f64> {
+    let shares: Vec<f64> = answers(rollouts).filter_map(Answer::repetition).collect();
+    (!shares.is_empty()).then(|| mean(shares.into_iter()))
 }
 
 fn mean(values: impl Iterator<Item = f64>) -> f64 {

@@ -1,11 +1,14 @@
 //! Answers of the policy, with all that is known of them when learning begins.
 
+use std::collections::HashSet;
+use std::ops::Range;
+
 use panacea_data::Example;
 use panacea_model::{Decoder, GenerateRequest, PackedBatch, Sampling, Sequence, StopReason};
 use panacea_objectives::Preference;
 use panacea_svd_lora::Adapters;
 
-use crate::TrainerError;
+use crate::{REPETITION_TOKENS, TrainerError};
 
 /// The answers to one prompt, under one λ.
 #[derive(Debug, Clone)]
@@ -23,9 +26,11 @@ pub struct Rollout<'a> {
 pub struct Answer {
     /// Its tokens.
     pub tokens: Vec<u32>,
-    /// r_i of each objective.
+    /// r_i of each objective, as they were scored.
     pub rewards: Vec<f64>,
-    /// log π when it was written.
+    /// What learning makes of them: the same, normalised and clipped where the run does so.
+    pub credits: Vec<f64>,
+    /// log π, as each token was drawn.
     pub policy: Vec<f64>,
     /// log π_ref.
     pub reference: Vec<f64>,
@@ -46,6 +51,17 @@ pub struct Writing {
     pub max_new_tokens: usize,
     /// The seed of the step.
     pub seed: u64,
+}
+
+impl Writing {
+    /// For prompts that so many others stand before.
+    pub fn after(self, prompts: usize) -> Self {
+        let answers = (prompts * self.samples) as u64;
+        Self {
+            seed: self.seed.wrapping_add(answers),
+            ..self
+        }
+    }
 }
 
 impl<'a> Rollout<'a> {
@@ -83,6 +99,7 @@ impl<'a> Rollout<'a> {
                     }
                     Answer {
                         tokens,
+                        policy: generated.log_probs,
                         ..Answer::default()
                     }
                 })
@@ -104,18 +121,9 @@ impl<'a> Rollout<'a> {
             answer.advantages = vec![advantage; answer.tokens.len()];
         }
     }
-
-    /// The prompt once, and the answers behind it.
-    pub fn sequence(&self) -> Sequence<'_> {
-        Sequence {
-            prompt: &self.example.prompt,
-            responses: self.answers.iter().map(|a| a.tokens.as_slice()).collect(),
-            preference: self.preference.weights(),
-        }
-    }
 }
 
-/// The answers of all rollouts, in the order in which a packed batch of them has its responses.
+/// The answers of all rollouts, prompt by prompt.
 pub fn answers<'a>(rollouts: &'a [Rollout<'_>]) -> impl Iterator<Item = &'a Answer> {
     rollouts.iter().flat_map(|rollout| &rollout.answers)
 }
@@ -125,8 +133,137 @@ pub fn answers_mut<'a>(rollouts: &'a mut [Rollout<'_>]) -> impl Iterator<Item = 
     rollouts.iter_mut().flat_map(|rollout| &mut rollout.answers)
 }
 
-/// All rollouts in one pass.
-pub fn pack(rollouts: &[Rollout<'_>]) -> Result<PackedBatch, TrainerError> {
-    let sequences: Vec<Sequence<'_>> = rollouts.iter().map(Rollout::sequence).collect();
-    Ok(PackedBatch::new(&sequences)?)
+/// Rollouts packed for one pass: every prompt once, and behind it the responses that differ.
+pub struct Pass {
+    /// The tokens.
+    pub batch: PackedBatch,
+    /// Where among the targets the tokens of each answer stand, in the order of [`answers`]. Equal answers to a prompt
+    /// stand in one place: what is read from it is true of each, and what each adds to it is added up.
+    pub places: Vec<Range<usize>>,
+    /// The same for the first response of each record itself, if those are asked for.
+    pub own: Vec<Range<usize>>,
+}
+
+impl Pass {
+    /// Packs the answers of `rollouts`.
+    pub fn new(rollouts: &[Rollout<'_>]) -> Result<Self, TrainerError> {
+        Self::pack(rollouts, false)
+    }
+
+    /// Packs the answers, and behind them each record's first response, which is known to be there.
+    pub fn with_own(rollouts: &[Rollout<'_>]) -> Result<Self, TrainerError> {
+        Self::pack(rollouts, true)
+    }
+
+    fn pack(rollouts: &[Rollout<'_>], with_own: bool) -> Result<Self, TrainerError> {
+        let mut sequences = Vec::with_capacity(rollouts.len());
+        let (mut of_answers, mut of_records) = (Vec::new(), Vec::new());
+        let mut first = 0;
+        for rollout in rollouts {
+            let mut distinct: Vec<&[u32]> = Vec::with_capacity(rollout.answers.len() + 1);
+            let mut place = |tokens| {
+                let known = distinct.iter().position(|&known| known == tokens);
+                first
+                    + known.unwrap_or_else(|| {
+                        distinct.push(tokens);
+                        distinct.len() - 1
+                    })
+            };
+            of_answers.extend(rollout.answers.iter().map(|a| place(a.tokens.as_slice())));
+            if with_own {
+                of_records.push(place(rollout.example.responses[0].as_slice()));
+            }
+            first += distinct.len();
+            sequences.push(Sequence {
+                prompt: &rollout.example.prompt,
+                responses: distinct,
+                preference: rollout.preference.weights(),
+            });
+        }
+        let batch = PackedBatch::new(&sequences)?;
+        let places = |of: Vec<usize>| -> Vec<Range<usize>> {
+            of.into_iter()
+                .map(|i| batch.responses()[i].clone())
+                .collect()
+        };
+        Ok(Self {
+            places: places(of_answers),
+            own: places(of_records),
+            batch,
+        })
+    }
+}
+
+impl Answer {
+    /// log π − log π_ref of the whole answer.
+    pub fn kl(&self) -> f64 {
+        let tokens = self.policy.iter().zip(&self.reference);
+        tokens.map(|(policy, reference)| policy - reference).sum()
+    }
+
+    /// The share of its 4-grams of tokens that have stood in it before; `None` for a short answer.
+    pub fn repetition(&self) -> Option<f64> {
+        if self.tokens.len() < REPETITION_TOKENS {
+            return None;
+        }
+        let all = self.tokens.windows(4);
+        let distinct: HashSet<&[u32]> = all.clone().collect();
+        Some(1.0 - distinct.len() as f64 / all.len() as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(tokens: &[u32]) -> Answer {
+        Answer {
+            tokens: tokens.to_vec(),
+            ..Answer::default()
+        }
+    }
+
+    #[test]
+    fn repetition_is_the_share_of_4_grams_seen_before() {
+        let counting: Vec<u32> = (0..20).collect();
+        assert_eq!(answer(&counting).repetition(), Some(0.0));
+        assert_eq!(answer(&counting[..15]).repetition(), None);
+        // 17 windows of four, one of them new.
+        assert_eq!(answer(&[7; 20]).repetition(), Some(16.0 / 17.0));
+        // 13 windows, four of them new.
+        let round: Vec<u32> = (0..16).map(|i| i % 4).collect();
+        assert_eq!(answer(&round).repetition(), Some(9.0 / 13.0));
+    }
+
+    #[test]
+    fn equal_answers_to_a_prompt_are_packed_once() {
+        let example = |responses: Vec<Vec<u32>>| Example {
+            source: panacea_data::Source {
+                file: "prompts".into(),
+                line: 1,
+            },
+            prompt: vec![1, 2],
+            responses,
+            judgements: Vec::new(),
+        };
+        let examples = [example(vec![vec![5, 6]]), example(vec![vec![8]])];
+        let preference = Preference::uniform(2);
+        let rollout = |example, answers: &[&[u32]]| Rollout {
+            example,
+            preference: &preference,
+            answers: answers.iter().map(|tokens| answer(tokens)).collect(),
+        };
+        let rollouts = [
+            rollout(&examples[0], &[&[5, 6], &[7], &[5, 6]]),
+            rollout(&examples[1], &[&[5, 6]]),
+        ];
+        let pass = Pass::new(&rollouts).unwrap();
+        assert_eq!(pass.places, [0..2, 2..3, 0..2, 3..5]);
+        assert_eq!(pass.batch.targets(), 5);
+        assert!(pass.own.is_empty());
+        let pass = Pass::with_own(&rollouts).unwrap();
+        assert_eq!(pass.places, [0..2, 2..3, 0..2, 3..5]);
+        assert_eq!(pass.own, [0..2, 5..6]);
+        assert_eq!(pass.batch.targets(), 6);
+    }
 }

@@ -8,8 +8,13 @@ pub fn peak_memory_bytes() -> Option<u64> {
 }
 
 /// Memory that new allocations can take without swapping, in bytes; only Linux tells.
-pub fn free_memory_bytes() -> Option<u64> {
+pub(crate) fn free_memory_bytes() -> Option<u64> {
     kibibytes("/proc/meminfo", "MemAvailable:")
+}
+
+/// All memory of the machine, in bytes; only Linux tells.
+pub(crate) fn total_memory_bytes() -> Option<u64> {
+    kibibytes("/proc/meminfo", "MemTotal:")
 }
 
 /// The number of a line `KEY   N kB`, in bytes.

@@ -1,0 +1,195 @@
+//! `cargo xtask bench gpu`: DPO steps and generation of three sizes of models in PyTorch + PEFT and in Panacea, in turn, on
+//! one GPU, and tables of ratios.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use panacea_benches::side_by_side::{Ratio, Side, ours, peer, run};
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask bench gpu",
+    about = "Run PyTorch and Panacea in turn on a GPU",
+    after_help = "Example:
+  python3 -m venv .venv && .venv/bin/pip install -r benches/peers/requirements.txt
+  cargo xtask bench gpu --device cuda --python .venv/bin/python"
+)]
+struct Arguments {
+    /// A Python with what benches/peers/requirements.txt lists, torch being one for CUDA.
+    #[arg(long, default_value = "python3")]
+    python: PathBuf,
+    /// The device of Panacea; PyTorch takes CUDA.
+    #[arg(long, default_value = "cuda")]
+    device: String,
+    /// The sizes that are measured.
+    #[arg(long, num_args = 1.., default_values = ["smollm2-135m", "llama-1b", "llama-8b"])]
+    shapes: Vec<String>,
+    /// Tokens of a pair as PyTorch sees it, a prompt and a response of half as many each.
+    #[arg(long, num_args = 1.., default_values_t = [512, 1024])]
+    tokens: Vec<usize>,
+    /// Pairs of a step.
+    #[arg(long, default_value_t = 8)]
+    pairs: usize,
+    /// Steps that are timed, after one that is not.
+    #[arg(long, default_value_t = 5)]
+    steps: usize,
+    /// Panacea alone, where there is no PyTorch.
+    #[arg(long)]
+    alone: bool,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    println!(
+        "| model | tokens | activations | peer, s | Panacea, s | times as fast (range) | peer, GiB | Panacea, GiB | \
+         Panacea, 10¹² operations/s |"
+    );
+    println!("|---|---|---|---|---|---|---|---|---|");
+    for shape in &arguments.shapes {
+        for tokens in &arguments.tokens {
+            for recompute in [false, true] {
+                arguments.compare(shape, *tokens, recompute)?;
+            }
+        }
+    }
+    arguments.own_preferences()?;
+    println!(
+        "\n| model | rows | peer, tokens/s | Panacea, tokens/s | times as fast | under own λ, tokens/s |"
+    );
+    println!("|---|---|---|---|---|---|");
+    for shape in &arguments.shapes {
+        arguments.generation(shape)?;
+    }
+    Ok(())
+}
+
+impl Arguments {
+    /// One row of the table.
+    fn compare(&self, shape: &str, tokens: usize, recompute: bool) -> Result<()> {
+        let (mut theirs, mut own) = (Side::new(), Side::new());
+        let half = (tokens / 2).to_string();
+        let common = [
+            ("--shape", shape.to_owned()),
+            ("--pairs", self.pairs.to_string()),
+            ("--tokens", half),
+            ("--steps", self.steps.to_string()),
+        ];
+        let common: Vec<&str> = common.iter().flat_map(|(k, v)| [*k, v.as_str()]).collect();
+        let again: &[&str] = if recompute { &["--recompute"] } else { &[] };
+
+        let mut command = ours("dpo_step")?;
+        command
+            .args(&common)
+            .args(again)
+            .args(["--device", &self.device]);
+        run(command, &mut own)?;
+        let name = if recompute {
+            "panacea_dpo_step_recompute"
+        } else {
+            "panacea_dpo_step"
+        };
+        let own = own
+            .get(name)
+            .with_context(|| format!("{name} was not measured"))?;
+        let kept = if recompute { "again" } else { "kept" };
+        let rate = own
+            .value
+            .map_or_else(String::new, |rate| format!("{rate:.1}"));
+        if self.alone {
+            let seconds = panacea_benches::median(&own.seconds);
+            println!(
+                "| {shape} | {tokens} | {kept} | | {seconds:.3} | | | {:.1} | {rate} |",
+                own.peak_gib
+            );
+            return Ok(());
+        }
+        let mut command = peer(&self.python, "torch_gpu.py");
+        command.args(&common).args(again);
+        run(command, &mut theirs)?;
+        let theirs = theirs
+            .get("torch_dpo_step")
+            .context("torch_dpo_step was not measured")?;
+        let ratio = Ratio::of(theirs, own);
+        println!(
+            "| {shape} | {tokens} | {kept} | {:.3} | {:.3} | {:.2} ({:.2}–{:.2}) | {:.1} | {:.1} | {rate} |",
+            ratio.slow,
+            ratio.fast,
+            ratio.slow / ratio.fast,
+            ratio.least,
+            ratio.most,
+            theirs.peak_gib,
+            own.peak_gib,
+        );
+        Ok(())
+    }
+
+    /// 64 tokens behind 64, for 1, 8 and 64 rows: the base model on both sides, and ours with a λ for every row.
+    fn generation(&self, shape: &str) -> Result<()> {
+        const ROWS: [usize; 3] = [1, 8, 64];
+        const TOKENS: usize = 64;
+        let (mut theirs, mut own) = (Side::new(), Side::new());
+        let mut command = ours("generate")?;
+        command.args(["--shape", shape, "--device", &self.device]);
+        for rows in ROWS {
+            command.args(["--rows", &rows.to_string()]);
+        }
+        run(command, &mut own)?;
+        if !self.alone {
+            let mut command = peer(&self.python, "torch_generate.py");
+            command.args(["--random-weights", "--shape", shape, "--device", "cuda"]);
+            command
+                .arg("--rows")
+                .args(ROWS.map(|rows| rows.to_string()));
+            run(command, &mut theirs)?;
+        }
+        for rows in ROWS {
+            let rate = |side: &Side, measure: &str| -> Option<f64> {
+                let measured = side.get(&format!("{measure}, {rows} rows"))?;
+                Some((rows * TOKENS) as f64 / panacea_benches::median(&measured.seconds))
+            };
+            let ours = |measure| {
+                rate(&own, measure)
+                    .with_context(|| format!("{measure} was not measured for {rows} rows"))
+            };
+            let (base, steered) = (ours("generate_base")?, ours("generate_own_preferences")?);
+            let (peer, ratio) = match rate(&theirs, "generate_base") {
+                Some(peer) => (format!("{peer:.1}"), format!("{:.2}", base / peer)),
+                None => Default::default(),
+            };
+            println!("| {shape} | {rows} | {peer} | {base:.1} | {ratio} | {steered:.1} |");
+        }
+        Ok(())
+    }
+
+    /// What a preference of its own costs every pair: 64 of them against one for all.
+    fn own_preferences(&self) -> Result<()> {
+        let mut own = Side::new();
+        for preferences in ["1", "64"] {
+            let mut command = ours("dpo_step")?;
+            command.args([
+                "--pairs",
+                "64",
+                "--tokens",
+                "64",
+                "--preferences",
+                preferences,
+            ]);
+            command.args(["--steps", &self.steps.to_string(), "--device", &self.device]);
+            run(command, &mut own)?;
+        }
+        let of = |name: &str| {
+            own.get(name)
+                .with_context(|| format!("{name} was not measured"))
+        };
+        let ratio = Ratio::of(
+            of("panacea_dpo_step_64_preferences")?,
+            of("panacea_dpo_step")?,
+        );
+        println!(
+            "\n64 pairs under 64 preferences take {:.3} of the time under one.",
+            ratio.slow / ratio.fast
+        );
+        Ok(())
+    }
+}

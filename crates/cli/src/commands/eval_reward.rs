@@ -1,0 +1,192 @@
+//! `eval-reward`: how well a reward model predicts held-out preferences, and whether its probabilities can be believed.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use panacea_data::{Example, Judgement, Part};
+use panacea_evaluator::calibration::{
+    CalibrationReport, Comparison, LengthRule, ObjectiveCalibration,
+};
+use panacea_model::Decoder;
+use panacea_objectives::{Preference, sigmoid};
+use panacea_pretrained::ChatTokenizer;
+use panacea_trainer::{Evaluated, Loss, Plan, RunFolder, evaluate};
+
+use crate::progress::Progress;
+use crate::session::{
+    RUNS, list, load_examples, locate_run, open_language_model, open_plan, open_reward_adapters,
+};
+
+/// Measure a reward model on held-out pairs: accuracy against length alone, and calibration.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  cargo xtask eval-reward --run helpful
+  cargo xtask eval-reward --run helpful --eval test.jsonl --out report")]
+pub struct Arguments {
+    /// The run of the reward model; the newest run by default.
+    #[arg(long)]
+    run: Option<String>,
+    /// Held-out files. Default: those of the run.
+    #[arg(long, num_args = 1..)]
+    eval: Vec<PathBuf>,
+    /// Held-out records that are measured. Default: all.
+    #[arg(long)]
+    records: Option<usize>,
+    /// The base model, where it is no longer at the path that the run was trained on.
+    #[arg(long)]
+    model: Option<PathBuf>,
+    /// The folder to write to. Default: the run's folder.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Where runs are kept.
+    #[arg(long, default_value = RUNS)]
+    runs: PathBuf,
+    /// flex (the CPU), wgpu, vulkan, cuda or cuda:INDEX.
+    #[arg(long, default_value = "flex")]
+    device: String,
+}
+
+impl Arguments {
+    pub fn run(self) -> Result<ExitCode> {
+        let run = locate_run(&self.runs, self.run.as_deref())?;
+        let plan = open_plan(&run)?;
+        if !matches!(plan.method().loss, Loss::BradleyTerry(_)) {
+            bail!(
+                "run {} is no reward model, but a policy: see cargo xtask eval-front --run {}",
+                run.name(),
+                run.name()
+            );
+        }
+        let pretrained = open_language_model(self.model.as_deref().unwrap_or(plan.model()))?;
+        let held_out = self.held_out(&run, &plan, pretrained.tokenizer()?)?;
+        let device = panacea_devices::select(&self.device)?;
+        let decoder = Decoder::load_in(&pretrained, &device, plan.precision().on(&device)?)?;
+        let evaluated = evaluate_rewards(&run, &plan, &decoder, &held_out)?;
+        let rules = length_rules(&plan, pretrained.tokenizer()?)?;
+
+        let comparisons = |i: usize| -> Vec<Comparison> {
+            let records = held_out.iter().zip(&evaluated);
+            records
+                .flat_map(|(example, rewards)| compare(example, rewards, i))
+                .collect()
+        };
+        let objectives = plan.objective_names().into_iter().zip(rules).enumerate();
+        let report = CalibrationReport {
+            title: format!("reward model {}", run.name()),
+            notes: vec![
+                format!(
+                    "Base model {}; {} held-out records of {}.",
+                    plan.model().display(),
+                    held_out.len(),
+                    list(self.files(&plan))
+                ),
+                "The length rule is the one of the two that is right more often on the training pairs."
+                    .to_owned(),
+            ],
+            objectives: objectives
+                .map(|(i, (name, rule))| ObjectiveCalibration::new(&name, &comparisons(i), rule))
+                .collect::<Result<_, _>>()?,
+        };
+        say!("{}\n", report.table());
+        say!("{}\n", report.reliability_table());
+        let out = self.out.as_deref().unwrap_or(run.path());
+        for path in report.write(out)? {
+            say!("{}", path.display());
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn files<'a>(&'a self, plan: &'a Plan) -> &'a [PathBuf] {
+        if self.eval.is_empty() {
+            &plan.data().eval
+        } else {
+            &self.eval
+        }
+    }
+
+    fn held_out(
+        &self,
+        run: &RunFolder,
+        plan: &Plan,
+        tokenizer: &ChatTokenizer,
+    ) -> Result<Vec<Example>> {
+        let files = self.files(plan);
+        if files.is_empty() && plan.objectives().iter().all(|o| o.eval.is_empty()) {
+            bail!(
+                "run {} was trained without held-out files: give some with --eval",
+                run.name()
+            );
+        }
+        let loaded = load_examples(plan, Part::Eval, files, tokenizer)?;
+        eprintln!("held-out records of run {}\n{}", run.name(), loaded.report);
+        let mut examples = loaded.examples;
+        examples.truncate(self.records.unwrap_or(usize::MAX));
+        Ok(examples)
+    }
+}
+
+/// The rewards of every response of the records.
+fn evaluate_rewards(
+    run: &RunFolder,
+    plan: &Plan,
+    decoder: &Decoder,
+    examples: &[Example],
+) -> Result<Vec<Evaluated>> {
+    let adapters = open_reward_adapters(run, decoder)?;
+    let no_references = vec![Vec::new(); examples.len()];
+    let progress = Progress::new(examples.len(), format!("rewards of {}", run.name()));
+    let evaluated = evaluate(
+        decoder,
+        &adapters,
+        &plan.method().loss,
+        examples,
+        &no_references,
+        &Preference::uniform(plan.objectives().len()),
+        || progress.inc(),
+    )?;
+    progress.finish();
+    Ok(evaluated)
+}
+
+/// Of each objective, what length alone says about the training pairs.
+fn length_rules(plan: &Plan, tokenizer: &ChatTokenizer) -> Result<Vec<LengthRule>> {
+    let training = load_examples(plan, Part::Train, &plan.data().train, tokenizer)?.examples;
+    let rule = |i: usize| {
+        let pairs = training.iter().flat_map(|example| {
+            let preferences = preferences(example, i);
+            preferences.map(|(_, pair, label)| (label, lengths(example, pair)))
+        });
+        LengthRule::better(pairs)
+    };
+    Ok((0..plan.objectives().len()).map(rule).collect())
+}
+
+/// What was predicted and is known of the pairs of a record on objective `i`.
+fn compare(example: &Example, rewards: &Evaluated, i: usize) -> Vec<Comparison> {
+    let comparison = |(judgement, pair, label): (&Judgement, [usize; 2], f64)| {
+        let objectives = judgement.labels.len();
+        let [first, second] = pair.map(|response| rewards.policy[response * objectives + i]);
+        Comparison {
+            probability: sigmoid(first - second),
+            label,
+            lengths: lengths(example, pair),
+        }
+    };
+    preferences(example, i).map(comparison).collect()
+}
+
+/// The pairs of responses of a record of which objective `i` prefers one, with 1 where that is the first and 0 where it
+/// is the second: whether a prediction is right does not depend on how strong the preference is.
+fn preferences(example: &Example, i: usize) -> impl Iterator<Item = (&Judgement, [usize; 2], f64)> {
+    example.judgements.iter().filter_map(move |judgement| {
+        let label = judgement.labels[i].filter(|&label| label != 0.5)?;
+        let label = f64::from(u8::from(label > 0.5));
+        Some((judgement, [judgement.response, judgement.against?], label))
+    })
+}
+
+fn lengths(example: &Example, pair: [usize; 2]) -> [usize; 2] {
+    pair.map(|response| example.responses[response].len())
+}

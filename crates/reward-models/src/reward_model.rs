@@ -1,0 +1,260 @@
+//! Opening a reward model, and asking it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use panacea_devices::Precision;
+use panacea_model::{Decoder, ModelError, PackedBatch, Sequence, ValueHead};
+use panacea_pretrained::{Message, Pretrained, PretrainedError};
+use panacea_svd_lora::{ADAPTER_CONFIG_FILE, AdapterError, Adapters};
+
+/// The folder of a run's adapter.
+const RUN_ADAPTER: &str = "adapter";
+
+/// The head of a published classifier.
+const SCORE: &str = "score.weight";
+
+/// Tokens that go through the network together, unless a single prompt with its responses has more.
+const ROWS_PER_PASS: usize = 2048;
+
+/// A network that reads rewards.
+#[derive(Debug)]
+pub struct RewardModel {
+    base: Base,
+    /// What was trained beside the base model; a published classifier has nothing.
+    adapters: Option<Adapters>,
+    head: ValueHead,
+    outputs: Vec<String>,
+}
+
+/// A language model in memory, with its files. Whoever has one already shares it with the reward models that stand on it,
+/// so that its weights are there once.
+#[derive(Debug, Clone)]
+pub struct Base {
+    /// The files, with the tokenizer.
+    pub pretrained: Arc<Pretrained>,
+    /// The network.
+    pub decoder: Arc<Decoder>,
+}
+
+/// A response to be rewarded.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Conversation<'a> {
+    /// What was said before it.
+    pub prompt: &'a [Message],
+    /// The response.
+    pub response: &'a str,
+}
+
+/// Why a reward model cannot be opened, or asked.
+#[derive(Debug, thiserror::Error)]
+pub enum RewardModelError {
+    /// The base model's files.
+    #[error(transparent)]
+    Pretrained(#[from] PretrainedError),
+    /// The network.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The adapter's files.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
+    /// A model or an adapter without a head.
+    #[error(
+        "{path} has nothing that reads rewards: expected a run with method.name = \"reward-model\", or a folder whose config.json names a sequence-classification architecture such as LlamaForSequenceClassification",
+        path = path.display()
+    )]
+    NoHead {
+        /// What was opened.
+        path: PathBuf,
+    },
+    /// An adapter that was trained on other weights.
+    #[error(
+        "{path} was trained on {base} with the fingerprint {expected}, and what lies there now has {found}: put those weights back",
+        path = path.display(), base = base.display()
+    )]
+    OtherBase {
+        /// The adapter.
+        path: PathBuf,
+        /// The base model.
+        base: PathBuf,
+        /// The fingerprint that it had.
+        expected: String,
+        /// The fingerprint that it has.
+        found: String,
+    },
+    /// A conversation beyond the model's context.
+    #[error(
+        "a conversation of {found} tokens does not fit into the reward model's {limit} positions: lower the length of prompts or answers"
+    )]
+    TooLong {
+        /// Tokens of prompt and response.
+        found: usize,
+        /// `max_position_embeddings`.
+        limit: usize,
+    },
+}
+
+impl RewardModel {
+    /// Opens the run of a reward model, or a published classifier in Hugging Face layout. `shared` is a model in memory
+    /// already: a run that was trained on the same weights uses it, and loads none of its own.
+    pub fn open(
+        path: &Path,
+        device: &Device,
+        shared: Option<&Base>,
+    ) -> Result<Self, RewardModelError> {
+        let adapter = path.join(RUN_ADAPTER);
+        if adapter.join(ADAPTER_CONFIG_FILE).exists() {
+            return Self::from_adapter(&adapter, device, shared);
+        }
+        if path.join(ADAPTER_CONFIG_FILE).exists() {
+            return Self::from_adapter(path, device, shared);
+        }
+        let pretrained = Pretrained::open(path)?;
+        let no_head = || RewardModelError::NoHead {
+            path: path.to_owned(),
+        };
+        let outputs = pretrained.config().labels.clone().ok_or_else(no_head)?;
+        let weight = pretrained.tensor(SCORE)?;
+        let shape = [outputs.len(), pretrained.config().hidden_size];
+        let head = ValueHead {
+            weight: Tensor::from_data(TensorData::new(weight.data, shape), device),
+            bias: Tensor::zeros([1, outputs.len()], device),
+        };
+        Ok(Self {
+            base: Base::load(pretrained, device, usual_weights(device))?,
+            adapters: None,
+            head,
+            outputs,
+        })
+    }
+
+    fn from_adapter(
+        path: &Path,
+        device: &Device,
+        shared: Option<&Base>,
+    ) -> Result<Self, RewardModelError> {
+        let mut adapters = Adapters::load(path, device)?;
+        let head = ValueHead::among(&adapters.factors).ok_or_else(|| RewardModelError::NoHead {
+            path: path.to_owned(),
+        })?;
+        adapters.factors.0.remove(ValueHead::NAME);
+        let expected = &adapters.config.base_fingerprint;
+        let base = match shared {
+            Some(shared) if shared.pretrained.fingerprint()? == *expected => shared.clone(),
+            _ => {
+                let base = PathBuf::from(&adapters.config.base_model);
+                let pretrained = Pretrained::open(&base)?;
+                let found = pretrained.fingerprint()?;
+                if found != *expected {
+                    return Err(RewardModelError::OtherBase {
+                        path: path.to_owned(),
+                        base,
+                        expected: expected.clone(),
+                        found,
+                    });
+                }
+                Base::load(pretrained, device, usual_weights(device))?
+            }
+        };
+        adapters.check(
+            &base
+                .decoder
+                .adapted_shapes(&adapters.config.target_modules)?,
+        )?;
+        Ok(Self {
+            base,
+            head,
+            outputs: adapters.config.objectives.clone(),
+            adapters: Some(adapters),
+        })
+    }
+
+    /// The names of the numbers that it reads.
+    pub fn outputs(&self) -> &[String] {
+        &self.outputs
+    }
+
+    /// Whether its base model is the one in `other`, and not a second one in memory.
+    pub fn shares(&self, other: &Base) -> bool {
+        Arc::ptr_eq(&self.base.decoder, &other.decoder)
+    }
+
+    /// One row for each conversation, in their order, with a number for each output. Conversations with the same prompt
+    /// one after the other share it.
+    pub fn rewards(
+        &self,
+        conversations: &[Conversation<'_>],
+    ) -> Result<Vec<Vec<f64>>, RewardModelError> {
+        let tokenizer = self.base.pretrained.tokenizer()?;
+        let mut prompts: Vec<(Vec<u32>, Vec<Vec<u32>>)> = Vec::new();
+        for (index, conversation) in conversations.iter().enumerate() {
+            let is_new = index == 0 || conversations[index - 1].prompt != conversation.prompt;
+            if is_new {
+                let prompt = tokenizer.encode_prompt(conversation.prompt)?;
+                prompts.push((prompt, Vec::new()));
+            }
+            let (prompt, responses) = prompts.last_mut().expect("the first one is new");
+            let response = tokenizer.encode_response(conversation.response)?;
+            let found = prompt.len() + response.len();
+            let limit = self.base.pretrained.config().max_position_embeddings;
+            if found > limit {
+                return Err(RewardModelError::TooLong { found, limit });
+            }
+            responses.push(response);
+        }
+
+        // What the adapter was trained under: the same λ for every row.
+        let weight = 1.0 / self.outputs.len() as f64;
+        let preference = vec![weight; self.outputs.len()];
+        let mut rewards = Vec::with_capacity(conversations.len());
+        let mut waiting: Vec<Sequence<'_>> = Vec::new();
+        let mut rows = 0;
+        for (prompt, responses) in &prompts {
+            let more = prompt.len() + responses.iter().map(Vec::len).sum::<usize>();
+            if !waiting.is_empty() && rows + more > ROWS_PER_PASS {
+                rewards.extend(self.read(&waiting)?);
+                waiting.clear();
+                rows = 0;
+            }
+            rows += more;
+            waiting.push(Sequence {
+                prompt,
+                responses: responses.iter().map(Vec::as_slice).collect(),
+                preference: &preference,
+            });
+        }
+        rewards.extend(self.read(&waiting)?);
+        Ok(rewards)
+    }
+
+    /// The rewards of sequences in one pass.
+    fn read(&self, sequences: &[Sequence<'_>]) -> Result<Vec<Vec<f64>>, RewardModelError> {
+        if sequences.is_empty() {
+            return Ok(Vec::new());
+        }
+        let batch = PackedBatch::ends(sequences)?;
+        let values = (self.base.decoder).values(&batch, self.adapters.as_ref(), &self.head)?;
+        let rows = values.chunks_exact(self.outputs.len());
+        Ok(rows.map(<[f64]>::to_vec).collect())
+    }
+}
+
+/// The type that weights have on a device where nobody says otherwise.
+fn usual_weights(device: &Device) -> FloatDType {
+    (Precision::Auto.on(device)).expect("auto takes what there is")
+}
+
+impl Base {
+    /// Loads the network of a model's files, with weights of a type (see [`Decoder::load_in`]).
+    pub fn load(
+        pretrained: Pretrained,
+        device: &Device,
+        weights: FloatDType,
+    ) -> Result<Self, RewardModelError> {
+        Ok(Self {
+            decoder: Arc::new(Decoder::load_in(&pretrained, device, weights)?),
+            pretrained: Arc::new(pretrained),
+        })
+    }
+}

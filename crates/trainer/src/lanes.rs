@@ -1,0 +1,100 @@
+//! The frozen network on one device or on several, and the micro-batches of a step dealt to them.
+//!
+//! Each device holds the frozen weights and, for a step, a copy of the adapter. Micro-batches are dealt in rounds of one a
+//! device; what comes of them, the gradients of an adapter at most, comes home to the first device and is added up in
+//! the order of the micro-batches. A step so depends on how its records are divided into micro-batches, and not on how
+//! many devices there are: that 1 × N equals N × 1 is how the sum is made.
+
+use std::borrow::Cow;
+use std::panic::resume_unwind;
+use std::thread;
+
+use panacea_model::Decoder;
+use panacea_svd_lora::{Adapters, FactorSet};
+
+use crate::TrainerError;
+
+/// The network on one device, with the adapter that it goes under.
+#[derive(Debug, Clone)]
+pub struct Lane<'a> {
+    /// The frozen network.
+    pub model: &'a Decoder,
+    /// On the same device.
+    pub adapters: Cow<'a, Adapters>,
+}
+
+/// The same network under the same adapter on every device of a training.
+#[derive(Debug, Clone)]
+pub struct Lanes<'a> {
+    home: Lane<'a>,
+    others: Vec<Lane<'a>>,
+}
+
+impl<'a> Lanes<'a> {
+    /// One device.
+    pub fn one(model: &'a Decoder, adapters: &'a Adapters) -> Self {
+        Self::new(model, &[], adapters)
+    }
+
+    /// The device of `model` and `adapters`, and those of `replicas`, which hold the same network.
+    pub fn new(model: &'a Decoder, replicas: &'a [Decoder], adapters: &'a Adapters) -> Self {
+        let others = replicas.iter().map(|replica| Lane {
+            model: replica,
+            adapters: Cow::Owned(adapters.on(replica.device())),
+        });
+        Self {
+            home: Lane {
+                model,
+                adapters: Cow::Borrowed(adapters),
+            },
+            others: others.collect(),
+        }
+    }
+
+    /// The first device.
+    pub fn home(&self) -> &Lane<'a> {
+        &self.home
+    }
+
+    /// How many devices there are.
+    pub fn count(&self) -> usize {
+        1 + self.others.len()
+    }
+
+    /// A gradient, on the first device.
+    pub fn bring_home(&self, gradient: FactorSet) -> FactorSet {
+        gradient.on(self.home.model.device())
+    }
+
+    /// Does `work` on every item, and gives what comes of it to `take` in the items' order. With one device, an item
+    /// is taken before the next is worked on, so that no more is held than one item leads to.
+    pub fn deal<I: Send, T: Send>(
+        &self,
+        items: impl IntoIterator<Item = I>,
+        work: impl Fn(&Lane<'a>, I) -> Result<T, TrainerError> + Sync,
+        mut take: impl FnMut(T),
+    ) -> Result<(), TrainerError> {
+        let mut items = items.into_iter();
+        loop {
+            let mut round = items.by_ref().take(self.count());
+            let Some(first) = round.next() else {
+                return Ok(());
+            };
+            let others: Vec<I> = round.collect();
+            let done = thread::scope(|scope| {
+                let work = &work;
+                let others: Vec<_> = (self.others.iter().zip(others))
+                    .map(|(lane, item)| scope.spawn(move || work(lane, item)))
+                    .collect();
+                let mut done = vec![work(&self.home, first)];
+                for other in others {
+                    done.push(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+                }
+                done
+            });
+            for result in done {
+                take(result?);
+            }
+        }
+    }
+}
