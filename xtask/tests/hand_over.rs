@@ -23,7 +23,9 @@ static ALONE: Mutex<()> = Mutex::new(());
 impl Workplace {
     fn new(name: &str, cargo: &str, panacea: &str) -> Self {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        // Of this process alone: the target folder may be that of two runs of the tests at once.
+        let folder =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(folder.join("debug")).unwrap();
         fs::create_dir_all(folder.join("release")).unwrap();
@@ -48,6 +50,12 @@ impl Workplace {
 
     fn run(&self, arguments: &[&str]) -> Output {
         self.xtask(arguments).output().unwrap()
+    }
+}
+
+impl Drop for Workplace {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -134,8 +142,9 @@ fn a_signal_to_xtask_reaches_the_binary() {
         .unwrap();
     let mut lines = BufReader::new(running.stdout.take().unwrap()).lines();
     assert_eq!(lines.next().unwrap().unwrap(), "ready");
-    let killed = Command::new("kill")
-        .args(["-TERM", &running.id().to_string()])
+    // The shell's own: not every machine has a program of that name.
+    let killed = Command::new("sh")
+        .args(["-c", &format!("kill -TERM {}", running.id())])
         .status()
         .unwrap();
     assert!(killed.success());

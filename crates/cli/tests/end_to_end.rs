@@ -338,7 +338,7 @@ fn styles_are_learned_each_from_its_own_file() {
         [preference]
         vertex_probability = 0.5
         [optimizer]
-        steps = 60
+        steps = 240
         batch_size = 3
         learning_rate = 3e-2
     "#;
@@ -517,10 +517,11 @@ fn ctrl_c_saves_and_resume_goes_on() {
             .spawn()
             .unwrap();
         wait_for(&mut child, "step ");
-        let pid = child.id().to_string();
+        let pid = child.id();
         assert!(
-            Command::new("kill")
-                .args(["-INT", &pid])
+            // The shell's own: not every machine has a program of that name.
+            Command::new("sh")
+                .args(["-c", &format!("kill -INT {pid}")])
                 .status()
                 .unwrap()
                 .success()

@@ -4,6 +4,9 @@
 use panacea_objectives::{Aggregation, Dpo, DpoLoss, ObjectiveBatch, PairLogProbs, Preference};
 use proptest::prelude::*;
 
+#[path = "../src/cases.rs"]
+mod cases;
+
 const OBJECTIVES: usize = 3;
 
 #[derive(Clone, Debug)]
@@ -87,6 +90,8 @@ fn near_a_kink(case: &Case) -> bool {
 }
 
 proptest! {
+    #![proptest_config(cases::fixed())]
+
     #[test]
     fn prop_coefficients_are_the_derivative_of_the_aggregate(case in cases()) {
         prop_assume!(!near_a_kink(&case));

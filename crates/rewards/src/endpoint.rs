@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use regex::Regex;
 use serde_json::{Value, json};
-use ureq::Agent;
+use ureq::{Agent, Proxy};
 
 use crate::error::{ScoreError, SpecError, quoted};
 use crate::scorer::{Sample, Scorer};
@@ -38,18 +38,9 @@ struct Answer {
 
 impl Endpoint {
     pub(crate) fn new(name: String, spec: &EndpointSpec) -> Result<Self, SpecError> {
-        // A redirection is not followed: it would take the key elsewhere, and a POST becomes a GET on the way.
-        let agent = Agent::config_builder()
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .timeout_global(Some(Duration::from_secs(spec.timeout_seconds)))
-            .user_agent(concat!("panacea/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .new_agent();
         Ok(Self {
             name,
-            agent,
+            agent: agent(spec.timeout_seconds, Proxy::try_from_env()),
             url: format!("{}/chat/completions", spec.endpoint.trim_end_matches('/')),
             spec: spec.clone(),
             key: spec.api_key_env.as_deref().map(key).transpose()?,
@@ -209,6 +200,19 @@ impl Scorer for Endpoint {
     }
 }
 
+fn agent(timeout_seconds: u64, proxy: Option<Proxy>) -> Agent {
+    // A redirection is not followed: it would take the key elsewhere, and a POST becomes a GET on the way.
+    Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .timeout_global(Some(Duration::from_secs(timeout_seconds)))
+        .proxy(proxy)
+        .user_agent(concat!("panacea/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .new_agent()
+}
+
 fn key(variable: &str) -> Result<String, SpecError> {
     let key = env::var(variable).unwrap_or_default().trim().to_owned();
     if key.is_empty() {
@@ -278,13 +282,15 @@ mod tests {
             model: "judge".to_owned(),
             instruction: "Rate how polite the response is.".to_owned(),
             scale: [1.0, 10.0],
-            timeout_seconds: 10,
+            timeout_seconds: 60,
             parallel: 1,
             api_key_env: None,
         };
         let mut endpoint = Endpoint::new("endpoint x".to_owned(), &spec).unwrap();
         endpoint.key = Some("Secret".to_owned());
         endpoint.first_pause = Duration::from_millis(1);
+        // Not by a proxy that somebody has set for other things: the server is here.
+        endpoint.agent = agent(60, None);
         endpoint
     }
 
@@ -377,10 +383,13 @@ mod tests {
 
     #[test]
     fn an_endpoint_that_is_not_there_is_named() {
-        let (mut endpoint, server) = serve(0, |_, _| unreachable!());
-        server.join().unwrap();
+        // Nobody can listen on port 0; any other that is free now may be somebody's in a moment.
+        let mut endpoint = endpoint("http://127.0.0.1:0/v1/".to_owned());
         let error = endpoint.score(&[sample("a", "b")]).unwrap_err();
-        assert_says(error, "/v1/chat/completions: ");
+        assert_says(
+            error,
+            "no answer from http://127.0.0.1:0/v1/chat/completions: ",
+        );
     }
 
     #[test]

@@ -47,6 +47,9 @@
 //! # }
 //! ```
 
+#[cfg(test)]
+#[path = "../../objectives/src/cases.rs"]
+mod cases;
 mod endpoint;
 mod error;
 mod normaliser;

@@ -106,6 +106,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::cases::fixed())]
+
         #[test]
         fn it_agrees_with_the_direct_formulas(values in proptest::collection::vec(-100.0..100.0_f64, 2..50)) {
             let n = values.len() as f64;

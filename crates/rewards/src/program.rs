@@ -53,14 +53,14 @@ impl Program {
         match self.process.output.recv_timeout(self.limit) {
             Ok(line) => line.parse().map_err(|_| {
                 let line = quoted(&line);
-                let stderr = self.process.stderr.shown();
+                let stderr = self.process.last_words();
                 format!("the program printed {line}, {EXPECTED}; {stderr}")
             }),
             Err(RecvTimeoutError::Disconnected) => Err(self.process.ended()),
             Err(RecvTimeoutError::Timeout) => Err(format!(
                 "the program gave no number for {} s; raise `timeout_seconds`, or see that it flushes every number at once (in Python: `print(score, flush=True)`); {}",
                 self.limit.as_secs(),
-                self.process.stderr.shown()
+                self.process.last_words()
             )),
         }
     }
@@ -102,6 +102,8 @@ struct Process {
     /// The lines of its standard output; no more when that has ended.
     output: Receiver<String>,
     stderr: LastLines,
+    /// The longest wait for what ends at about the same time as something else has ended.
+    moment: Duration,
 }
 
 impl Process {
@@ -136,17 +138,22 @@ impl Process {
             input,
             output,
             stderr: LastLines::of(stderr),
+            moment: Duration::from_millis(500),
         })
     }
 
     /// What is to be said once the standard output has ended, which it does a moment before the process.
     fn ended(&mut self) -> String {
-        let status = soon(|| self.child.try_wait().ok().flatten());
+        let status = within(self.moment, || self.child.try_wait().ok().flatten());
         let status = status.map_or("it closed its output".to_owned(), |it| it.to_string());
-        let stderr = self.stderr.shown();
+        let stderr = self.last_words();
         format!(
             "the program has ended ({status}), expected it to go on until its input ends; {stderr}"
         )
+    }
+
+    fn last_words(&self) -> String {
+        self.stderr.shown(self.moment)
     }
 
     fn kill(&mut self) {
@@ -225,8 +232,8 @@ impl LastLines {
     }
 
     /// The lines below one another, after a moment for those that are still on their way.
-    fn shown(&self) -> String {
-        soon(|| self.reader.is_finished().then_some(()));
+    fn shown(&self, moment: Duration) -> String {
+        within(moment, || self.reader.is_finished().then_some(()));
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if lines.is_empty() {
             return "it wrote nothing to stderr".to_owned();
@@ -236,13 +243,14 @@ impl LastLines {
     }
 }
 
-/// Asks again and again for half a second.
-fn soon<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
-    for _ in 0..50 {
+/// Asks again and again until there is an answer, or for so long.
+fn within<T>(limit: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
+    const PAUSE: Duration = Duration::from_millis(10);
+    for _ in 0..limit.as_millis() / PAUSE.as_millis() {
         if let Some(answer) = ask() {
             return Some(answer);
         }
-        thread::sleep(Duration::from_millis(10));
+        thread::sleep(PAUSE);
     }
     None
 }
@@ -252,7 +260,15 @@ mod tests {
     use super::*;
     use crate::scorer::tests::{assert_says, sample};
 
-    fn shell(script: &str, seconds: u64) -> Program {
+    /// A program that has all the time it may need on a machine with much else to do.
+    fn shell(script: &str) -> Program {
+        const LONG: u64 = 60;
+        let mut program = shell_within(script, LONG);
+        program.process.moment = Duration::from_secs(LONG);
+        program
+    }
+
+    fn shell_within(script: &str, seconds: u64) -> Program {
         let command = ["sh", "-c", script].map(str::to_owned);
         Program::new("program judge".to_owned(), &command, seconds).unwrap()
     }
@@ -264,7 +280,7 @@ mod tests {
     #[test]
     fn a_program_lives_from_call_to_call() {
         let script = "n=0; while read -r line; do n=$((n+1)); echo $n.5; done";
-        let mut program = shell(script, 10);
+        let mut program = shell(script);
         let two = [sample("a", "b"), sample("c", "d")];
         assert_eq!(program.score(&two).unwrap(), [1.5, 2.5]);
         assert_eq!(program.score(&[]).unwrap(), [0.0; 0]);
@@ -286,7 +302,7 @@ mod tests {
         let script = r#"while read -r line; do echo "$line" >&2; printf '%0200d\n' 1; done"#;
         let response = "word ".repeat(400);
         let samples = vec![sample("a prompt", &response); 1000];
-        let scores = shell(script, 60).score(&samples).unwrap();
+        let scores = shell(script).score(&samples).unwrap();
         assert_eq!(scores, vec![1.0; 1000]);
     }
 
@@ -295,12 +311,12 @@ mod tests {
         let script = r#"n=0; while read -r line; do n=$((n+1)); case "$line" in
             *'"left":0}') while [ $n -gt 0 ]; do echo $n; n=$((n-1)); done;; esac; done"#;
         let samples = vec![sample("a", "b"); 3];
-        assert_eq!(shell(script, 10).score(&samples).unwrap(), [3.0, 2.0, 1.0]);
+        assert_eq!(shell(script).score(&samples).unwrap(), [3.0, 2.0, 1.0]);
     }
 
     #[test]
     fn a_program_that_ends_is_named_with_its_last_words() {
-        let error = error(&mut shell("read -r line; echo no model >&2; exit 3", 10));
+        let error = error(&mut shell("read -r line; echo no model >&2; exit 3"));
         let end = "until its input ends; its last lines on stderr:\n  no model";
         assert_says(
             &error,
@@ -311,7 +327,7 @@ mod tests {
 
     #[test]
     fn a_program_that_prints_something_else_is_told() {
-        let error = error(&mut shell("read -r line; echo very good", 10));
+        let error = error(&mut shell("read -r line; echo very good"));
         assert_says(
             error,
             "the program printed \"very good\", expected one number for each line",
@@ -320,22 +336,25 @@ mod tests {
 
     #[test]
     fn a_number_too_many_does_not_shift_the_next() {
-        let mut program = shell(r"while read -r line; do printf '1\n2\n'; done", 10);
+        let mut program = shell(r"while read -r line; do printf '1\n2\n'; done");
         program.score(&[sample("a", "b")]).unwrap();
-        thread::sleep(Duration::from_millis(200));
+        // Asked for nothing, until the second number is here.
+        let error = within(Duration::from_secs(60), || program.score(&[]).err());
         assert_says(
-            error(&mut program),
+            error.expect("the second number is noticed"),
             "printed \"2\" without having been asked",
         );
     }
 
     #[test]
     fn a_program_that_hangs_is_killed_with_all_that_it_started() {
-        let mut program = shell("sh -c 'sleep 60; true'; true", 1);
+        // It never gives a number, so that the time is up on every machine.
+        let mut program = shell_within("sh -c 'sleep 600; true'; true", 1);
         assert_says(
             error(&mut program),
             "gave no number for 1 s; raise `timeout_seconds`",
         );
+        program.limit = Duration::from_secs(60);
         // Its output would be open still if the inner shell lived.
         assert_says(error(&mut program), "has ended (signal: 9 (SIGKILL))");
     }

@@ -17,7 +17,7 @@
 //! fixed λ as a plain LoRA ([`SvdLora::lora`]). For a language model around it see `panacea-model`.
 //!
 //! ```
-//! use burn::tensor::{Device, Tensor};
+//! use burn_tensor::{Device, Tensor};
 //! use panacea_svd_lora::{Factors, SvdLora};
 //!
 //! let device = Device::flex();
@@ -39,6 +39,8 @@ mod error;
 mod factors;
 mod file;
 mod kernel;
+#[cfg(test)]
+mod noise;
 
 pub use adapters::{Adapters, lora_pair};
 pub use config::{ADAPTER_CONFIG_FILE, ADAPTER_FILE, SvdLoraConfig};

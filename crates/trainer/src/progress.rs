@@ -73,10 +73,13 @@ impl Progress {
 
     /// Shows a finished step.
     pub fn step(&mut self, metrics: &StepMetrics) {
+        self.step_after(self.started.elapsed(), metrics);
+    }
+
+    fn step_after(&mut self, elapsed: Duration, metrics: &StepMetrics) {
         self.finished = metrics.step;
         self.tokens += metrics.tokens;
         self.seconds += metrics.seconds;
-        let elapsed = self.started.elapsed();
         let (left, rate) = (self.time_left(elapsed), self.tokens as f64 / self.seconds);
         let losses = describe_losses(metrics);
         let position = format!("step {}/{}", self.finished, self.total);
@@ -233,10 +236,10 @@ mod tests {
     #[test]
     fn a_line_names_step_times_losses_preference_and_speed() {
         let (mut progress, page) = lines(10, 0, Duration::ZERO);
-        progress.step(&step_metrics(1));
+        progress.step_after(Duration::from_secs(2), &step_metrics(1));
         assert_eq!(
             page.text(),
-            "step 1/10 · 0:00 elapsed, 0:00 left · loss helpfulness 0.5000, conciseness — · λ 0.25,0.75 · 300 tokens/s\n"
+            "step 1/10 · 0:02 elapsed, 0:18 left · loss helpfulness 0.5000, conciseness — · λ 0.25,0.75 · 300 tokens/s\n"
         );
     }
 

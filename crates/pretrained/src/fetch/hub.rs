@@ -13,7 +13,7 @@ use serde::Deserialize;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use ureq::http::{HeaderMap, Response};
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, Proxy};
 
 use super::{FetchError, Progress};
 use crate::PretrainedError;
@@ -77,10 +77,10 @@ impl Hub {
         });
         let endpoint =
             variable("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned());
-        Self::new(&endpoint, cache, token)
+        Self::new(&endpoint, cache, token, Proxy::try_from_env())
     }
 
-    fn new(endpoint: &str, cache: PathBuf, token: Option<String>) -> Self {
+    fn new(endpoint: &str, cache: PathBuf, token: Option<String>, proxy: Option<Proxy>) -> Self {
         // No limit on a whole download; each step of it must go on. A token is never handed to where a redirection leads
         // (ureq's default).
         let agent = Agent::config_builder()
@@ -88,6 +88,7 @@ impl Hub {
             .timeout_connect(Some(Duration::from_secs(15)))
             .timeout_recv_response(Some(Duration::from_secs(60)))
             .timeout_per_read(Some(Duration::from_secs(60)))
+            .proxy(proxy)
             .user_agent(concat!("panacea/", env!("CARGO_PKG_VERSION")))
             .build()
             .new_agent();
@@ -660,6 +661,7 @@ mod tests {
                 &mock.endpoint,
                 folder.path().join("hub"),
                 token.map(str::to_owned),
+                None,
             );
             Self { hub, folder }
         }
@@ -797,13 +799,9 @@ mod tests {
         );
         assert!(!missing.leaves_other_sources());
 
-        // A port that nobody listens on.
-        let closed = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap();
+        // Nobody can listen on port 0; any other that is free now may be somebody's in a moment.
         let nobody = MockHub {
-            endpoint: format!("http://{closed}"),
+            endpoint: "http://127.0.0.1:0".to_owned(),
             requests: Arc::default(),
         };
         let silent = Run::new(&nobody, None).fetch("tiny").unwrap_err();
