@@ -1,18 +1,21 @@
-//! `cargo xtask ci`: what has to hold before a change goes in, cheapest first.
+//! `cargo xtask ci`: what has to hold before a change goes in, cheapest first. This is the only list of it: the test command
+//! of README and the project's CI call it.
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use crate::Failure;
 use crate::build::{cannot_start, cargo, workspace};
 
 struct Check {
     name: &'static str,
-    /// What cargo is called with.
+    /// What cargo is called with. All calls are about the whole workspace, so that all of them find the same features and
+    /// nothing is compiled twice for the sake of others.
     arguments: &'static str,
     rustdoc_flags: &'static str,
 }
 
-const CHECKS: [Check; 4] = [
+const CHECKS: [Check; 5] = [
     Check {
         name: "formatting",
         arguments: "fmt --all --check",
@@ -28,7 +31,12 @@ const CHECKS: [Check; 4] = [
         arguments: "doc --workspace --no-deps --locked",
         rustdoc_flags: "-D warnings",
     },
-    // Without the flags of the check before: they would count for the examples in the documentation.
+    Check {
+        name: "build",
+        arguments: "test --workspace --locked --no-run",
+        rustdoc_flags: "",
+    },
+    // Without the flags of the documentation: they would count for the examples in it.
     Check {
         name: "tests",
         arguments: "test --workspace --locked",
@@ -36,11 +44,13 @@ const CHECKS: [Check; 4] = [
     },
 ];
 
-/// Runs every check to its end, so that one call shows all that is wrong.
+/// Runs every check to its end, so that one call shows all that is wrong, and says how long each took.
 pub fn run() -> Result<ExitCode, Failure> {
     let mut failed = Vec::new();
+    let mut summary = String::new();
     for check in CHECKS {
-        eprintln!("==> {}: cargo {}", check.name, check.arguments);
+        eprintln!("\n==> {}: cargo {}", check.name, check.arguments);
+        let start = Instant::now();
         let mut program = cargo();
         program
             .args(check.arguments.split(' '))
@@ -49,10 +59,14 @@ pub fn run() -> Result<ExitCode, Failure> {
         let status = program
             .status()
             .map_err(|error| cannot_start(&program, &error))?;
+        let seconds = start.elapsed().as_secs();
+        let verdict = if status.success() { "" } else { "  FAILED" };
+        summary += &format!("    {:<14} {seconds:>5} s{verdict}\n", check.name);
         if !status.success() {
             failed.push(check.name);
         }
     }
+    eprint!("\n==> how long it took\n{summary}");
     if failed.is_empty() {
         eprintln!("==> all checks passed");
         Ok(ExitCode::SUCCESS)

@@ -1,5 +1,7 @@
 //! The binary as a user meets it.
 
+use std::fs;
+use std::path::Path;
 use std::process::{Command, Output};
 
 fn panacea(arguments: &[&str]) -> Output {
@@ -7,11 +9,65 @@ fn panacea(arguments: &[&str]) -> Output {
     command.args(arguments).output().unwrap()
 }
 
+/// The folder that a user of the project stands in.
+fn project() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+}
+
+#[test]
+fn the_cpu_is_among_the_devices() {
+    let output = panacea(&["devices"]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("flex"));
+}
+
+#[test]
+fn a_device_that_nobody_knows_is_named() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_panacea"));
+    let command = command.args(["train", "--device", "banana"]);
+    let output = command.current_dir(project()).output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && message.contains("banana"),
+        "{message}"
+    );
+}
+
+/// The first two commands of README, cut short: a front beside the exact one, from data and a model that ship with the
+/// project.
+#[test]
+fn the_quickstart_is_trained_and_measured_against_the_exact_front() {
+    let place = tempfile::tempdir().unwrap();
+    let run = |arguments: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_panacea"));
+        command.args(arguments.split(' ')).current_dir(project());
+        let output = command.arg("--runs").arg(place.path()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    run("train --steps 5 --run first");
+    run("eval-front --run first --prompts 1 --max-new-tokens 8");
+    let front = fs::read_to_string(place.path().join("first/front.json")).unwrap();
+    let front: serde_json::Value = serde_json::from_str(&front).unwrap();
+    let indicators = &front["methods"][0]["indicators"];
+    let ratio = indicators["hypervolume_ratio"].as_f64().unwrap();
+    assert!(0.0 < ratio && ratio < 1.0, "{ratio} after five steps");
+}
+
+#[test]
+fn the_quickstart_world_is_what_its_program_makes() {
+    let mut program = Command::new("python3");
+    let program = program.args(["datasets/quickstart/make_world.py", "--check"]);
+    match program.current_dir(project()).output() {
+        Ok(output) => assert!(output.status.success(), "{output:?}"),
+        Err(error) => eprintln!("not checked, for there is no python3: {error}"),
+    }
+}
+
 #[test]
 fn indicators_prints_one_json_object() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("points.csv");
-    std::fs::write(&file, "1.0,0.2\n0.5,0.8\n").unwrap();
+    fs::write(&file, "1.0,0.2\n0.5,0.8\n").unwrap();
     let file = file.to_str().unwrap();
     let output = panacea(&["indicators", file, "--reference", "-0.1,-0.1", "--json"]);
     assert!(output.status.success(), "{output:?}");
@@ -33,6 +89,7 @@ fn a_mistake_is_an_error_that_names_it() {
             ],
             "banana",
         ),
+        (&["no-such-command"], "no-such-command"),
         (&["eval-front", "--run", "no-such-run"], "no-such-run"),
         (&["train", "--config", "no-such.toml"], "no-such.toml"),
         (
