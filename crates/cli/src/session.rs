@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail};
-use burn::tensor::{DType, FloatDType};
+use burn_tensor::{DType, FloatDType};
 use clap::Args;
 use panacea_data::{BoxError, DataReport, Example, LabelSource, Loader, Part, Source, tokenize};
 use panacea_devices::Precision;

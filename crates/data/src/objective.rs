@@ -20,24 +20,24 @@ use crate::record::RecordKind;
 /// One objective of a run, as it stands in the configuration:
 ///
 /// ```toml
-/// [[objectives]]
+/// [[objective]]
 /// name = "helpfulness"
 /// score = "helpfulness"        # `scores.helpfulness` = [score of response 0, of response 1, …]
 ///
-/// [[objectives]]
+/// [[objective]]
 /// name = "harmlessness"
 /// column = "safer_response_id" # the index of the preferred response
 ///
-/// [[objectives]]
+/// [[objective]]
 /// name = "overall"
 /// chosen = true                # the order of `chosen` and `rejected`
 /// train = ["overall.jsonl"]    # this objective has its own data set
 ///
-/// [[objectives]]
+/// [[objective]]
 /// name = "conciseness"
 /// rule = "shorter"             # the response with fewer characters
 ///
-/// [[objectives]]
+/// [[objective]]
 /// name = "short"
 /// reward = { rule = "conciseness" } # RLHF: scores what the policy writes
 /// ```

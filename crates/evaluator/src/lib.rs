@@ -47,6 +47,9 @@
 //! ```
 
 pub mod calibration;
+#[cfg(test)]
+#[path = "../../objectives/src/cases.rs"]
+mod cases;
 mod error;
 pub mod exact;
 mod files;

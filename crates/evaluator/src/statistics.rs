@@ -209,6 +209,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::cases::fixed())]
+
         #[test]
         fn prop_kendall_is_symmetric_bounded_and_odd(
             pairs in prop::collection::vec(((0u8..5).prop_map(f64::from), (0u8..5).prop_map(f64::from)), 0..12)

@@ -91,6 +91,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::cases::fixed())]
+
         #[test]
         fn the_slopes_are_those_of_the_loss(
             a in -5.0..5.0_f64, b in -5.0..5.0_f64, label in 0.0..=1.0_f64,

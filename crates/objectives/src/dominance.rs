@@ -43,6 +43,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::cases::fixed())]
+
         /// Coarse coordinates, so that ties and copies are common.
         #[test]
         fn prop_marked_points_are_a_front_that_covers_all(

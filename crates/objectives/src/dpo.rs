@@ -209,6 +209,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::cases::fixed())]
+
         #[test]
         fn prop_the_derivative_is_that_of_finite_differences(dpo in dpos(), pair in pairs(), label in labels()) {
             let term = dpo.term(&pair, label);

@@ -42,6 +42,8 @@
 mod aggregation;
 mod batch;
 mod bradley_terry;
+#[cfg(test)]
+mod cases;
 mod dominance;
 mod dpo;
 mod grid;
@@ -58,7 +60,7 @@ pub use dominance::{dominates, non_dominated};
 pub use dpo::{Dpo, DpoError, DpoLoss, PairLogProbs, PairTerm};
 pub use grid::{simplex_grid, usual_divisions};
 pub use log_sigmoid::{log_sigmoid, sigmoid};
-pub use preference::{Preference, PreferenceError};
+pub use preference::{Preference, PreferenceError, rounded_weight};
 pub use rl::{
     Advantages, KlEstimate, PolicyTerm, ValueTerm, clip_fraction, clipped_policy_term,
     clipped_value_term, explained_variance, generalised_advantages, group_normalised,

@@ -240,15 +240,35 @@ impl FromStr for Preference {
 }
 
 impl fmt::Display for Preference {
-    /// Writes the weights separated by commas; [`FromStr`] reads them back to the same numbers.
+    /// Writes the weights separated by commas; [`FromStr`] reads them back to the same numbers. With a precision, as in
+    /// `{:.3}`, they are rounded as [`rounded_weight`] does.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, weight) in self.weights.iter().enumerate() {
             if i > 0 {
                 f.write_str(",")?;
             }
-            write!(f, "{weight}")?;
+            match f.precision() {
+                Some(decimals) => f.write_str(&rounded_weight(*weight, decimals))?,
+                None => write!(f, "{weight}")?,
+            }
         }
         Ok(())
+    }
+}
+
+/// A weight for people to read: at most so many decimals, and no zeros at the end.
+///
+/// ```
+/// # use panacea_objectives::rounded_weight;
+/// assert_eq!(rounded_weight(1.0 / 3.0, 3), "0.333");
+/// assert_eq!(rounded_weight(1.0, 3), "1");
+/// ```
+#[must_use]
+pub fn rounded_weight(weight: f64, decimals: usize) -> String {
+    let text = format!("{weight:.decimals$}");
+    match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text,
     }
 }
 
@@ -308,6 +328,15 @@ mod tests {
             "[0.25,0.75]"
         );
         assert!(serde_json::from_str::<Preference>("[0.25, 0.5]").is_err());
+    }
+
+    #[test]
+    fn people_read_fewer_digits_than_programs() {
+        let thirds = Preference::uniform(3);
+        assert_eq!(format!("{thirds:.3}"), "0.333,0.333,0.333");
+        assert_eq!(format!("{:.3}", Preference::vertex(2, 0)), "1,0");
+        assert_eq!(thirds.to_string().parse(), Ok(thirds));
+        assert_eq!(rounded_weight(10.0, 0), "10");
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub enum Quantity {
     Aggregate,
     /// The global norm of the gradient, before clipping.
     GradientNorm,
+    /// The same of the critic's gradient.
+    CriticGradientNorm,
 }
 
 impl fmt::Display for Quantity {
@@ -19,6 +21,7 @@ impl fmt::Display for Quantity {
             Self::Loss(objective) => write!(f, "the loss of objective \"{objective}\""),
             Self::Aggregate => f.write_str("the aggregated loss"),
             Self::GradientNorm => f.write_str("the gradient norm"),
+            Self::CriticGradientNorm => f.write_str("the norm of the critic's gradient"),
         }
     }
 }
@@ -47,6 +50,11 @@ impl Divergence {
     /// What to try next.
     pub fn hint(&self) -> &'static str {
         match (&self.quantity, self.limit) {
+            (Quantity::CriticGradientNorm, _) => {
+                "set rlhf.normalise = true or rlhf.reward_clip if rewards are large, lower rlhf.critic_learning_rate, \
+                 or raise optimizer.max_grad_norm if norms of this size are usual for this critic; \
+                 metrics.jsonl shows how critic_grad_norm grew"
+            }
             (Quantity::GradientNorm, Some(_)) => {
                 "lower optimizer.learning_rate or optimizer.learning_rate_singular, lengthen optimizer.warmup_ratio, \
                  or raise optimizer.max_grad_norm if norms of this size are usual for this model; \
@@ -149,8 +157,13 @@ impl DivergenceGuard {
         Ok(())
     }
 
-    /// Checks the gradient's global norm before clipping, and before the optimizer uses it.
-    pub fn check_grad_norm(&self, step: usize, grad_norm: f64) -> Result<(), Divergence> {
+    /// Checks a gradient's global norm before clipping, and before the optimizer uses it.
+    pub fn check_norm(
+        &self,
+        step: usize,
+        quantity: Quantity,
+        grad_norm: f64,
+    ) -> Result<(), Divergence> {
         let limit = if !grad_norm.is_finite() {
             None
         } else if grad_norm > self.max_grad_norm {
@@ -160,7 +173,7 @@ impl DivergenceGuard {
         };
         Err(Divergence {
             step,
-            quantity: Quantity::GradientNorm,
+            quantity,
             value: grad_norm,
             limit,
         })
@@ -173,12 +186,16 @@ mod tests {
 
     const GUARD: DivergenceGuard = DivergenceGuard { max_grad_norm: 1e4 };
 
+    fn norm(step: usize, norm: f64) -> Result<(), Divergence> {
+        GUARD.check_norm(step, Quantity::GradientNorm, norm)
+    }
+
     #[test]
     fn ordinary_numbers_pass_and_a_missing_loss_is_no_divergence() {
         let losses = [("helpfulness", Some(0.69)), ("conciseness", None)];
         assert_eq!(GUARD.check_losses(1, losses, 0.69), Ok(()));
-        assert_eq!(GUARD.check_grad_norm(1, 1e4), Ok(()));
-        assert_eq!(GUARD.check_grad_norm(1, 0.0), Ok(()));
+        assert_eq!(norm(1, 1e4), Ok(()));
+        assert_eq!(norm(1, 0.0), Ok(()));
     }
 
     #[test]
@@ -201,12 +218,9 @@ mod tests {
 
     #[test]
     fn the_norm_is_caught_when_nan_infinite_or_above_its_limit() {
-        assert!(GUARD.check_grad_norm(1, f64::NAN).is_err());
-        assert_eq!(
-            GUARD.check_grad_norm(1, f64::INFINITY).unwrap_err().limit,
-            None
-        );
-        let message = GUARD.check_grad_norm(12, 20000.0).unwrap_err().to_string();
+        assert!(norm(1, f64::NAN).is_err());
+        assert_eq!(norm(1, f64::INFINITY).unwrap_err().limit, None);
+        let message = norm(12, 20000.0).unwrap_err().to_string();
         assert!(
             message.contains(
                 "step 12: the gradient norm is 20000, above optimizer.max_grad_norm = 10000"

@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use panacea_objectives::rounded_weight;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -103,6 +104,9 @@ pub struct RlhfMetrics {
     pub clip_fraction: f64,
     /// How much of the returns' variance the critic explains, 1 at most; with a critic only.
     pub explained_variance: Option<f64>,
+    /// The norm of the critic's gradient before clipping, in the last epoch; with a critic only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub critic_grad_norm: Option<f64>,
     /// The SFT loss on the records' own first responses, without its weight; with `rlhf.ptx_weight` only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ptx_loss: Option<f64>,
@@ -157,7 +161,9 @@ pub struct ObjectiveValue {
 /// One line for people: `step 20 at λ = (1, 0): J helpfulness −0.6931 ± 0.0100, …`.
 impl std::fmt::Display for EvalMetrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let lambda: Vec<String> = self.lambda.iter().map(|w| format!("{w:.3}")).collect();
+        let lambda: Vec<String> = (self.lambda.iter())
+            .map(|&weight| rounded_weight(weight, 3))
+            .collect();
         write!(f, "step {} at λ = ({}):", self.step, lambda.join(", "))?;
         for (i, objective) in self.objectives.iter().enumerate() {
             let separator = if i == 0 { "" } else { "," };
@@ -237,6 +243,7 @@ impl MetricsLine {
                     put("rlhf/answer_tokens".into(), Some(rlhf.answer_tokens));
                     put("rlhf/clip_fraction".into(), Some(rlhf.clip_fraction));
                     put("rlhf/explained_variance".into(), rlhf.explained_variance);
+                    put("rlhf/critic_grad_norm".into(), rlhf.critic_grad_norm);
                     put("rlhf/repetition".into(), rlhf.repetition);
                     put("rlhf/ptx_loss".into(), rlhf.ptx_loss);
                 }

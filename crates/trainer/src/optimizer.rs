@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use burn::tensor::Device;
+use burn_tensor::Device;
 use panacea_svd_lora::{FactorSet, Part};
 
 use crate::{Plan, TrainerError};

@@ -18,7 +18,7 @@ use crate::step::{BatchResult, Objective, Prepared, batch_gradient};
 use crate::{
     Activations, AdamW, AdamWSettings, DivergenceGuard, EvalMetrics, EventWriter, Interrupt, Lanes,
     LogProbLevels, Loss, MetricsLine, MetricsLog, ObjectiveMetrics, Plan, Progress, ProgressMode,
-    References, RlhfMetrics, StepMetrics, TrainerError, TrainingRun,
+    Quantity, References, RlhfMetrics, StepMetrics, TrainerError, TrainingRun,
 };
 
 /// Streams of random numbers that a seed is split into, so that none repeats another.
@@ -365,7 +365,8 @@ impl Training<'_> {
         let orthogonality = self.plan.adapter().orthogonality;
         gradients.add_orthogonality_gradient(orthogonality, &state.adapters.factors);
         let norm = self.clip_norm(&mut gradients);
-        self.guard().check_grad_norm(step, norm)?;
+        self.guard()
+            .check_norm(step, Quantity::GradientNorm, norm)?;
         (state.optimizer).update(&mut state.adapters.factors, &gradients, update, factor);
         Ok(norm)
     }
@@ -380,7 +381,7 @@ impl Training<'_> {
         norm
     }
 
-    fn guard(&self) -> DivergenceGuard {
+    pub(crate) fn guard(&self) -> DivergenceGuard {
         DivergenceGuard {
             max_grad_norm: self.plan.optimizer().max_grad_norm,
         }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use burn::tensor::{Tensor, TensorData};
+use burn_tensor::{Tensor, TensorData};
 use panacea_data::{Example, Judgement, Source};
 use panacea_model::{Decoder, MemoryPolicy, ValueHead};
 use panacea_objectives::{Aggregation, Preference, Sft};

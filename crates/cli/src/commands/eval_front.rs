@@ -213,7 +213,7 @@ impl Arguments {
             let tokens: Vec<f64> = answers.iter().map(|a| a.tokens.len() as f64).collect();
             let mean = tokens.iter().sum::<f64>() / tokens.len().max(1) as f64;
             let note = format!(
-                "Greedy answers to {} held-out prompts at λ = ({preference}): {mean:.1} tokens on average (at most {}).",
+                "Greedy answers to {} held-out prompts at λ = ({preference:.3}): {mean:.1} tokens on average (at most {}).",
                 prompts.len(),
                 self.max_new_tokens
             );

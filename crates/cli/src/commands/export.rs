@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use burn::tensor::Tensor;
+use burn_tensor::Tensor;
 use clap::{Args, ValueEnum};
 use panacea_model::{Decoder, ValueHead};
 use panacea_objectives::Preference;

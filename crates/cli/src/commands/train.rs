@@ -247,7 +247,7 @@ impl Work<'_> {
         for (index, preference) in members.iter().enumerate() {
             let path = run.folder().member(index);
             eprintln!(
-                "training {} of {}: λ = {preference}",
+                "training {} of {}: λ = {preference:.3}",
                 index + 1,
                 members.len()
             );

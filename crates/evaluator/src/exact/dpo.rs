@@ -501,6 +501,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::cases::fixed())]
+
         /// Optimality for up to five objectives: the gradient of the linear aggregate vanishes, duality
         /// closes the gap of Tchebycheff, and no objective with weight is further away than the rest
         /// unless all of them are equally far.

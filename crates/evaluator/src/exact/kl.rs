@@ -454,6 +454,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::cases::fixed())]
+
         /// No policy does better than the optimum, its aggregate is the closed form, and the scale of the
         /// weights does not matter.
         #[test]

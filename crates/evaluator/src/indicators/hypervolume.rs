@@ -307,6 +307,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::cases::fixed())]
+
         #[test]
         fn prop_on_a_grid_it_counts_the_cells(
             points in (1usize..=7).prop_flat_map(|objectives| {

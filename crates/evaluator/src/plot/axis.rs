@@ -1,5 +1,7 @@
 //! Ranges, round numbers and their labels.
 
+use panacea_objectives::rounded_weight;
+
 use super::scene::Area;
 
 /// A range of values that an axis shows.
@@ -86,12 +88,8 @@ pub(super) fn number(value: f64, decimals: usize) -> String {
 
 /// A preference as a label: `(0.5, 0.5)`, with at most two decimals.
 pub(super) fn preference(lambda: &[f64]) -> String {
-    let weights: Vec<String> = lambda
-        .iter()
-        .map(|weight| {
-            let text = format!("{weight:.2}");
-            text.trim_end_matches('0').trim_end_matches('.').to_owned()
-        })
+    let weights: Vec<String> = (lambda.iter())
+        .map(|&weight| rounded_weight(weight, 2))
         .collect();
     format!("({})", weights.join(", "))
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use panacea_objectives::rounded_weight;
+
 use crate::Front;
 
 /// A table: its header, and its rows. It is shown with aligned columns.
@@ -231,12 +233,8 @@ pub(super) fn ordering(front: &Front) -> Table {
 
 /// A preference as a person writes it.
 pub(super) fn preference(lambda: &[f64]) -> String {
-    let weights: Vec<String> = lambda
-        .iter()
-        .map(|weight| {
-            let text = format!("{weight:.3}");
-            text.trim_end_matches('0').trim_end_matches('.').to_owned()
-        })
+    let weights: Vec<String> = (lambda.iter())
+        .map(|&weight| rounded_weight(weight, 3))
         .collect();
     format!("({})", weights.join(", "))
 }

@@ -185,6 +185,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::cases::fixed())]
+
         /// What whitening is for: neither the scale nor the level of the numbers matters.
         #[test]
         fn prop_scale_and_level_do_not_matter(

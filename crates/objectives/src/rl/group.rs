@@ -272,6 +272,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::cases::fixed())]
+
         #[test]
         fn prop_advantages_of_a_group_cancel(rewards in groups(), preference in preferences()) {
             let total: f64 = group_relative_advantages(&preference, &rewards).iter().sum();

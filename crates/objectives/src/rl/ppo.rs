@@ -211,6 +211,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::cases::fixed())]
+
         #[test]
         fn prop_the_slope_of_the_policy_is_that_of_finite_differences(
             policy in -5.0..0.0f64,

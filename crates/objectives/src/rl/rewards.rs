@@ -138,6 +138,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::cases::fixed())]
+
         #[test]
         fn prop_the_derivative_is_that_of_finite_differences(policy in -8.0..0.0f64, reference in -8.0..0.0f64) {
             let step = 1e-5;

@@ -37,7 +37,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::metrics::{ObjectiveMetrics, RlhfMetrics};
 use crate::training::{Stepped, Training, TrainingState};
-use crate::{Collapse, CollapseReason, Lane, TrainerError};
+use crate::{Collapse, CollapseReason, Lane, Quantity, TrainerError};
 
 pub use critic::Critic;
 use reward_memory::EQUAL_STEPS;
@@ -158,7 +158,8 @@ impl Training<'_> {
         // From here on the step is going to be done.
         state.rewards = memory;
 
-        let (mut last, mut grad_norm, mut tokens) = (PolicyPass::default(), 0.0, 0);
+        let (mut last, mut tokens) = (PolicyPass::default(), 0);
+        let (mut grad_norm, mut critic_grad_norm) = (0.0, None);
         for epoch in 1..=rlhf.epochs {
             let update = state.step * rlhf.epochs + epoch;
             if epoch > 1 {
@@ -167,9 +168,13 @@ impl Training<'_> {
             last = self.policy_pass(state, rlhf, &rollouts)?;
             tokens += last.tokens;
             let gradients = std::mem::take(&mut last.gradients);
+            if state.critic.is_some() {
+                let norm = self.clip_norm(&mut critic_gradients);
+                (self.guard()).check_norm(step, Quantity::CriticGradientNorm, norm)?;
+                critic_grad_norm = Some(norm);
+            }
             grad_norm = self.apply(state, gradients, step, update, factor)?;
             if let Some(critic) = &mut state.critic {
-                self.clip_norm(&mut critic_gradients);
                 critic.update(&critic_gradients, update, factor);
             }
         }
@@ -181,6 +186,7 @@ impl Training<'_> {
             tokens,
             rlhf: Some(RlhfMetrics {
                 clip_fraction: last.clipped as f64 / count.max(1) as f64,
+                critic_grad_norm,
                 ptx_loss: (rlhf.ptx_weight > 0.0).then_some(last.ptx_loss),
                 ..rlhf_metrics(&rollouts)
             }),
@@ -606,6 +612,7 @@ fn rlhf_metrics(rollouts: &[Rollout<'_>]) -> RlhfMetrics {
         repetition: repetition(rollouts),
         clip_fraction: 0.0,
         explained_variance: explained_variance(&flat(|a| &a.values), &returns),
+        critic_grad_norm: None,
         ptx_loss: None,
     }
 }
