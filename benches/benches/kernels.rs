@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Device, Distribution, Tensor};
+use burn_tensor::{Device, Distribution, Tensor};
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use panacea_kernels::{
     CacheRow, Heads, Segment, Visibility, attention, attention_backward, attention_decode,

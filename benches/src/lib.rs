@@ -5,7 +5,7 @@ pub mod side_by_side;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use burn::tensor::{Device, FloatDType};
+use burn_tensor::{Device, FloatDType};
 use clap::ValueEnum;
 use panacea_data::{Example, Judgement, Source};
 use panacea_model::{Decoder, PROJECTIONS};

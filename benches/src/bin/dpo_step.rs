@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use burn::tensor::Device;
+use burn_tensor::Device;
 use clap::Parser;
 use panacea_benches::{DPO, Model, Shape, adapters, median, pairs, random_model_in, references};
 use panacea_devices::{Precision, peak_memory_bytes};

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use burn::tensor::Device;
+use burn_tensor::Device;
 use clap::Parser;
 use panacea_benches::{Model, adapters, median, pairs, random_model_in};
 use panacea_devices::Precision;

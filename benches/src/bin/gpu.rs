@@ -2,10 +2,12 @@
 //! one GPU, and tables of ratios.
 
 use std::path::PathBuf;
+use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Parser;
-use panacea_benches::side_by_side::{Ratio, Side, ours, peer, run};
+use panacea_benches::median;
+use panacea_benches::side_by_side::{Measured, Ratio, Side, ours, peer, run};
 
 #[derive(Parser)]
 #[command(
@@ -46,28 +48,47 @@ fn main() -> Result<()> {
          Panacea, 10¹² operations/s |"
     );
     println!("|---|---|---|---|---|---|---|---|---|");
+    // What a card has too little memory for fails alone: the other rows are measured all the same.
+    let mut failed = 0;
+    let mut note = |result: Result<()>| {
+        if let Err(error) = result {
+            eprintln!("error: {error:#}");
+            failed += 1;
+        }
+    };
     for shape in &arguments.shapes {
         for tokens in &arguments.tokens {
             for recompute in [false, true] {
-                arguments.compare(shape, *tokens, recompute)?;
+                note(arguments.compare(shape, *tokens, recompute));
             }
         }
     }
-    arguments.own_preferences()?;
+    note(arguments.own_preferences());
     println!(
         "\n| model | rows | peer, tokens/s | Panacea, tokens/s | times as fast | under own λ, tokens/s |"
     );
     println!("|---|---|---|---|---|---|");
     for shape in &arguments.shapes {
-        arguments.generation(shape)?;
+        note(arguments.generation(shape));
     }
-    Ok(())
+    match failed {
+        0 => Ok(()),
+        1 => bail!("one measurement failed: see above"),
+        count => bail!("{count} measurements failed: see above"),
+    }
+}
+
+/// The measure of this name that a program prints.
+fn measured(command: Command, name: &str) -> Result<Measured> {
+    let mut side = Side::new();
+    run(command, &mut side)?;
+    side.remove(name)
+        .with_context(|| format!("{name} was not measured"))
 }
 
 impl Arguments {
-    /// One row of the table.
+    /// One row of the table. A side that fails leaves its cells empty.
     fn compare(&self, shape: &str, tokens: usize, recompute: bool) -> Result<()> {
-        let (mut theirs, mut own) = (Side::new(), Side::new());
         let half = (tokens / 2).to_string();
         let common = [
             ("--shape", shape.to_owned()),
@@ -83,44 +104,41 @@ impl Arguments {
             .args(&common)
             .args(again)
             .args(["--device", &self.device]);
-        run(command, &mut own)?;
-        let name = if recompute {
-            "panacea_dpo_step_recompute"
+        let (name, kept) = if recompute {
+            ("panacea_dpo_step_recompute", "again")
         } else {
-            "panacea_dpo_step"
+            ("panacea_dpo_step", "kept")
         };
-        let own = own
-            .get(name)
-            .with_context(|| format!("{name} was not measured"))?;
-        let kept = if recompute { "again" } else { "kept" };
-        let rate = own
-            .value
-            .map_or_else(String::new, |rate| format!("{rate:.1}"));
-        if self.alone {
-            let seconds = panacea_benches::median(&own.seconds);
-            println!(
-                "| {shape} | {tokens} | {kept} | | {seconds:.3} | | | {:.1} | {rate} |",
-                own.peak_gib
-            );
-            return Ok(());
-        }
-        let mut command = peer(&self.python, "torch_gpu.py");
-        command.args(&common).args(again);
-        run(command, &mut theirs)?;
-        let theirs = theirs
-            .get("torch_dpo_step")
-            .context("torch_dpo_step was not measured")?;
-        let ratio = Ratio::of(theirs, own);
+        let own = measured(command, name);
+        let theirs = (!self.alone).then(|| {
+            let mut command = peer(&self.python, "torch_gpu.py");
+            command.args(&common).args(again);
+            measured(command, "torch_dpo_step")
+        });
+
+        let cells = |side: Option<&Measured>| {
+            let cells = |side: &Measured| {
+                let seconds = format!("{:.3}", median(&side.seconds));
+                (seconds, format!("{:.1}", side.peak_gib))
+            };
+            side.map(cells).unwrap_or_default()
+        };
+        let of_peer = theirs.as_ref().and_then(|side| side.as_ref().ok());
+        let of_own = own.as_ref().ok();
+        let ratio = of_peer.zip(of_own).map(|(theirs, own)| {
+            let ratio = Ratio::of(theirs, own);
+            let times = ratio.slow / ratio.fast;
+            format!("{times:.2} ({:.2}–{:.2})", ratio.least, ratio.most)
+        });
+        let rate = of_own.and_then(|own| own.value);
+        let ((slow, their_memory), (fast, memory)) = (cells(of_peer), cells(of_own));
         println!(
-            "| {shape} | {tokens} | {kept} | {:.3} | {:.3} | {:.2} ({:.2}–{:.2}) | {:.1} | {:.1} | {rate} |",
-            ratio.slow,
-            ratio.fast,
-            ratio.slow / ratio.fast,
-            ratio.least,
-            ratio.most,
-            theirs.peak_gib,
-            own.peak_gib,
+            "| {shape} | {tokens} | {kept} | {slow} | {fast} | {} | {their_memory} | {memory} | {} |",
+            ratio.unwrap_or_default(),
+            rate.map_or_else(String::new, |rate| format!("{rate:.1}")),
         );
+        own?;
+        theirs.transpose()?;
         Ok(())
     }
 
@@ -146,7 +164,7 @@ impl Arguments {
         for rows in ROWS {
             let rate = |side: &Side, measure: &str| -> Option<f64> {
                 let measured = side.get(&format!("{measure}, {rows} rows"))?;
-                Some((rows * TOKENS) as f64 / panacea_benches::median(&measured.seconds))
+                Some((rows * TOKENS) as f64 / median(&measured.seconds))
             };
             let ours = |measure| {
                 rate(&own, measure)

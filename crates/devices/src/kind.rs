@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use burn::tensor::{DType, Device};
+use burn_tensor::{DType, Device};
 
 use crate::Memory;
 use crate::host_memory::{free_memory_bytes, total_memory_bytes};
@@ -53,7 +53,7 @@ impl DeviceKind {
     /// Those of this machine. None is opened: opening one whose driver is missing panics below.
     pub(crate) fn devices(self) -> Vec<Device> {
         #[allow(unused_imports)]
-        use burn::tensor::DeviceType;
+        use burn_tensor::DeviceType;
         match self {
             #[cfg(feature = "flex")]
             Self::Flex => vec![Device::flex()],

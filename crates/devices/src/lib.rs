@@ -27,7 +27,7 @@ mod host_memory;
 mod kind;
 mod precision;
 
-use burn::tensor::{DType, Device, Tensor};
+use burn_tensor::{DType, Device, Tensor};
 
 pub use failure::{DeviceFailure, guarded};
 pub use host_memory::peak_memory_bytes;

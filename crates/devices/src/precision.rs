@@ -1,6 +1,6 @@
 //! The type of a model's frozen weights.
 
-use burn::tensor::{DType, Device, FloatDType};
+use burn_tensor::{DType, Device, FloatDType};
 use serde::{Deserialize, Serialize};
 
 use crate::{DeviceError, kind_of};

@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
-use burn::tensor::{FloatDType, Int, Tensor, TensorData};
+use burn_tensor::{FloatDType, Int, Tensor, TensorData};
 
 #[cfg(feature = "flex")]
 use crate::host::Host;
 use crate::matmul::{matmul, matmul_add};
+use crate::shape;
 
 /// Logits that exist at once: 16 MiB.
 const PIECE: usize = 1 << 22;
@@ -20,14 +21,29 @@ const FEWEST_COLUMNS: usize = 1024;
 /// The vocabulary passes in pieces, and each piece meets all rows. What is known of a row after some pieces are its
 /// largest logit, and, relative to exp of that, its sum of exponentials Σ_v and the mean Σ_v W_v that they weigh: a
 /// larger logit scales both down (Milakov and Gimelshein, 2018).
+///
+/// # Panics
+/// If there is not one token a row, a token is not in the vocabulary, or W has another width than h.
 pub fn head_log_probs(
     h: &Tensor<2>,
     weight: &Tensor<2>,
     tokens: &[u32],
     keep: bool,
 ) -> (Vec<f32>, Option<Tensor<2>>) {
-    let [rows, _] = h.dims();
-    assert_eq!(rows, tokens.len(), "one token a row");
+    let (operation, [rows, hidden], [vocabulary, width]) =
+        ("head_log_probs", h.dims(), weight.dims());
+    shape::axis(operation, "weight", 1, width, hidden, "as in `h`");
+    shape::axis(operation, "tokens", 0, tokens.len(), rows, "as in `h`");
+    for (i, &token) in tokens.iter().enumerate() {
+        let why = "axis 0 of `weight`";
+        shape::below(
+            operation,
+            format_args!("tokens[{i}]"),
+            token as usize,
+            vocabulary,
+            why,
+        );
+    }
     if rows == 0 {
         return (Vec::new(), keep.then(|| h.zeros_like()));
     }
@@ -119,7 +135,7 @@ mod portable {
             let ids = TensorData::new(ids.collect::<Vec<_>>(), shape);
             let here = tokens.iter().map(|token| column(token).is_some());
             let here = TensorData::new(here.collect::<Vec<_>>(), shape);
-            let here = Tensor::<2, burn::tensor::Bool>::from_data(here, &device);
+            let here = Tensor::<2, burn_tensor::Bool>::from_data(here, &device);
             let found = logits
                 .clone()
                 .gather(1, Tensor::<2, Int>::from_data(ids, &device));
@@ -164,7 +180,7 @@ mod on_host {
             let row = |_| Row {
                 largest: f32::NEG_INFINITY,
                 sum: 0.0,
-                // A token beyond the vocabulary has no probability.
+                // Its piece of the vocabulary is yet to come.
                 target: f32::NAN,
                 shrink: 1.0,
             };
@@ -236,7 +252,7 @@ mod on_host {
 
 #[cfg(all(test, feature = "flex"))]
 mod tests {
-    use burn::tensor::activation::log_softmax;
+    use burn_tensor::activation::log_softmax;
 
     use super::*;
     use crate::test_support::{assert_close, random};

@@ -1,13 +1,12 @@
 //! Tensors that lie in this machine's memory as f32, and loops over their rows on all cores.
 
-use std::mem::MaybeUninit;
-
-use burn::backend::Flex;
-use burn::backend::tensor::FloatTensor;
-use burn::tensor::{DType, Device, Tensor, TensorData};
-use pulp::Arch;
+use burn_backend::tensor::FloatTensor;
+use burn_flex::Flex;
+use burn_tensor::{DType, Device, Tensor, TensorData};
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use crate::fresh;
 use crate::packed::PackedMatrix;
 use crate::thin::{self, Weight};
 
@@ -93,43 +92,59 @@ pub(crate) fn update<const D: usize>(x: Tensor<D>, change: impl FnOnce(&mut [f32
     tensor(values, shape)
 }
 
-/// `rows` × `width` new elements. `write(first, chunk)` is called for runs of whole rows, `first` being the
-/// index of the run's first row, and must write every element of its chunk.
-pub(crate) fn new_rows(
-    rows: usize,
-    width: usize,
-    write: impl Fn(usize, &mut [MaybeUninit<f32>]) + Sync,
-) -> Vec<f32> {
-    let mut values = Vec::with_capacity(rows * width);
-    for_rows(
-        &mut values.spare_capacity_mut()[..rows * width],
-        width,
-        write,
-    );
-    // SAFETY: the capacity is there, and `write` has written every element.
-    unsafe { values.set_len(rows * width) };
-    values
-}
-
 /// Calls `change(first, chunk)` for runs of whole rows of `width` elements, on all cores where there are
-/// enough, compiled for the vector instructions that the machine has.
+/// enough, compiled for the vector instructions that the machine has. Together the chunks are all of `values`, and
+/// it comes back when every call has come back.
 pub(crate) fn for_rows<T: Send>(
     values: &mut [T],
     width: usize,
     change: impl Fn(usize, &mut [T]) + Sync,
 ) {
-    let arch = Arch::new();
+    let (arch, change) = (Arch::new(), &change);
     if values.len() <= ELEMENTS_PER_TASK {
-        return arch.dispatch(|| change(0, values));
+        let first = 0;
+        return arch.dispatch(Chunk {
+            first,
+            values,
+            change,
+        });
     }
     let rows = (ELEMENTS_PER_TASK / width).max(1);
-    values
-        .par_chunks_mut(rows * width)
-        .enumerate()
-        .for_each(|(i, chunk)| arch.dispatch(|| change(i * rows, chunk)));
+    let chunks = values.par_chunks_mut(rows * width).enumerate();
+    chunks.for_each(|(i, values)| {
+        let first = i * rows;
+        arch.dispatch(Chunk {
+            first,
+            values,
+            change,
+        });
+    });
 }
 
-/// A view of a matrix.
+/// A closure in place of this would be called through a function of the standard library, which is not always inlined;
+/// and what is not inlined into the dispatch is compiled without its vector instructions.
+struct Chunk<'a, T, F> {
+    first: usize,
+    values: &'a mut [T],
+    change: &'a F,
+}
+
+impl<T, F: Fn(usize, &mut [T])> WithSimd for Chunk<'_, T, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        (self.change)(self.first, self.values);
+    }
+}
+
+/// Where the element at `[row, column]` lies, if that can be counted.
+fn offset([row, column]: [usize; 2], strides: [usize; 2]) -> Option<usize> {
+    let row = row.checked_mul(strides[0])?;
+    row.checked_add(column.checked_mul(strides[1])?)
+}
+
+/// A view of a matrix, all of whose elements lie within `values`.
 #[derive(Clone, Copy)]
 pub(crate) struct Matrix<'a> {
     values: &'a [f32],
@@ -146,7 +161,8 @@ impl<'a> Matrix<'a> {
         let [row_stride, column_stride] = strides;
         let is_empty = rows == 0 || columns == 0;
         assert!(
-            is_empty || (rows - 1) * row_stride + (columns - 1) * column_stride < values.len(),
+            is_empty
+                || offset([rows - 1, columns - 1], strides).is_some_and(|last| last < values.len()),
             "a matrix of {rows} × {columns} reaches beyond its {} elements",
             values.len()
         );
@@ -202,7 +218,7 @@ impl<'a> Matrix<'a> {
 
 /// scale · a b as a new matrix, row by row.
 pub(crate) fn product(a: Matrix<'_>, b: Matrix<'_>, scale: f32) -> Vec<f32> {
-    let count = a.rows * b.columns;
+    let count = fresh::elements([a.rows, b.columns]);
     if a.columns == 0 {
         return vec![0.0; count];
     }
@@ -212,11 +228,12 @@ pub(crate) fn product(a: Matrix<'_>, b: Matrix<'_>, scale: f32) -> Vec<f32> {
         return product;
     }
     let mut out = Vec::with_capacity(count);
-    // SAFETY: the buffer holds `count` elements, each of which the product writes without reading it.
-    unsafe {
-        multiply(out.as_mut_ptr(), b.columns, false, a, b, scale, true);
-        out.set_len(count);
-    }
+    let elements = fresh::spare(&mut out, count).as_mut_ptr().cast();
+    // SAFETY: `elements` are a.rows rows of b.columns elements, one behind the other, which nobody else has. They are
+    // not read.
+    unsafe { multiply(elements, b.columns, false, a, b, scale, true) };
+    // SAFETY: `spare` has checked that the capacity is there. The product has as many elements, and has written all.
+    unsafe { out.set_len(count) };
     out
 }
 
@@ -244,7 +261,8 @@ pub(crate) fn product_into(
         return;
     }
     assert!(
-        columns <= stride && (rows - 1) * stride + columns <= out.len(),
+        columns <= stride
+            && offset([rows - 1, columns - 1], [stride, 1]).is_some_and(|last| last < out.len()),
         "a product of {rows} × {columns} does not fit"
     );
     if inner == 0 {
@@ -272,7 +290,8 @@ pub(crate) fn product_into(
         }
         return;
     }
-    // SAFETY: every element of the product lies in `out`, which is initialised.
+    // SAFETY: the rows begin `stride` elements apart, and the assertion above says that the last element lies in `out`
+    // and that no row reaches into the next. `out` is borrowed for this alone, and initialised.
     unsafe {
         multiply(
             out.as_mut_ptr(),
@@ -330,7 +349,7 @@ impl<'a> Factor<'a> {
                 let w = matrix.transposed();
                 (w.column_stride == 1 && w.rows > 0).then_some(Weight::Dense(w))
             }
-            Self::Packed(transposed) => Some(Weight::Packed(transposed)),
+            Self::Packed(w) => (w.shape()[0] > 0).then_some(Weight::Packed(w)),
         }
     }
 }
@@ -349,7 +368,7 @@ fn transposed(values: Vec<f32>, rows: usize, columns: usize) -> Vec<f32> {
     out
 }
 
-/// out ← (out if `reads`) + scale · a b
+/// out ← (out if `reads`) + scale · a b; every element of the product is written.
 ///
 /// # Safety
 /// `out` points to a.rows rows of b.columns elements, `stride` apart, that nobody else uses; they are
@@ -370,7 +389,10 @@ unsafe fn multiply(
     } else {
         gemm::Parallelism::None
     };
-    // SAFETY: the views were checked when they were made, `out` by the caller.
+    // SAFETY: a is rows × inner and b inner × columns with the same inner axis, as asserted above. `Matrix::new` has
+    // checked that their last elements, and so all of them, lie in their slices; strides are below the slices' lengths
+    // wherever they are used, so they fit into isize. The caller promises `out`; without `reads` gemm takes its factor
+    // for 0 and writes without reading.
     unsafe {
         gemm::gemm(
             a.rows,
@@ -487,6 +509,12 @@ mod tests {
     use super::*;
     use crate::test_support::address;
 
+    impl Matrix<'_> {
+        fn at(&self, row: usize, column: usize) -> f32 {
+            self.values[row * self.row_stride + column * self.column_stride]
+        }
+    }
+
     #[test]
     fn exp_is_close_to_the_exact_one() {
         let worst = (-870..=880)
@@ -538,5 +566,55 @@ mod tests {
     #[should_panic(expected = "reaches beyond")]
     fn a_view_beyond_its_elements_is_refused() {
         let _ = Matrix::new(&[0.0; 5], [2, 3], [3, 1]);
+    }
+
+    #[test]
+    #[should_panic(expected = "reaches beyond")]
+    fn a_view_so_large_that_its_size_wraps_around_is_refused() {
+        let _ = Matrix::new(&[0.0; 5], [3, 1], [1 << (usize::BITS - 1), 1]);
+    }
+
+    #[test]
+    #[should_panic(expected = "does not fit into memory")]
+    fn a_product_so_large_that_its_size_wraps_around_is_refused() {
+        let many = 1 << (usize::BITS / 2);
+        let (a, b) = (
+            Matrix::new(&[1.0], [many, 1], [0, 0]),
+            Matrix::new(&[1.0], [1, many], [0, 0]),
+        );
+        let _ = product(a, b, 1.0);
+    }
+
+    #[test]
+    fn every_element_of_a_product_is_written_however_gemm_computes_it() {
+        let values: Vec<f32> = (0..300 * 300).map(|i| (i % 13) as f32 - 6.0).collect();
+        let sizes = [1, 2, 3, 8, 17, 40, 300];
+        for m in sizes {
+            for n in sizes {
+                for k in sizes {
+                    let lying = |[rows, columns]: [usize; 2]| {
+                        let shape = [rows, columns];
+                        [
+                            Matrix::new(&values, shape, [columns, 1]),
+                            Matrix::new(&values, shape, [1, rows]),
+                        ]
+                    };
+                    for a in lying([m, k]) {
+                        for b in lying([k, n]) {
+                            let product = product(a, b, 1.0);
+                            assert_eq!(product.len(), m * n);
+                            // Whole numbers, so that the order of additions does not matter.
+                            for (i, &found) in product.iter().enumerate().step_by(1 + m * n / 50) {
+                                let at = |j| a.at(i / n, j) * b.at(j, i % n);
+                                let expected: f32 = (0..k).map(at).sum();
+                                assert_eq!(found, expected, "{m} {k} {n}");
+                            }
+                            let sum: f32 = product.iter().sum();
+                            assert!(!sum.is_nan(), "{m} {k} {n}");
+                        }
+                    }
+                }
+            }
+        }
     }
 }

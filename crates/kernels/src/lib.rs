@@ -11,12 +11,15 @@
 //! The caller sees neither: functions take tensors and return tensors. There is no tape; whoever calls an
 //! operation forward keeps what its gradient asks for.
 //!
+//! Every operation checks shapes and indices before it begins, and panics with its name, the argument, the axis, what
+//! it found and what it expected; each says so under "Panics".
+//!
 //! ## Is this for you?
 //! Yes, if you write the backward pass of a transformer by hand on burn tensors and want it to be fast on a
 //! CPU. For a whole decoder see `panacea-model`.
 //!
 //! ```
-//! use burn::tensor::{Device, Tensor};
+//! use burn_tensor::{Device, Tensor};
 //! use panacea_kernels::{swiglu, swiglu_backward};
 //!
 //! let device = Device::flex();
@@ -28,6 +31,8 @@
 //! ```
 
 mod attention;
+#[cfg(feature = "flex")]
+mod fresh;
 mod head;
 #[cfg(feature = "flex")]
 mod host;
@@ -35,6 +40,7 @@ mod matmul;
 mod norm;
 mod packed;
 mod rotary;
+mod shape;
 mod steer;
 mod swiglu;
 #[cfg(feature = "flex")]
@@ -69,6 +75,9 @@ pub fn compute_on_this_thread() {
 }
 
 /// Runs `work`, a stretch of small operations, during which the threads that compute on the CPU do not sleep.
+///
+/// They are there for nobody else meanwhile, so `work` must not wait for what another thread computes. Inside of `work`
+/// it changes nothing.
 pub fn stay_awake<T>(work: impl FnOnce() -> T) -> T {
     #[cfg(feature = "flex")]
     return team::stay_awake(work);

@@ -1,12 +1,17 @@
 //! RMSNorm, y = x / √(mean(x²) + ε) ⊙ w (Zhang and Sennrich, 2019), and its gradient.
 
-use burn::tensor::Tensor;
+use burn_tensor::Tensor;
 
 #[cfg(feature = "flex")]
 use crate::host::{self, Host, dot};
+use crate::shape;
 
 /// x `[rows, width]`, weight `[1, width]` → `[rows, width]`.
+///
+/// # Panics
+/// If the shapes are not these, or the width is 0.
 pub fn rms_norm(x: &Tensor<2>, weight: &Tensor<2>, epsilon: f64) -> Tensor<2> {
+    check("rms_norm", x, weight);
     #[cfg(feature = "flex")]
     if let (Some(x), Some(weight)) = (Host::open(x), Host::open(weight)) {
         return on_host::forward(x, weight, epsilon);
@@ -16,6 +21,9 @@ pub fn rms_norm(x: &Tensor<2>, weight: &Tensor<2>, epsilon: f64) -> Tensor<2> {
 
 /// The gradient at x `[rows, width]`, from `dy` at the output, added to `onto` if there is one. With
 /// r = √(mean(x²) + ε), x̂ = x / r and g = dy ⊙ w: dx = (g − x̂ · mean(g ⊙ x̂)) / r.
+///
+/// # Panics
+/// If `dy` or `onto` has another shape than x, weight is not `[1, width]`, or the width is 0.
 pub fn rms_norm_backward(
     x: &Tensor<2>,
     weight: &Tensor<2>,
@@ -23,6 +31,12 @@ pub fn rms_norm_backward(
     dy: Tensor<2>,
     onto: Option<Tensor<2>>,
 ) -> Tensor<2> {
+    let operation = "rms_norm_backward";
+    check(operation, x, weight);
+    shape::same(operation, "dy", dy.dims(), x.dims(), "as in `x`");
+    if let Some(onto) = &onto {
+        shape::same(operation, "onto", onto.dims(), x.dims(), "as in `x`");
+    }
     #[cfg(feature = "flex")]
     if onto.as_ref().is_none_or(Host::can_open)
         && let (Some(x), Some(weight), Some(dy)) =
@@ -35,6 +49,13 @@ pub fn rms_norm_backward(
         Some(onto) => onto + dx,
         None => dx,
     }
+}
+
+fn check(operation: &str, x: &Tensor<2>, weight: &Tensor<2>) {
+    let [_, width] = x.dims();
+    let expected = [(1, "in front of the width"), (width, "as in `x`")];
+    shape::check(operation, "weight", weight.dims(), expected);
+    shape::some(operation, "axis 1 of `x`", width);
 }
 
 mod portable {
@@ -61,6 +82,7 @@ mod portable {
 #[cfg(feature = "flex")]
 mod on_host {
     use super::*;
+    use crate::fresh::new_rows;
 
     #[inline(always)]
     fn inverse_rms(row: &[f32], epsilon: f32) -> f32 {
@@ -72,18 +94,25 @@ mod on_host {
         let (x, weight) = (x.values(), weight.values());
         let (width, epsilon) = (weight.len(), epsilon as f32);
         let rows = x.len() / width;
-        let values = host::new_rows(
+        let values = new_rows(
             rows,
             width,
             #[inline(always)]
-            |first, out| {
-                let x = x[first * width..].chunks_exact(width);
-                for (out, x) in out.chunks_exact_mut(width).zip(x) {
-                    let inverse = inverse_rms(x, epsilon);
-                    for ((out, x), w) in out.iter_mut().zip(x).zip(weight) {
-                        out.write(x * inverse * w);
-                    }
-                }
+            |first, chunk| {
+                let x = &x[first * width..];
+                chunk.fill_runs(
+                    width,
+                    #[inline(always)]
+                    |row, out| {
+                        let x = &x[row * width..][..width];
+                        let inverse = inverse_rms(x, epsilon);
+                        let (x, w) = (&x[..out.len()], &weight[..out.len()]);
+                        out.fill(
+                            #[inline(always)]
+                            |i| x[i] * inverse * w[i],
+                        )
+                    },
+                )
             },
         );
         host::tensor(values, [rows, width])
@@ -107,23 +136,32 @@ mod on_host {
             let along = host::sum(x.len(), |i| dy[i] * weight[i] * x[i]) / x.len() as f32;
             (inverse, along * inverse * inverse * inverse)
         }
-        let at = |first: usize| {
-            let x = x[first * width..].chunks_exact(width);
-            x.zip(dy[first * width..].chunks_exact(width))
+        // Row `row` of x and dy.
+        let at = |row: usize| {
+            let range = row * width..(row + 1) * width;
+            (&x[range.clone()], &dy[range])
         };
         match onto {
             None => {
-                let values = host::new_rows(
+                let values = new_rows(
                     rows,
                     width,
                     #[inline(always)]
-                    |first, out| {
-                        for (out, (x, dy)) in out.chunks_exact_mut(width).zip(at(first)) {
-                            let (inverse, along) = factors(x, weight, dy, epsilon);
-                            for (((out, x), w), dy) in out.iter_mut().zip(x).zip(weight).zip(dy) {
-                                out.write(dy * w * inverse - x * along);
-                            }
-                        }
+                    |first, chunk| {
+                        chunk.fill_runs(
+                            width,
+                            #[inline(always)]
+                            |row, out| {
+                                let (x, dy) = at(first + row);
+                                let (inverse, along) = factors(x, weight, dy, epsilon);
+                                let n = out.len();
+                                let (x, w, dy) = (&x[..n], &weight[..n], &dy[..n]);
+                                out.fill(
+                                    #[inline(always)]
+                                    |i| dy[i] * w[i] * inverse - x[i] * along,
+                                )
+                            },
+                        )
                     },
                 );
                 host::tensor(values, [rows, width])
@@ -133,8 +171,9 @@ mod on_host {
                     onto,
                     width,
                     #[inline(always)]
-                    |first, out| {
-                        for (out, (x, dy)) in out.chunks_exact_mut(width).zip(at(first)) {
+                    |first, chunk| {
+                        for (row, out) in chunk.chunks_exact_mut(width).enumerate() {
+                            let (x, dy) = at(first + row);
                             let (inverse, along) = factors(x, weight, dy, epsilon);
                             for (((out, x), w), dy) in out.iter_mut().zip(x).zip(weight).zip(dy) {
                                 *out += dy * w * inverse - x * along;

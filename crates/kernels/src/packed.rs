@@ -1,6 +1,6 @@
 //! Matrices of 8 or 4 bits an element, for reading them faster where reading is all that takes time.
 
-use burn::tensor::Tensor;
+use burn_tensor::Tensor;
 use half::f16;
 
 #[cfg(feature = "flex")]
@@ -97,7 +97,9 @@ impl PackedMatrix {
     /// The matrix that it stands for, row by row.
     pub fn unpack(&self) -> Vec<f32> {
         let mut values = vec![0.0; self.rows * self.columns];
-        for (row, out) in values.chunks_exact_mut(self.columns).enumerate() {
+        // Of no columns there are no rows to write either.
+        let width = self.columns.max(1);
+        for (row, out) in values.chunks_exact_mut(width).enumerate() {
             self.unpack_row(row, out, eight);
         }
         values
@@ -174,11 +176,7 @@ fn widen(x: f16) -> f32 {
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
-    use crate::test_support::random;
-
-    fn values(x: &Tensor<2>) -> Vec<f32> {
-        x.to_data().try_to_vec().expect("it is f32")
-    }
+    use crate::test_support::{random, values};
 
     #[test]
     fn an_element_is_off_by_half_a_step_at_most() {
@@ -205,8 +203,8 @@ mod tests {
         for bits in [Bits::Eight, Bits::Four] {
             let once = PackedMatrix::pack(&random([5, 64]), bits).expect("two blocks");
             let unpacked = once.unpack();
-            let data = burn::tensor::TensorData::new(unpacked.clone(), [5, 64]);
-            let again = Tensor::from_data(data, &burn::tensor::Device::flex());
+            let data = burn_tensor::TensorData::new(unpacked.clone(), [5, 64]);
+            let again = Tensor::from_data(data, &burn_tensor::Device::flex());
             let twice = PackedMatrix::pack(&again, bits).expect("two blocks");
             assert_eq!(twice.unpack(), unpacked);
         }
@@ -223,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn constant_blocks_and_ragged_rows() {
+    fn constant_blocks_ragged_rows_and_none() {
         let constant = random([1, 32]) * 0.0 + 0.5;
         for bits in [Bits::Eight, Bits::Four] {
             let packed = PackedMatrix::pack(&constant, bits).expect("one block");
@@ -231,6 +229,10 @@ mod tests {
             let zero = PackedMatrix::pack(&(constant.clone() * 0.0), bits).expect("one block");
             assert!(zero.unpack().iter().all(|&x| x == 0.0));
             assert!(PackedMatrix::pack(&random([2, 40]), bits).is_none());
+            for shape in [[0, 64], [2, 0]] {
+                let none = PackedMatrix::pack(&Tensor::zeros(shape, &constant.device()), bits);
+                assert!(none.expect("whole blocks").unpack().is_empty());
+            }
         }
     }
 }

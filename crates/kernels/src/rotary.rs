@@ -1,10 +1,11 @@
 //! Rotary position embedding (Su et al., 2021) in Hugging Face's layout: the two halves of a head rotate
 //! against each other.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn_tensor::{Device, Tensor, TensorData};
 
 #[cfg(feature = "flex")]
 use crate::host::{self, Host};
+use crate::shape;
 
 /// cos and sin of every row's angles.
 #[derive(Debug, Clone)]
@@ -17,8 +18,12 @@ pub struct Rotation {
 
 impl Rotation {
     /// The rotation of rows that stand at `positions`, by position × inverse frequency.
+    ///
+    /// # Panics
+    /// If there is no frequency.
     pub fn new(positions: &[usize], inverse_frequencies: &[f32], device: &Device) -> Self {
         let half = inverse_frequencies.len();
+        shape::some("Rotation::new", "axis 0 of `inverse_frequencies`", half);
         let angles = positions.iter().flat_map(|&position| {
             let frequencies = inverse_frequencies.iter();
             frequencies.map(move |&f| position as f32 * f)
@@ -39,17 +44,43 @@ impl Rotation {
 
     /// (a, b) → (a cos − b sin, b cos + a sin) for the halves a, b of every head:
     /// `[rows, heads × head_dim]` → the same shape.
+    ///
+    /// # Panics
+    /// If x has another number of rows than there are positions, or heads of twice as many columns as there are
+    /// frequencies do not fill its rows.
     pub fn apply(&self, x: Tensor<2>) -> Tensor<2> {
+        self.check("Rotation::apply", "x", &x);
         self.rotate(x, 1.0)
     }
 
     /// The transpose of [`Rotation::apply`], that is its gradient: the rotation by the opposite angle.
+    ///
+    /// # Panics
+    /// As [`Rotation::apply`].
     pub fn apply_backward(&self, dy: Tensor<2>) -> Tensor<2> {
+        self.check("Rotation::apply_backward", "dy", &dy);
         self.rotate(dy, -1.0)
+    }
+
+    fn check(&self, operation: &str, argument: &str, x: &Tensor<2>) {
+        let ([rows, width], [positions, half]) = (x.dims(), self.cos.dims());
+        shape::axis(
+            operation,
+            argument,
+            0,
+            rows,
+            positions,
+            "as `positions` of the rotation",
+        );
+        let why = "twice the `inverse_frequencies` of the rotation";
+        shape::multiple(operation, argument, 1, width, 2 * half, why);
     }
 
     /// By the angle times `direction`, which is 1 or −1.
     fn rotate(&self, x: Tensor<2>, direction: f32) -> Tensor<2> {
+        if x.dims().contains(&0) {
+            return x;
+        }
         #[cfg(feature = "flex")]
         if Host::can_open(&x)
             && let (Some(cos), Some(sin)) = (Host::open(&self.cos), Host::open(&self.sin))

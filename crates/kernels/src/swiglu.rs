@@ -1,13 +1,18 @@
 //! SwiGLU's elementwise part, y = silu(gate) ⊙ up with silu(x) = x · sigmoid(x) (Shazeer, 2020), and its
 //! gradient.
 
-use burn::tensor::Tensor;
+use burn_tensor::Tensor;
 
 #[cfg(feature = "flex")]
 use crate::host::{self, Host, sigmoid};
+use crate::shape;
 
 /// gate and up `[rows, width]` → the same shape.
+///
+/// # Panics
+/// If the shapes differ.
 pub fn swiglu(gate: &Tensor<2>, up: &Tensor<2>) -> Tensor<2> {
+    shape::same("swiglu", "up", up.dims(), gate.dims(), "as in `gate`");
     #[cfg(feature = "flex")]
     if let (Some(gate), Some(up)) = (Host::open(gate), Host::open(up)) {
         return on_host::forward(gate, up);
@@ -17,7 +22,19 @@ pub fn swiglu(gate: &Tensor<2>, up: &Tensor<2>) -> Tensor<2> {
 
 /// Gradients at gate and up from `d` at the output. With σ = sigmoid(gate): ∂up = d ⊙ gate σ and
 /// ∂gate = d ⊙ up ⊙ σ (1 + gate (1 − σ)).
+///
+/// # Panics
+/// If the shapes differ.
 pub fn swiglu_backward(gate: Tensor<2>, up: Tensor<2>, d: Tensor<2>) -> (Tensor<2>, Tensor<2>) {
+    for (argument, x) in [("up", &up), ("d", &d)] {
+        shape::same(
+            "swiglu_backward",
+            argument,
+            x.dims(),
+            gate.dims(),
+            "as in `gate`",
+        );
+    }
     #[cfg(feature = "flex")]
     if Host::can_open(&gate)
         && Host::can_open(&up)
@@ -29,7 +46,7 @@ pub fn swiglu_backward(gate: Tensor<2>, up: Tensor<2>, d: Tensor<2>) -> (Tensor<
 }
 
 mod portable {
-    use burn::tensor::activation::sigmoid;
+    use burn_tensor::activation::sigmoid;
 
     use super::*;
 
@@ -50,20 +67,24 @@ mod on_host {
     use rayon::prelude::*;
 
     use super::*;
+    use crate::fresh::new_rows;
 
     pub fn forward(gate: Host, up: Host) -> Tensor<2> {
         let (gate, up) = (gate.contiguous(), up.contiguous());
         let shape = gate.shape();
         let (gate, up) = (gate.values(), up.values());
         // One long row a chunk: there is nothing that rows would have to do with each other.
-        let values = host::new_rows(
+        let values = new_rows(
             gate.len(),
             1,
             #[inline(always)]
             |first, out| {
-                for ((out, gate), up) in out.iter_mut().zip(&gate[first..]).zip(&up[first..]) {
-                    out.write(gate * sigmoid(*gate) * up);
-                }
+                let n = out.len();
+                let (gate, up) = (&gate[first..][..n], &up[first..][..n]);
+                out.fill(
+                    #[inline(always)]
+                    |i| gate[i] * sigmoid(gate[i]) * up[i],
+                )
             },
         );
         host::tensor(values, shape)

@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 
 use pulp::{Arch, Simd, WithSimd};
 
+use crate::fresh;
 use crate::host::Matrix;
 use crate::packed::{self, PackedMatrix};
 use crate::team;
@@ -42,10 +43,14 @@ impl<'a> Weight<'a> {
 
 /// scale · x Wᵀ for every W, x `[rows, k]` with contiguous rows and W `[n, k]`: n runs of `rows` elements, that is
 /// `[n, rows]`. The threads are woken once for all of them.
+///
+/// # Panics
+/// If x or a W has no row, or their columns differ.
 pub(crate) fn products(x: Matrix<'_>, weights: &[Weight<'_>], scale: f32) -> Vec<Vec<f32>> {
     let [rows, columns] = x.shape();
     for w in weights {
         assert_eq!(columns, w.shape()[1], "the inner axes of a product");
+        assert!(rows > 0 && w.shape()[0] > 0, "a product without rows");
     }
     let counts: Vec<usize> = weights.iter().map(|w| w.shape()[0]).collect();
     let work = columns * counts.iter().sum::<usize>();
@@ -55,11 +60,11 @@ pub(crate) fn products(x: Matrix<'_>, weights: &[Weight<'_>], scale: f32) -> Vec
     } else {
         2 * rayon::current_num_threads()
     };
-    let space = |&count: &usize| Vec::with_capacity(count * rows);
+    let space = |&count: &usize| Vec::with_capacity(fresh::elements([count, rows]));
     let mut outs: Vec<Vec<f32>> = counts.iter().map(space).collect();
     let mut tasks = Vec::with_capacity(weights.len() * runs);
     for ((&w, &count), out) in weights.iter().zip(&counts).zip(&mut outs) {
-        let spare = &mut out.spare_capacity_mut()[..count * rows];
+        let spare = fresh::spare(out, count * rows);
         let count = count.div_ceil(runs);
         for (i, out) in spare.chunks_mut(count * rows).enumerate() {
             let first = i * count;
@@ -69,7 +74,7 @@ pub(crate) fn products(x: Matrix<'_>, weights: &[Weight<'_>], scale: f32) -> Vec
     let run = |(w, first, out): (Weight<'_>, usize, &mut [MaybeUninit<f32>])| match w {
         Weight::Dense(w) => {
             let w = w.part(first, out.len() / rows);
-            Arch::new().dispatch(Product { x, w, scale, out });
+            Arch::new().dispatch(Product::new(x, w, scale, out));
         }
         Weight::Packed(w) => PackedProduct {
             x,
@@ -86,7 +91,9 @@ pub(crate) fn products(x: Matrix<'_>, weights: &[Weight<'_>], scale: f32) -> Vec
         team::for_each(tasks, run);
     }
     for (count, out) in counts.into_iter().zip(&mut outs) {
-        // SAFETY: the capacity is there, and the tasks have written every element.
+        // SAFETY: `spare` has checked that the capacity is there. It was cut into the `out` of tasks, all of it, and
+        // every task has been run, or this line is not reached. A task with a dense W is a `Product`, which writes
+        // each element of its `out`; one with a packed W cuts its `out` into those of such products.
         unsafe { out.set_len(count * rows) };
     }
     outs
@@ -120,13 +127,8 @@ impl PackedProduct<'_, '_> {
             for (i, unpacked) in each.enumerate() {
                 (self.w).unpack_row(self.first + 2 * pair + i, unpacked, eight);
             }
-            Product {
-                x: self.x,
-                w: Matrix::new(&unpacked, [count, columns], [columns, 1]),
-                scale: self.scale,
-                out,
-            }
-            .with_simd(simd);
+            let w = Matrix::new(&unpacked, [count, columns], [columns, 1]);
+            Product::new(self.x, w, self.scale, out).with_simd(simd);
         }
     }
 }
@@ -161,11 +163,23 @@ impl pulp::NullaryFnOnce for OnAvx2<'_, '_> {
     }
 }
 
+/// scale · x Wᵀ on one thread, `[rows of W, rows of x]`. It writes every element of `out`: `with_simd` takes each row of
+/// W once, the odd last one alone, and `rows_of_w` each row of x with it; `tile` writes the element of each such pair at
+/// its own place, and `out` has no more places than there are pairs.
 struct Product<'a, 'o> {
     x: Matrix<'a>,
     w: Matrix<'a>,
     scale: f32,
     out: &'o mut [MaybeUninit<f32>],
+}
+
+impl<'a, 'o> Product<'a, 'o> {
+    #[inline(always)]
+    fn new(x: Matrix<'a>, w: Matrix<'a>, scale: f32, out: &'o mut [MaybeUninit<f32>]) -> Self {
+        let ([rows, _], [count, _]) = (x.shape(), w.shape());
+        assert_eq!(out.len(), count * rows, "the elements of a thin product");
+        Self { x, w, scale, out }
+    }
 }
 
 impl WithSimd for Product<'_, '_> {
@@ -231,7 +245,8 @@ fn prefetch(values: &[f32], index: usize) {
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         let address = values.as_ptr().wrapping_add(index);
-        // SAFETY: a hint about an address reads nothing.
+        // SAFETY: every x86-64 has the instruction. It is a hint: it reads nothing that the program could see, and does
+        // not fault, whatever the address.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]

@@ -1,6 +1,6 @@
 //! The gradients that are written out by hand, held against burn's autodiff on the portable operations.
 
-use burn::tensor::{Tensor, TensorData, activation::log_softmax};
+use burn_tensor::{Tensor, TensorData, activation::log_softmax};
 use panacea_svd_lora::{Adapters, FactorSet, Part};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -84,7 +84,7 @@ fn assert_factors_close(
     what: &str,
     found: &FactorSet,
     adapters: &Adapters,
-    gradients: &burn::tensor::Gradients,
+    gradients: &burn_tensor::Gradients,
     tolerance: f64,
 ) {
     for (name, factors) in &adapters.factors.0 {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{DType, Device, Distribution, FloatDType, Tensor, TensorData};
+use burn_tensor::{DType, Device, Distribution, FloatDType, Tensor, TensorData};
 use panacea_kernels::{Bits, Heads, PackedMatrix, Rotation, Visibility, Weight, linear_each};
 use panacea_pretrained::{ModelConfig, Pretrained, TensorF32};
 use panacea_svd_lora::{Adapters, FactorSet};

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use burn::tensor::Tensor;
+use burn_tensor::Tensor;
 use panacea_kernels::{CacheRow, Rotation, attention, attention_decode, stay_awake, write_cache};
 use panacea_svd_lora::Adapters;
 use rand::SeedableRng;

@@ -1,6 +1,6 @@
 //! The language-model head, only where a target counts.
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn_tensor::{Device, Int, Tensor, TensorData};
 use panacea_kernels::{head_log_probs, matmul};
 use panacea_svd_lora::{FactorSet, Factors};
 
@@ -123,6 +123,6 @@ pub(crate) fn scatter(gradients: Tensor<2>, targets: &[Target], rows: usize) -> 
         0,
         indices(targets.iter().map(|t| t.row), &device),
         gradients,
-        burn::tensor::IndexingUpdateOp::Add,
+        burn_tensor::IndexingUpdateOp::Add,
     )
 }

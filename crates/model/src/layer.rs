@@ -1,6 +1,6 @@
 //! One decoder layer: attention and SwiGLU, each behind an RMSNorm and a residual; forward and gradient.
 
-use burn::tensor::Tensor;
+use burn_tensor::Tensor;
 use panacea_kernels::{
     Heads, Rotation, Visibility, attention, attention_backward, rms_norm, rms_norm_backward,
     swiglu, swiglu_backward,

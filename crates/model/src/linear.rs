@@ -1,6 +1,6 @@
 //! A frozen linear layer with an optional SVD-LoRA side path.
 
-use burn::tensor::Tensor;
+use burn_tensor::Tensor;
 use panacea_kernels::{PackedMatrix, Weight, is_thin, linear_each, matmul, matmul_add};
 use panacea_svd_lora::{Adapters, FactorSet, SvdLora};
 

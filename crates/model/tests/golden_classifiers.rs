@@ -1,6 +1,6 @@
 //! Sequence classifiers against transformers: the head on the last token's hidden state.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn_tensor::{Device, Tensor, TensorData};
 use panacea_model::{Decoder, PackedBatch, Sequence, ValueHead};
 use panacea_pretrained::{Pretrained, TensorF32};
 use panacea_test_support::{floats, golden, golden_path};

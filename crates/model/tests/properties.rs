@@ -2,7 +2,7 @@
 
 mod common;
 
-use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
+use burn_tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use common::{config, random_adapters, tiny_model, tiny_model_in, values};
 use panacea_model::{
     Bits, Decoder, GenerateRequest, MemoryPolicy, ModelError, PackedBatch, Sampling, Sequence,

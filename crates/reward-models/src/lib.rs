@@ -7,7 +7,7 @@
 //! `panacea-trainer`, its loss in `panacea-objectives`.
 //!
 //! ```no_run
-//! use burn::tensor::Device;
+//! use burn_tensor::Device;
 //! use panacea_pretrained::Message;
 //! use panacea_reward_models::{Conversation, RewardModel};
 //!

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use burn_tensor::{Device, FloatDType, Tensor, TensorData};
 use panacea_devices::Precision;
 use panacea_model::{Decoder, ModelError, PackedBatch, Sequence, ValueHead};
 use panacea_pretrained::{Message, Pretrained, PretrainedError};

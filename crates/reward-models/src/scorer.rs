@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use burn::tensor::Device;
+use burn_tensor::Device;
 use panacea_pretrained::Message;
 use panacea_rewards::{ModelSpec, Sample, ScoreError, Scorer, ScorerSpec};
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn_tensor::{Device, Tensor, TensorData};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
@@ -223,12 +223,13 @@ pub fn lora_pair(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::noise::Noise;
 
     #[test]
     fn a_soup_adds_the_updates_of_its_members() {
         let device = panacea_devices::of_environment();
-        device.seed(3);
-        let member = |seed: u64, rank: usize, alpha: f64| {
+        let mut noise = Noise::new(3, &device);
+        let mut member = |seed: u64, rank: usize, alpha: f64| {
             let config = SvdLoraConfig {
                 base_model: "m".into(),
                 base_fingerprint: String::new(),
@@ -240,10 +241,8 @@ mod tests {
             let shapes = [("layers.0.q_proj".to_owned(), [5, 4])];
             let mut adapters = Adapters::init(config, &shapes, 0.7, seed, &device);
             for factors in adapters.factors.0.values_mut() {
-                factors.sigma = factors
-                    .sigma
-                    .random_like(burn::tensor::Distribution::Default);
-                factors.s = factors.s.random_like(burn::tensor::Distribution::Default);
+                factors.sigma = noise.normal(factors.sigma.dims());
+                factors.s = noise.normal(factors.s.dims());
             }
             adapters
         };

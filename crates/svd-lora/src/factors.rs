@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{Device, Tensor};
+use burn_tensor::{Device, Tensor};
 
 /// Which of the four tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,22 +185,19 @@ fn gram_excess(x: Tensor<2>) -> Tensor<2> {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::Distribution;
-
     use super::*;
+    use crate::noise::Noise;
 
     #[test]
     fn the_orthogonality_gradient_is_the_slope_of_its_penalty() {
         let device = panacea_devices::of_environment();
-        device.seed(5);
-        let random = |rows, columns| {
-            Tensor::<2>::random([rows, columns], Distribution::Normal(0.0, 0.5), &device)
-        };
-        let factors = || Factors {
-            u: random(7, 5),
-            v: random(6, 5),
-            sigma: random(1, 3),
-            s: random(1, 1),
+        let mut noise = Noise::new(5, &device);
+        let mut random = |shape| noise.normal(shape) * 0.5;
+        let mut factors = || Factors {
+            u: random([7, 5]),
+            v: random([6, 5]),
+            sigma: random([1, 3]),
+            s: random([1, 1]),
         };
         let (at, direction) = (factors(), factors());
         let set =

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::Path;
 
 use atomic_write_file::AtomicWriteFile;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn_tensor::{Device, Tensor, TensorData};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 

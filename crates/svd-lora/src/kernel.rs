@@ -1,6 +1,6 @@
 //! The adapted linear layer's side path and its gradient.
 
-use burn::tensor::Tensor;
+use burn_tensor::Tensor;
 use panacea_kernels::{matmul, matmul_add, steer};
 
 use crate::factors::Factors;
@@ -108,25 +108,22 @@ impl SvdLora<'_> {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Device, Distribution, Tensor};
+    use burn_tensor::{Device, Tensor};
 
     use super::*;
+    use crate::noise::Noise;
 
     const D_OUT: usize = 5;
     const D_IN: usize = 4;
     const RANK: usize = 3;
     const OBJECTIVES: usize = 2;
 
-    fn random(shape: [usize; 2], device: &Device) -> Tensor<2> {
-        Tensor::random(shape, Distribution::Normal(0.0, 1.0), device)
-    }
-
-    fn factors(device: &Device) -> Factors {
+    fn factors(noise: &mut Noise) -> Factors {
         Factors {
-            u: random([D_OUT, RANK + OBJECTIVES], device),
-            v: random([D_IN, RANK + OBJECTIVES], device),
-            sigma: random([1, RANK], device),
-            s: random([1, 1], device),
+            u: noise.normal([D_OUT, RANK + OBJECTIVES]),
+            v: noise.normal([D_IN, RANK + OBJECTIVES]),
+            sigma: noise.normal([1, RANK]),
+            s: noise.normal([1, 1]),
         }
     }
 
@@ -141,7 +138,8 @@ mod tests {
     #[test]
     fn delta_is_linear_in_the_preference() {
         let device = panacea_devices::of_environment();
-        let factors = factors(&device);
+        let mut noise = Noise::new(11, &device);
+        let factors = factors(&mut noise);
         let layer = SvdLora {
             factors: &factors,
             scale: 2.0,
@@ -155,12 +153,13 @@ mod tests {
     #[test]
     fn each_row_follows_its_own_preference() {
         let device = panacea_devices::of_environment();
-        let factors = factors(&device);
+        let mut noise = Noise::new(12, &device);
+        let factors = factors(&mut noise);
         let layer = SvdLora {
             factors: &factors,
             scale: 0.5,
         };
-        let x = random([2, D_IN], &device);
+        let x = noise.normal([2, D_IN]);
         let rows = Tensor::from_floats([[0.9, 0.1], [0.2, 0.8]], &device);
         let together = layer.side_path(&x, &rows);
         for row in 0..2 {
@@ -177,15 +176,16 @@ mod tests {
     #[test]
     fn at_initialisation_nothing_is_added_and_only_singular_values_move() {
         let device = panacea_devices::of_environment();
-        let mut factors = factors(&device);
+        let mut noise = Noise::new(13, &device);
+        let mut factors = factors(&mut noise);
         factors.sigma = factors.sigma.zeros_like();
         factors.s = factors.s.zeros_like();
         let layer = SvdLora {
             factors: &factors,
             scale: 8.0,
         };
-        let x = random([6, D_IN], &device);
-        let dy = random([6, D_OUT], &device);
+        let x = noise.normal([6, D_IN]);
+        let dy = noise.normal([6, D_OUT]);
         let rows = preference([0.4, 0.6], &device).repeat_dim(0, 6);
         assert_eq!(largest(layer.side_path(&x, &rows)), 0.0);
         let (dx, gradients) = layer.backward(&x, &rows, &dy, x.zeros_like());
@@ -200,9 +200,10 @@ mod tests {
     #[test]
     fn backward_matches_finite_differences() {
         let device = panacea_devices::of_environment();
-        let factors = factors(&device);
-        let x = random([3, D_IN], &device);
-        let dy = random([3, D_OUT], &device);
+        let mut noise = Noise::new(14, &device);
+        let factors = factors(&mut noise);
+        let x = noise.normal([3, D_IN]);
+        let dy = noise.normal([3, D_OUT]);
         let rows = Tensor::from_floats([[0.9, 0.1], [0.2, 0.8], [0.5, 0.5]], &device);
         let scale = 0.7;
         let value = |factors: &Factors, x: &Tensor<2>| -> f64 {
@@ -221,7 +222,7 @@ mod tests {
             let shape = tensor.dims();
             let mut values = tensor.to_data().try_to_vec::<f32>().unwrap();
             values[i] += by;
-            Tensor::from_data(burn::tensor::TensorData::new(values, shape), &device)
+            Tensor::from_data(burn_tensor::TensorData::new(values, shape), &device)
         };
         let close = |what: &str, difference: f64, gradient: f32| {
             let error = (difference - f64::from(gradient)).abs();

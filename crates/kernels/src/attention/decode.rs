@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
-use burn::tensor::{Bool, Int, Tensor, TensorData, activation::softmax};
+use burn_tensor::{Bool, Int, Tensor, TensorData, activation::softmax};
 
 use super::Heads;
 #[cfg(feature = "flex")]
 use crate::host::{self, Host};
+use crate::shape;
 
 /// Multiplications below which a step stays on one thread.
 #[cfg(feature = "flex")]
@@ -23,6 +24,10 @@ pub struct CacheRow {
 
 /// softmax(q kᵀ / √dim) v of one query a row: q `[rows, kv × group × dim]`, keys and values
 /// `[slots, kv, columns, dim]` → `[rows, kv × group × dim]`.
+///
+/// # Panics
+/// If the shapes are not these, there is not one of `rows` for each row of q, or one of them sees nothing or more than
+/// there is.
 pub fn attention_decode(
     q: Tensor<2>,
     keys: &Tensor<4>,
@@ -30,6 +35,37 @@ pub fn attention_decode(
     rows: &[CacheRow],
     heads: Heads,
 ) -> Tensor<2> {
+    let (operation, [count, width], cache) = ("attention_decode", q.dims(), keys.dims());
+    let queries = heads.check(operation);
+    shape::axis(
+        operation,
+        "q",
+        1,
+        width,
+        queries,
+        "for kv × group × dim of `heads`",
+    );
+    shape::axis(
+        operation,
+        "keys",
+        1,
+        cache[1],
+        heads.kv,
+        "for kv of `heads`",
+    );
+    shape::axis(
+        operation,
+        "keys",
+        3,
+        cache[3],
+        heads.dim,
+        "for dim of `heads`",
+    );
+    shape::same(operation, "values", values.dims(), cache, "as in `keys`");
+    check_rows(operation, rows, count, "as in `q`", cache, "keys");
+    if rows.is_empty() {
+        return q;
+    }
     #[cfg(feature = "flex")]
     if let Some(out) = on_host::decode(&q, keys, values, rows, heads) {
         return out;
@@ -39,7 +75,24 @@ pub fn attention_decode(
 
 /// Writes the keys, or values, of one new token a row, `new` `[rows, kv × dim]`, into the last column that the
 /// row sees of `cache` `[slots, kv, columns, dim]`: in place where nobody else holds it.
+///
+/// # Panics
+/// If the shapes are not these, there is not one of `rows` for each row of `new`, or one of them sees nothing or more
+/// than there is.
 pub fn write_cache(cache: Tensor<4>, new: &Tensor<2>, rows: &[CacheRow]) -> Tensor<4> {
+    let (operation, [count, width], [_, kv, _, dim]) = ("write_cache", new.dims(), cache.dims());
+    shape::axis(
+        operation,
+        "new",
+        1,
+        width,
+        kv * dim,
+        "as axes 1 and 3 of `cache` have together",
+    );
+    check_rows(operation, rows, count, "as in `new`", cache.dims(), "cache");
+    if cache.dims().contains(&0) {
+        return cache;
+    }
     #[cfg(feature = "flex")]
     if Host::can_open(&cache)
         && let Some(new) = Host::open(new)
@@ -47,6 +100,29 @@ pub fn write_cache(cache: Tensor<4>, new: &Tensor<2>, rows: &[CacheRow]) -> Tens
         return on_host::write(cache, new, rows);
     }
     write_portably(cache, new, rows)
+}
+
+/// Whether there are `count` rows, as `why` says, and each of them sees a part of the `cache` of that name.
+fn check_rows(
+    operation: &str,
+    rows: &[CacheRow],
+    count: usize,
+    why: &str,
+    cache: [usize; 4],
+    name: &str,
+) {
+    let [slots, _, columns, _] = cache;
+    shape::axis(operation, "rows", 0, rows.len(), count, why);
+    for (i, CacheRow { slot, visible }) in rows.iter().enumerate() {
+        assert!(
+            *slot < slots,
+            "{operation}: `rows[{i}].slot` is {slot}, expected less than {slots}, axis 0 of `{name}`"
+        );
+        assert!(
+            visible.start < visible.end && visible.end <= columns,
+            "{operation}: `rows[{i}].visible` is {visible:?}, expected some of 0..{columns}, axis 2 of `{name}`"
+        );
+    }
 }
 
 fn write_portably(mut cache: Tensor<4>, new: &Tensor<2>, rows: &[CacheRow]) -> Tensor<4> {
@@ -221,7 +297,7 @@ mod tests {
     fn a_cache_is_written_in_place() {
         let cache = random([3, 1, 8, 4]);
         let before = address(&cache);
-        let cache = write_cache(cache, &random([2, 4]), &rows(2, 18)[..1]);
+        let cache = write_cache(cache, &random([1, 4]), &rows(2, 18)[..1]);
         assert_eq!(address(&cache), before);
     }
 }

@@ -4,9 +4,12 @@
 //! head, the logarithm of the softmax's denominator; backward computes the weights again from it
 //! (Dao et al., "FlashAttention", 2022, section 3.1), so that no matrix of weights outlives its block.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
-use burn::tensor::{Bool, Device, Tensor, TensorData};
+use burn_tensor::{Bool, Device, Tensor, TensorData};
+
+use crate::shape;
 
 mod decode;
 #[cfg(feature = "flex")]
@@ -51,24 +54,31 @@ impl Visibility {
     /// to each other. Keys `window` or more positions back are hidden where the model has a window.
     ///
     /// # Panics
-    /// If the segments do not lie so.
+    /// If the segments do not lie so, a window or one of the numbers of `heads` is 0, or they are too many to be counted.
     pub fn new(
         segments: Vec<Segment>,
         heads: Heads,
         window: Option<usize>,
         device: &Device,
     ) -> Self {
+        let operation = "Visibility::new";
+        heads.check(operation);
+        shape::some(operation, "`window`", window.unwrap_or(1));
         let mut end = 0;
         let mut prompt = 0..0;
-        for segment in &segments {
-            assert_eq!(segment.own.start, end, "segments follow each other");
-            end = segment.own.end;
-            if segment.prefix.is_empty() {
-                prompt = segment.own.clone();
+        for (i, Segment { prefix, own }) in segments.iter().enumerate() {
+            assert!(
+                own.start == end && own.start <= own.end,
+                "{operation}: `segments[{i}].own` is {own:?}, expected a range from {end} on: segments follow each other"
+            );
+            end = own.end;
+            if prefix.is_empty() {
+                prompt = own.clone();
             } else {
-                assert_eq!(
-                    segment.prefix, prompt,
-                    "a prefix is the last segment without one"
+                assert!(
+                    *prefix == prompt,
+                    "{operation}: `segments[{i}].prefix` is {prefix:?}, expected nothing or {prompt:?}, the last segment \
+                     without one"
                 );
             }
         }
@@ -78,10 +88,48 @@ impl Visibility {
             window,
             hidden: Vec::new(),
         };
+        // Nobody sees them, and they see nobody.
+        visibility
+            .segments
+            .retain(|segment| !segment.own.is_empty());
         if !is_cpu(device) {
             visibility.build_masks(device);
         }
         visibility
+    }
+
+    /// Rows of the batch.
+    fn rows(&self) -> usize {
+        self.segments.last().map_or(0, |segment| segment.own.end)
+    }
+
+    /// Itself with masks, which only the loops of the CPU do without.
+    fn masked(&self, device: &Device) -> Cow<'_, Self> {
+        if self.hidden.is_empty() {
+            let mut masked = self.clone();
+            masked.build_masks(device);
+            Cow::Owned(masked)
+        } else {
+            Cow::Borrowed(self)
+        }
+    }
+
+    /// Whether q, k and v have a row for each of the segments', and columns for the heads.
+    fn check(&self, operation: &str, q: &Tensor<2>, k: &Tensor<2>, v: &Tensor<2>) {
+        let Heads { kv, dim, .. } = self.heads;
+        let queries = self.heads.queries() * dim;
+        let of_segments = "as `segments` have together";
+        let q_is = [
+            (self.rows(), of_segments),
+            (queries, "for kv × group × dim of `heads`"),
+        ];
+        shape::check(operation, "q", q.dims(), q_is);
+        let k_is = [
+            (self.rows(), of_segments),
+            (kv * dim, "for kv × dim of `heads`"),
+        ];
+        shape::check(operation, "k", k.dims(), k_is);
+        shape::check(operation, "v", v.dims(), k_is);
     }
 
     fn build_masks(&mut self, device: &Device) {
@@ -109,7 +157,7 @@ fn visible_keys(position: usize, window: Option<usize>) -> Range<usize> {
 
 #[cfg(feature = "flex")]
 fn is_cpu(device: &Device) -> bool {
-    matches!(device.as_dispatch(), burn::backend::DispatchDevice::Flex(_))
+    matches!(device.as_dispatch(), burn_dispatch::DispatchDevice::Flex(_))
 }
 
 #[cfg(not(feature = "flex"))]
@@ -126,29 +174,52 @@ impl Heads {
     fn scale(self) -> f64 {
         1.0 / (self.dim as f64).sqrt()
     }
+
+    /// kv × group × dim, which can be counted and of which none is 0.
+    fn check(self, operation: &str) -> usize {
+        let Self { kv, group, dim } = self;
+        for (name, count) in [("kv", kv), ("group", group), ("dim", dim)] {
+            shape::some(operation, format_args!("`heads.{name}`"), count);
+        }
+        let columns = kv
+            .checked_mul(group)
+            .and_then(|queries| queries.checked_mul(dim));
+        columns.unwrap_or_else(|| panic!("{operation}: `heads` are too many: {self:?}"))
+    }
 }
 
 /// softmax(q kᵀ / √dim) v of every segment: q `[rows, kv × group × dim]`, k and v `[rows, kv × dim]` →
 /// (`[rows, kv × group × dim]`, log Σ exp of every query's scores `[rows, kv × group]`).
+///
+/// # Panics
+/// If the shapes are not these, rows being those of the segments.
 pub fn attention(
     q: &Tensor<2>,
     k: &Tensor<2>,
     v: &Tensor<2>,
     visibility: &Visibility,
 ) -> (Tensor<2>, Tensor<2>) {
+    visibility.check("attention", q, k, v);
+    if visibility.rows() == 0 {
+        let log_sum = Tensor::zeros([0, visibility.heads.queries()], (&q.device(), q.dtype()));
+        return (q.clone(), log_sum);
+    }
     #[cfg(feature = "flex")]
     if visibility.hidden.is_empty()
         && let Some(operands) = on_host::Operands::open(q, k, v)
     {
         return on_host::forward(&operands, visibility);
     }
-    portable::forward(q, k, v, visibility)
+    portable::forward(q, k, v, &visibility.masked(&q.device()))
 }
 
 /// Gradients at q, k and v, from `d_out` at the output; `out` and `log_sum` are what [`attention`] gave.
 ///
 /// With P the weights of a segment, exp(q kᵀ / √dim − log_sum): ∂v = Pᵀ ∂o, ∂P = ∂o vᵀ,
 /// ∂S = P ⊙ (∂P − rowsum(∂o ⊙ o)), ∂q = ∂S k / √dim, ∂k = ∂Sᵀ q / √dim.
+///
+/// # Panics
+/// If the shapes are not those of [`attention`]; that of `d_out` is that of `out`.
 pub fn attention_backward(
     q: &Tensor<2>,
     k: &Tensor<2>,
@@ -158,6 +229,16 @@ pub fn attention_backward(
     d_out: &Tensor<2>,
     visibility: &Visibility,
 ) -> (Tensor<2>, Tensor<2>, Tensor<2>) {
+    let operation = "attention_backward";
+    visibility.check(operation, q, k, v);
+    shape::same(operation, "out", out.dims(), q.dims(), "as in `q`");
+    shape::same(operation, "d_out", d_out.dims(), q.dims(), "as in `q`");
+    let queries = (visibility.heads.queries(), "for kv × group of `heads`");
+    let log_sum_is = [(visibility.rows(), "as in `q`"), queries];
+    shape::check(operation, "log_sum", log_sum.dims(), log_sum_is);
+    if visibility.rows() == 0 {
+        return (q.clone(), k.clone(), v.clone());
+    }
     #[cfg(feature = "flex")]
     if visibility.hidden.is_empty()
         && let Some(operands) = on_host::Operands::open(q, k, v)
@@ -165,11 +246,14 @@ pub fn attention_backward(
     {
         return on_host::backward(&operands, &result, visibility);
     }
-    portable::backward(q, k, v, out, log_sum, d_out, visibility)
+    let visibility = visibility.masked(&q.device());
+    portable::backward(q, k, v, out, log_sum, d_out, &visibility)
 }
 
 #[cfg(all(test, feature = "flex"))]
 mod tests {
+    use burn_tensor::FloatDType;
+
     use super::*;
     use crate::test_support::{assert_close, random};
 
@@ -209,9 +293,19 @@ mod tests {
             group: 3,
             dim: 8,
         };
-        for window in [None, Some(5), Some(90)] {
+        // Empty segments among them change nothing.
+        let mut with_empty = segments();
+        for (i, prefix, at) in [(0, 0..0, 0), (2, 0..100, 100), (8, 0..0, 330)] {
+            let own = at..at;
+            with_empty.insert(i, Segment { prefix, own });
+        }
+        for (window, segments) in [
+            (None, segments()),
+            (Some(5), segments()),
+            (Some(90), with_empty),
+        ] {
             let device = Device::flex();
-            let fused = Visibility::new(segments(), heads, window, &device);
+            let fused = Visibility::new(segments, heads, window, &device);
             let mut masked = fused.clone();
             masked.build_masks(&device);
             let (q, k, v) = (random([330, 48]), random([330, 16]), random([330, 16]));
@@ -277,18 +371,53 @@ mod tests {
         }
     }
 
+    /// Elements that are not f32 are left to burn, also on the CPU.
     #[test]
-    #[should_panic(expected = "segments follow each other")]
-    fn segments_with_a_gap_are_refused() {
+    fn doubles_on_the_cpu_are_masked() {
+        let heads = Heads {
+            kv: 2,
+            group: 1,
+            dim: 4,
+        };
+        let segments = || {
+            vec![Segment {
+                prefix: 0..0,
+                own: 0..7,
+            }]
+        };
+        let visibility = Visibility::new(segments(), heads, Some(3), &Device::flex());
+        let single = [(); 4].map(|()| random([7, 8]));
+        let double = single.clone().map(|x| x.cast(FloatDType::F64));
+        let back = |x: Tensor<2>| x.cast(FloatDType::F32);
+        let all = |[q, k, v, d_out]: &[Tensor<2>; 4]| {
+            let (out, log_sum) = attention(q, k, v, &visibility);
+            let (d_q, d_k, d_v) = attention_backward(q, k, v, &out, &log_sum, d_out, &visibility);
+            [out, log_sum, d_q, d_k, d_v]
+        };
+        for (found, expected) in all(&double).into_iter().zip(all(&single)) {
+            assert_close("f64", &back(found), &expected);
+        }
+    }
+
+    #[test]
+    fn nothing_is_attended_to_by_no_row() {
         let heads = Heads {
             kv: 1,
-            group: 1,
-            dim: 2,
+            group: 2,
+            dim: 3,
         };
-        let gap = vec![Segment {
-            prefix: 0..0,
-            own: 1..3,
-        }];
-        let _ = Visibility::new(gap, heads, None, &Device::flex());
+        let device = Device::flex();
+        let fused = Visibility::new(vec![], heads, None, &device);
+        let (q, k) = (
+            Tensor::<2>::zeros([0, 6], &device),
+            Tensor::<2>::zeros([0, 3], &device),
+        );
+        let (out, log_sum) = attention(&q, &k, &k, &fused);
+        assert_eq!((out.dims(), log_sum.dims()), ([0, 6], [0, 2]));
+        let (d_q, d_k, d_v) = attention_backward(&q, &k, &k, &out, &log_sum, &out, &fused);
+        assert_eq!(
+            (d_q.dims(), d_k.dims(), d_v.dims()),
+            ([0, 6], [0, 3], [0, 3])
+        );
     }
 }

@@ -2,11 +2,12 @@
 
 use std::ops::Range;
 
-use burn::tensor::Tensor;
+use burn_tensor::Tensor;
 use pulp::Arch;
 use rayon::prelude::*;
 
 use super::{Heads, Segment, Visibility, visible_keys};
+use crate::fresh::new_rows;
 use crate::host::{self, Host, Matrix, Write, dot, exp, product_into};
 
 /// Queries of a block: 64 queries × 1024 keys × 4 bytes = 256 KiB of scores fit into a second-level cache.
@@ -259,17 +260,15 @@ pub(super) fn backward(
         .flat_map(|family| family.rows.clone().map(move |_| family))
         .collect();
     let join = |d: &[f32], heads: usize, group: usize| {
-        let values = host::new_rows(rows, heads * dim, |first, out| {
-            for (i, out) in out.chunks_exact_mut(heads * dim).enumerate() {
+        let values = new_rows(rows, heads * dim, |first, chunk| {
+            chunk.fill_runs(heads * dim, |i, out| {
                 let family = family_of[first + i];
                 let row = first + i - family.rows.start;
-                for (head, out) in out.chunks_exact_mut(dim).enumerate() {
-                    for (j, out) in out.iter_mut().enumerate() {
-                        let members = head * group..(head + 1) * group;
-                        out.write(members.map(|h| d[at(family, h, row)][j]).sum());
-                    }
-                }
-            }
+                out.fill_runs(dim, |head, out| {
+                    let members = || head * group..(head + 1) * group;
+                    out.fill(|j| members().map(|h| d[at(family, h, row)][j]).sum())
+                })
+            })
         });
         host::tensor(values, [rows, heads * dim])
     };
@@ -287,7 +286,6 @@ struct Family<'a> {
 }
 
 fn families(segments: &[Segment]) -> Vec<Family<'_>> {
-    // An empty segment has no rows, and is no prompt of anybody.
     let is_same = |_: &Segment, next: &Segment| !next.prefix.is_empty();
     segments
         .chunk_by(is_same)

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use burn::tensor::Tensor;
+use burn_tensor::Tensor;
 
 use super::{Heads, Segment, Visibility};
 

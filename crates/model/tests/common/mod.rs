@@ -1,6 +1,6 @@
 //! Tiny models with random weights, and adapters on them.
 
-use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use burn_tensor::{Device, FloatDType, Tensor, TensorData};
 use panacea_model::{Decoder, PROJECTIONS};
 use panacea_pretrained::Pretrained;
 use panacea_svd_lora::{Adapters, Part, SvdLoraConfig};
