@@ -15,11 +15,13 @@ mod measure;
 mod progress;
 mod session;
 
+use std::env;
 use std::process::ExitCode;
 
 use clap::Parser;
 
 fn main() -> ExitCode {
+    leave_wayland_alone();
     let command = commands::Cli::parse();
     panacea_model::compute_on_this_thread();
     match command.run() {
@@ -30,6 +32,15 @@ fn main() -> ExitCode {
             eprintln!("error: {}", message(&error));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Mesa's choice among Vulkan devices asks Wayland for the screen, and where there is none (a server, a container), that
+/// library prints an error, again and again. Nothing is drawn here, so it need not ask.
+fn leave_wayland_alone() {
+    if env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // SAFETY: `main` calls this first, when there is no other thread that could read the environment.
+        unsafe { env::set_var("NODEVICE_SELECT", "1") };
     }
 }
 
