@@ -153,13 +153,16 @@ impl pulp::NullaryFnOnce for OnAvx2<'_, '_> {
     #[inline(always)]
     fn call(self) {
         let Self(avx2, product) = self;
-        let eight = |codes: u64, d: f32, m: f32| {
-            let bytes: pulp::u8x16 = pulp::cast([codes, 0]);
-            let codes = avx2.convert_i32x8_to_f32x8(avx2.convert_u8x16_to_i32x8(bytes));
-            let (d, m) = (avx2.splat_f32x8(d), avx2.splat_f32x8(m));
-            pulp::cast(avx2.mul_add_f32x8(d, codes, m))
-        };
-        product.with_unpacking(avx2, eight);
+        product.with_unpacking(
+            avx2,
+            #[inline(always)]
+            |codes: u64, d: f32, m: f32| {
+                let bytes: pulp::u8x16 = pulp::cast([codes, 0]);
+                let codes = avx2.convert_i32x8_to_f32x8(avx2.convert_u8x16_to_i32x8(bytes));
+                let (d, m) = (avx2.splat_f32x8(d), avx2.splat_f32x8(m));
+                pulp::cast(avx2.mul_add_f32x8(d, codes, m))
+            },
+        );
     }
 }
 
@@ -270,9 +273,11 @@ fn dot_products<S: Simd, const R: usize, const J: usize>(
     let mut sums = [[simd.splat_f32s(0.0); R]; J];
     // As many elements of `ahead` a turn as the turn takes of W.
     let step = J * size_of::<S::f32s>() / size_of::<f32>();
+    // A number that is known when this is compiled: the compiler has to unroll the loop over it.
+    let lines = step.div_ceil(LINE);
     for i in 0..n {
-        for line in (i * step..(i + 1) * step).step_by(LINE) {
-            prefetch(ahead, line);
+        for line in 0..lines {
+            prefetch(ahead, i * step + line * LINE);
         }
         for (sums, w) in sums.iter_mut().zip(w_vectors) {
             for (sum, x) in sums.iter_mut().zip(x_vectors) {
