@@ -9,10 +9,10 @@ use burn_tensor::{Device, FloatDType};
 use clap::ValueEnum;
 use panacea_data::{Example, Judgement, Source};
 use panacea_model::{Decoder, PROJECTIONS};
-use panacea_objectives::{Dpo, DpoLoss};
+use panacea_objectives::{Dpo, DpoLoss, Loss};
 use panacea_pretrained::ModelConfig;
 use panacea_svd_lora::{Adapters, SvdLoraConfig};
-use panacea_trainer::{Loss, TrainerError, response_log_probs};
+use panacea_trainer::{TrainerError, response_log_probs};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
@@ -201,13 +201,12 @@ pub fn on_the_sphere(n: usize, m: usize) -> Vec<Vec<f64>> {
 }
 
 /// DPO as most people run it.
-pub const DPO: Loss = Loss::Dpo(Dpo {
-    beta: 0.1,
-    loss: DpoLoss::Sigmoid {
+pub fn dpo() -> Loss {
+    let loss = DpoLoss::Sigmoid {
         label_smoothing: 0.0,
-    },
-    sft_weight: 0.0,
-});
+    };
+    Loss::Dpo(Dpo::new(0.1, loss, 0.0).expect("usual settings"))
+}
 
 /// log π_ref of every response of every example, which a step finds already computed.
 pub fn references(model: &Decoder, examples: &[Example]) -> Result<Vec<Vec<f64>>, TrainerError> {

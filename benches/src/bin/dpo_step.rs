@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::Result;
 use burn_tensor::Device;
 use clap::Parser;
-use panacea_benches::{DPO, Model, Shape, adapters, median, pairs, random_model_in, references};
+use panacea_benches::{Model, Shape, adapters, dpo, median, pairs, random_model_in, references};
 use panacea_devices::{Precision, peak_memory_bytes};
 use panacea_model::{MemoryPolicy, compute_on_this_thread};
 use panacea_objectives::{Aggregation, Preference};
@@ -85,7 +85,7 @@ fn main() -> Result<()> {
     };
     let mut optimizer = AdamW::new(settings, &adapters.factors);
     let objective = Objective {
-        loss: &DPO,
+        loss: &dpo(),
         aggregation: &Aggregation::Linear,
     };
     let examples = pairs(

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Parser;
-use panacea_benches::{DPO, SMALL, Shape, adapters_of, median, pairs_of, random_model, references};
+use panacea_benches::{SMALL, Shape, adapters_of, dpo, median, pairs_of, random_model, references};
 use panacea_model::{Decoder, MemoryPolicy, compute_on_this_thread};
 use panacea_objectives::{Aggregation, Preference};
 use panacea_trainer::{Lanes, Objective, Prepared, batch_gradient};
@@ -115,7 +115,7 @@ fn median_seconds(model: &Decoder, step: Step, repeats: usize) -> Result<f64> {
         SHAPE.vocabulary,
     );
     let objective = Objective {
-        loss: &DPO,
+        loss: &dpo(),
         aggregation: &Aggregation::Linear,
     };
     let references = references(model, &examples)?;

@@ -9,12 +9,12 @@ use panacea_data::{Example, Part};
 use panacea_evaluator::exact::{Comparison, KlMenu, KlProblem, Menu, MenuProblem};
 use panacea_evaluator::{Cost, ExactFront, Front, MethodPoints, PointRecords};
 use panacea_model::{GenerateRequest, Generated, Sampling};
-use panacea_objectives::{Dpo, DpoLoss, Preference, simplex_grid, usual_divisions};
+use panacea_objectives::{DpoLoss, Loss, Preference, simplex_grid, usual_divisions};
 use panacea_reward_models::Base;
 use panacea_svd_lora::{ADAPTER_FILE, Adapters};
 use panacea_trainer::{
-    Evaluated, Loss, Plan, References, Rlhf, RunFolder, evaluate, record_values, references,
-    summarise, training_totals,
+    Evaluated, Learning, Plan, References, Rlhf, RunFolder, evaluate, record_values, references,
+    response_log_probs, summarise, training_totals,
 };
 use serde::Serialize;
 
@@ -127,35 +127,49 @@ impl Opened {
     /// The front of the run over a grid of preferences.
     pub fn measure(&self, grid: &[Preference]) -> Result<Measured> {
         let objectives = self.plan.objective_names();
-        let loss = &self.yardstick.method().loss;
+        let learning = &self.yardstick.method().learning;
         let examples = &self.eval.examples;
 
         let work = examples.len() * (grid.len() + 1);
         let progress = Progress::new(work, format!("front of {}", self.run.name()));
         let known = &self.references;
-        let reference = references(known, &self.base.decoder, loss, examples, || progress.inc())?;
+        let reference = references(known, &self.base.decoder, learning, examples, || {
+            progress.inc()
+        })?;
         let mut points = Vec::with_capacity(grid.len());
         let (mut least_mass, mut switch_seconds) = (f64::INFINITY, 0.0);
         for preference in grid {
             let started = Instant::now();
             let adapters = self.policies.at(preference);
             switch_seconds += started.elapsed().as_secs_f64() / grid.len() as f64;
-            let records = evaluate(
-                &self.base.decoder,
-                &adapters,
-                loss,
-                examples,
-                &reference,
-                preference,
-                || progress.inc(),
-            )?;
-            points.push(match loss {
-                Loss::Rlhf(rlhf) => menu_point(preference, examples, &records, &reference, rlhf)?,
-                Loss::Dpo(_) | Loss::Sft(_) | Loss::BradleyTerry(_) => {
-                    point(preference, &objectives, &records)
+            let log_probs: Vec<Vec<f64>> = match learning {
+                Learning::Supervised(loss) => {
+                    let records = evaluate(
+                        &self.base.decoder,
+                        &adapters,
+                        loss,
+                        examples,
+                        &reference,
+                        preference,
+                        || progress.inc(),
+                    )?;
+                    points.push(point(preference, &objectives, &records));
+                    records.into_iter().map(|record| record.outputs).collect()
                 }
-            });
-            least_mass = least_mass.min(menu_mass(&records));
+                Learning::Rlhf(rlhf) => {
+                    let steered = Some((&*adapters, preference));
+                    let log_probs = examples.iter().map(|example| {
+                        progress.inc();
+                        response_log_probs(&self.base.decoder, steered, example)
+                    });
+                    let log_probs = log_probs.collect::<Result<Vec<_>, _>>()?;
+                    points.push(menu_point(
+                        preference, examples, &log_probs, &reference, rlhf,
+                    )?);
+                    log_probs
+                }
+            };
+            least_mass = least_mass.min(menu_mass(&log_probs));
         }
         progress.finish();
 
@@ -176,13 +190,18 @@ impl Opened {
             _ => grid,
         };
         let aggregation = &self.yardstick.method().aggregation;
-        if let Some(problem) = menu_problem(objectives.len(), loss, examples) {
-            method.compare(&problem, aggregation);
-            exact = Some(ExactFront::of(&problem, drawn));
-        } else if let Loss::Rlhf(rlhf) = loss {
-            let problem = kl_problem(objectives.len(), rlhf, examples, &reference)?;
-            method.compare(&problem, aggregation);
-            exact = Some(ExactFront::of(&problem, drawn));
+        match learning {
+            Learning::Supervised(loss) => {
+                if let Some(problem) = menu_problem(objectives.len(), loss, examples) {
+                    method.compare(&problem, aggregation);
+                    exact = Some(ExactFront::of(&problem, drawn));
+                }
+            }
+            Learning::Rlhf(rlhf) => {
+                let problem = kl_problem(objectives.len(), rlhf, examples, &reference)?;
+                method.compare(&problem, aggregation);
+                exact = Some(ExactFront::of(&problem, drawn));
+            }
         }
         if exact.is_some() {
             notes.push(format!(
@@ -255,7 +274,7 @@ impl Opened {
         grid: &[Preference],
         writing: Writing,
     ) -> Result<(Measured, Vec<ScoredAnswer>)> {
-        if !matches!(self.yardstick.method().loss, Loss::Rlhf(_)) {
+        if !matches!(self.yardstick.method().learning, Learning::Rlhf(_)) {
             bail!(
                 "run {} has no rewards to score answers by: --by rewards is for runs with method.loss = \"rlhf\"",
                 self.run.name()
@@ -367,16 +386,16 @@ fn point(preference: &Preference, objectives: &[String], records: &[Evaluated]) 
 fn menu_point(
     preference: &Preference,
     examples: &[Example],
-    records: &[Evaluated],
+    log_probs: &[Vec<f64>],
     references: &[Vec<f64>],
     rlhf: &Rlhf,
 ) -> Result<PointRecords> {
     let objectives = preference.len();
     let mut values = vec![Vec::with_capacity(examples.len()); objectives];
-    for ((example, record), reference) in examples.iter().zip(records).zip(references) {
+    for ((example, log_probs), reference) in examples.iter().zip(log_probs).zip(references) {
         let menu = kl_menu(objectives, example, reference)?;
         let problem = KlProblem::new(objectives, rlhf.beta, vec![menu])?;
-        let of_record = problem.values(std::slice::from_ref(&record.policy));
+        let of_record = problem.values(std::slice::from_ref(log_probs));
         for (values, value) in values.iter_mut().zip(of_record) {
             values.push(value);
         }
@@ -430,20 +449,18 @@ fn kl_menu(objectives: usize, example: &Example, reference: &[f64]) -> Result<Kl
 }
 
 /// The mean over records of the probability that the policy gives to the record's responses together.
-fn menu_mass(records: &[Evaluated]) -> f64 {
-    let mass = |record: &Evaluated| record.policy.iter().map(|log| log.exp()).sum::<f64>();
-    records.iter().map(mass).sum::<f64>() / records.len() as f64
+fn menu_mass(log_probs: &[Vec<f64>]) -> f64 {
+    let mass = |record: &Vec<f64>| record.iter().map(|log| log.exp()).sum::<f64>();
+    log_probs.iter().map(mass).sum::<f64>() / log_probs.len() as f64
 }
 
 /// The problem of the records as one whose optimum is known: every label is a probability strictly between
 /// 0 and 1, no two records share a prompt, and the loss is DPO's without an SFT term.
 fn menu_problem(objectives: usize, loss: &Loss, examples: &[Example]) -> Option<MenuProblem> {
-    let Loss::Dpo(Dpo {
-        loss: DpoLoss::Sigmoid { label_smoothing },
-        sft_weight: 0.0,
-        ..
-    }) = loss
-    else {
+    let Loss::Dpo(dpo) = loss else {
+        return None;
+    };
+    let (DpoLoss::Sigmoid { label_smoothing }, 0.0) = (dpo.loss(), dpo.sft_weight()) else {
         return None;
     };
     let prompts: HashSet<&[u32]> = examples.iter().map(|e| e.prompt.as_slice()).collect();

@@ -15,9 +15,7 @@ use panacea_pretrained::{ChatTokenizer, Message, Pretrained};
 use panacea_reward_models::{Base, RewardModels};
 use panacea_rewards::{Scorer, ScorerSpec, Scorers, Turn};
 use panacea_svd_lora::Adapters;
-use panacea_trainer::{
-    Judges, Loss, MethodName, Plan, PromptText, RunFolder, RunRecord, TrainerError,
-};
+use panacea_trainer::{Judges, MethodName, Plan, PromptText, RunFolder, RunRecord, TrainerError};
 
 /// Where runs are kept.
 pub const RUNS: &str = "runs";
@@ -111,7 +109,7 @@ pub enum Policies {
 impl Policies {
     /// Opens the adapter of a run, or those of its members.
     pub fn open(run: &RunFolder, plan: &Plan, decoder: &Decoder) -> Result<Self> {
-        if let Loss::BradleyTerry(_) = plan.method().loss {
+        if plan.method().is_reward_model() {
             bail!(
                 "run {} is a reward model, which no preference steers and which writes nothing: see cargo xtask eval-reward --run {}",
                 run.name(),
@@ -245,7 +243,7 @@ pub fn load_examples(
     files: &[PathBuf],
     tokenizer: &ChatTokenizer,
 ) -> Result<Loaded> {
-    let mut loader = Loader::new(plan.method().loss.record_kind());
+    let mut loader = Loader::new(plan.method().learning.record_kind());
     loader.part = part;
     loader.format = plan.data().format;
     loader.bad_records = plan.data().bad_records;

@@ -149,7 +149,8 @@ impl BatchPlan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Judgement, Source};
+    use crate::Judgement;
+    use crate::record::Source;
 
     fn lengths(count: usize) -> Vec<usize> {
         (0..count).map(|i| 20 + (i * 7919) % 400).collect()

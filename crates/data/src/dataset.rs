@@ -9,9 +9,10 @@ use crate::error::{DataError, ObjectiveError};
 use crate::objective::{Finding, LabelSource, ObjectiveSpec};
 use crate::readers::fields::Row;
 use crate::readers::{Format, Reading};
-use crate::record::{Judgement, Record, RecordKind, Source};
+use crate::record::{Record, Source};
 use crate::report::{DataReport, FileReport, ObjectiveReport, SkipReason, Skipped};
 use crate::rows::for_each_row;
+use crate::{Judgement, RecordKind};
 
 /// Which of an objective's own data sets is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -12,10 +12,10 @@ use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use crate::RecordKind;
 use crate::error::{FieldProblem, ObjectiveError};
 use crate::readers::fields::{Row, describe};
 use crate::readers::{Format, Reading};
-use crate::record::RecordKind;
 
 /// One objective of a run, as it stands in the configuration:
 ///

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use panacea_objectives::Judgement;
 use panacea_pretrained::Message;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// Where a record stands in the user's files, so that every message can name it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
@@ -32,18 +33,6 @@ impl fmt::Display for Source {
     }
 }
 
-/// What a method trains on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RecordKind {
-    /// Two or more responses to one prompt, and which of two each objective prefers (DPO).
-    Pair,
-    /// One response to a prompt, and the objectives that it is an example of (SFT).
-    Sft,
-    /// A prompt that is answered anew, and, if the record has them, responses with its own scores of each (RLHF).
-    Prompt,
-}
-
 /// One training record in words.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Record {
@@ -56,44 +45,6 @@ pub struct Record {
     pub responses: Vec<String>,
     /// What the objectives say about them; at least one entry, where they are what is trained on.
     pub judgements: Vec<Judgement>,
-}
-
-/// What the objectives say about one response, or about two.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Judgement {
-    /// The index of the response that is judged.
-    pub response: usize,
-    /// The index of the response that it is compared with; `None` for SFT.
-    pub against: Option<usize>,
-    /// Per objective: the probability that `response` is preferred to `against`, or `None` where
-    /// the record says nothing about it. SFT: `Some(1.0)` where it is an example of the objective.
-    /// RLHF: the record's own score of `response`, where the objective asks for it.
-    pub labels: Vec<Option<f64>>,
-}
-
-impl Judgement {
-    /// A comparison of two responses.
-    pub fn pair(response: usize, against: usize, labels: Vec<Option<f64>>) -> Self {
-        Self {
-            response,
-            against: Some(against),
-            labels,
-        }
-    }
-
-    /// A single response.
-    pub fn single(labels: Vec<Option<f64>>) -> Self {
-        Self {
-            response: 0,
-            against: None,
-            labels,
-        }
-    }
-
-    /// The responses that it is about.
-    pub fn responses(&self) -> impl Iterator<Item = usize> {
-        [Some(self.response), self.against].into_iter().flatten()
-    }
 }
 
 /// One training record in tokens.

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use crate::Judgement;
 use crate::readers::Format;
-use crate::record::{Judgement, Source};
+use crate::record::Source;
 
 /// Counts of everything that was read, labelled, skipped and truncated. Its [`Display`] form
 /// is a short table for people.

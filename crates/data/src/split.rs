@@ -98,7 +98,8 @@ fn hash(prompt: &[Message], seed: u64) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{Judgement, Source};
+    use crate::Judgement;
+    use crate::record::Source;
     use std::path::Path;
 
     fn records(count: usize, per_prompt: usize) -> Vec<Record> {

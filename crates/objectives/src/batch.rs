@@ -1,238 +1,263 @@
-//! The losses of a batch of partly labelled records, and the coefficient of each of its responses.
+//! A batch whose records follow several preferences: the losses of each group, and the coefficient of each response.
 
-use crate::{Dpo, PairLogProbs, PairTerm, SftTerm};
+use crate::RecordTerms;
+use crate::{Aggregate, Aggregation, Judgement, Preference};
 
-/// What a record contributes to one objective: a loss, and its derivative with respect to the summed
-/// log-probability of each of its responses.
-pub trait Term {
-    /// ℓ.
-    fn loss(&self) -> f64;
-    /// ∂ℓ/∂log π(y_j), one number per response of the record.
-    fn d_policy(&self) -> &[f64];
-}
-
-impl Term for PairTerm {
-    fn loss(&self) -> f64 {
-        self.loss
-    }
-
-    fn d_policy(&self) -> &[f64] {
-        &self.d_policy
-    }
-}
-
-impl Term for SftTerm {
-    fn loss(&self) -> f64 {
-        self.loss
-    }
-
-    fn d_policy(&self) -> &[f64] {
-        &self.d_policy
-    }
-}
-
-/// The terms of all records of a batch on all m objectives; a record may lack some.
+/// The records of a batch, dealt to preferences in turn: record r follows the preference r mod the number of groups.
 ///
 /// ```text
-/// L_i = (1/n_i) Σ_{records r labelled on i} ℓ_{r,i}                       n_i: how many they are
-/// ∂aggregate/∂log π(y_{r,j}) = Σ_i w_i / n_i · ∂ℓ_{r,i}/∂log π(y_{r,j})    w_i = ∂aggregate/∂L_i
+/// L_{g,i} = (1/n_{g,i}) Σ ℓ_{r,j,i}                  over the judgements j of records r of group g that have a label on i
+/// ∂aggregate/∂output = (1/G) Σ_i w_{g,i} / n_{g,i} · ∂ℓ_{r,j,i}/∂output        w_{g,i} = ∂aggregate_g/∂L_{g,i}
 /// ```
 ///
-/// The batch is the whole batch of a step: n_i and the worst objective belong to all of it, also where
-/// the gradient is accumulated over micro-batches.
+/// Each group is aggregated by its own λ, and the aggregates of the G groups are averaged. The batch is the whole batch
+/// of a step: n and the worst objective belong to all of it, also where its gradient is accumulated over micro-batches.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ObjectiveBatch<T> {
-    objectives: usize,
-    /// One row per record, one entry per objective.
-    terms: Vec<Vec<Option<T>>>,
+pub struct Batch<'a> {
+    preferences: &'a [Preference],
+    /// n_{g,i}: judgements of group g that are labelled on objective i.
+    counts: Vec<Vec<usize>>,
 }
 
-impl<T: Term> ObjectiveBatch<T> {
-    /// A batch from the terms of each record, `None` where the record is not labelled.
+impl<'a> Batch<'a> {
+    /// Deals records, of which these are the judgements, to `preferences`. Those that would be left without a record
+    /// are left out.
     ///
     /// # Panics
-    /// When a record has not one entry per objective.
+    /// When there is no preference or no record, or a judgement has not one entry per objective.
     #[must_use]
-    pub fn new(objectives: usize, terms: Vec<Vec<Option<T>>>) -> Self {
-        for (record, row) in terms.iter().enumerate() {
-            assert_eq!(
-                row.len(),
-                objectives,
-                "record {record}: one entry per objective"
-            );
+    pub fn deal<'j>(
+        preferences: &'a [Preference],
+        judgements: impl IntoIterator<Item = &'j [Judgement]>,
+    ) -> Self {
+        let objectives = preferences[0].len();
+        let mut counts = vec![vec![0; objectives]; preferences.len()];
+        let mut records = 0;
+        for (record, judgements) in judgements.into_iter().enumerate() {
+            records += 1;
+            let counts = &mut counts[record % preferences.len()];
+            for Judgement { labels, .. } in judgements {
+                assert_eq!(
+                    labels.len(),
+                    objectives,
+                    "record {record}: one entry per objective"
+                );
+                for (count, label) in counts.iter_mut().zip(labels) {
+                    *count += usize::from(label.is_some());
+                }
+            }
         }
-        Self { objectives, terms }
+        assert!(records > 0, "a batch without records");
+        let groups = preferences.len().min(records);
+        counts.truncate(groups);
+        Self {
+            preferences: &preferences[..groups],
+            counts,
+        }
     }
 
-    /// The terms, one row per record, one entry per objective.
+    /// m.
     #[must_use]
-    pub fn terms(&self) -> &[Vec<Option<T>>] {
-        &self.terms
+    pub fn objectives(&self) -> usize {
+        self.preferences[0].len()
     }
 
-    /// n_i: the number of records labelled on each objective.
+    /// G.
     #[must_use]
-    pub fn counts(&self) -> Vec<usize> {
-        (0..self.objectives)
-            .map(|i| self.labelled(i).count())
+    pub fn groups(&self) -> usize {
+        self.preferences.len()
+    }
+
+    /// The preference that a record follows.
+    #[must_use]
+    pub fn preference(&self, record: usize) -> &'a Preference {
+        &self.preferences[self.group(record)]
+    }
+
+    fn group(&self, record: usize) -> usize {
+        record % self.preferences.len()
+    }
+
+    /// L_{g,i}, from the terms of all records; `None` where no judgement of a group is labelled on i.
+    #[must_use]
+    pub fn losses(&self, terms: &[RecordTerms]) -> Vec<Vec<Option<f64>>> {
+        let mut sums = vec![vec![0.0; self.objectives()]; self.groups()];
+        for (record, terms) in terms.iter().enumerate() {
+            for (i, sum) in sums[self.group(record)].iter_mut().enumerate() {
+                for term in terms.of(i) {
+                    *sum += term.loss;
+                }
+            }
+        }
+        let mean = |(sums, counts): (Vec<f64>, &Vec<usize>)| {
+            let each = sums.into_iter().zip(counts);
+            each.map(|(sum, &n)| (n > 0).then(|| sum / n as f64))
+                .collect()
+        };
+        sums.into_iter().zip(&self.counts).map(mean).collect()
+    }
+
+    /// The aggregate of each group under its preference, from [`Self::losses`].
+    ///
+    /// # Panics
+    /// As [`Aggregation::aggregate`] does.
+    #[must_use]
+    pub fn aggregate(
+        &self,
+        aggregation: &Aggregation,
+        losses: &[Vec<Option<f64>>],
+    ) -> Vec<Aggregate> {
+        let each = self.preferences.iter().zip(losses);
+        each.map(|(preference, losses)| aggregation.aggregate(preference, losses))
             .collect()
     }
 
-    /// L_i: the mean loss over the records labelled on each objective; `None` where there is none.
+    /// The aggregates before anything is known of the losses; `None` where their weights depend on losses.
     #[must_use]
-    pub fn losses(&self) -> Vec<Option<f64>> {
-        self.means(T::loss)
+    pub fn aggregate_beforehand(&self, aggregation: &Aggregation) -> Option<Vec<Aggregate>> {
+        match aggregation {
+            Aggregation::Linear => {
+                // A loss of 0 wherever a group has a label.
+                let zeros =
+                    |counts: &Vec<usize>| counts.iter().map(|&n| (n > 0).then_some(0.0)).collect();
+                let zeros: Vec<_> = self.counts.iter().map(zeros).collect();
+                Some(self.aggregate(aggregation, &zeros))
+            }
+            Aggregation::Tchebycheff { .. } => None,
+        }
     }
 
-    /// ∂aggregate/∂(summed log-probability) of each response of each record, for `weights` w_i =
-    /// ∂aggregate/∂L_i. A record without any label gets an empty row: nothing of it is to be
-    /// differentiated.
+    /// ∂(mean of the groups' aggregates)/∂output, one number for each output of the records from `first` on, of which these
+    /// are the terms.
     ///
     /// # Panics
-    /// When there is not one weight per objective.
+    /// When there is not one aggregate per group.
     #[must_use]
-    pub fn coefficients(&self, weights: &[f64]) -> Vec<Vec<f64>> {
-        assert_eq!(weights.len(), self.objectives, "one weight per objective");
-        let counts = self.counts();
-        self.terms
-            .iter()
-            .map(|record| {
-                let mut coefficients = Vec::new();
-                for (i, term) in record.iter().enumerate() {
-                    let Some(term) = term else { continue };
-                    coefficients.resize(term.d_policy().len(), 0.0);
+    pub fn coefficients(
+        &self,
+        aggregates: &[Aggregate],
+        first: usize,
+        terms: &[RecordTerms],
+    ) -> Vec<f64> {
+        assert_eq!(aggregates.len(), self.groups(), "one aggregate per group");
+        let mut coefficients = Vec::new();
+        for (record, terms) in terms.iter().enumerate() {
+            let group = self.group(first + record);
+            let start = coefficients.len();
+            coefficients.resize(start + terms.outputs, 0.0);
+            let of_record = &mut coefficients[start..];
+            for judgement in &terms.judgements {
+                for (i, term) in judgement.terms.iter().enumerate() {
+                    let weight = aggregates[group].weights[i];
                     // Left out rather than multiplied by 0: the derivative may be infinite.
-                    if weights[i] != 0.0 {
-                        for (sum, derivative) in coefficients.iter_mut().zip(term.d_policy()) {
-                            *sum += weights[i] / counts[i] as f64 * derivative;
+                    let Some(term) = term.as_ref().filter(|_| weight != 0.0) else {
+                        continue;
+                    };
+                    let share = weight / self.counts[group][i] as f64 / self.groups() as f64;
+                    for (response, gradient) in judgement.responses.iter().zip(term.gradient) {
+                        if let Some(response) = response {
+                            of_record[response * terms.width + i % terms.width] += share * gradient;
                         }
                     }
                 }
-                coefficients
-            })
-            .collect()
-    }
-
-    /// The mean of `number` over the records labelled on each objective.
-    fn means(&self, number: impl Fn(&T) -> f64) -> Vec<Option<f64>> {
-        (0..self.objectives)
-            .map(|i| {
-                let (sum, count) = self.labelled(i).fold((0.0, 0usize), |(sum, count), term| {
-                    (sum + number(term), count + 1)
-                });
-                (count > 0).then(|| sum / count as f64)
-            })
-            .collect()
-    }
-
-    fn labelled(&self, objective: usize) -> impl Iterator<Item = &T> {
-        self.terms
-            .iter()
-            .filter_map(move |record| record[objective].as_ref())
-    }
-}
-
-impl ObjectiveBatch<PairTerm> {
-    /// The DPO terms of `pairs`; `labels[r][i]` is the label of pair r on objective i, if it has one.
-    ///
-    /// # Panics
-    /// When there is not one row of labels per pair and one label entry per objective.
-    #[must_use]
-    pub fn from_pairs(
-        dpo: &Dpo,
-        pairs: &[PairLogProbs],
-        labels: &[Vec<Option<f64>>],
-        objectives: usize,
-    ) -> Self {
-        assert_eq!(pairs.len(), labels.len(), "one row of labels per pair");
-        let terms = pairs
-            .iter()
-            .zip(labels)
-            .map(|(pair, labels)| {
-                labels
-                    .iter()
-                    .map(|label| label.map(|label| dpo.term(pair, label)))
-                    .collect()
-            })
-            .collect();
-        Self::new(objectives, terms)
-    }
-
-    /// The mean reward margin over the pairs labelled on each objective.
-    #[must_use]
-    pub fn margins(&self) -> Vec<Option<f64>> {
-        self.means(|term| term.margin)
-    }
-
-    /// The share of the pairs labelled on each objective where the policy leans to the preferred response.
-    #[must_use]
-    pub fn accuracies(&self) -> Vec<Option<f64>> {
-        self.means(|term| f64::from(u8::from(term.correct)))
+            }
+        }
+        coefficients
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{DpoLoss, Sft};
+    use crate::{Dpo, DpoLoss, Loss, Record, Sft};
 
-    fn dpo() -> Dpo {
-        Dpo {
-            beta: 0.5,
-            loss: DpoLoss::Sigmoid {
-                label_smoothing: 0.0,
-            },
-            sft_weight: 0.0,
-        }
+    fn preferences(weights: &[[f64; 2]]) -> Vec<Preference> {
+        let preference =
+            |weights: &[f64; 2]| Preference::new(weights.to_vec()).expect("a preference");
+        weights.iter().map(preference).collect()
     }
 
-    fn pair(policy: [f64; 2]) -> PairLogProbs {
-        PairLogProbs {
-            policy,
-            reference: [-10.0, -10.0],
-            tokens: [5, 5],
-        }
+    fn dpo() -> Loss {
+        let plain = DpoLoss::Sigmoid {
+            label_smoothing: 0.0,
+        };
+        Loss::Dpo(Dpo::new(0.5, plain, 0.0).expect("valid"))
     }
 
-    #[test]
-    fn means_are_over_labelled_records_only() {
-        let pairs = [
-            pair([-9.0, -11.0]),
-            pair([-12.0, -10.0]),
-            pair([-10.0, -10.0]),
-        ];
-        let labels = [
-            vec![Some(1.0), None, None],
-            vec![Some(1.0), Some(0.0), None],
-            vec![None, None, None],
-        ];
-        let batch = ObjectiveBatch::from_pairs(&dpo(), &pairs, &labels, 3);
-        assert_eq!(batch.counts(), [2, 1, 0]);
-        assert_eq!(batch.accuracies(), [Some(0.5), Some(1.0), None]);
-        assert_eq!(batch.margins(), [Some(0.0), Some(1.0), None]);
-        let expected = (dpo().term(&pairs[0], 1.0).loss + dpo().term(&pairs[1], 1.0).loss) / 2.0;
-        assert_eq!(batch.losses()[0], Some(expected));
-        assert_eq!(batch.losses()[2], None);
-
-        let coefficients = batch.coefficients(&[0.5, 0.5, 0.0]);
-        assert!(coefficients[2].is_empty());
-        let second = 0.25 * dpo().term(&pairs[1], 1.0).d_policy[0]
-            + 0.5 * dpo().term(&pairs[1], 0.0).d_policy[0];
-        assert!((coefficients[1][0] - second).abs() < 1e-15);
+    fn terms(loss: &Loss, outputs: &[f64], judgements: &[Judgement]) -> RecordTerms {
+        loss.terms(&Record {
+            outputs,
+            reference: &vec![-10.0; outputs.len()],
+            tokens: &vec![5; outputs.len()],
+            judgements,
+        })
     }
 
     #[test]
-    fn single_responses_make_a_batch_too() {
-        let sft = Sft { per_token: true };
-        let terms = vec![
-            vec![Some(sft.term(-6.0, 3)), None],
-            vec![None, Some(sft.term(-8.0, 2))],
+    fn means_are_over_labelled_judgements_only() {
+        let judgements = [
+            vec![Judgement::pair(0, 1, vec![Some(1.0), None])],
+            vec![Judgement::pair(0, 1, vec![Some(1.0), Some(0.0)])],
+            vec![Judgement::pair(0, 1, vec![None, None])],
         ];
-        let batch = ObjectiveBatch::new(2, terms);
-        assert_eq!(batch.losses(), [Some(2.0), Some(4.0)]);
+        let outputs = [[-9.0, -11.0], [-12.0, -10.0], [-10.0, -10.0]];
+        let records = outputs.iter().zip(&judgements);
+        let terms: Vec<_> = records
+            .map(|(outputs, judgements)| terms(&dpo(), outputs, judgements))
+            .collect();
+        let preferences = preferences(&[[0.5, 0.5]]);
+        let batch = Batch::deal(&preferences, judgements.iter().map(Vec::as_slice));
+        let losses = batch.losses(&terms);
+        let first = |i: usize| terms[i].of(0).next().expect("labelled").loss;
+        assert_eq!(losses[0][0], Some((first(0) + first(1)) / 2.0));
+
+        let aggregates = batch.aggregate(&Aggregation::Linear, &losses);
+        let coefficients = batch.coefficients(&aggregates, 0, &terms);
+        let [both, other] = [0, 1].map(|i| terms[1].of(i).next().expect("labelled").gradient[0]);
+        assert!((coefficients[2] - (0.25 * both + 0.5 * other)).abs() < 1e-15);
+        assert_eq!(coefficients[4..], [0.0, 0.0]);
+        // Weights that do not depend on losses are known before them.
+        let beforehand = batch
+            .aggregate_beforehand(&Aggregation::Linear)
+            .expect("linear");
+        assert_eq!(batch.coefficients(&beforehand, 0, &terms), coefficients);
+    }
+
+    #[test]
+    fn every_group_has_its_own_preference_and_counts() {
+        let sft = Loss::Sft(Sft { per_token: true });
+        let judgements = [
+            vec![Judgement::single(vec![Some(1.0), None])],
+            vec![Judgement::single(vec![Some(1.0), None])],
+            vec![Judgement::single(vec![None, Some(1.0)])],
+        ];
+        let outputs = [-10.0, -20.0, -30.0];
+        let records = outputs.iter().zip(&judgements);
+        let terms: Vec<_> = records
+            .map(|(&output, judgements)| terms(&sft, &[output], judgements))
+            .collect();
+        let preferences = preferences(&[[0.25, 0.75], [0.5, 0.5]]);
+        let batch = Batch::deal(&preferences, judgements.iter().map(Vec::as_slice));
+        let losses = batch.losses(&terms);
+        assert_eq!(losses, [vec![Some(2.0), Some(6.0)], vec![Some(4.0), None]]);
+        let aggregates = batch.aggregate(&Aggregation::Linear, &losses);
+        // 1/2 groups · λ_i / n · 1/5 tokens; the second half of the batch as it is when it comes alone.
+        let expected = [-0.25 / 10.0, -0.5 / 10.0, -0.75 / 10.0];
+        let coefficients = batch.coefficients(&aggregates, 0, &terms);
+        for (found, expected) in coefficients.iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-15);
+        }
         assert_eq!(
-            batch.coefficients(&[0.3, 0.6]),
-            [vec![-0.3 / 3.0], vec![-0.3]]
+            batch.coefficients(&aggregates, 1, &terms[1..]),
+            coefficients[1..]
         );
+        assert_eq!(batch.preference(2), &preferences[0]);
+    }
+
+    #[test]
+    fn a_group_without_a_record_does_not_count() {
+        let judgements = [Judgement::single(vec![Some(1.0), None])];
+        let preferences = preferences(&[[0.25, 0.75], [0.5, 0.5]]);
+        assert_eq!(Batch::deal(&preferences, [&judgements[..]]).groups(), 1);
     }
 }

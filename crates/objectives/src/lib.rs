@@ -6,14 +6,14 @@
 //! ∂(aggregate)/∂(log-probability) of every response go out. No tensors, no tape, no files.
 //!
 //! ```text
-//! L_i = mean over the records labelled on objective i of ℓ(record, label_i)          L_i = −J_i
+//! L_i = mean over the judgements labelled on objective i of ℓ(record, label_i)       L_i = −J_i
 //! linear scalarisation   Σ_i λ_i L_i              weighted Tchebycheff   max_i λ_i (L_i + z_i)
 //! ∂aggregate/∂log π(y) = Σ_i w_i / n_i · ∂ℓ_i/∂log π(y)            w_i = ∂aggregate/∂L_i
 //! ```
 //!
 //! ## Is this for you?
 //! Yes, if you train anything with DPO or SFT on more than one objective and have the log-probabilities
-//! of whole responses: [`Dpo`], [`Sft`], [`ObjectiveBatch`], [`Aggregation`]. Yes, if you learn from
+//! of whole responses: [`Loss`], [`Batch`], [`Aggregation`]. Yes, if you learn from
 //! several rewards by PPO, RLOO or GRPO and have the log-probability of every token: [`token_rewards`],
 //! [`generalised_advantages`], [`leave_one_out_by_token`], [`group_relative_advantages`],
 //! [`clipped_policy_term`]. Yes, if you train a reward model on pairs: [`BradleyTerry`]. Yes, if you need points
@@ -22,45 +22,53 @@
 //! plots are in `panacea-evaluator`.
 //!
 //! ```
-//! use panacea_objectives::{Aggregation, Dpo, DpoLoss, ObjectiveBatch, PairLogProbs, Preference};
+//! use panacea_objectives::{Aggregation, Batch, Dpo, DpoLoss, Judgement, Loss, Record};
 //!
-//! let dpo = Dpo { beta: 0.1, loss: DpoLoss::Sigmoid { label_smoothing: 0.0 }, sft_weight: 0.0 };
-//! let pairs = [PairLogProbs { policy: [-10.0, -12.0], reference: [-11.0, -11.0], tokens: [8, 9] }];
+//! let loss = Loss::Dpo(Dpo::new(0.1, DpoLoss::Sigmoid { label_smoothing: 0.0 }, 0.0)?);
 //! // Response 0 is the more helpful one; nobody judged which is the more concise.
-//! let labels = [vec![Some(1.0), None]];
+//! let judgements = [Judgement::pair(0, 1, vec![Some(1.0), None])];
+//! let record = Record {
+//!     outputs: &[-10.0, -12.0], // log π
+//!     reference: &[-11.0, -11.0],
+//!     tokens: &[8, 9],
+//!     judgements: &judgements,
+//! };
 //!
-//! let batch = ObjectiveBatch::from_pairs(&dpo, &pairs, &labels, 2);
-//! let preference: Preference = "0.75,0.25".parse()?;
-//! let aggregate = Aggregation::Linear.aggregate(&preference, &batch.losses());
-//! let coefficients = batch.coefficients(&aggregate.weights);
+//! let preferences = ["0.75,0.25".parse()?];
+//! let batch = Batch::deal(&preferences, [&judgements[..]]);
+//! let terms = [loss.terms(&record)];
+//! let aggregates = batch.aggregate(&Aggregation::Linear, &batch.losses(&terms));
+//! let coefficients = batch.coefficients(&aggregates, 0, &terms);
 //!
 //! // The preferred response is pushed up (its loss falls with its log-probability), the other down.
-//! assert!(coefficients[0][0] < 0.0 && coefficients[0][1] > 0.0);
-//! # Ok::<(), panacea_objectives::PreferenceError>(())
+//! assert!(coefficients[0] < 0.0 && coefficients[1] > 0.0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod aggregation;
 mod batch;
-mod bradley_terry;
 #[cfg(test)]
 mod cases;
 mod dominance;
-mod dpo;
 mod grid;
 mod log_sigmoid;
+mod losses;
 mod preference;
+mod record;
 mod rl;
 mod sampler;
-mod sft;
 
 pub use aggregation::{Aggregate, Aggregation};
-pub use batch::{ObjectiveBatch, Term};
-pub use bradley_terry::{BradleyTerry, RewardTerm};
+pub use batch::Batch;
 pub use dominance::{dominates, non_dominated};
-pub use dpo::{Dpo, DpoError, DpoLoss, PairLogProbs, PairTerm};
 pub use grid::{simplex_grid, usual_divisions};
 pub use log_sigmoid::{log_sigmoid, sigmoid};
+pub use losses::{
+    BradleyTerry, BradleyTerryError, Dpo, DpoError, DpoLoss, Loss, PairLogProbs, RecordTerms, Sft,
+    Term,
+};
 pub use preference::{Preference, PreferenceError, rounded_weight};
+pub use record::{Judgement, Record, RecordKind};
 pub use rl::{
     Advantages, KlEstimate, PolicyTerm, ValueTerm, clip_fraction, clipped_policy_term,
     clipped_value_term, explained_variance, generalised_advantages, group_normalised,
@@ -68,4 +76,3 @@ pub use rl::{
     scalarise, sequence_return, token_rewards, whiten,
 };
 pub use sampler::{PreferenceSampler, SamplerError};
-pub use sft::{Sft, SftTerm};

@@ -14,10 +14,8 @@ use crate::Preference;
 /// does not say with which).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PreferenceSampler {
-    /// The Dirichlet parameter α > 0.
-    pub concentration: f64,
-    /// Probability, in [0, 1], that the drawn preference is a vertex; shared evenly by all vertices.
-    pub vertex_probability: f64,
+    concentration: f64,
+    vertex_probability: f64,
 }
 
 /// Why a sampler cannot be.
@@ -49,10 +47,22 @@ impl PreferenceSampler {
         })
     }
 
+    /// The Dirichlet parameter α > 0.
+    #[must_use]
+    pub fn concentration(&self) -> f64 {
+        self.concentration
+    }
+
+    /// Probability, in [0, 1], that the drawn preference is a vertex; shared evenly by all vertices.
+    #[must_use]
+    pub fn vertex_probability(&self) -> f64 {
+        self.vertex_probability
+    }
+
     /// Draws a preference over `objectives` objectives.
     ///
     /// # Panics
-    /// When `objectives` is 0, or `concentration` was set to something [`Self::new`] refuses.
+    /// When `objectives` is 0.
     #[must_use]
     pub fn sample<R: Rng + ?Sized>(&self, objectives: usize, rng: &mut R) -> Preference {
         if rng.random::<f64>() < self.vertex_probability {

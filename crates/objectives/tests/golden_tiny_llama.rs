@@ -3,9 +3,7 @@
 //! The values are read from `datasets/golden/tiny_llama/expected.json`, or from a folder of the same form
 //! that `PANACEA_GOLDEN` names.
 
-use panacea_objectives::{
-    Aggregation, Dpo, DpoLoss, ObjectiveBatch, PairLogProbs, PairTerm, Preference,
-};
+use panacea_objectives::{Aggregation, Batch, Dpo, DpoLoss, Judgement, Loss, Preference, Record};
 use panacea_test_support::golden;
 use serde_json::Value;
 
@@ -26,7 +24,7 @@ fn numbers(value: &Value) -> Vec<f64> {
 
 /// Rows 2p and 2p+1 of the file are the responses of pair p; a label is 1 where response 0 is preferred,
 /// −1 where response 1 is, and 0 where the pair is not labelled.
-fn batch(expected: &Value) -> ObjectiveBatch<PairTerm> {
+fn losses(expected: &Value) -> Vec<Option<f64>> {
     let dpo = Dpo::new(
         expected["beta"].as_f64().expect("beta"),
         DpoLoss::Sigmoid {
@@ -44,35 +42,39 @@ fn batch(expected: &Value) -> ObjectiveBatch<PairTerm> {
         .iter()
         .map(|mask| numbers(mask).iter().filter(|m| **m > 0.0).count())
         .collect();
-    let pairs: Vec<PairLogProbs> = (0..policy.len() / 2)
-        .map(|pair| {
-            let rows = [2 * pair, 2 * pair + 1];
-            PairLogProbs {
-                policy: rows.map(|row| policy[row]),
-                reference: rows.map(|row| reference[row]),
-                tokens: rows.map(|row| tokens[row]),
-            }
-        })
-        .collect();
-    let labels: Vec<Vec<Option<f64>>> = expected["labels"]
+    let judgements: Vec<[Judgement; 1]> = expected["labels"]
         .as_array()
         .expect("one row of labels per pair")
         .iter()
         .map(|row| {
-            numbers(row)
+            let labels = numbers(row)
                 .iter()
                 .map(|&sign| (sign != 0.0).then_some((sign + 1.0) / 2.0))
-                .collect()
+                .collect();
+            [Judgement::pair(0, 1, labels)]
         })
         .collect();
-    let objectives = labels[0].len();
-    ObjectiveBatch::from_pairs(&dpo, &pairs, &labels, objectives)
+    let terms: Vec<_> = (judgements.iter().enumerate())
+        .map(|(pair, judgements)| {
+            let rows = 2 * pair..2 * pair + 2;
+            Loss::Dpo(dpo).terms(&Record {
+                outputs: &policy[rows.clone()],
+                reference: &reference[rows.clone()],
+                tokens: &tokens[rows],
+                judgements,
+            })
+        })
+        .collect();
+    // Losses do not depend on the preference.
+    let preferences = [Preference::uniform(judgements[0][0].labels.len())];
+    let batch = Batch::deal(&preferences, judgements.iter().map(|j| &j[..]));
+    batch.losses(&terms).remove(0)
 }
 
 #[test]
 fn golden_tiny_llama_dpo_losses() {
     let expected = expected();
-    let losses = batch(&expected).losses();
+    let losses = losses(&expected);
     for (i, expected) in numbers(&expected["dpo_losses"]).iter().enumerate() {
         let found = losses[i].expect("labelled");
         assert!(

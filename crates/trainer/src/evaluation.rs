@@ -2,26 +2,25 @@
 
 use panacea_data::Example;
 use panacea_model::Decoder;
-use panacea_objectives::Preference;
+use panacea_objectives::{Loss, Preference, RecordTerms, Term};
 use panacea_svd_lora::Adapters;
 
 use crate::metrics::ObjectiveValue;
-use crate::step::{Prepared, RecordTerm, Terms, read_example, record_terms};
-use crate::{Loss, References, TrainerError};
+use crate::step::{Prepared, read_example, record_terms};
+use crate::{Learning, References, TrainerError};
 
-/// log π_ref of every response of every example: what DPO compares with. Losses without a reference have none.
+/// log π_ref of every response of every example; none where no reference is [needed](Learning::needs_reference).
 pub fn references<'a>(
     known: &References,
     model: &Decoder,
-    loss: &Loss,
+    learning: &Learning,
     examples: impl IntoIterator<Item = &'a Example>,
     mut done: impl FnMut(),
 ) -> Result<Vec<Vec<f64>>, TrainerError> {
     let reference = |example: &Example| -> Result<Vec<f64>, TrainerError> {
-        let sums = match loss {
-            Loss::Dpo(_) => known.of(model, example)?,
-            Loss::Rlhf(_) => known.of(model, example)?,
-            Loss::Sft(_) | Loss::BradleyTerry(_) => Vec::new(),
+        let sums = match learning.needs_reference() {
+            true => known.of(model, example)?,
+            false => Vec::new(),
         };
         done();
         Ok(sums)
@@ -33,9 +32,9 @@ pub fn references<'a>(
 #[derive(Debug, Clone)]
 pub struct Evaluated {
     /// log π of every response, summed over its tokens; of a reward model r_i of every response, `[responses × m]`.
-    pub policy: Vec<f64>,
-    /// The terms of every judgement.
-    pub terms: Vec<Terms>,
+    pub outputs: Vec<f64>,
+    /// What the loss says.
+    pub terms: RecordTerms,
 }
 
 /// Every example under `preference`.
@@ -49,10 +48,10 @@ pub fn evaluate(
     mut done: impl FnMut(),
 ) -> Result<Vec<Evaluated>, TrainerError> {
     let terms = |(example, reference): (&Example, &Vec<f64>)| -> Result<_, TrainerError> {
-        let policy = read_example(model, adapters, loss, preference, example)?;
+        let outputs = read_example(model, adapters, loss, preference, example)?;
         done();
-        let terms = record_terms(loss, Prepared { example, reference }, &policy);
-        Ok(Evaluated { policy, terms })
+        let terms = record_terms(loss, Prepared { example, reference }, &outputs);
+        Ok(Evaluated { outputs, terms })
     };
     examples.iter().zip(references).map(terms).collect()
 }
@@ -60,9 +59,7 @@ pub fn evaluate(
 /// J_i of every record that is labelled on objective i: the mean of −loss over its judgements.
 pub fn record_values(records: &[Evaluated], i: usize) -> Vec<f64> {
     let value = |record: &Evaluated| {
-        let losses: Vec<f64> = (record.terms.iter())
-            .filter_map(|terms| Some(-terms[i].as_ref()?.loss))
-            .collect();
+        let losses: Vec<f64> = record.terms.of(i).map(|term| -term.loss).collect();
         mean(&losses)
     };
     records.iter().filter_map(value).collect()
@@ -71,28 +68,31 @@ pub fn record_values(records: &[Evaluated], i: usize) -> Vec<f64> {
 /// J_i, the mean over records, with its standard error; accuracy and mean margin over all judgements.
 pub fn summarise(names: &[String], records: &[Evaluated]) -> Vec<ObjectiveValue> {
     let summary = |(i, name): (usize, &String)| {
-        let labelled: Vec<&RecordTerm> = records
-            .iter()
-            .flat_map(|record| &record.terms)
-            .filter_map(|terms| terms[i].as_ref())
-            .collect();
         let values = record_values(records, i);
-        let margins: Vec<f64> = labelled.iter().filter_map(|term| term.margin).collect();
-        let correct: Vec<f64> = labelled
-            .iter()
-            .filter_map(|term| term.correct)
-            .map(|c| f64::from(u8::from(c)))
-            .collect();
+        let terms = records.iter().flat_map(|record| record.terms.of(i));
+        let (margin, accuracy) = margin_and_accuracy(terms);
         ObjectiveValue {
             name: name.clone(),
             value: mean(&values),
             stderr: standard_error(&values),
             labelled: values.len(),
-            margin: mean(&margins),
-            accuracy: mean(&correct),
+            margin,
+            accuracy,
         }
     };
     names.iter().enumerate().map(summary).collect()
+}
+
+/// Mean margin, and the share of terms with a margin above 0, among those whose label prefers a response.
+pub(crate) fn margin_and_accuracy<'a>(
+    terms: impl Iterator<Item = &'a Term>,
+) -> (Option<f64>, Option<f64>) {
+    let (mut margins, mut correct) = (Vec::new(), Vec::new());
+    for term in terms {
+        margins.extend(term.margin);
+        correct.extend(term.is_correct().map(|is| f64::from(u8::from(is))));
+    }
+    (mean(&margins), mean(&correct))
 }
 
 pub(crate) fn mean(values: &[f64]) -> Option<f64> {
@@ -109,26 +109,36 @@ fn standard_error(values: &[f64]) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use panacea_data::Judgement;
+    use panacea_objectives::{Dpo, DpoLoss, Record};
+
     use super::*;
 
     #[test]
     fn values_are_means_over_labelled_records_with_their_error() {
-        let term = |loss: f64, correct| {
-            let (margin, correct) = (Some(-loss), Some(correct));
-            Some(RecordTerm {
-                loss,
-                d_policy: vec![],
-                margin,
-                correct,
-            })
+        // IPO with a target of 5: a loss of (h − 5)².
+        let loss = Loss::Dpo(Dpo::new(0.1, DpoLoss::Ipo, 0.0).unwrap());
+        let record = |h: f64| {
+            let record = Record {
+                outputs: &[h, 0.0],
+                reference: &[0.0, 0.0],
+                tokens: &[1, 1],
+                judgements: &[Judgement::pair(0, 1, vec![Some(1.0), None])],
+            };
+            let terms = loss.terms(&record);
+            Evaluated {
+                outputs: record.outputs.to_vec(),
+                terms,
+            }
         };
-        let record = |term| Evaluated {
-            policy: vec![],
-            terms: vec![vec![term, None]],
-        };
-        let records = [record(term(1.0, true)), record(term(3.0, false))];
+        let records = [record(4.0), record(-1.0)];
         let values = summarise(&["a".into(), "b".into()], &records);
-        assert_eq!((values[0].value, values[0].stderr), (Some(-2.0), Some(1.0)));
+        // Losses of 1 and 36.
+        assert_eq!(
+            (values[0].value, values[0].stderr),
+            (Some(-18.5), Some(17.5))
+        );
+        assert!((values[0].margin.unwrap() - 0.15).abs() < 1e-12);
         assert_eq!((values[0].labelled, values[0].accuracy), (2, Some(0.5)));
         assert_eq!(
             (values[1].value, values[1].stderr, values[1].labelled),

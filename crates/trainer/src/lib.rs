@@ -46,7 +46,7 @@
 //! let spec = Spec::from_toml(&text.replace("learning_rat ", "learning_rate "), "my.toml");
 //! let plan = Plan::resolve(spec, &Overrides { seed: Some(5), ..Overrides::default() })?;
 //! assert_eq!((plan.seed(), plan.optimizer().learning_rate), (5, 1e-3));
-//! assert_eq!(plan.preference().sampler.vertex_probability, 0.1);
+//! assert_eq!(plan.preference().sampler.vertex_probability(), 0.1);
 //! # Ok::<(), panacea_trainer::ConfigErrors>(())
 //! ```
 //!
@@ -93,8 +93,8 @@ pub use metrics::{
 };
 pub use optimizer::{AdamW, AdamWSettings};
 pub use plan::{
-    AdapterPlan, CheckpointPlan, DataPlan, EvaluationPlan, Length, Loss, MethodPlan, OptimizerPlan,
-    Plan, PreferencePlan,
+    AdapterPlan, CheckpointPlan, DataPlan, EvaluationPlan, Learning, Length, MethodPlan,
+    OptimizerPlan, Plan, PreferencePlan,
 };
 pub use problems::{ConfigErrors, Origin, Problem};
 pub use progress::{LINE_INTERVAL, Progress, ProgressMode};
@@ -109,9 +109,6 @@ pub use spec::{
     DpoLossName, EvaluationSpec, FormatChoice, LossName, MethodName, MethodSpec, ModelSpec,
     OneOrMany, OptimizerSpec, PreferenceSpec, RlhfSpec, Spec,
 };
-pub use step::{
-    BatchResult, Objective, Prepared, RecordTerm, Terms, batch_gradient, record_terms,
-    response_log_probs,
-};
+pub use step::{BatchResult, Objective, Prepared, batch_gradient, response_log_probs};
 pub use tensorboard::EventWriter;
 pub use training::{Outcome, Training, TrainingState};

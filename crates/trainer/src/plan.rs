@@ -18,8 +18,8 @@ use panacea_data::{BadRecords, Example, Format, ObjectiveSpec, RecordKind, Token
 use panacea_devices::Precision;
 use panacea_model::PROJECTIONS;
 use panacea_objectives::{
-    Aggregation, BradleyTerry, Dpo, DpoLoss, Preference, PreferenceSampler, Sft, simplex_grid,
-    usual_divisions,
+    Aggregation, BradleyTerry, Dpo, DpoLoss, Loss, Preference, PreferenceSampler, Sft,
+    simplex_grid, usual_divisions,
 };
 use rlhf::RunScales;
 
@@ -83,42 +83,37 @@ pub struct AdapterPlan {
 pub struct MethodPlan {
     /// The method.
     pub name: MethodName,
-    /// The loss of each objective.
-    pub loss: Loss,
+    /// What it learns from.
+    pub learning: Learning,
     /// How the losses become one number.
     pub aggregation: Aggregation,
     /// Discrete: steps along each edge of the grid of preferences.
     pub divisions: usize,
 }
 
-/// The loss of each objective, with its settings.
+/// What a method learns from.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Loss {
-    /// Direct preference optimisation, on pairs.
-    Dpo(Dpo),
-    /// Supervised fine-tuning, on single responses.
-    Sft(Sft),
-    /// Reinforcement learning from rewards, on answers of the policy.
+pub enum Learning {
+    /// Labelled records, by the loss of each objective.
+    Supervised(Loss),
+    /// Rewards of the policy's own answers.
     Rlhf(Rlhf),
-    /// A reward model's, on pairs.
-    BradleyTerry(BradleyTerry),
 }
 
-impl Loss {
-    /// Numbers that the loss reads of a response: its log-probability, or a reward for each objective.
-    pub(crate) fn numbers(&self, objectives: usize) -> usize {
+impl Learning {
+    /// The kind of records that it needs.
+    pub fn record_kind(&self) -> RecordKind {
         match self {
-            Self::BradleyTerry(_) => objectives,
-            Self::Dpo(_) | Self::Sft(_) | Self::Rlhf(_) => 1,
+            Self::Supervised(loss) => loss.record_kind(),
+            Self::Rlhf(_) => RecordKind::Prompt,
         }
     }
 
-    /// The kind of records that it is a function of.
-    pub fn record_kind(&self) -> RecordKind {
+    /// Whether the policy is compared with a reference.
+    pub fn needs_reference(&self) -> bool {
         match self {
-            Self::Dpo(_) | Self::BradleyTerry(_) => RecordKind::Pair,
-            Self::Sft(_) => RecordKind::Sft,
-            Self::Rlhf(_) => RecordKind::Prompt,
+            Self::Supervised(loss) => loss.needs_reference(),
+            Self::Rlhf(_) => true,
         }
     }
 }
@@ -301,7 +296,7 @@ impl Plan {
         if let Aggregation::Tchebycheff { ideal } = &mut self.method.aggregation
             && ideal.is_empty()
         {
-            *ideal = label_ideal(&self.method.loss, train, self.objectives.len());
+            *ideal = label_ideal(&self.method.learning, train, self.objectives.len());
         }
     }
 
@@ -365,13 +360,13 @@ impl Plan {
                 fixed_s: self.adapter.fixed_s,
             },
             method: self.method.to_spec(),
-            rlhf: match &self.method.loss {
-                Loss::Rlhf(rlhf) => rlhf.to_spec(),
-                _ => RlhfSpec::default(),
+            rlhf: match &self.method.learning {
+                Learning::Rlhf(rlhf) => rlhf.to_spec(),
+                Learning::Supervised(_) => RlhfSpec::default(),
             },
-            preference: match &self.method.loss {
-                Loss::BradleyTerry(_) => PreferenceSpec::default(),
-                _ => self.preference.to_spec(),
+            preference: match self.method.is_reward_model() {
+                true => PreferenceSpec::default(),
+                false => self.preference.to_spec(),
             },
             optimizer: OptimizerSpec {
                 steps,
@@ -406,8 +401,8 @@ impl Plan {
 impl PreferencePlan {
     fn to_spec(&self) -> PreferenceSpec {
         PreferenceSpec {
-            concentration: Some(self.sampler.concentration),
-            vertex_probability: Some(self.sampler.vertex_probability),
+            concentration: Some(self.sampler.concentration()),
+            vertex_probability: Some(self.sampler.vertex_probability()),
             groups: Some(self.groups),
             fixed: (self.fixed.as_ref()).map(|preference| preference.weights().to_vec()),
         }
@@ -415,9 +410,14 @@ impl PreferencePlan {
 }
 
 impl MethodPlan {
+    /// Whether it trains a reward model, which no preference steers.
+    pub fn is_reward_model(&self) -> bool {
+        matches!(self.learning, Learning::Supervised(Loss::BradleyTerry(_)))
+    }
+
     /// The method's name in fronts and tables, such as `panacea-linear`.
     pub fn label(&self) -> &'static str {
-        if let (MethodName::Panacea, Loss::Rlhf(rlhf)) = (self.name, &self.loss) {
+        if let (MethodName::Panacea, Learning::Rlhf(rlhf)) = (self.name, &self.learning) {
             return match rlhf.advantages {
                 Advantages::Gae { .. } => "panacea-ppo",
                 Advantages::Rloo => "panacea-rloo",
@@ -439,12 +439,12 @@ impl MethodPlan {
             name: Some(self.name),
             ..MethodSpec::default()
         };
-        match &self.loss {
-            Loss::Dpo(dpo) => {
+        match &self.learning {
+            Learning::Supervised(Loss::Dpo(dpo)) => {
                 spec.loss = Some(LossName::Dpo);
-                spec.beta = Some(dpo.beta);
-                spec.sft_weight = Some(dpo.sft_weight);
-                match dpo.loss {
+                spec.beta = Some(dpo.beta());
+                spec.sft_weight = Some(dpo.sft_weight());
+                match dpo.loss() {
                     DpoLoss::Sigmoid { label_smoothing } => {
                         spec.dpo_loss = Some(DpoLossName::Sigmoid);
                         spec.label_smoothing = Some(label_smoothing);
@@ -452,18 +452,18 @@ impl MethodPlan {
                     DpoLoss::Ipo => spec.dpo_loss = Some(DpoLossName::Ipo),
                 }
             }
-            Loss::Rlhf(rlhf) => {
-                spec.loss = Some(LossName::Rlhf);
-                spec.beta = Some(rlhf.beta);
-            }
-            Loss::Sft(sft) => {
+            Learning::Supervised(Loss::Sft(sft)) => {
                 spec.loss = Some(LossName::Sft);
                 spec.per_token = Some(sft.per_token);
             }
-            Loss::BradleyTerry(pairs) => {
-                spec.margin = Some(pairs.margin);
-                spec.centering = Some(pairs.centering);
+            Learning::Supervised(Loss::BradleyTerry(pairs)) => {
+                spec.margin = Some(pairs.margin());
+                spec.centering = Some(pairs.centering());
                 return spec;
+            }
+            Learning::Rlhf(rlhf) => {
+                spec.loss = Some(LossName::Rlhf);
+                spec.beta = Some(rlhf.beta);
             }
         }
         match &self.aggregation {
@@ -482,12 +482,15 @@ impl MethodPlan {
 
 /// The best J_i that any policy can have on the training records: minus the mean entropy of the labels under
 /// DPO's sigmoid (the cross-entropy of a label is never below its entropy), 0 for every other loss.
-fn label_ideal(loss: &Loss, train: &[Example], objectives: usize) -> Vec<f64> {
-    let Loss::Dpo(Dpo {
-        loss: DpoLoss::Sigmoid { label_smoothing },
-        ..
-    }) = loss
-    else {
+fn label_ideal(learning: &Learning, train: &[Example], objectives: usize) -> Vec<f64> {
+    let smoothing = match learning {
+        Learning::Supervised(Loss::Dpo(dpo)) => match dpo.loss() {
+            DpoLoss::Sigmoid { label_smoothing } => Some(label_smoothing),
+            DpoLoss::Ipo => None,
+        },
+        Learning::Supervised(Loss::Sft(_) | Loss::BradleyTerry(_)) | Learning::Rlhf(_) => None,
+    };
+    let Some(label_smoothing) = smoothing else {
         return vec![0.0; objectives];
     };
     let entropy = |label: f64| {
@@ -558,13 +561,13 @@ impl Resolver {
             max_response_tokens: data.limits.max_response_tokens,
         };
         let method = self.method(spec.method, spec.rlhf, objectives.len(), run);
-        if let Loss::BradleyTerry(_) = method.loss {
+        if method.is_reward_model() {
             let why = "with name = \"reward-model\"";
             let penalty = adapter.orthogonality;
             self.no_effect("adapter.orthogonality", Some(penalty), 0.0, why);
             adapter.orthogonality = 0.0;
         }
-        if let Loss::Rlhf(_) = method.loss {
+        if let Learning::Rlhf(_) = method.learning {
             let why = "with loss = \"rlhf\": eval-front measures";
             self.no_effect("evaluation.every", every, 0, why);
             evaluation.every = None;
@@ -731,7 +734,7 @@ impl Resolver {
             let message = "[rlhf] has no effect without method.loss = \"rlhf\"";
             self.warnings.push(message.to_owned());
         }
-        let loss = match name {
+        let learning = match name {
             LossName::Dpo => {
                 self.no_effect(
                     "method.per_token",
@@ -739,7 +742,7 @@ impl Resolver {
                     false,
                     "with loss = \"dpo\"",
                 );
-                Loss::Dpo(self.dpo(&spec))
+                Learning::Supervised(Loss::Dpo(self.dpo(&spec)))
             }
             LossName::Rlhf => {
                 let why = "with loss = \"rlhf\"";
@@ -753,7 +756,7 @@ impl Resolver {
                     self.problem("method.aggregation", message.to_owned());
                 }
                 let beta = self.positive("method.beta", spec.beta, 0.1);
-                Loss::Rlhf(self.rlhf(rlhf, beta, run))
+                Learning::Rlhf(self.rlhf(rlhf, beta, run))
             }
             LossName::Sft => {
                 let why = "with loss = \"sft\"";
@@ -761,9 +764,9 @@ impl Resolver {
                 self.no_effect("method.label_smoothing", spec.label_smoothing, 0.0, why);
                 self.no_effect("method.sft_weight", spec.sft_weight, 0.0, why);
                 self.no_effect("method.dpo_loss", spec.dpo_loss, DpoLossName::Sigmoid, why);
-                Loss::Sft(Sft {
+                Learning::Supervised(Loss::Sft(Sft {
                     per_token: spec.per_token.unwrap_or(false),
-                })
+                }))
             }
         };
         let aggregation = match spec.aggregation.unwrap_or_default() {
@@ -790,7 +793,7 @@ impl Resolver {
         let divisions = self.count("method.divisions", spec.divisions, usual);
         MethodPlan {
             name,
-            loss,
+            learning,
             aggregation,
             divisions,
         }
@@ -816,12 +819,14 @@ impl Resolver {
         self.no_effect("method.aggregation", spec.aggregation, linear, why);
         self.no_effect("method.ideal", spec.ideal.clone(), Vec::new(), why);
         self.no_effect("method.divisions", spec.divisions, 0, why);
+        let loss = BradleyTerry::new(
+            self.not_negative("method.margin", spec.margin, 0.0),
+            self.not_negative("method.centering", spec.centering, 0.0),
+        );
+        let loss = loss.expect("what is refused has become the default");
         MethodPlan {
             name: MethodName::RewardModel,
-            loss: Loss::BradleyTerry(BradleyTerry {
-                margin: self.not_negative("method.margin", spec.margin, 0.0),
-                centering: self.not_negative("method.centering", spec.centering, 0.0),
-            }),
+            learning: Learning::Supervised(Loss::BradleyTerry(loss)),
             aggregation: Aggregation::Linear,
             divisions: 1,
         }
@@ -838,10 +843,7 @@ impl Resolver {
             self.warnings.push(message.to_owned());
         }
         PreferencePlan {
-            sampler: PreferenceSampler {
-                concentration: 1.0,
-                vertex_probability: 0.0,
-            },
+            sampler: PreferenceSampler::default(),
             groups: 1,
             fixed: Some(Preference::uniform(objectives.max(1))),
         }
@@ -868,11 +870,9 @@ impl Resolver {
                 DpoLoss::Ipo
             }
         };
-        Dpo {
-            beta: self.positive("method.beta", spec.beta, 0.1),
-            loss,
-            sft_weight: self.not_negative("method.sft_weight", spec.sft_weight, 0.0),
-        }
+        let beta = self.positive("method.beta", spec.beta, 0.1);
+        let sft_weight = self.not_negative("method.sft_weight", spec.sft_weight, 0.0);
+        Dpo::new(beta, loss, sft_weight).expect("what is refused has become the default")
     }
 
     fn ideal(&mut self, ideal: Option<Vec<f64>>, objectives: usize) -> Vec<f64> {
@@ -906,10 +906,8 @@ impl Resolver {
             spec.vertex_probability,
             0.1,
         );
-        let sampler = PreferenceSampler {
-            concentration,
-            vertex_probability,
-        };
+        let sampler = PreferenceSampler::new(concentration, vertex_probability)
+            .expect("what is refused has become the default");
         let groups = self.count("preference.groups", spec.groups, 1);
         if groups > batch_size {
             let message = format!(

@@ -6,19 +6,19 @@ use std::time::Instant;
 use panacea_data::{BatchPlan, Example};
 use panacea_devices::{guarded, memory_of, peak_memory_bytes};
 use panacea_model::{Decoder, MemoryPolicy, ValueHead};
-use panacea_objectives::Preference;
+use panacea_objectives::{Loss, Preference};
 use panacea_svd_lora::{Adapters, FactorSet, SvdLoraConfig};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::evaluation::{evaluate, mean, references, summarise};
+use crate::evaluation::{evaluate, margin_and_accuracy, mean, references, summarise};
 use crate::rlhf::{Advantages, Critic, Judges, RewardMemory, Rlhf};
 use crate::step::{BatchResult, Objective, Prepared, batch_gradient};
 use crate::{
     Activations, AdamW, AdamWSettings, DivergenceGuard, EvalMetrics, EventWriter, Interrupt, Lanes,
-    LogProbLevels, Loss, MetricsLine, MetricsLog, ObjectiveMetrics, Plan, Progress, ProgressMode,
-    Quantity, References, RlhfMetrics, StepMetrics, TrainerError, TrainingRun,
+    Learning, LogProbLevels, MetricsLine, MetricsLog, ObjectiveMetrics, Plan, Progress,
+    ProgressMode, Quantity, References, RlhfMetrics, StepMetrics, TrainerError, TrainingRun,
 };
 
 /// Streams of random numbers that a seed is split into, so that none repeats another.
@@ -113,7 +113,7 @@ impl TrainingState {
                 factors.s = factors.s.ones_like() * s;
             }
         }
-        if let Loss::BradleyTerry(_) = plan.method().loss {
+        if plan.method().is_reward_model() {
             let (outputs, hidden) = (plan.objectives().len(), model.config().hidden_size);
             let head = ValueHead::zeros(outputs, hidden, model.device());
             let name = ValueHead::NAME.to_owned();
@@ -160,7 +160,7 @@ impl TrainingState {
                 message: error.to_string(),
             })?;
         let adapters = Adapters::load(dir, model.device())?;
-        if let Loss::BradleyTerry(_) = plan.method().loss {
+        if plan.method().is_reward_model() {
             ValueHead::among(&adapters.factors).ok_or(TrainerError::NoHead)?;
         } else {
             adapters.check(&model.adapted_shapes(&adapters.config.target_modules)?)?;
@@ -181,10 +181,10 @@ impl TrainingState {
 
 /// The optimiser's settings of the critic, where the plan has one.
 fn critic_settings(plan: &Plan) -> Option<AdamWSettings> {
-    let Loss::Rlhf(Rlhf {
+    let Learning::Rlhf(Rlhf {
         advantages: Advantages::Gae { learning_rate, .. },
         ..
-    }) = plan.method().loss
+    }) = plan.method().learning
     else {
         return None;
     };
@@ -214,7 +214,7 @@ impl Training<'_> {
         let mut log = Log::open(run, state.step)?;
         let mut progress = Progress::new(total, state.step, progress);
         let evaluation = Evaluation::prepare(self)?;
-        if let Loss::Rlhf(rlhf) = &plan.method().loss {
+        if let Learning::Rlhf(rlhf) = &plan.method().learning {
             rlhf.check_records(self.train)?;
         }
 
@@ -227,11 +227,13 @@ impl Training<'_> {
             let records: Vec<&Example> = records.iter().map(|&i| &self.train[i]).collect();
             let preferences = self.sample_preferences(state.step);
             let factor = schedule.factor(state.step);
-            let stepped = self.on_device(step, run, || match &plan.method().loss {
-                Loss::Rlhf(rlhf) => {
+            let stepped = self.on_device(step, run, || match &plan.method().learning {
+                Learning::Rlhf(rlhf) => {
                     self.rlhf_step(&mut state, rlhf, &records, &preferences, factor)
                 }
-                _ => self.loss_step(&mut state, &records, &preferences, factor),
+                Learning::Supervised(loss) => {
+                    self.loss_step(&mut state, loss, &records, &preferences, factor)
+                }
             });
             // A scorer that fails, unlike a loss, may work again later; a collapsed policy is to be looked at.
             let keeps = matches!(
@@ -322,6 +324,7 @@ impl Training<'_> {
     fn loss_step(
         &self,
         state: &mut TrainingState,
+        loss: &Loss,
         records: &[&Example],
         preferences: &[Preference],
         factor: f64,
@@ -333,9 +336,9 @@ impl Training<'_> {
             .zip(&reference)
             .map(|(&example, reference)| Prepared { example, reference })
             .collect();
-        let result = self.gradient(&state.adapters, &batch, preferences)?;
+        let result = self.gradient(&state.adapters, loss, &batch, preferences)?;
         let mut objectives = objective_metrics(self.plan.objective_names(), &batch, &result);
-        if let Loss::BradleyTerry(_) = self.plan.method().loss {
+        if self.plan.method().is_reward_model() {
             // What it reads of a response is no log-probability.
             objectives
                 .iter_mut()
@@ -393,7 +396,7 @@ impl Training<'_> {
         references(
             self.references,
             self.model,
-            &self.plan.method().loss,
+            &self.plan.method().learning,
             records.iter().copied(),
             || (),
         )
@@ -416,13 +419,13 @@ impl Training<'_> {
     fn gradient(
         &self,
         adapters: &Adapters,
+        loss: &Loss,
         batch: &[Prepared<'_>],
         preferences: &[Preference],
     ) -> Result<BatchResult, TrainerError> {
-        let method = self.plan.method();
         let objective = Objective {
-            loss: &method.loss,
-            aggregation: &method.aggregation,
+            loss,
+            aggregation: &self.plan.method().aggregation,
         };
         let micro_batch_size = self.plan.optimizer().micro_batch_size;
         let memory = self.memory_policy(batch);
@@ -475,23 +478,18 @@ fn objective_metrics(
     batch: &[Prepared<'_>],
     result: &BatchResult,
 ) -> Vec<ObjectiveMetrics> {
-    let losses = result.terms.losses();
-    let counts = result.terms.counts();
     let of_objective = |(i, name): (usize, String)| {
-        let terms = || (result.terms.terms().iter()).filter_map(|record| record[i].as_ref());
-        let margins: Vec<f64> = terms().filter_map(|term| term.margin).collect();
-        let correct: Vec<f64> = terms()
-            .filter_map(|term| term.correct)
-            .map(|correct| f64::from(u8::from(correct)))
-            .collect();
+        let terms = || result.terms.iter().flat_map(|record| record.of(i));
+        let losses: Vec<f64> = terms().map(|term| term.loss).collect();
+        let (margin, accuracy) = margin_and_accuracy(terms());
         ObjectiveMetrics {
             name,
-            loss: losses[i],
+            loss: mean(&losses),
             weight: result.weights[i],
-            labelled: counts[i],
-            margin: mean(&margins),
-            accuracy: mean(&correct),
-            log_prob: log_prob_levels(batch, &result.policy, i),
+            labelled: losses.len(),
+            margin,
+            accuracy,
+            log_prob: log_prob_levels(batch, &result.outputs, i),
             reward: None,
             normalised_reward: None,
             reward_by_lambda: None,
@@ -548,7 +546,7 @@ impl<'a> Evaluation<'a> {
         let references = references(
             training.references,
             training.model,
-            &training.plan.method().loss,
+            &training.plan.method().learning,
             examples,
             || (),
         )?;
@@ -565,19 +563,23 @@ impl<'a> Evaluation<'a> {
         training: &Training<'_>,
         state: &TrainingState,
     ) -> Result<Vec<EvalMetrics>, TrainerError> {
+        // Rewards of its own answers are measured when a run is finished: its plan says so.
+        let Learning::Supervised(loss) = &training.plan.method().learning else {
+            return Ok(Vec::new());
+        };
         let m = training.plan.objectives().len();
         let vertices = (0..m).map(|i| Preference::vertex(m, i));
         let centre = (m > 1).then(|| Preference::uniform(m));
-        let preferences: Vec<Preference> = match training.plan.method().loss {
+        let preferences: Vec<Preference> = match loss {
             Loss::BradleyTerry(_) => vec![Preference::uniform(m)],
-            _ => vertices.chain(centre).collect(),
+            Loss::Dpo(_) | Loss::Sft(_) => vertices.chain(centre).collect(),
         };
         let measured = preferences.into_iter().map(|preference| {
             let started = Instant::now();
             let terms = evaluate(
                 training.model,
                 &state.adapters,
-                &training.plan.method().loss,
+                loss,
                 self.examples,
                 &self.references,
                 &preference,

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use panacea_data::{BadRecords, Example, Format, Judgement, Source};
 use panacea_devices::Precision;
-use panacea_objectives::{Aggregation, BradleyTerry, Dpo, DpoLoss, Preference, Sft};
+use panacea_objectives::{Aggregation, BradleyTerry, Dpo, DpoLoss, Loss, Preference, Sft};
 use panacea_trainer::{
-    Activations, Length, Loss, Overrides, Plan, RunFacts, RunRecord, ScheduleKind, Spec,
+    Activations, Learning, Length, Overrides, Plan, RunFacts, RunRecord, ScheduleKind, Spec,
     TrainerError,
 };
 
@@ -134,14 +134,11 @@ fn a_small_configuration_gets_every_default() {
     assert_eq!(plan.objective_names(), ["helpfulness", "conciseness"]);
     assert_eq!((plan.adapter().rank, plan.adapter().alpha), (8, 64.0));
     assert_eq!(plan.adapter().modules.len(), 7);
-    let dpo = Dpo {
-        beta: 0.1,
-        loss: DpoLoss::Sigmoid {
-            label_smoothing: 0.0,
-        },
-        sft_weight: 0.0,
+    let plain = DpoLoss::Sigmoid {
+        label_smoothing: 0.0,
     };
-    assert_eq!(plan.method().loss, Loss::Dpo(dpo));
+    let dpo = Loss::Dpo(Dpo::new(0.1, plain, 0.0).unwrap());
+    assert_eq!(plan.method().learning, Learning::Supervised(dpo));
     assert_eq!(plan.method().aggregation, Aggregation::Linear);
     assert_eq!(plan.method().label(), "panacea-linear");
     assert_eq!(plan.preference().groups, 1);
@@ -172,7 +169,7 @@ fn every_key_reaches_the_plan() {
         }
     );
     assert_eq!(plan.method().label(), "panacea-tchebycheff");
-    assert_eq!(plan.preference().sampler.vertex_probability, 0.2);
+    assert_eq!(plan.preference().sampler.vertex_probability(), 0.2);
     let optimizer = plan.optimizer();
     assert_eq!(optimizer.length, Length::Steps(110));
     assert_eq!(optimizer.betas, [0.8, 0.99]);
@@ -546,7 +543,8 @@ fn the_command_line_wins_over_the_file_and_flags_over_set() {
     assert_eq!((plan.device(), plan.seed()), ("cuda", 99));
     assert_eq!(plan.optimizer().learning_rate, 1e-4);
     assert_eq!(plan.optimizer().learning_rate_singular, 1e-4);
-    assert_eq!(plan.method().loss, Loss::Sft(Sft { per_token: true }));
+    let sft = Loss::Sft(Sft { per_token: true });
+    assert_eq!(plan.method().learning, Learning::Supervised(sft));
     assert_eq!(plan.adapter().modules, ["q_proj"]);
 }
 
@@ -587,11 +585,8 @@ fn keys_without_effect_are_warned_about_unless_they_say_nothing_new() {
 fn a_reward_model_has_one_loss_and_no_preference() {
     let reward_model = |more: &str| format!("{MINIMAL}\n[method]\nname = \"reward-model\"\n{more}");
     let plan = resolve(&reward_model("margin = 1\ncentering = 0.01")).unwrap();
-    let loss = BradleyTerry {
-        margin: 1.0,
-        centering: 0.01,
-    };
-    assert_eq!(plan.method().loss, Loss::BradleyTerry(loss));
+    let loss = Loss::BradleyTerry(BradleyTerry::new(1.0, 0.01).unwrap());
+    assert_eq!(plan.method().learning, Learning::Supervised(loss));
     assert_eq!(plan.method().label(), "reward-model");
     assert_eq!(plan.preference().fixed, Some(Preference::uniform(2)));
     let message = resolve(&reward_model("loss = \"dpo\"")).unwrap_err();

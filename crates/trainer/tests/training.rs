@@ -7,12 +7,12 @@ use std::path::Path;
 use burn_tensor::{Tensor, TensorData};
 use panacea_data::{Example, Judgement, Source};
 use panacea_model::{Decoder, MemoryPolicy, ValueHead};
-use panacea_objectives::{Aggregation, Preference, Sft};
+use panacea_objectives::{Aggregation, Loss, Preference, Sft};
 use panacea_pretrained::Pretrained;
 use panacea_svd_lora::{Adapters, Part};
 use panacea_test_support::{Noise, TinyModel};
 use panacea_trainer::{
-    Interrupt, Lanes, Loss, Objective, Outcome, Overrides, Plan, Prepared, ProgressMode,
+    Interrupt, Lanes, Learning, Objective, Outcome, Overrides, Plan, Prepared, ProgressMode,
     References, RunFolder, Spec, Training, TrainingRun, TrainingState, batch_gradient,
 };
 use serde_json::{Value, json};
@@ -373,17 +373,21 @@ fn a_held_s_stays_and_everything_else_learns() {
 #[test]
 fn the_gradient_of_a_batch_is_the_slope_of_its_aggregate() {
     let model = model();
-    let dpo = plan("").method().loss.clone();
+    let loss_of = |method| match plan(method).method().learning {
+        Learning::Supervised(loss) => loss,
+        Learning::Rlhf(_) => panic!("it learns from records"),
+    };
+    let dpo = loss_of("");
     let sft = |per_token| Loss::Sft(Sft { per_token });
-    let rewards = plan(REWARD_MODEL).method().loss.clone();
+    let rewards = loss_of(REWARD_MODEL);
     let tchebycheff = Aggregation::Tchebycheff { ideal: Vec::new() };
     let preference = Preference::new(vec![0.35, 0.65]).unwrap();
     let losses = [
-        (dpo.clone(), 2),
+        (dpo, 2),
         (dpo, 3),
         (sft(false), 1),
         (sft(true), 1),
-        (rewards.clone(), 2),
+        (rewards, 2),
         (rewards, 3),
     ];
     for (loss, responses) in losses {

@@ -10,9 +10,9 @@ use panacea_evaluator::calibration::{
     CalibrationReport, Comparison, LengthRule, ObjectiveCalibration,
 };
 use panacea_model::Decoder;
-use panacea_objectives::{Preference, sigmoid};
+use panacea_objectives::{Loss, Preference, sigmoid};
 use panacea_pretrained::ChatTokenizer;
-use panacea_trainer::{Evaluated, Loss, Plan, RunFolder, evaluate};
+use panacea_trainer::{Evaluated, Learning, Plan, RunFolder, evaluate};
 
 use crate::progress::Progress;
 use crate::session::{
@@ -52,18 +52,19 @@ impl Arguments {
     pub fn run(self) -> Result<ExitCode> {
         let run = locate_run(&self.runs, self.run.as_deref())?;
         let plan = open_plan(&run)?;
-        if !matches!(plan.method().loss, Loss::BradleyTerry(_)) {
-            bail!(
+        let loss = match &plan.method().learning {
+            Learning::Supervised(loss) if plan.method().is_reward_model() => loss,
+            Learning::Supervised(_) | Learning::Rlhf(_) => bail!(
                 "run {} is no reward model, but a policy: see cargo xtask eval-front --run {}",
                 run.name(),
                 run.name()
-            );
-        }
+            ),
+        };
         let pretrained = open_language_model(self.model.as_deref().unwrap_or(plan.model()))?;
         let held_out = self.held_out(&run, &plan, pretrained.tokenizer()?)?;
         let device = panacea_devices::select(&self.device)?;
         let decoder = Decoder::load_in(&pretrained, &device, plan.precision().on(&device)?)?;
-        let evaluated = evaluate_rewards(&run, &plan, &decoder, &held_out)?;
+        let evaluated = evaluate_rewards(&run, loss, &decoder, &held_out)?;
         let rules = length_rules(&plan, pretrained.tokenizer()?)?;
 
         let comparisons = |i: usize| -> Vec<Comparison> {
@@ -130,7 +131,7 @@ impl Arguments {
 /// The rewards of every response of the records.
 fn evaluate_rewards(
     run: &RunFolder,
-    plan: &Plan,
+    loss: &Loss,
     decoder: &Decoder,
     examples: &[Example],
 ) -> Result<Vec<Evaluated>> {
@@ -140,10 +141,10 @@ fn evaluate_rewards(
     let evaluated = evaluate(
         decoder,
         &adapters,
-        &plan.method().loss,
+        loss,
         examples,
         &no_references,
-        &Preference::uniform(plan.objectives().len()),
+        &Preference::uniform(adapters.config.objectives.len()),
         || progress.inc(),
     )?;
     progress.finish();
@@ -167,7 +168,7 @@ fn length_rules(plan: &Plan, tokenizer: &ChatTokenizer) -> Result<Vec<LengthRule
 fn compare(example: &Example, rewards: &Evaluated, i: usize) -> Vec<Comparison> {
     let comparison = |(judgement, pair, label): (&Judgement, [usize; 2], f64)| {
         let objectives = judgement.labels.len();
-        let [first, second] = pair.map(|response| rewards.policy[response * objectives + i]);
+        let [first, second] = pair.map(|response| rewards.outputs[response * objectives + i]);
         Comparison {
             probability: sigmoid(first - second),
             label,

@@ -12,7 +12,7 @@ use panacea_model::{Decoder, ValueHead};
 use panacea_objectives::Preference;
 use panacea_pretrained::{Pretrained, TensorF32};
 use panacea_svd_lora::{Adapters, lora_pair};
-use panacea_trainer::{Loss, Plan, RunFolder, write_folder};
+use panacea_trainer::{Plan, RunFolder, write_folder};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::json;
@@ -103,7 +103,7 @@ impl Arguments {
 
     /// What is to be written, and the preference it is written at.
     fn form(&self, run: &RunFolder, plan: &Plan) -> Result<(Form, Preference)> {
-        let is_reward_model = matches!(plan.method().loss, Loss::BradleyTerry(_));
+        let is_reward_model = plan.method().is_reward_model();
         Ok(match (is_reward_model, self.format, &self.preference) {
             (true, Format::Merged, None) => {
                 let trained_at = Preference::uniform(plan.objectives().len());

@@ -12,8 +12,8 @@ use panacea_model::Decoder;
 use panacea_pretrained::Pretrained;
 use panacea_reward_models::Base;
 use panacea_trainer::{
-    EXIT_INTERRUPTED, Interrupt, Judges, Loss, Outcome, Overrides, Plan, ProgressMode, References,
-    RunFacts, RunFolder, RunRecord, Spec, Training, TrainingRun, TrainingState,
+    EXIT_INTERRUPTED, Interrupt, Judges, Learning, Outcome, Overrides, Plan, ProgressMode,
+    References, RunFacts, RunFolder, RunRecord, Spec, Training, TrainingRun, TrainingState,
 };
 
 use crate::session::{RUNS, computed_by, judges, load_examples, open_language_model, open_plan};
@@ -136,24 +136,24 @@ impl Arguments {
             .map(|device| Decoder::load_in(&pretrained, device, weights))
             .collect::<Result<Vec<_>, _>>()?;
         let fingerprint = &record.facts.model_fingerprint;
-        let references = match record.plan.method().loss {
-            Loss::Dpo(_) | Loss::Rlhf(_) => References::open(
+        let references = match record.plan.method().learning.needs_reference() {
+            true => References::open(
                 &self.runs,
                 fingerprint,
                 &computed_by(record.plan.device(), weights),
             )?,
-            Loss::Sft(_) | Loss::BradleyTerry(_) => References::in_memory(),
+            false => References::in_memory(),
         };
         let decode = |tokens: &[u32]| Ok(tokenizer.decode(tokens, true)?);
-        let judges = match record.plan.method().loss {
-            Loss::Rlhf(_) => Some(judges(
+        let judges = match record.plan.method().learning {
+            Learning::Rlhf(_) => Some(judges(
                 &record.plan,
                 &base,
                 &train.prompts,
                 &decode,
                 tokenizer.stop_ids(),
             )?),
-            Loss::Dpo(_) | Loss::Sft(_) | Loss::BradleyTerry(_) => None,
+            Learning::Supervised(_) => None,
         };
         let work = Work {
             judges: judges.as_ref(),
@@ -167,9 +167,9 @@ impl Arguments {
         match work.carry_out(&record, &run)? {
             Outcome::Finished => {
                 say!("run       {}", run.folder().path().display());
-                let command = match record.plan.method().loss {
-                    Loss::BradleyTerry(_) => "eval-reward",
-                    _ => "eval-front",
+                let command = match record.plan.method().is_reward_model() {
+                    true => "eval-reward",
+                    false => "eval-front",
                 };
                 say!(
                     "next      cargo xtask {command} --run {}",

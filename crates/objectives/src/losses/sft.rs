@@ -1,5 +1,7 @@
 //! Supervised fine-tuning: the loss of one response.
 
+use super::Term;
+
 /// The SFT loss of a response: −log π(y|x), or its mean per token.
 ///
 /// Averaged over the records of objective i it is −J_SFT,i, with J_SFT,i = E log π(y|x). Per token, every
@@ -10,28 +12,20 @@ pub struct Sft {
     pub per_token: bool,
 }
 
-/// The loss of one response on one objective.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct SftTerm {
-    /// The loss.
-    pub loss: f64,
-    /// ∂loss/∂(summed log-probability of the response under the policy), its only entry.
-    pub d_policy: [f64; 1],
-}
-
 impl Sft {
     /// The loss of a response of `tokens` tokens whose log-probabilities sum to `log_prob`.
     #[must_use]
-    pub fn term(&self, log_prob: f64, tokens: usize) -> SftTerm {
+    pub fn term(&self, log_prob: f64, tokens: usize) -> Term {
         // A response without tokens has a log-probability of 0, so its mean is taken as 0.
         let scale = if self.per_token {
             1.0 / tokens.max(1) as f64
         } else {
             1.0
         };
-        SftTerm {
+        Term {
             loss: -scale * log_prob,
-            d_policy: [-scale],
+            gradient: [-scale, 0.0],
+            margin: None,
         }
     }
 }
@@ -52,7 +46,7 @@ mod tests {
             let numeric = (sft.term(log_prob + step, tokens).loss
                 - sft.term(log_prob - step, tokens).loss)
                 / (2.0 * step);
-            assert!((numeric - term.d_policy[0]).abs() < 1e-9);
+            assert!((numeric - term.gradient[0]).abs() < 1e-9);
         }
     }
 }

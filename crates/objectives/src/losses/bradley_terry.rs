@@ -1,5 +1,6 @@
 //! The loss of a reward model: the difference of two rewards as the odds that one response is preferred.
 
+use super::{Term, towards_preferred};
 use crate::log_sigmoid::{log_sigmoid, sigmoid};
 
 /// The Bradley–Terry loss of a pair of rewards.
@@ -14,29 +15,51 @@ use crate::log_sigmoid::{log_sigmoid, sigmoid};
 /// differences count in it; `centering` holds the rewards themselves near 0 (Eisenstein et al. 2023, eq. 7).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BradleyTerry {
-    /// The lead ≥ 0 that the preferred response's reward is to have.
-    pub margin: f64,
-    /// The weight ≥ 0 of the squared sum of the rewards.
-    pub centering: f64,
+    margin: f64,
+    centering: f64,
 }
 
-/// The loss of one pair of rewards, and what follows from it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct RewardTerm {
-    /// The loss.
-    pub loss: f64,
-    /// ∂loss/∂r_j.
-    pub d_reward: [f64; 2],
-    /// The lead of the preferred response's reward; 0 for a label of exactly ½, which prefers neither.
-    pub margin: f64,
-    /// Whether the preferred response has the greater reward.
-    pub correct: bool,
+/// Why the parameters of a reward model's loss cannot be.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum BradleyTerryError {
+    /// The margin is negative.
+    #[error("the margin is {0}; it must be a finite number ≥ 0")]
+    Margin(f64),
+    /// The centering is negative.
+    #[error("the centering is {0}; it must be a finite number ≥ 0")]
+    Centering(f64),
 }
 
 impl BradleyTerry {
+    /// The loss with checked parameters.
+    ///
+    /// # Errors
+    /// When margin or centering is negative.
+    pub fn new(margin: f64, centering: f64) -> Result<Self, BradleyTerryError> {
+        if !(margin.is_finite() && margin >= 0.0) {
+            return Err(BradleyTerryError::Margin(margin));
+        }
+        if !(centering.is_finite() && centering >= 0.0) {
+            return Err(BradleyTerryError::Centering(centering));
+        }
+        Ok(Self { margin, centering })
+    }
+
+    /// The lead ≥ 0 that the preferred response's reward is to have.
+    #[must_use]
+    pub fn margin(&self) -> f64 {
+        self.margin
+    }
+
+    /// The weight ≥ 0 of the squared sum of the rewards.
+    #[must_use]
+    pub fn centering(&self) -> f64 {
+        self.centering
+    }
+
     /// The loss of `rewards` under `label`, the probability in [0, 1] that response 0 is preferred.
     #[must_use]
-    pub fn term(&self, rewards: [f64; 2], label: f64) -> RewardTerm {
+    pub fn term(&self, rewards: [f64; 2], label: f64) -> Term {
         debug_assert!(
             (0.0..=1.0).contains(&label),
             "a label is a probability, found {label}"
@@ -47,16 +70,10 @@ impl BradleyTerry {
         let slope = |lead: f64| -sigmoid(self.margin - lead);
         let d_lead = label * slope(lead) - (1.0 - label) * slope(-lead);
         let d_sum = 2.0 * self.centering * sum;
-        let margin = match label {
-            label if label > 0.5 => lead,
-            label if label < 0.5 => -lead,
-            _ => 0.0,
-        };
-        RewardTerm {
+        Term {
             loss: label * side(lead) + (1.0 - label) * side(-lead) + self.centering * sum * sum,
-            d_reward: [d_sum + d_lead, d_sum - d_lead],
-            margin,
-            correct: margin > 0.0,
+            gradient: [d_sum + d_lead, d_sum - d_lead],
+            margin: towards_preferred(lead, label),
         }
     }
 }
@@ -75,8 +92,8 @@ mod tests {
     fn hand_computed_values() {
         let term = PLAIN.term([0.0, 0.0], 1.0);
         assert!((term.loss - std::f64::consts::LN_2).abs() < 1e-15);
-        assert_eq!(term.d_reward, [-0.5, 0.5]);
-        assert!(!term.correct);
+        assert_eq!(term.gradient, [-0.5, 0.5]);
+        assert_eq!(term.is_correct(), Some(false));
 
         // log(1 + e^(−(2 − 0.5 − 1))) = log(1 + e^(−½)), and 0.1 · (2 + 0.5)².
         let both = BradleyTerry {
@@ -85,9 +102,15 @@ mod tests {
         };
         let term = both.term([2.0, 0.5], 1.0);
         assert!((term.loss - (0.474_076_984_180_107 + 0.625)).abs() < 1e-12);
-        assert_eq!((term.margin, term.correct), (1.5, true));
-        assert_eq!((both.term([2.0, 0.5], 0.0).margin), -1.5);
-        assert_eq!((both.term([2.0, 0.5], 0.5).margin), 0.0);
+        assert_eq!((term.margin, term.is_correct()), (Some(1.5), Some(true)));
+        assert_eq!(both.term([2.0, 0.5], 0.0).margin, Some(-1.5));
+        assert_eq!(both.term([2.0, 0.5], 0.5).margin, None);
+        assert!(BradleyTerry::new(0.0, 0.0).is_ok());
+        assert_eq!(
+            BradleyTerry::new(-1.0, 0.0),
+            Err(BradleyTerryError::Margin(-1.0))
+        );
+        assert!(BradleyTerry::new(0.0, f64::NAN).is_err());
     }
 
     proptest! {
@@ -103,7 +126,7 @@ mod tests {
             let h = 1e-5;
             let at = |a, b| loss.term([a, b], label).loss;
             let differences = [at(a + h, b) - at(a - h, b), at(a, b + h) - at(a, b - h)];
-            for (slope, difference) in term.d_reward.iter().zip(differences) {
+            for (slope, difference) in term.gradient.iter().zip(differences) {
                 prop_assert!((slope - difference / (2.0 * h)).abs() < 1e-7);
             }
         }
@@ -115,7 +138,7 @@ mod tests {
             let loss = BradleyTerry { margin, centering: 0.3 };
             let (one, other) = (loss.term([a, b], label), loss.term([b, a], 1.0 - label));
             prop_assert!((one.loss - other.loss).abs() < 1e-12);
-            prop_assert!((one.d_reward[0] - other.d_reward[1]).abs() < 1e-12);
+            prop_assert!((one.gradient[0] - other.gradient[1]).abs() < 1e-12);
         }
 
         #[test]

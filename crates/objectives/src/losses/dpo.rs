@@ -1,5 +1,6 @@
 //! Direct preference optimisation: the loss of one pair under one label.
 
+use super::{Term, towards_preferred};
 use crate::log_sigmoid::{log_sigmoid, sigmoid};
 
 /// Log-probabilities of the two responses of a pair, each summed over the tokens of the response.
@@ -26,13 +27,9 @@ pub struct PairLogProbs {
 /// soft one its expectation under the label.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dpo {
-    /// β > 0: how strongly the policy is held to the reference.
-    pub beta: f64,
-    /// ℓ.
-    pub loss: DpoLoss,
-    /// Weight ≥ 0 of the negative log-likelihood, per token, of the preferred response; it keeps its
-    /// probability from falling along with that of the other one.
-    pub sft_weight: f64,
+    beta: f64,
+    loss: DpoLoss,
+    sft_weight: f64,
 }
 
 /// ℓ(h), the loss of a pair whose preferred response is the first.
@@ -64,22 +61,8 @@ pub enum DpoError {
     SftWeight(f64),
 }
 
-/// The loss of one pair on one objective, and what follows from it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct PairTerm {
-    /// The loss.
-    pub loss: f64,
-    /// ∂loss/∂(summed log-probability of response j under the policy).
-    pub d_policy: [f64; 2],
-    /// The reward margin β·h, positive when the policy leans to the preferred response; 0 for a label
-    /// of exactly ½, which prefers neither.
-    pub margin: f64,
-    /// Whether the policy leans to the preferred response.
-    pub correct: bool,
-}
-
 impl Dpo {
-    /// DPO with checked parameters.
+    /// DPO with checked parameters: β, ℓ and the weight of the negative log-likelihood.
     ///
     /// # Errors
     /// When β is not > 0, the label smoothing is outside [0, ½), or the SFT weight is negative.
@@ -102,9 +85,28 @@ impl Dpo {
         })
     }
 
+    /// β > 0: how strongly the policy is held to the reference.
+    #[must_use]
+    pub fn beta(&self) -> f64 {
+        self.beta
+    }
+
+    /// ℓ.
+    #[must_use]
+    pub fn loss(&self) -> DpoLoss {
+        self.loss
+    }
+
+    /// Weight ≥ 0 of the negative log-likelihood, per token, of the preferred response; it keeps its
+    /// probability from falling along with that of the other one.
+    #[must_use]
+    pub fn sft_weight(&self) -> f64 {
+        self.sft_weight
+    }
+
     /// The loss of `pair` under `label`, the probability in [0, 1] that response 0 is preferred.
     #[must_use]
-    pub fn term(&self, pair: &PairLogProbs, label: f64) -> PairTerm {
+    pub fn term(&self, pair: &PairLogProbs, label: f64) -> Term {
         debug_assert!(
             (0.0..=1.0).contains(&label),
             "a label is a probability, found {label}"
@@ -125,7 +127,7 @@ impl Dpo {
             loss += q * l;
             d_h -= q * d;
         }
-        let mut d_policy = [d_h, -d_h];
+        let mut gradient = [d_h, -d_h];
 
         if self.sft_weight > 0.0 {
             for (j, share) in [p, q].into_iter().enumerate() {
@@ -133,21 +135,15 @@ impl Dpo {
                 if share > 0.0 && pair.tokens[j] > 0 {
                     let per_token = self.sft_weight * share / pair.tokens[j] as f64;
                     loss -= per_token * pair.policy[j];
-                    d_policy[j] -= per_token;
+                    gradient[j] -= per_token;
                 }
             }
         }
 
-        let margin = if label == 0.5 {
-            0.0
-        } else {
-            self.beta * h * (label - 0.5).signum()
-        };
-        PairTerm {
+        Term {
             loss,
-            d_policy,
-            margin,
-            correct: margin > 0.0,
+            gradient,
+            margin: towards_preferred(self.beta * h, label),
         }
     }
 
@@ -223,8 +219,8 @@ mod tests {
                 };
                 let numeric = (at(step) - at(-step)) / (2.0 * step);
                 prop_assert!(
-                    (numeric - term.d_policy[j]).abs() <= 1e-6 * (1.0 + numeric.abs() + term.loss.abs()),
-                    "{numeric} against {}", term.d_policy[j]
+                    (numeric - term.gradient[j]).abs() <= 1e-6 * (1.0 + numeric.abs() + term.loss.abs()),
+                    "{numeric} against {}", term.gradient[j]
                 );
             }
         }
@@ -239,8 +235,11 @@ mod tests {
             };
             let (one, other) = (dpo.term(&pair, label), dpo.term(&swapped, 1.0 - label));
             prop_assert!((one.loss - other.loss).abs() <= 1e-9 * (1.0 + one.loss.abs()));
-            prop_assert!((one.d_policy[0] - other.d_policy[1]).abs() <= 1e-9 * (1.0 + one.d_policy[0].abs()));
-            prop_assert!((one.margin - other.margin).abs() <= 1e-9 * (1.0 + one.margin.abs()));
+            prop_assert!((one.gradient[0] - other.gradient[1]).abs() <= 1e-9 * (1.0 + one.gradient[0].abs()));
+            match (one.margin, other.margin) {
+                (Some(one), Some(other)) => prop_assert!((one - other).abs() <= 1e-9 * (1.0 + one.abs())),
+                margins => prop_assert_eq!(margins, (None, None)),
+            }
         }
 
         #[test]
@@ -254,8 +253,8 @@ mod tests {
             let dpo = Dpo { beta, loss: DpoLoss::Sigmoid { label_smoothing: 0.0 }, sft_weight: 0.0 };
             let term = dpo.term(&PairLogProbs { policy: log_probs, reference: log_probs, tokens: [1, 1] }, label);
             prop_assert!((term.loss - std::f64::consts::LN_2).abs() < 1e-12);
-            prop_assert!((term.d_policy[0] + beta * (label - 0.5)).abs() < 1e-12);
-            prop_assert!(!term.correct && term.margin == 0.0);
+            prop_assert!((term.gradient[0] + beta * (label - 0.5)).abs() < 1e-12);
+            prop_assert!(term.margin.is_none_or(|margin| margin == 0.0) && term.is_correct() != Some(true));
         }
     }
 
@@ -275,15 +274,15 @@ mod tests {
         };
         let wrong = dpo.term(&pair, 1.0);
         assert_eq!(
-            (wrong.loss, wrong.d_policy, wrong.correct),
-            (10_000.0, [-1.0, 1.0], false)
+            (wrong.loss, wrong.gradient, wrong.is_correct()),
+            (10_000.0, [-1.0, 1.0], Some(false))
         );
         let right = dpo.term(&pair, 0.0);
         assert_eq!(
-            (right.loss, right.margin, right.correct),
-            (0.0, 10_000.0, true)
+            (right.loss, right.margin, right.is_correct()),
+            (0.0, Some(10_000.0), Some(true))
         );
-        assert!(right.d_policy.iter().all(|d| *d == 0.0));
+        assert!(right.gradient.iter().all(|d| *d == 0.0));
     }
 
     #[test]
@@ -299,7 +298,7 @@ mod tests {
             tokens: [4, 4],
         };
         let term = dpo.term(&pair, 1.0);
-        assert!(term.loss.abs() < 1e-20 && term.d_policy[0].abs() < 1e-10);
+        assert!(term.loss.abs() < 1e-20 && term.gradient[0].abs() < 1e-10);
         assert!((dpo.term(&pair, 0.0).loss - 100.0).abs() < 1e-9);
     }
 
@@ -330,8 +329,8 @@ mod tests {
                 < 1e-12
         );
         assert_eq!(
-            with.term(&pair, 1.0).d_policy[1],
-            plain.term(&pair, 1.0).d_policy[1]
+            with.term(&pair, 1.0).gradient[1],
+            plain.term(&pair, 1.0).gradient[1]
         );
     }
 
