@@ -40,8 +40,7 @@ pub struct Record {
     pub source: Source,
     /// The conversation up to the response; the last turn is never the assistant's.
     pub prompt: Vec<Message>,
-    /// Two or more responses ([`RecordKind::Pair`]), one ([`RecordKind::Sft`]) or any number
-    /// ([`RecordKind::Prompt`]).
+    /// Two or more (pairs), one (SFT) or any number (RLHF): see [`RecordKind`](crate::RecordKind).
     pub responses: Vec<String>,
     /// What the objectives say about them; at least one entry, where they are what is trained on.
     pub judgements: Vec<Judgement>,
