@@ -290,13 +290,17 @@ impl Plan {
         plan
     }
 
-    /// Sets the ideal of Tchebycheff where the user gave none: no policy has a J_i above minus the mean
-    /// entropy of the labels of `train`, and with hard labels that is 0.
-    pub fn fill_ideal(&mut self, train: &[Example]) {
-        if let Aggregation::Tchebycheff { ideal } = &mut self.method.aggregation
-            && ideal.is_empty()
-        {
-            *ideal = label_ideal(&self.method.learning, train, self.objectives.len());
+    /// The plan that is resolved with the ideal of Tchebycheff that `train` gives, where the user gave none: no policy
+    /// has a J_i above minus the mean entropy of the labels, and with hard labels that is 0.
+    pub fn with_ideal_of(self, train: &[Example]) -> Result<Self, ConfigErrors> {
+        match &self.method.aggregation {
+            Aggregation::Tchebycheff { ideal } if ideal.is_empty() => {
+                let ideal = label_ideal(&self.method.learning, train, self.objectives.len());
+                let mut spec = self.to_spec();
+                spec.method.ideal = Some(ideal);
+                Self::resolve(spec, &Overrides::default())
+            }
+            Aggregation::Tchebycheff { .. } | Aggregation::Linear => Ok(self),
         }
     }
 
@@ -876,7 +880,7 @@ impl Resolver {
     }
 
     fn ideal(&mut self, ideal: Option<Vec<f64>>, objectives: usize) -> Vec<f64> {
-        // Without one, `fill_ideal` finds it when the records are there.
+        // Without one, `Plan::with_ideal_of` finds it when the records are there.
         let ideal = ideal.unwrap_or_default();
         if !ideal.is_empty() && ideal.len() != objectives && !self.is_broken("objective") {
             let message = format!(

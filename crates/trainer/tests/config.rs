@@ -358,13 +358,20 @@ fn the_ideal_has_a_value_for_each_objective() {
         responses: vec![vec![2], vec![3]],
         judgements: vec![Judgement::pair(0, 1, vec![Some(1.0), Some(label)])],
     };
-    let mut plan = plan;
-    plan.fill_ideal(&[example(0.5), example(1.0)]);
+    let given = plan.clone();
+    let plan = plan.with_ideal_of(&[example(0.5), example(1.0)]).unwrap();
     let ideal = vec![0.0, -0.5 * 2f64.ln()];
     assert_eq!(
         plan.method().aggregation,
-        Aggregation::Tchebycheff { ideal }
+        Aggregation::Tchebycheff {
+            ideal: ideal.clone()
+        }
     );
+    // Nothing else changes, nor does an ideal that is there.
+    let mut spec = given.to_spec();
+    spec.method.ideal = Some(ideal);
+    assert_eq!(plan.to_spec(), spec);
+    assert_eq!(plan.clone().with_ideal_of(&[]).unwrap(), plan);
 }
 
 #[test]

@@ -89,7 +89,7 @@ impl Arguments {
             }
             _ => Spec::read(&config)?,
         };
-        let mut plan = Plan::resolve(spec, &overrides)?;
+        let plan = Plan::resolve(spec, &overrides)?;
         for warning in plan.warnings() {
             eprintln!("warning: {warning}");
         }
@@ -102,7 +102,7 @@ impl Arguments {
         let train = load_examples(&plan, Part::Train, &plan.data().train, tokenizer)?;
         eprintln!("training records\n{}", train.report);
         eprintln!("positions   {}", positions(&train.examples));
-        plan.fill_ideal(&train.examples);
+        let plan = plan.with_ideal_of(&train.examples)?;
         let eval =
             if plan.data().eval.is_empty() && plan.objectives().iter().all(|o| o.eval.is_empty()) {
                 None
