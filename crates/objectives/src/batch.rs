@@ -1,7 +1,6 @@
 //! A batch whose records follow several preferences: the losses of each group, and the coefficient of each response.
 
-use crate::RecordTerms;
-use crate::{Aggregate, Aggregation, Judgement, Preference};
+use crate::{Aggregate, Aggregation, Judgement, Preference, RecordTerms};
 
 /// The records of a batch, dealt to preferences in turn: record r follows the preference r mod the number of groups.
 ///
