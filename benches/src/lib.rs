@@ -3,6 +3,8 @@
 pub mod side_by_side;
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
+use std::time::Instant;
 
 use anyhow::Result;
 use burn_tensor::{Device, FloatDType};
@@ -15,7 +17,37 @@ use panacea_svd_lora::{Adapters, SvdLoraConfig};
 use panacea_trainer::{TrainerError, response_log_probs};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+#[cfg(unix)]
+use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
+
+/// The seconds that a bench counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Seconds {
+    /// Those that pass.
+    Clock,
+    /// Those for which a CPU computed for this program. Two programs on one core at the same time, each counting its own,
+    /// meet the same neighbours: so small differences show on a machine that others share.
+    #[cfg(unix)]
+    Cpu,
+}
+
+impl Seconds {
+    /// Seconds since some moment.
+    pub fn now(self) -> f64 {
+        match self {
+            Self::Clock => {
+                static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+                START.elapsed().as_secs_f64()
+            }
+            #[cfg(unix)]
+            Self::Cpu => {
+                let time = clock_gettime(ClockId::ProcessCPUTime);
+                time.tv_sec as f64 + 1e-9 * time.tv_nsec as f64
+            }
+        }
+    }
+}
 
 /// A model of the Llama family.
 #[derive(Debug, Clone, Copy)]

@@ -34,13 +34,13 @@ Commands of the panacea binary (built in release first, for the --device that is
   score        Log-probabilities of given responses
   export       Write a PEFT adapter or a merged model for one preference
   indicators   Hypervolume and the other indicators of a table of points
-  reproduce    Run again what the documentation reports
   devices      List the devices that are present
 Options of a command: cargo xtask <COMMAND> --help
 
 Chores:
   bench peers  Run PyTorch and Panacea in turn on the same work, and print a table of ratios
   bench gpu    The same for DPO steps on a GPU
+  reproduce    Run again what docs/results.md reports
   ci           Formatting, lints, documentation and tests of the whole workspace
   help         This page
 
@@ -66,6 +66,9 @@ fn main() -> ExitCode {
             .and_then(|binary| launch::become_program(&binary, &arguments[2..])),
         Command::Gpu => build::benches("gpu", &features::of_gpu_bench(&arguments[2..]))
             .and_then(|binary| launch::become_program(&binary, &arguments[2..])),
+        Command::Reproduce => build::panacea(&BTreeSet::new())
+            .and_then(|_| build::benches("reproduce", &BTreeSet::new()))
+            .and_then(|binary| launch::become_program(&binary, &arguments[1..])),
         Command::Panacea => build::panacea(&features::needed(&arguments))
             .and_then(|binary| launch::become_program(&binary, &arguments)),
     };
@@ -82,6 +85,7 @@ enum Command {
     Ci,
     Peers,
     Gpu,
+    Reproduce,
     Panacea,
 }
 
@@ -93,6 +97,7 @@ impl Command {
             [Some("ci")] => Self::Ci,
             [Some("bench"), Some("peers"), ..] => Self::Peers,
             [Some("bench"), Some("gpu"), ..] => Self::Gpu,
+            [Some("reproduce"), ..] => Self::Reproduce,
             _ => Self::Panacea,
         }
     }
@@ -136,6 +141,7 @@ mod tests {
         assert_eq!(command("ci"), Command::Ci);
         assert_eq!(command("bench peers --rounds 1"), Command::Peers);
         assert_eq!(command("bench gpu --device wgpu"), Command::Gpu);
+        assert_eq!(command("reproduce quickstart"), Command::Reproduce);
         for line in [
             "train",
             "train --help",

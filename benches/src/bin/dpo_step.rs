@@ -2,12 +2,12 @@
 //! `peers/torch_gpu.py`: one JSON line {"measure", "seconds", "median", "peak_rss_gb", "value"}. The value is the rate of
 //! the model's own work, in units of 10¹² floating-point operations a second.
 
-use std::time::Instant;
-
 use anyhow::Result;
 use burn_tensor::Device;
 use clap::Parser;
-use panacea_benches::{Model, Shape, adapters, dpo, median, pairs, random_model_in, references};
+use panacea_benches::{
+    Model, Seconds, Shape, adapters, dpo, median, pairs, random_model_in, references,
+};
 use panacea_devices::{Precision, peak_memory_bytes};
 use panacea_model::{MemoryPolicy, compute_on_this_thread};
 use panacea_objectives::{Aggregation, Preference};
@@ -33,6 +33,9 @@ struct Arguments {
     /// Different preferences of a step; each has as many pairs.
     #[arg(long, default_value_t = 1)]
     preferences: usize,
+    /// The seconds that are counted.
+    #[arg(long, value_enum, default_value_t = Seconds::Clock)]
+    seconds: Seconds,
     /// flex (the CPU), wgpu, vulkan, cuda or cuda:INDEX.
     #[arg(long, default_value = "flex")]
     device: String,
@@ -115,7 +118,7 @@ fn main() -> Result<()> {
         .collect();
     let mut seconds = Vec::new();
     for step in 1..=arguments.steps + 1 {
-        let started = Instant::now();
+        let started = arguments.seconds.now();
         let result = batch_gradient(
             &Lanes::one(&model, &adapters),
             objective,
@@ -126,7 +129,7 @@ fn main() -> Result<()> {
         )?;
         optimizer.update(&mut adapters.factors, &result.gradients, step, 1.0);
         device.sync()?;
-        seconds.push(started.elapsed().as_secs_f64());
+        seconds.push(arguments.seconds.now() - started);
     }
     seconds.remove(0);
     let measure = match (arguments.recompute, arguments.preferences) {

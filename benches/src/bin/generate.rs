@@ -1,15 +1,15 @@
 //! Generation and a forward pass on the shapes of a real model, for the side by side with
 //! `peers/torch_generate.py`: one JSON line {"measure", "tokens_per_second", …} a measure.
 
-use std::time::Instant;
+use std::sync::Arc;
 
 use anyhow::Result;
 use burn_tensor::Device;
 use clap::Parser;
-use panacea_benches::{Model, adapters, median, pairs, random_model_in};
+use panacea_benches::{Model, Seconds, adapters, median, pairs, random_model_in};
 use panacea_devices::Precision;
 use panacea_model::{
-    Bits, Decoder, GenerateRequest, PackedBatch, Sampling, Sequence, compute_on_this_thread,
+    Bits, Decoder, PackedBatch, Request, Sequence, Steering, compute_on_this_thread,
 };
 use panacea_svd_lora::Adapters;
 
@@ -33,6 +33,9 @@ struct Arguments {
     /// The model whose shapes it has.
     #[arg(long, value_enum, default_value_t = Model::Smollm2_135m)]
     shape: Model,
+    /// The seconds that are counted.
+    #[arg(long, value_enum, default_value_t = Seconds::Clock)]
+    seconds: Seconds,
     /// flex (the CPU), wgpu, vulkan, cuda or cuda:INDEX.
     #[arg(long, default_value = "flex")]
     device: String,
@@ -44,7 +47,7 @@ fn main() -> Result<()> {
     let shape = arguments.shape.shape();
     let device = panacea_devices::select(&arguments.device)?;
     let mut model = random_model_in(shape, &device, Precision::Auto.on(&device)?)?;
-    let adapters = adapters(&model)?;
+    let adapters = Arc::new(adapters(&model)?);
     let tokens = |rows: usize, length: usize| -> Vec<Vec<u32>> {
         let examples = pairs(rows, length, 1, shape.vocabulary);
         examples.into_iter().map(|e| e.prompt).collect()
@@ -58,7 +61,7 @@ fn main() -> Result<()> {
     }])?;
     let all: Vec<usize> = (0..arguments.forward).collect();
     let forward = || Ok(model.logits(&batch, None, &all).map(|_| ())?);
-    report("forward", 1, arguments.forward, arguments.repeats, forward)?;
+    arguments.report("forward", 1, arguments.forward, forward)?;
 
     for &rows in &arguments.rows {
         let prompts = tokens(rows, arguments.prompt);
@@ -73,21 +76,9 @@ fn main() -> Result<()> {
         let base = || generate(&model, None, &prompts, &one, new_tokens);
         let steered = || generate(&model, Some(&adapters), &prompts, &one, new_tokens);
         let mixed = || generate(&model, Some(&adapters), &prompts, &own, new_tokens);
-        report("generate_base", rows, new_tokens, arguments.repeats, base)?;
-        report(
-            "generate_one_preference",
-            rows,
-            new_tokens,
-            arguments.repeats,
-            steered,
-        )?;
-        report(
-            "generate_own_preferences",
-            rows,
-            new_tokens,
-            arguments.repeats,
-            mixed,
-        )?;
+        arguments.report("generate_base", rows, new_tokens, base)?;
+        arguments.report("generate_one_preference", rows, new_tokens, steered)?;
+        arguments.report("generate_own_preferences", rows, new_tokens, mixed)?;
     }
 
     // What has few bits is read by kernels for the CPU.
@@ -103,7 +94,7 @@ fn main() -> Result<()> {
             for (who, adapters) in [("base", None), ("one_preference", Some(&adapters))] {
                 let measure = format!("generate_{who}_{}_bits", bits.count());
                 let run = || generate(&model, adapters, &prompts, &one, new_tokens);
-                report(&measure, rows, new_tokens, arguments.repeats, run)?;
+                arguments.report(&measure, rows, new_tokens, run)?;
             }
         }
     }
@@ -112,49 +103,50 @@ fn main() -> Result<()> {
 
 fn generate(
     model: &Decoder,
-    adapters: Option<&Adapters>,
+    adapters: Option<&Arc<Adapters>>,
     prompts: &[Vec<u32>],
     preferences: &[Vec<f64>],
     new_tokens: usize,
 ) -> Result<()> {
-    let requests: Vec<GenerateRequest<'_>> = prompts
-        .iter()
-        .zip(preferences)
-        .map(|(prompt, preference)| GenerateRequest {
-            prompt,
-            preference,
-            max_new_tokens: new_tokens,
-            seed: 0,
-        })
-        .collect();
-    let generated = model.generate(&requests, adapters, &Sampling::greedy(), &[])?;
+    let rows = prompts.iter().zip(preferences);
+    let requests = rows.map(|(prompt, preference)| Request {
+        steering: adapters.map(|adapters| Steering {
+            adapters: Arc::clone(adapters),
+            preference: preference.clone(),
+        }),
+        ..Request::greedy(&prompt[..], new_tokens)
+    });
+    let generated = model.generate(requests)?;
     assert!(generated.iter().all(|g| g.tokens.len() == new_tokens));
     Ok(())
 }
 
-fn report(
-    measure: &str,
-    rows: usize,
-    tokens: usize,
-    repeats: usize,
-    run: impl Fn() -> Result<()>,
-) -> Result<()> {
-    run()?;
-    let mut seconds = Vec::new();
-    for _ in 0..repeats {
-        let started = Instant::now();
+impl Arguments {
+    /// Runs it once for warmth, then as often as it is to be measured.
+    fn report(
+        &self,
+        measure: &str,
+        rows: usize,
+        tokens: usize,
+        run: impl Fn() -> Result<()>,
+    ) -> Result<()> {
         run()?;
-        seconds.push(started.elapsed().as_secs_f64());
+        let mut seconds = Vec::new();
+        for _ in 0..self.repeats {
+            let started = self.seconds.now();
+            run()?;
+            seconds.push(self.seconds.now() - started);
+        }
+        println!(
+            "{}",
+            serde_json::json!({
+                "measure": measure,
+                "rows": rows,
+                "tokens": tokens,
+                "seconds": seconds,
+                "tokens_per_second": (rows * tokens) as f64 / median(&seconds),
+            })
+        );
+        Ok(())
     }
-    println!(
-        "{}",
-        serde_json::json!({
-            "measure": measure,
-            "rows": rows,
-            "tokens": tokens,
-            "seconds": seconds,
-            "tokens_per_second": (rows * tokens) as f64 / median(&seconds),
-        })
-    );
-    Ok(())
 }

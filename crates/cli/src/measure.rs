@@ -8,10 +8,11 @@ use anyhow::{Context, Result, bail};
 use panacea_data::{Example, Part};
 use panacea_evaluator::exact::{Comparison, KlMenu, KlProblem, Menu, MenuProblem};
 use panacea_evaluator::{Cost, ExactFront, Front, MethodPoints, PointRecords};
-use panacea_model::{GenerateRequest, Generated, Sampling};
+use panacea_methods::{Served, Trained, Trainings};
+use panacea_model::{Generated, Request, Sampling, Steering};
 use panacea_objectives::{DpoLoss, Loss, Preference, simplex_grid, usual_divisions};
 use panacea_reward_models::Base;
-use panacea_svd_lora::{ADAPTER_FILE, Adapters};
+use panacea_svd_lora::ADAPTER_FILE;
 use panacea_trainer::{
     Evaluated, Learning, Plan, References, Rlhf, RunFolder, evaluate, record_values, references,
     response_log_probs, summarise, training_totals,
@@ -20,7 +21,7 @@ use serde::Serialize;
 
 use crate::progress::Progress;
 use crate::session::{
-    Loaded, Policies, computed_by, judges, load_examples, open_language_model, open_plan,
+    Loaded, computed_by, judges, load_examples, open_language_model, open_plan, open_trained,
 };
 
 /// Steps along an edge of the simplex at which the exact front of two objectives is drawn.
@@ -48,7 +49,7 @@ pub struct Opened {
     /// What it is measured by: its own plan, or that of another run with the same objectives.
     pub yardstick: Plan,
     pub base: Base,
-    pub policies: Policies,
+    pub trained: Trained,
     pub eval: Loaded,
     references: References,
 }
@@ -95,7 +96,7 @@ impl Opened {
             pretrained,
             decoder,
         } = &base;
-        let policies = Policies::open(&run, &plan, decoder)?;
+        let trained = open_trained(&run, &plan, decoder)?;
         // What the trainings computed; measuring leaves their folder as it is.
         let runs = run.path().parent().unwrap_or(Path::new("."));
         let references = References::read(
@@ -108,7 +109,7 @@ impl Opened {
             plan,
             yardstick,
             base,
-            policies,
+            trained,
             eval,
             references,
         })
@@ -140,27 +141,25 @@ impl Opened {
         let (mut least_mass, mut switch_seconds) = (f64::INFINITY, 0.0);
         for preference in grid {
             let started = Instant::now();
-            let adapters = self.policies.at(preference);
+            let Served::Adapter(steering) = self.trained.serve(preference);
             switch_seconds += started.elapsed().as_secs_f64() / grid.len() as f64;
             let log_probs: Vec<Vec<f64>> = match learning {
                 Learning::Supervised(loss) => {
                     let records = evaluate(
                         &self.base.decoder,
-                        &adapters,
+                        &steering,
                         loss,
                         examples,
                         &reference,
-                        preference,
                         || progress.inc(),
                     )?;
                     points.push(point(preference, &objectives, &records));
                     records.into_iter().map(|record| record.outputs).collect()
                 }
                 Learning::Rlhf(rlhf) => {
-                    let steered = Some((&*adapters, preference));
                     let log_probs = examples.iter().map(|example| {
                         progress.inc();
-                        response_log_probs(&self.base.decoder, steered, example)
+                        response_log_probs(&self.base.decoder, Some(&steering), example)
                     });
                     let log_probs = log_probs.collect::<Result<Vec<_>, _>>()?;
                     points.push(menu_point(
@@ -179,7 +178,7 @@ impl Opened {
             examples.len()
         )];
         let mut method = MethodPoints::from_records(
-            self.plan.method().label(),
+            &self.plan.method().label(),
             &objectives,
             points,
             Some(self.cost(switch_seconds)?),
@@ -241,30 +240,24 @@ impl Opened {
     pub fn write_answers(
         &self,
         prompts: &[impl AsRef<[u32]>],
-        adapters: &Adapters,
-        preference: &Preference,
+        steering: &Steering,
         writing: Writing,
     ) -> Result<Vec<Generated>> {
-        let request = |(prompt, seed)| {
-            let prompt: &[u32] = AsRef::<[u32]>::as_ref(prompt);
-            GenerateRequest {
-                prompt,
-                preference: preference.weights(),
-                max_new_tokens: (writing.max_new_tokens).min(self.base.decoder.room_after(prompt)),
-                seed,
-            }
-        };
-        let requests: Vec<_> = prompts
-            .iter()
-            .zip(self.plan.seed()..)
-            .map(request)
-            .collect();
-        let sampling = match writing.is_sampled {
-            true => Sampling::exact(),
-            false => Sampling::greedy(),
-        };
+        let decoder = &self.base.decoder;
         let stop = self.base.pretrained.tokenizer()?.stop_ids();
-        Ok((self.base.decoder).generate(&requests, Some(adapters), &sampling, stop)?)
+        let prompts = prompts.iter().map(AsRef::as_ref).zip(self.plan.seed()..);
+        let requests = prompts.map(|(prompt, seed): (&[u32], u64)| Request {
+            prompt: prompt.to_vec(),
+            steering: Some(steering.clone()),
+            sampling: match writing.is_sampled {
+                true => Sampling::exact(),
+                false => Sampling::greedy(),
+            },
+            stop: stop.to_vec(),
+            max_new_tokens: writing.max_new_tokens.min(decoder.room_after(prompt)),
+            seed,
+        });
+        Ok(decoder.generate(requests)?)
     }
 
     /// The front of the run over a grid of preferences, by what its scorers say of its answers to the held-out
@@ -297,9 +290,9 @@ impl Opened {
         let mut switch_seconds = 0.0;
         for preference in grid {
             let started = Instant::now();
-            let adapters = self.policies.at(preference);
+            let Served::Adapter(steering) = self.trained.serve(preference);
             switch_seconds += started.elapsed().as_secs_f64() / grid.len() as f64;
-            let answers = self.write_answers(&prompts, &adapters, preference, writing)?;
+            let answers = self.write_answers(&prompts, &steering, writing)?;
             let tokens = answers.iter().map(|answer| answer.tokens.as_slice());
             let answered: Vec<(&Example, &[u32])> = examples.iter().zip(tokens).collect();
             let scored = judges.score(&answered)?;
@@ -338,7 +331,7 @@ impl Opened {
         );
         let label = self.plan.method().label();
         let cost = Some(self.cost(switch_seconds)?);
-        let method = MethodPoints::from_records(label, &objectives, points, cost)?;
+        let method = MethodPoints::from_records(&label, &objectives, points, cost)?;
         let front = Front::new(objectives, vec![method], None, None)?;
         let notes = vec![note];
         Ok((Measured { front, notes }, kept))
@@ -346,10 +339,11 @@ impl Opened {
 
     /// What the method took: every training, and every file that has to be kept to serve any preference.
     fn cost(&self, switch_seconds: f64) -> Result<Cost> {
-        let members = self.plan.members().len();
-        let folders: Vec<PathBuf> = match members {
-            0 => vec![self.run.path().to_owned()],
-            _ => (0..members).map(|index| self.run.member(index)).collect(),
+        let folders: Vec<PathBuf> = match self.plan.trainings() {
+            Trainings::One => vec![self.run.path().to_owned()],
+            Trainings::Each(preferences) => (0..preferences.len())
+                .map(|index| self.run.member(index))
+                .collect(),
         };
         let mut cost = Cost {
             trainings: folders.len(),

@@ -1,21 +1,21 @@
 //! What commands share: opening models, runs and preferences, with errors that say what to do.
 
-use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use burn_tensor::{DType, FloatDType};
 use clap::Args;
 use panacea_data::{BoxError, DataReport, Example, LabelSource, Loader, Part, Source, tokenize};
 use panacea_devices::Precision;
-use panacea_model::{Decoder, ValueHead};
+use panacea_methods::{NotServed, Served, Trained};
+use panacea_model::{Decoder, Steering, ValueHead};
 use panacea_objectives::Preference;
 use panacea_pretrained::{ChatTokenizer, Message, Pretrained};
 use panacea_reward_models::{Base, RewardModels};
 use panacea_rewards::{Scorer, ScorerSpec, Scorers, Turn};
 use panacea_svd_lora::Adapters;
-use panacea_trainer::{Judges, MethodName, Plan, PromptText, RunFolder, RunRecord, TrainerError};
+use panacea_trainer::{Judges, Plan, PromptText, RunFolder, RunRecord, TrainerError};
 
 /// Where runs are kept.
 pub const RUNS: &str = "runs";
@@ -50,12 +50,11 @@ pub struct ModelArguments {
     pub device: String,
 }
 
-/// A model in memory, with the adapter and the preference that steer it.
+/// A model in memory, with what steers it.
 pub struct Steered {
     pub pretrained: Pretrained,
     pub decoder: Decoder,
-    pub adapters: Option<Adapters>,
-    pub preference: Vec<f64>,
+    pub steering: Option<Steering>,
 }
 
 impl ModelArguments {
@@ -63,17 +62,17 @@ impl ModelArguments {
         let device = panacea_devices::select(&self.device)?;
         let pretrained = open_language_model(&self.model)?;
         let decoder = Decoder::load_in(&pretrained, &device, Precision::Auto.on(&device)?)?;
-        let (mut adapters, mut preference) = (None, Vec::new());
-        if let (Some(run), Some(weights)) = (&self.run, &self.preference) {
-            let run = RunFolder::open(&RunFolder::locate(&self.runs, run)?)?;
-            adapters = Some(open_at(&run, weights, &decoder)?);
-            preference = weights.weights().to_vec();
-        }
+        let steering = match (&self.run, &self.preference) {
+            (Some(run), Some(preference)) => {
+                let run = RunFolder::open(&RunFolder::locate(&self.runs, run)?)?;
+                Some(open_at(&run, preference, &decoder)?)
+            }
+            _ => None,
+        };
         Ok(Steered {
             pretrained,
             decoder,
-            adapters,
-            preference,
+            steering,
         })
     }
 }
@@ -98,62 +97,23 @@ pub fn open_language_model(path: &Path) -> Result<Pretrained> {
     Ok(pretrained)
 }
 
-/// What a method has trained, and how a preference is served from it.
-pub enum Policies {
-    /// One adapter for every preference.
-    One(Box<Adapters>),
-    /// One adapter for each of these preferences.
-    Members(MethodName, Vec<(Preference, Adapters)>),
-}
-
-impl Policies {
-    /// Opens the adapter of a run, or those of its members.
-    pub fn open(run: &RunFolder, plan: &Plan, decoder: &Decoder) -> Result<Self> {
-        if plan.method().is_reward_model() {
-            bail!(
-                "run {} is a reward model, which no preference steers and which writes nothing: see cargo xtask eval-reward --run {}",
+/// Opens what a run has trained.
+pub fn open_trained(run: &RunFolder, plan: &Plan, decoder: &Decoder) -> Result<Trained> {
+    let objectives = plan.objectives().len();
+    let open = |member: Option<usize>| match member {
+        None => open_adapters(run, decoder),
+        Some(index) => open_adapters(&RunFolder::open(&run.member(index))?, decoder),
+    };
+    Trained::open(&plan.method().method, objectives, open).map_err(|error| {
+        match error.downcast_ref::<NotServed>() {
+            Some(reason) => anyhow!(
+                "run {}: {reason}; see cargo xtask eval-reward --run {}",
                 run.name(),
                 run.name()
-            );
+            ),
+            None => error,
         }
-        let members = plan.members();
-        if members.is_empty() {
-            return Ok(Self::One(Box::new(open_adapters(run, decoder)?)));
-        }
-        let open = |(index, preference): (usize, Preference)| {
-            let member = RunFolder::open(&run.member(index))?;
-            Ok((preference, open_adapters(&member, decoder)?))
-        };
-        let members = members.into_iter().enumerate().map(open);
-        Ok(Self::Members(
-            plan.method().name,
-            members.collect::<Result<_>>()?,
-        ))
-    }
-
-    /// The adapter for a preference: the one there is; soups' interpolation of ΔW; or, of discrete policies,
-    /// the one that was trained for the nearest preference.
-    pub fn at(&self, preference: &Preference) -> Cow<'_, Adapters> {
-        match self {
-            Self::One(adapters) => Cow::Borrowed(adapters),
-            Self::Members(MethodName::RewardedSoups, members) => {
-                let members: Vec<(&Adapters, &[f64])> = (members.iter())
-                    .map(|(preference, adapters)| (adapters, preference.weights()))
-                    .collect();
-                Cow::Owned(Adapters::soup(&members, preference.weights()))
-            }
-            Self::Members(_, members) => {
-                let distance = |(member, _): &&(Preference, Adapters)| -> f64 {
-                    let weights = member.weights().iter().zip(preference.weights());
-                    weights.map(|(a, b)| (a - b) * (a - b)).sum()
-                };
-                let nearest = (members.iter())
-                    .min_by(|a, b| distance(a).total_cmp(&distance(b)))
-                    .expect("a method that has members has at least one");
-                Cow::Borrowed(&nearest.1)
-            }
-        }
-    }
+    })
 }
 
 /// The adapter of a finished run, or that of its last checkpoint while it is not finished.
@@ -207,8 +167,8 @@ fn adapter_folder(run: &RunFolder) -> Result<PathBuf> {
     })
 }
 
-/// The adapter of a run that serves one preference.
-pub fn open_at(run: &RunFolder, preference: &Preference, decoder: &Decoder) -> Result<Adapters> {
+/// What a run serves one preference with.
+pub fn open_at(run: &RunFolder, preference: &Preference, decoder: &Decoder) -> Result<Steering> {
     let plan = open_plan(run)?;
     let objectives = plan.objective_names();
     preference.expect_len(objectives.len()).with_context(|| {
@@ -218,9 +178,8 @@ pub fn open_at(run: &RunFolder, preference: &Preference, decoder: &Decoder) -> R
             objectives.join(", ")
         )
     })?;
-    Ok(Policies::open(run, &plan, decoder)?
-        .at(preference)
-        .into_owned())
+    let Served::Adapter(steering) = open_trained(run, &plan, decoder)?.serve(preference);
+    Ok(steering)
 }
 
 /// The plan of an existing run.

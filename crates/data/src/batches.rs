@@ -1,11 +1,8 @@
-//! Which examples make the batch of a step: shuffled anew each epoch, of similar lengths.
+//! Which examples make the batch of a step: shuffled anew each epoch.
 //!
 //! The order is a function of (seed, epoch) alone, so the position of a run is one number, its
-//! step, and a resumed run sees the batches that an uninterrupted one would have seen.
-//!
-//! With buckets an epoch is shuffled, taken in windows of [`WINDOW`] batches, sorted by length
-//! within each window, cut into batches, and the batches are shuffled. Batches then hold little
-//! padding, and which examples meet still changes from epoch to epoch.
+//! step, and a resumed run sees the batches that an uninterrupted one would have seen. Lengths play no part: batches are
+//! packed without padding.
 //!
 //! Where each example speaks for one objective only (a data set per objective), a batch drawn blindly
 //! holds many examples of one objective and none of another, whose weight λ_i then moves nothing in that
@@ -19,41 +16,33 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::record::Example;
 
-/// Batches whose examples are sorted together. More of them: less padding, and examples of one
-/// length meet each other more often.
-const WINDOW: usize = 32;
-
 /// The batches of a run.
 #[derive(Debug, Clone)]
 pub struct BatchPlan {
-    lengths: Vec<usize>,
+    examples: usize,
     /// The set of each example; empty where there is one set.
     sets: Vec<usize>,
     batch_size: usize,
     seed: u64,
-    bucketed: bool,
     cached: Option<(u64, Vec<Vec<usize>>)>,
 }
 
 impl BatchPlan {
-    /// Batches of `batch_size` out of examples with these `lengths` in tokens
-    /// ([`Example::length`](crate::Example::length)). A batch size of 0 is taken as 1.
-    pub fn new(lengths: Vec<usize>, batch_size: usize, seed: u64, bucketed: bool) -> Self {
+    /// Batches of `batch_size` out of so many examples. A batch size of 0 is taken as 1.
+    pub fn new(examples: usize, batch_size: usize, seed: u64) -> Self {
         Self {
-            lengths,
+            examples,
             sets: Vec::new(),
             batch_size: batch_size.max(1),
             seed,
-            bucketed,
             cached: None,
         }
     }
 
     /// Batches of these examples. Where every one of them is labelled on a single objective, each batch holds
     /// an even share of each objective's examples.
-    pub fn of_examples(examples: &[Example], batch_size: usize, seed: u64, bucketed: bool) -> Self {
-        let lengths = examples.iter().map(Example::length).collect();
-        let plan = Self::new(lengths, batch_size, seed, bucketed);
+    pub fn of_examples(examples: &[Example], batch_size: usize, seed: u64) -> Self {
+        let plan = Self::new(examples.len(), batch_size, seed);
         match examples.iter().map(Example::only_objective).collect() {
             Some(sets) => plan.dealt(sets),
             None => plan,
@@ -69,7 +58,7 @@ impl BatchPlan {
 
     /// Batches in an epoch: every example is in exactly one of them, so one may be smaller.
     pub fn batches_per_epoch(&self) -> usize {
-        self.lengths.len().div_ceil(self.batch_size)
+        self.examples.div_ceil(self.batch_size)
     }
 
     /// The indices of the examples of the batch of `step`, counted from 0 over all epochs.
@@ -93,11 +82,9 @@ impl BatchPlan {
     fn epoch(&self, epoch: u64) -> Vec<Vec<usize>> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
         rng.set_stream(epoch);
-        let mut order: Vec<usize> = (0..self.lengths.len()).collect();
+        let mut order: Vec<usize> = (0..self.examples).collect();
         order.shuffle(&mut rng);
-        if self.sets.is_empty() {
-            self.sort_windows(&mut order);
-        } else {
+        if !self.sets.is_empty() {
             order = self.deal(&order, &mut rng);
         }
         let mut batches: Vec<Vec<usize>> = order
@@ -109,21 +96,7 @@ impl BatchPlan {
                 batch.sort_by_key(|&example| self.sets[example]);
             }
         }
-        if self.bucketed {
-            batches.shuffle(&mut rng);
-        }
         batches
-    }
-
-    /// With buckets: the examples of as many as fill [`WINDOW`] batches, sorted by length. Of a set among others
-    /// that is its share of those batches.
-    fn sort_windows(&self, order: &mut [usize]) {
-        if self.bucketed && !order.is_empty() {
-            let examples = WINDOW * self.batch_size * order.len();
-            for window in order.chunks_mut(examples.div_ceil(self.lengths.len())) {
-                window.sort_by_key(|&example| self.lengths[example]);
-            }
-        }
     }
 
     /// An order in which the examples of each set keep their own, at even distances: the j-th of n is at
@@ -135,11 +108,10 @@ impl BatchPlan {
             of_set[self.sets[example]].push(example);
         }
         let mut placed = Vec::with_capacity(order.len());
-        for set in &mut of_set {
-            self.sort_windows(set);
+        for set in of_set {
             let (offset, count) = (rng.random::<f64>(), set.len() as f64);
             let places = (0..set.len()).map(|j| (j as f64 + offset) / count);
-            placed.extend(places.zip(set.iter().copied()));
+            placed.extend(places.zip(set));
         }
         placed.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         placed.into_iter().map(|(_, example)| example).collect()
@@ -152,19 +124,10 @@ mod tests {
     use crate::Judgement;
     use crate::record::Source;
 
-    fn lengths(count: usize) -> Vec<usize> {
-        (0..count).map(|i| 20 + (i * 7919) % 400).collect()
-    }
-
     #[test]
     fn prop_every_example_is_in_every_epoch_exactly_once() {
-        for (count, size, bucketed) in [
-            (1000, 8, true),
-            (1003, 8, true),
-            (7, 3, false),
-            (2, 5, true),
-        ] {
-            let mut plan = BatchPlan::new(lengths(count), size, 3, bucketed);
+        for (count, size) in [(1000, 8), (1003, 8), (7, 3), (2, 5)] {
+            let mut plan = BatchPlan::new(count, size, 3);
             let per_epoch = plan.batches_per_epoch();
             for epoch in 0..3 {
                 let mut seen: Vec<usize> = (0..per_epoch)
@@ -178,10 +141,10 @@ mod tests {
 
     #[test]
     fn prop_a_batch_does_not_depend_on_what_was_asked_before() {
-        let mut forward = BatchPlan::new(lengths(101), 4, 11, true);
+        let mut forward = BatchPlan::new(101, 4, 11);
         let all: Vec<Vec<usize>> = (0..90).map(|step| forward.batch(step)).collect();
         for step in (0..90).rev() {
-            let mut resumed = BatchPlan::new(lengths(101), 4, 11, true);
+            let mut resumed = BatchPlan::new(101, 4, 11);
             assert_eq!(resumed.batch(step), all[step]);
             assert_eq!(forward.batch(step), all[step]);
         }
@@ -190,7 +153,7 @@ mod tests {
     #[test]
     fn epochs_and_seeds_differ() {
         let order = |seed, epoch: usize| {
-            let mut plan = BatchPlan::new(lengths(64), 4, seed, true);
+            let mut plan = BatchPlan::new(64, 4, seed);
             (0..16usize)
                 .map(|i| plan.batch(epoch * 16 + i))
                 .collect::<Vec<_>>()
@@ -202,32 +165,10 @@ mod tests {
 
     #[test]
     fn all_batches_are_full_but_one() {
-        let mut plan = BatchPlan::new(lengths(30), 8, 0, true);
+        let mut plan = BatchPlan::new(30, 8, 0);
         let mut sizes: Vec<usize> = (0..4).map(|i| plan.batch(i).len()).collect();
         sizes.sort_unstable();
         assert_eq!(sizes, [6, 8, 8, 8]);
-    }
-
-    #[test]
-    fn buckets_pad_less_and_come_in_no_order_of_length() {
-        let lengths = lengths(1024);
-        let padded = |bucketed| {
-            let mut plan = BatchPlan::new(lengths.clone(), 8, 5, bucketed);
-            let batches: Vec<usize> = (0..128)
-                .map(|i| plan.batch(i).iter().map(|&e| lengths[e]).max().unwrap())
-                .collect();
-            (batches.iter().sum::<usize>() * 8, batches)
-        };
-        let tokens: usize = lengths.iter().sum();
-        let (with_buckets, longest) = padded(true);
-        let (without, _) = padded(false);
-        assert!(
-            with_buckets < tokens * 11 / 10,
-            "{with_buckets} of {tokens}"
-        );
-        assert!(without > tokens * 14 / 10, "{without} of {tokens}");
-        let rises = longest.windows(2).filter(|pair| pair[0] < pair[1]).count();
-        assert!((40..88).contains(&rises), "{rises} rises");
     }
 
     /// The examples of each set in each of `batches`.
@@ -244,8 +185,8 @@ mod tests {
         batches.iter().map(of).collect()
     }
 
-    fn dealt(sets: &[usize], size: usize, bucketed: bool) -> BatchPlan {
-        BatchPlan::new(lengths(sets.len()), size, 9, bucketed).dealt(sets.to_vec())
+    fn dealt(sets: &[usize], size: usize) -> BatchPlan {
+        BatchPlan::new(sets.len(), size, 9).dealt(sets.to_vec())
     }
 
     #[test]
@@ -254,13 +195,13 @@ mod tests {
         let set = |set: usize, examples: usize| std::iter::repeat_n(set, examples);
         let equal: Vec<usize> = (0..3).flat_map(|i| set(i, 28)).collect();
         let unequal: Vec<usize> = set(0, 90).chain(set(1, 7)).chain(set(2, 31)).collect();
-        for (sets, size, bucketed, off) in [
-            (&equal, 6, false, 0.0),
-            (&equal, 8, true, 1.0),
-            (&unequal, 8, false, 2.0),
-            (&unequal, 5, true, 2.0),
+        for (sets, size, off) in [
+            (&equal, 6, 0.0),
+            (&equal, 8, 1.0),
+            (&unequal, 8, 2.0),
+            (&unequal, 5, 2.0),
         ] {
-            let mut plan = dealt(sets, size, bucketed);
+            let mut plan = dealt(sets, size);
             let per_epoch = plan.batches_per_epoch();
             let counts = [0, 1, 2].map(|i| sets.iter().filter(|&&set| set == i).count());
             for epoch in 0..5 {
@@ -280,7 +221,7 @@ mod tests {
                     }
                 }
             }
-            let mut resumed = dealt(sets, size, bucketed);
+            let mut resumed = dealt(sets, size);
             let last = 5 * per_epoch - 1;
             assert_eq!(resumed.batch(last), plan.batch(last));
         }
@@ -289,7 +230,7 @@ mod tests {
     #[test]
     fn preferences_that_share_a_batch_get_a_share_of_every_set() {
         let sets: Vec<usize> = (0..80).map(|example| example / 20).collect();
-        let mut plan = dealt(&sets, 8, false);
+        let mut plan = dealt(&sets, 8);
         for step in 0..20 {
             let batch = plan.batch(step);
             for group in 0..2 {
@@ -312,17 +253,13 @@ mod tests {
             .into_iter()
             .flat_map(|labels| vec![example(labels); 8])
             .collect();
-        let single = BatchPlan::of_examples(&examples, 4, 17, false);
+        let single = BatchPlan::of_examples(&examples, 4, 17);
         assert_eq!(single.sets, [[0; 8], [1; 8]].concat());
         // One that speaks for both leaves nothing to deal, and so do examples of a single objective.
         examples.push(example([Some(1.0), Some(1.0)]));
+        assert!(BatchPlan::of_examples(&examples, 4, 17).sets.is_empty());
         assert!(
-            BatchPlan::of_examples(&examples, 4, 17, false)
-                .sets
-                .is_empty()
-        );
-        assert!(
-            BatchPlan::of_examples(&examples[..8], 4, 17, false)
+            BatchPlan::of_examples(&examples[..8], 4, 17)
                 .sets
                 .is_empty()
         );
@@ -332,23 +269,14 @@ mod tests {
     /// the shuffle must not change it unnoticed. Values of this implementation.
     #[test]
     fn the_order_of_a_seed_stays() {
-        let mut plan = BatchPlan::new((0..8).collect(), 2, 42, true);
-        let order: Vec<Vec<usize>> = (0..8).map(|step| plan.batch(step)).collect();
-        let first = [[0, 1], [2, 3], [4, 5], [6, 7]];
-        let second = [[4, 5], [0, 1], [6, 7], [2, 3]];
-        assert_eq!(order, [first, second].concat());
-
-        // Where lengths are equal, sorting moves nothing and the shuffle shows.
-        for bucketed in [false, true] {
-            let mut plan = BatchPlan::new(vec![1; 8], 2, 42, bucketed);
-            let order: Vec<Vec<usize>> = (0..4).map(|step| plan.batch(step)).collect();
-            assert_eq!(order, [[7, 1], [5, 4], [6, 0], [3, 2]], "{bucketed}");
-        }
+        let mut plan = BatchPlan::new(8, 2, 42);
+        let order: Vec<Vec<usize>> = (0..4).map(|step| plan.batch(step)).collect();
+        assert_eq!(order, [[7, 1], [5, 4], [6, 0], [3, 2]]);
     }
 
     #[test]
     fn nothing_comes_of_nothing() {
-        assert!(BatchPlan::new(vec![], 4, 0, true).batch(3).is_empty());
-        assert_eq!(BatchPlan::new(vec![5], 0, 0, true).batch(3), [0]);
+        assert!(BatchPlan::new(0, 4, 0).batch(3).is_empty());
+        assert_eq!(BatchPlan::new(1, 0, 0).batch(3), [0]);
     }
 }

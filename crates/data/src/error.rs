@@ -163,14 +163,6 @@ pub enum DataError {
         /// What the tokenizer says.
         error: BoxError,
     },
-    /// A hold-out split that cannot be made.
-    #[error("hold-out split: found {found}, expected {expected}")]
-    Split {
-        /// What was asked.
-        found: String,
-        /// What can be had.
-        expected: String,
-    },
 }
 
 /// Why a list of objectives cannot be used.

@@ -58,7 +58,7 @@
 //! let examples = tokenize(&records, &Characters, &limits, &mut report)?;
 //! println!("{report}");
 //!
-//! let mut plan = BatchPlan::of_examples(&examples, 1, 42, true);
+//! let mut plan = BatchPlan::of_examples(&examples, 1, 42);
 //! let batch = plan.batch(0); // indices into `examples`, the same whenever step 0 is asked for
 //! assert_eq!(batch.len(), 1);
 //! # Ok(())
@@ -75,7 +75,6 @@ mod readers;
 mod record;
 mod report;
 mod rows;
-mod split;
 mod tokenize;
 
 pub use batches::BatchPlan;
@@ -87,5 +86,4 @@ pub use panacea_objectives::{Judgement, RecordKind};
 pub use readers::Format;
 pub use record::{Example, Record, Source};
 pub use report::{DataReport, FileReport, ObjectiveReport, SkipReason, Skipped, TokenReport};
-pub use split::{HoldOut, split};
 pub use tokenize::{OverlongPrompts, TextEncoder, TokenLimits, tokenize};

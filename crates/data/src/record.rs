@@ -60,13 +60,6 @@ pub struct Example {
 }
 
 impl Example {
-    /// Tokens of the longest sequence that this example puts into a batch:
-    /// prompt + longest response.
-    pub fn length(&self) -> usize {
-        let response = self.responses.iter().map(Vec::len).max().unwrap_or(0);
-        self.prompt.len() + response
-    }
-
     /// The objective that this example is labelled on, where it is a single one.
     pub fn only_objective(&self) -> Option<usize> {
         let labels = self

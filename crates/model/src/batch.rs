@@ -13,7 +13,7 @@ pub struct Sequence<'a> {
     pub prompt: &'a [u32],
     /// The responses' tokens, each with at least one. They share the prompt and do not see each other.
     pub responses: Vec<&'a [u32]>,
-    /// λ of these rows; ignored when the model is asked without adapters.
+    /// λ of these rows. A pass without an adapter does not read it: the reference goes over the same batch.
     pub preference: &'a [f64],
 }
 
@@ -36,6 +36,10 @@ pub struct PackedBatch {
     pub(crate) targets: Vec<Target>,
     /// λ of every row, `[rows × m]`, row by row.
     pub(crate) preferences: Vec<f64>,
+    /// The number of weights of each sequence's λ.
+    preference_lengths: Vec<usize>,
+    /// The first row of each sequence.
+    sequences: Vec<usize>,
     /// The targets of each response, in the order in which sequences and their responses were given.
     responses: Vec<Range<usize>>,
 }
@@ -49,7 +53,7 @@ impl PackedBatch {
             let prompt = batch.push_prompt(row, sequence)?;
             for response in &sequence.responses {
                 let Some((_, inputs)) = response.split_last() else {
-                    return Err(empty_response(row));
+                    return Err(EMPTY_RESPONSE.in_row(row));
                 };
                 let own = if inputs.is_empty() {
                     batch.tokens.len()..batch.tokens.len()
@@ -75,7 +79,7 @@ impl PackedBatch {
         for (row, sequence) in sequences.iter().enumerate() {
             let prompt = batch.push_prompt(row, sequence)?;
             for response in &sequence.responses {
-                let &token = response.last().ok_or_else(|| empty_response(row))?;
+                let &token = response.last().ok_or_else(|| EMPTY_RESPONSE.in_row(row))?;
                 let own = batch.push(response, prompt.clone(), sequence.preference);
                 let row = own.end - 1;
                 batch
@@ -94,6 +98,8 @@ impl PackedBatch {
             segments: Vec::new(),
             targets: Vec::new(),
             preferences: Vec::new(),
+            preference_lengths: Vec::new(),
+            sequences: Vec::new(),
             responses: Vec::new(),
         }
     }
@@ -104,11 +110,10 @@ impl PackedBatch {
         sequence: &Sequence<'_>,
     ) -> Result<Range<usize>, ModelError> {
         if sequence.prompt.is_empty() {
-            return Err(ModelError::Empty {
-                row,
-                what: "prompt",
-            });
+            return Err(ModelError::Empty { what: "prompt" }.in_row(row));
         }
+        self.sequences.push(self.tokens.len());
+        self.preference_lengths.push(sequence.preference.len());
         Ok(self.push(sequence.prompt, 0..0, sequence.preference))
     }
 
@@ -125,6 +130,27 @@ impl PackedBatch {
             own: own.clone(),
         });
         own
+    }
+
+    /// Refuses what does not fit a model with so many tokens, or an adapter with so many objectives.
+    pub(crate) fn check(
+        &self,
+        vocab_size: usize,
+        objectives: Option<usize>,
+    ) -> Result<(), ModelError> {
+        let inputs = self.tokens.iter().copied().enumerate();
+        let targets = self.targets.iter().map(|target| (target.row, target.token));
+        if let Some((row, id)) = (inputs.chain(targets)).find(|&(_, id)| id as usize >= vocab_size)
+        {
+            let sequence = self.sequences.partition_point(|&first| first <= row) - 1;
+            return Err(ModelError::TokenOutOfRange { id, vocab_size }.in_row(sequence));
+        }
+        let lengths = self.preference_lengths.iter().copied().enumerate();
+        let mut wrong = lengths.filter_map(|(sequence, found)| {
+            let expected = objectives.filter(|&expected| expected != found)?;
+            Some(ModelError::PreferenceLength { found, expected }.in_row(sequence))
+        });
+        wrong.next().map_or(Ok(()), Err)
     }
 
     /// Tokens that pass through the layers.
@@ -160,12 +186,7 @@ impl PackedBatch {
     }
 }
 
-fn empty_response(row: usize) -> ModelError {
-    ModelError::Empty {
-        row,
-        what: "response",
-    }
-}
+const EMPTY_RESPONSE: ModelError = ModelError::Empty { what: "response" };
 
 #[cfg(test)]
 mod tests {

@@ -11,7 +11,8 @@ use crate::ModelError;
 use crate::batch::PackedBatch;
 use crate::head::{self, ValueHead};
 use crate::layer::{Context, Layer, RmsNorm, Saved};
-use crate::linear::{Linear, Mode, Steering};
+use crate::linear::{Linear, Mode};
+use crate::steering::RowSteering;
 
 /// The projections of a layer that can be adapted, by their Hugging Face names.
 pub const PROJECTIONS: [&str; 7] = [
@@ -510,13 +511,17 @@ impl Decoder {
     }
 
     /// λ of every row (`[rows × m]`, row by row) with the adapters that they steer.
-    pub(crate) fn steering<'a>(&self, adapters: &'a Adapters, preferences: &[f64]) -> Steering<'a> {
+    pub(crate) fn steering<'a>(
+        &self,
+        adapters: &'a Adapters,
+        preferences: &[f64],
+    ) -> RowSteering<'a> {
         let objectives = adapters.config.objectives.len();
         let values: Vec<f32> = preferences.iter().map(|&w| w as f32).collect();
         let rows = values.len() / objectives;
         let preferences =
             Tensor::from_data(TensorData::new(values, [rows, objectives]), &self.device);
-        Steering {
+        RowSteering {
             adapters,
             preferences,
         }
@@ -527,19 +532,8 @@ impl Decoder {
         batch: &PackedBatch,
         adapters: Option<&'a Adapters>,
     ) -> Result<Context<'a>, ModelError> {
-        self.check_tokens(batch.tokens.iter().copied())?;
-        self.check_tokens(batch.targets.iter().map(|t| t.token))?;
-        if let Some(adapters) = adapters {
-            let expected = adapters.config.objectives.len();
-            if batch.preferences.len() != batch.rows() * expected {
-                let found = batch.preferences.len() / batch.rows().max(1);
-                return Err(ModelError::PreferenceLength {
-                    row: 0,
-                    found,
-                    expected,
-                });
-            }
-        }
+        let objectives = adapters.map(|adapters| adapters.config.objectives.len());
+        batch.check(self.config.vocab_size, objectives)?;
         let Self {
             config,
             device,
@@ -559,16 +553,5 @@ impl Decoder {
                 reads_packed: false,
             },
         })
-    }
-
-    pub(crate) fn check_tokens(
-        &self,
-        mut tokens: impl Iterator<Item = u32>,
-    ) -> Result<(), ModelError> {
-        let vocab_size = self.config.vocab_size;
-        match tokens.find(|&id| id as usize >= vocab_size) {
-            Some(id) => Err(ModelError::TokenOutOfRange { id, vocab_size }),
-            None => Ok(()),
-        }
     }
 }

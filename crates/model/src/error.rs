@@ -27,21 +27,15 @@ pub enum ModelError {
         /// The vocabulary's size.
         vocab_size: usize,
     },
-    /// A prompt without a token, or a response without one.
-    #[error("row {row} has an empty {what}: at least one token is needed")]
+    /// A prompt, a response or an answer without a token.
+    #[error("there is an empty {what}: at least one token is needed")]
     Empty {
-        /// Which row of the request, from 0.
-        row: usize,
-        /// `prompt` or `response`.
+        /// `prompt`, `response` or `answer`.
         what: &'static str,
     },
     /// A preference of the wrong length.
-    #[error(
-        "row {row} has a preference of {found} weights, but the adapter has {expected} objectives"
-    )]
+    #[error("there is a preference of {found} weights, but the adapter has {expected} objectives")]
     PreferenceLength {
-        /// Which row of the request, from 0.
-        row: usize,
         /// Its number of weights.
         found: usize,
         /// The adapter's number of objectives.
@@ -67,6 +61,14 @@ pub enum ModelError {
         /// The range.
         expected: &'static str,
     },
+    /// Of several rows, one cannot be answered.
+    #[error("row {row}: {source}")]
+    Row {
+        /// Which one, from 0.
+        row: usize,
+        /// What is wrong with it.
+        source: Box<ModelError>,
+    },
     /// Weights of few bits exist on the CPU only.
     #[error(
         "weights cannot be packed on {device}: decoding from 8 or 4 bits runs on the device flex"
@@ -75,4 +77,14 @@ pub enum ModelError {
         /// The model's device.
         device: String,
     },
+}
+
+impl ModelError {
+    /// Says which of several rows it is about.
+    pub(crate) fn in_row(self, row: usize) -> Self {
+        Self::Row {
+            row,
+            source: Box::new(self),
+        }
+    }
 }

@@ -7,7 +7,8 @@ use panacea_kernels::{
 };
 use panacea_svd_lora::FactorSet;
 
-use crate::linear::{Linear, Mode, Steering};
+use crate::linear::{Linear, Mode};
+use crate::steering::RowSteering;
 
 /// A frozen RMSNorm over the last axis.
 #[derive(Debug, Clone)]
@@ -195,7 +196,7 @@ impl Layer {
         saved: Saved,
         dy: Tensor<2>,
         context: &Context<'_>,
-        steering: &Steering<'_>,
+        steering: &RowSteering<'_>,
         gradients: &mut FactorSet,
     ) -> Tensor<2> {
         let Saved {

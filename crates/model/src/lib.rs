@@ -8,7 +8,8 @@
 //! - [`Decoder::backward`]: the gradient of any weighted sum of those log-probabilities with respect to
 //!   U, V, σ and s, written out layer by layer, without a tape;
 //! - [`Decoder::values`] and its gradient: one number a token in place of a log-probability, for critics;
-//! - [`Decoder::generate`]: sampling with a KV cache, each row under its own λ.
+//! - [`Generation`]: sampling with a KV cache; requests come and go, each under its own adapter and λ.
+//!   [`Decoder::generate`] answers a list of them.
 //!
 //! Nothing here knows a loss: an objective is handed log-probabilities and hands back the coefficients
 //! ∂objective/∂log p, and [`Decoder::backward`] turns those into gradients. The
@@ -23,11 +24,12 @@ mod against_autodiff;
 mod batch;
 mod decoder;
 mod error;
-mod generate;
+mod generation;
 mod head;
 mod layer;
 mod linear;
 mod sampling;
+mod steering;
 
 // The helpers of the tests outside speak of the crate by its name.
 #[cfg(test)]
@@ -36,7 +38,8 @@ extern crate self as panacea_model;
 pub use batch::{PackedBatch, Sequence};
 pub use decoder::{Decoder, Forward, Logits, MemoryPolicy, PROJECTIONS, Packing, Tape, ValueTape};
 pub use error::ModelError;
-pub use generate::{GenerateRequest, Generated, StopReason};
+pub use generation::{Generated, Generation, NewToken, Request, RequestId, StopReason};
 pub use head::ValueHead;
 pub use panacea_kernels::{Bits, compute_on_this_thread};
 pub use sampling::Sampling;
+pub use steering::Steering;

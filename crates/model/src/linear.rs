@@ -2,21 +2,15 @@
 
 use burn_tensor::Tensor;
 use panacea_kernels::{PackedMatrix, Weight, is_thin, linear_each, matmul, matmul_add};
-use panacea_svd_lora::{Adapters, FactorSet, SvdLora};
+use panacea_svd_lora::{FactorSet, SvdLora};
 
-/// The adapters that are switched on, and the λ of every row of the batch.
-#[derive(Debug, Clone)]
-pub(crate) struct Steering<'a> {
-    pub adapters: &'a Adapters,
-    /// `[rows, m]`
-    pub preferences: Tensor<2>,
-}
+use crate::steering::RowSteering;
 
 /// How a pass computes.
 #[derive(Debug, Clone)]
 pub(crate) struct Mode<'a> {
     /// Who steers it; `None` for the base model.
-    pub steering: Option<Steering<'a>>,
+    pub steering: Option<RowSteering<'a>>,
     /// Whether it may read packed weights: decoding alone does, so that nothing else depends on how they are packed.
     pub reads_packed: bool,
 }
@@ -108,7 +102,7 @@ impl Linear {
         x: &Tensor<2>,
         dy: &Tensor<2>,
         onto: Option<Tensor<2>>,
-        steering: &Steering<'_>,
+        steering: &RowSteering<'_>,
         gradients: &mut FactorSet,
     ) -> Tensor<2> {
         let dx = match onto {

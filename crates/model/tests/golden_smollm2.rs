@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use panacea_model::{Decoder, GenerateRequest, PackedBatch, Sampling, Sequence};
+use panacea_model::{Decoder, PackedBatch, Request, Sequence};
 use panacea_pretrained::{Message, Pretrained};
 use panacea_test_support::{floats, golden};
 use serde_json::Value;
@@ -58,15 +58,8 @@ fn golden_smollm2_next_token() {
                 assert_eq!(order[i], top[i], "{}: place {i}", case["prompt"]);
             }
         }
-        let request = GenerateRequest {
-            prompt: &prompt,
-            preference: &[],
-            max_new_tokens: 24,
-            seed: 0,
-        };
-        let greedy = model
-            .generate(&[request], None, &Sampling::greedy(), &[])
-            .unwrap();
+        let request = Request::greedy(&prompt[..], 24);
+        let greedy = model.generate([request]).unwrap();
         assert_eq!(
             greedy[0].tokens,
             ids(&case["greedy_24"]),

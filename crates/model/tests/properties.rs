@@ -2,11 +2,14 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use burn_tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use common::{config, random_adapters, tiny_model, tiny_model_in, values};
 use panacea_model::{
-    Bits, Decoder, GenerateRequest, MemoryPolicy, ModelError, PackedBatch, Sampling, Sequence,
-    StopReason, ValueHead,
+    Bits, Decoder, Generation, MemoryPolicy, ModelError, PackedBatch, Request, Sampling, Sequence,
+    Steering, StopReason, ValueHead,
 };
 use panacea_svd_lora::{Adapters, Part};
 use serde_json::{Value, json};
@@ -34,6 +37,22 @@ fn wide() -> Value {
         "llama",
         json!({ "hidden_size": 64, "intermediate_size": 128, "head_dim": 16 }),
     )
+}
+
+/// Greedy tokens under an adapter.
+fn steered(
+    prompt: &[u32],
+    adapters: &Arc<Adapters>,
+    preference: &[f64],
+    max_new_tokens: usize,
+) -> Request {
+    Request {
+        steering: Some(Steering {
+            adapters: Arc::clone(adapters),
+            preference: preference.to_vec(),
+        }),
+        ..Request::greedy(prompt, max_new_tokens)
+    }
 }
 
 fn two_prompts() -> PackedBatch {
@@ -331,19 +350,11 @@ fn greedy_generation_follows_the_argmax_of_whole_passes_for_every_row_and_family
     ];
     for family in families().into_iter().chain([wide()]) {
         let model = tiny_model(&family, &device);
-        let adapters = random_adapters(&model, &device);
-        let requests: Vec<_> = prompts
+        let adapters = Arc::new(random_adapters(&model, &device));
+        let requests = prompts
             .iter()
-            .map(|(prompt, preference)| GenerateRequest {
-                prompt,
-                preference,
-                max_new_tokens: 8,
-                seed: 0,
-            })
-            .collect();
-        let together = model
-            .generate(&requests, Some(&adapters), &Sampling::greedy(), &[])
-            .unwrap();
+            .map(|(prompt, preference)| steered(prompt, &adapters, preference, 8));
+        let together = model.generate(requests).unwrap();
         for ((prompt, preference), generated) in prompts.iter().zip(&together) {
             let mut tokens = prompt.to_vec();
             for _ in 0..8 {
@@ -384,23 +395,21 @@ fn a_row_is_sampled_the_same_whatever_its_neighbours() {
     };
     // More of them than are continued together, of all lengths, each prompt twice under the same λ, some with nothing to
     // say; `2` stops a few early.
-    let adapters = random_adapters(&model, &device);
+    let adapters = Arc::new(random_adapters(&model, &device));
     let prompts: Vec<Vec<u32>> = (0..40u32)
         .map(|row| row / 4 * 2 + row % 2)
         .map(|row| (0..=row % 7).map(|i| 3 + (row * 5 + i) % 30).collect())
         .collect();
     let requests: Vec<_> = (prompts.iter().zip([FIRST, SECOND].iter().cycle()))
         .enumerate()
-        .map(|(row, (prompt, preference))| GenerateRequest {
-            prompt,
-            preference,
-            max_new_tokens: row * 7 % 13,
+        .map(|(row, (prompt, preference))| Request {
+            sampling: sampling.clone(),
+            stop: vec![2],
             seed: row as u64,
+            ..steered(prompt, &adapters, preference, row * 7 % 13)
         })
         .collect();
-    let generate = |requests: &[GenerateRequest<'_>]| {
-        (model.generate(requests, Some(&adapters), &sampling, &[2])).unwrap()
-    };
+    let generate = |requests: &[Request]| model.generate(requests.iter().cloned()).unwrap();
     let together = generate(&requests);
     assert!(together.iter().any(|g| g.reason == StopReason::Stop(2)));
     for (request, together) in requests.iter().zip(together) {
@@ -417,20 +426,141 @@ fn a_row_is_sampled_the_same_whatever_its_neighbours() {
     }
 }
 
+/// Answers do not depend on who comes and goes: requests under two adapters and none join a session while it runs, more of
+/// them than run together, and some are cancelled, waiting or running.
+#[test]
+fn a_session_answers_as_if_each_request_were_alone() {
+    let device = panacea_devices::of_environment();
+    let model = tiny_model(&config("llama", json!({})), &device);
+    let first = Arc::new(random_adapters(&model, &device));
+    let second = Arc::new({
+        let mut other = random_adapters(&model, &device);
+        for factors in other.factors.0.values_mut() {
+            factors.sigma = factors.sigma.clone() * -1.0;
+        }
+        other
+    });
+    let request = |index: usize| {
+        let prompt: Vec<u32> = (0..=index as u32 % 5).map(|i| 3 + (7 * i) % 30).collect();
+        let mut request = Request {
+            sampling: Sampling::exact(),
+            stop: vec![2, 3 + index as u32],
+            seed: index as u64,
+            ..Request::greedy(prompt, 1 + index * 5 % 17)
+        };
+        let adapters = [None, Some(&first), Some(&second)][index % 3];
+        request.steering = adapters.map(|adapters| Steering {
+            adapters: Arc::clone(adapters),
+            preference: [FIRST, SECOND][index % 2].to_vec(),
+        });
+        request
+    };
+    let (count, limit) = (24, 4);
+    let mut session = Generation::new(&model, limit);
+    let mut indices = BTreeMap::new();
+    let (mut found, mut ends) = (vec![Vec::new(); count], vec![None; count]);
+    let mut cancelled = Vec::new();
+    let mut pushed = 0;
+    while pushed < count || !session.is_idle() {
+        // Six at once, so that some wait; then another before each step.
+        let until = count.min(pushed + if pushed == 0 { 6 } else { 1 });
+        for index in pushed..until {
+            let id = session.push(request(index)).unwrap();
+            indices.insert(id, index);
+            if index % 7 == 3 {
+                // It has no slot yet.
+                assert!(session.cancel(id) && !session.cancel(id));
+                cancelled.push(index);
+            }
+        }
+        pushed = until;
+        for new in session.step().unwrap() {
+            let index = indices[&new.request];
+            assert!(ends[index].is_none() && !cancelled.contains(&index));
+            found[index].push((new.token, new.log_prob));
+            ends[index] = new.end;
+            if index % 7 == 5 && found[index].len() == 2 && new.end.is_none() {
+                // It has one.
+                assert!(session.cancel(new.request) && !session.cancel(new.request));
+                cancelled.push(index);
+            }
+        }
+        assert!(session.running() <= limit);
+    }
+    assert!(session.step().unwrap().is_empty());
+    assert!(cancelled.iter().any(|index| !found[*index].is_empty()));
+    for index in 0..count {
+        let alone = model.generate([request(index)]).unwrap().remove(0);
+        let mut tokens = alone.tokens;
+        if let StopReason::Stop(token) = alone.reason {
+            tokens.push(token);
+        }
+        let expected: Vec<(u32, f64)> = tokens.into_iter().zip(alone.log_probs).collect();
+        if !cancelled.contains(&index) {
+            assert_eq!(ends[index], Some(alone.reason), "{index}");
+            assert_eq!(found[index].len(), expected.len(), "{index}");
+        }
+        for (found, expected) in found[index].iter().zip(expected) {
+            assert_eq!(found.0, expected.0, "{index}");
+            assert!((found.1 - expected.1).abs() < 1e-4, "{index}");
+        }
+    }
+}
+
+/// The cache grows while answers run, and what stood in it stays.
+#[test]
+fn an_answer_may_outgrow_the_first_cache() {
+    let device = panacea_devices::of_environment();
+    let config = config("llama", json!({ "max_position_embeddings": 400 }));
+    let model = tiny_model(&config, &device);
+    let adapters = Arc::new(random_adapters(&model, &device));
+    let request = steered(&[5, 6, 7], &adapters, &FIRST, 300);
+    let mut session = Generation::new(&model, 4);
+    let id = session.push(request.clone()).unwrap();
+    let mut tokens = request.prompt;
+    let mut has_company = false;
+    while !session.is_idle() {
+        if tokens.len() == 100 && !has_company {
+            // The cache gets a second row as well.
+            has_company = true;
+            session.push(steered(&[8], &adapters, &SECOND, 5)).unwrap();
+        }
+        let new = session.step().unwrap();
+        let own = new.iter().filter(|new| new.request == id);
+        tokens.extend(own.map(|new| new.token));
+    }
+    assert_eq!(tokens.len(), 303);
+    let sequence = Sequence {
+        prompt: &tokens,
+        responses: vec![],
+        preference: &FIRST,
+    };
+    let batch = PackedBatch::new(&[sequence]).unwrap();
+    let rows: Vec<usize> = (2..tokens.len() - 1).collect();
+    let logits = model.logits(&batch, Some(&adapters), &rows).unwrap();
+    for (row, logits) in rows.iter().zip(logits.rows()) {
+        let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let found = logits[tokens[row + 1] as usize];
+        assert!(
+            best - found < 1e-3,
+            "token {}: {found} against {best}",
+            row + 1
+        );
+    }
+}
+
 #[test]
 fn an_answer_comes_with_its_log_probabilities() {
     let device = panacea_devices::of_environment();
     let model = tiny_model(&config("llama", json!({})), &device);
-    let adapters = random_adapters(&model, &device);
-    let request = |seed| GenerateRequest {
-        prompt: &[5, 6, 7],
-        preference: &SECOND,
-        max_new_tokens: 9,
+    let adapters = Arc::new(random_adapters(&model, &device));
+    let request = |seed| Request {
+        sampling: Sampling::exact(),
+        stop: vec![2, 9, 11],
         seed,
+        ..steered(&[5, 6, 7], &adapters, &SECOND, 9)
     };
-    let requests: Vec<_> = (0..20).map(request).collect();
-    let all =
-        (model.generate(&requests, Some(&adapters), &Sampling::exact(), &[2, 9, 11])).unwrap();
+    let all = model.generate((0..20).map(request)).unwrap();
     assert!(all.iter().any(|g| g.reason != StopReason::Length));
     for generated in all {
         let mut tokens = generated.tokens;
@@ -463,22 +593,11 @@ fn packed_weights_are_read_in_decoding_only() {
         );
         return;
     }
-    let adapters = random_adapters(&model, &device);
+    let adapters = Arc::new(random_adapters(&model, &device));
     let exact = model.log_probs(&two_prompts(), Some(&adapters)).unwrap();
     let generate = |model: &Decoder| {
-        let requests: Vec<_> = (0..4u32).map(|row| [3 + row, 7, 11]).collect();
-        let requests: Vec<_> = (requests.iter())
-            .map(|prompt| GenerateRequest {
-                prompt,
-                preference: &FIRST,
-                max_new_tokens: 12,
-                seed: 0,
-            })
-            .collect();
-        let greedy = Sampling::greedy();
-        model
-            .generate(&requests, Some(&adapters), &greedy, &[])
-            .unwrap()
+        let request = |row: u32| steered(&[3 + row, 7, 11], &adapters, &FIRST, 12);
+        model.generate((0..4).map(request)).unwrap()
     };
     let with_all_bits = generate(&model);
 
@@ -509,23 +628,40 @@ fn packed_weights_are_read_in_decoding_only() {
 fn a_request_that_cannot_be_met_is_an_error() {
     let device = panacea_devices::of_environment();
     let model = tiny_model(&config("llama", json!({})), &device);
-    let adapters = random_adapters(&model, &device);
+    let adapters = Arc::new(random_adapters(&model, &device));
     let ask = |prompt: &[u32], preference: &[f64], max_new_tokens| {
-        let request = GenerateRequest {
-            prompt,
-            preference,
-            max_new_tokens,
-            seed: 0,
-        };
-        model
-            .generate(&[request], Some(&adapters), &Sampling::greedy(), &[])
-            .unwrap_err()
-            .to_string()
+        let fine = steered(&[4], &adapters, &SECOND, 3);
+        let wrong = steered(prompt, &adapters, preference, max_new_tokens);
+        let message = model.generate([fine, wrong]).unwrap_err().to_string();
+        assert!(message.starts_with("row 1: "), "{message}");
+        message
     };
     assert!(ask(&[99], &FIRST, 1).contains("token id 99"));
     assert!(ask(&[3], &[1.0], 1).contains("preference of 1 weights"));
     assert!(ask(&[3], &FIRST, 64).contains("65 tokens"));
     assert!(ask(&[], &FIRST, 1).contains("empty prompt"));
+    let too_far = Sequence {
+        prompt: &[3, 4],
+        responses: vec![&[5, 6], &[7, 40]],
+        preference: &FIRST,
+    };
+    let lacks_one = Sequence {
+        responses: vec![&[5]],
+        preference: &[1.0],
+        ..too_far.clone()
+    };
+    let in_range = Sequence {
+        responses: vec![&[5, 6]],
+        ..too_far.clone()
+    };
+    for (second, expected) in [
+        (too_far, "row 1: token id 40"),
+        (lacks_one, "row 1: there is a preference of 1 weights"),
+    ] {
+        let batch = PackedBatch::new(&[in_range.clone(), second]).unwrap();
+        let message = model.log_probs(&batch, Some(&adapters)).unwrap_err();
+        assert!(message.to_string().starts_with(expected), "{message}");
+    }
     let unknown = model
         .adapted_shapes(&["lm_head".to_owned()])
         .unwrap_err()

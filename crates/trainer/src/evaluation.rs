@@ -1,9 +1,8 @@
 //! Every objective's value on held-out records, under one preference.
 
 use panacea_data::Example;
-use panacea_model::Decoder;
-use panacea_objectives::{Loss, Preference, RecordTerms, Term};
-use panacea_svd_lora::Adapters;
+use panacea_model::{Decoder, Steering};
+use panacea_objectives::{Loss, RecordTerms, Term};
 
 use crate::metrics::ObjectiveValue;
 use crate::step::{Prepared, read_example, record_terms};
@@ -37,18 +36,17 @@ pub struct Evaluated {
     pub terms: RecordTerms,
 }
 
-/// Every example under `preference`.
+/// Every example under one adapter and λ.
 pub fn evaluate(
     model: &Decoder,
-    adapters: &Adapters,
+    steering: &Steering,
     loss: &Loss,
     examples: &[Example],
     references: &[Vec<f64>],
-    preference: &Preference,
     mut done: impl FnMut(),
 ) -> Result<Vec<Evaluated>, TrainerError> {
     let terms = |(example, reference): (&Example, &Vec<f64>)| -> Result<_, TrainerError> {
-        let outputs = read_example(model, adapters, loss, preference, example)?;
+        let outputs = read_example(model, steering, loss, example)?;
         done();
         let terms = record_terms(loss, Prepared { example, reference }, &outputs);
         Ok(Evaluated { outputs, terms })

@@ -16,10 +16,11 @@ use crate::spec::{
 };
 use panacea_data::{BadRecords, Example, Format, ObjectiveSpec, RecordKind, TokenLimits};
 use panacea_devices::Precision;
+use panacea_methods::{Method, Trainings};
 use panacea_model::PROJECTIONS;
 use panacea_objectives::{
     Aggregation, BradleyTerry, Dpo, DpoLoss, Loss, Preference, PreferenceSampler, Sft,
-    simplex_grid, usual_divisions,
+    usual_divisions,
 };
 use rlhf::RunScales;
 
@@ -55,8 +56,6 @@ pub struct DataPlan {
     pub bad_records: BadRecords,
     /// How long prompts and responses may be.
     pub limits: TokenLimits,
-    /// Whether records of similar lengths meet in a batch.
-    pub length_buckets: bool,
 }
 
 /// The SVD-LoRA.
@@ -81,14 +80,12 @@ pub struct AdapterPlan {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct MethodPlan {
-    /// The method.
-    pub name: MethodName,
+    /// What is trained, and how a preference is served.
+    pub method: Method,
     /// What it learns from.
     pub learning: Learning,
     /// How the losses become one number.
     pub aggregation: Aggregation,
-    /// Discrete: steps along each edge of the grid of preferences.
-    pub divisions: usize,
 }
 
 /// What a method learns from.
@@ -270,22 +267,15 @@ impl Plan {
         &self.preference
     }
 
-    /// The preferences that the method trains an adapter of its own for; none where one adapter serves all.
-    pub fn members(&self) -> Vec<Preference> {
-        let objectives = self.objectives.len();
-        match self.method.name {
-            MethodName::Panacea | MethodName::RewardModel => Vec::new(),
-            MethodName::RewardedSoups => (0..objectives)
-                .map(|i| Preference::vertex(objectives, i))
-                .collect(),
-            MethodName::Discrete => simplex_grid(objectives, self.method.divisions),
-        }
+    /// The trainings that the method takes.
+    pub fn trainings(&self) -> Trainings {
+        self.method.method.trainings(self.objectives.len())
     }
 
-    /// The plan of one member: the same work for a single preference.
+    /// The plan of one of several trainings: the same work for a single preference.
     pub fn member(&self, preference: &Preference) -> Self {
         let mut plan = self.clone();
-        plan.method.name = MethodName::Panacea;
+        plan.method.method = Method::Panacea;
         plan.preference.fixed = Some(preference.clone());
         plan
     }
@@ -352,7 +342,6 @@ impl Plan {
                 max_prompt_tokens: Some(self.data.limits.max_prompt_tokens),
                 max_response_tokens: Some(self.data.limits.max_response_tokens),
                 overlong_prompts: Some(self.data.limits.overlong_prompts),
-                length_buckets: Some(self.data.length_buckets),
             },
             objective: self.objectives.clone(),
             adapter: AdapterSpec {
@@ -416,31 +405,33 @@ impl PreferencePlan {
 impl MethodPlan {
     /// Whether it trains a reward model, which no preference steers.
     pub fn is_reward_model(&self) -> bool {
-        matches!(self.learning, Learning::Supervised(Loss::BradleyTerry(_)))
+        self.method == Method::RewardModel
     }
 
     /// The method's name in fronts and tables, such as `panacea-linear`.
-    pub fn label(&self) -> &'static str {
-        if let (MethodName::Panacea, Learning::Rlhf(rlhf)) = (self.name, &self.learning) {
-            return match rlhf.advantages {
-                Advantages::Gae { .. } => "panacea-ppo",
-                Advantages::Rloo => "panacea-rloo",
-                Advantages::Grpo => "panacea-grpo",
-            };
-        }
-        match (self.name, &self.aggregation) {
-            (MethodName::Panacea, Aggregation::Linear) => "panacea-linear",
-            (MethodName::Panacea, Aggregation::Tchebycheff { .. }) => "panacea-tchebycheff",
-            (MethodName::RewardedSoups, _) => "rewarded-soups",
-            (MethodName::RewardModel, _) => "reward-model",
-            (MethodName::Discrete, Aggregation::Linear) => "discrete",
-            (MethodName::Discrete, Aggregation::Tchebycheff { .. }) => "discrete-tchebycheff",
-        }
+    pub fn label(&self) -> String {
+        self.method
+            .label(match (&self.learning, &self.aggregation) {
+                (Learning::Rlhf(rlhf), _) => match rlhf.advantages {
+                    Advantages::Gae { .. } => "ppo",
+                    Advantages::Rloo => "rloo",
+                    Advantages::Grpo => "grpo",
+                },
+                (Learning::Supervised(_), Aggregation::Linear) => "linear",
+                (Learning::Supervised(_), Aggregation::Tchebycheff { .. }) => "tchebycheff",
+            })
     }
 
     fn to_spec(&self) -> MethodSpec {
+        let (name, divisions) = match self.method {
+            Method::Panacea => (MethodName::Panacea, None),
+            Method::RewardedSoups => (MethodName::RewardedSoups, None),
+            Method::Discrete { divisions } => (MethodName::Discrete, Some(divisions)),
+            Method::RewardModel => (MethodName::RewardModel, None),
+        };
         let mut spec = MethodSpec {
-            name: Some(self.name),
+            name: Some(name),
+            divisions,
             ..MethodSpec::default()
         };
         match &self.learning {
@@ -476,9 +467,6 @@ impl MethodPlan {
                 spec.aggregation = Some(AggregationName::Tchebycheff);
                 spec.ideal = Some(ideal.clone()).filter(|ideal| !ideal.is_empty());
             }
-        }
-        if self.name == MethodName::Discrete {
-            spec.divisions = Some(self.divisions);
         }
         spec
     }
@@ -576,11 +564,9 @@ impl Resolver {
             self.no_effect("evaluation.every", every, 0, why);
             evaluation.every = None;
         }
-        let preference = match method.name {
-            MethodName::RewardModel => {
-                self.every_objective_alike(&spec.preference, objectives.len())
-            }
-            _ => self.preference(spec.preference, optimizer.batch_size, objectives.len()),
+        let preference = match method.is_reward_model() {
+            true => self.every_objective_alike(&spec.preference, objectives.len()),
+            false => self.preference(spec.preference, optimizer.batch_size, objectives.len()),
         };
         let checkpoint = self.checkpoint(spec.checkpoint);
         Plan {
@@ -671,7 +657,6 @@ impl Resolver {
                 ),
                 overlong_prompts: spec.overlong_prompts.unwrap_or_default(),
             },
-            length_buckets: spec.length_buckets.unwrap_or(false),
         }
     }
 
@@ -727,18 +712,19 @@ impl Resolver {
         objectives: usize,
         run: RunScales,
     ) -> MethodPlan {
-        if spec.name == Some(MethodName::RewardModel) {
+        let name = spec.name.unwrap_or_default();
+        if name == MethodName::RewardModel {
             return self.reward_model(&spec, &rlhf);
         }
         let why = "without name = \"reward-model\"";
         self.no_effect("method.margin", spec.margin, 0.0, why);
         self.no_effect("method.centering", spec.centering, 0.0, why);
-        let name = spec.loss.unwrap_or_default();
-        if name != LossName::Rlhf && rlhf != RlhfSpec::default() {
+        let loss = spec.loss.unwrap_or_default();
+        if loss != LossName::Rlhf && rlhf != RlhfSpec::default() {
             let message = "[rlhf] has no effect without method.loss = \"rlhf\"";
             self.warnings.push(message.to_owned());
         }
-        let learning = match name {
+        let learning = match loss {
             LossName::Dpo => {
                 self.no_effect(
                     "method.per_token",
@@ -788,18 +774,22 @@ impl Resolver {
                 ideal: self.ideal(spec.ideal, objectives),
             },
         };
-        let name = spec.name.unwrap_or_default();
         let usual = usual_divisions(objectives);
-        if name != MethodName::Discrete {
+        let divisions = self.count("method.divisions", spec.divisions, usual);
+        let method = match name {
+            MethodName::Panacea => Method::Panacea,
+            MethodName::RewardedSoups => Method::RewardedSoups,
+            MethodName::Discrete => Method::Discrete { divisions },
+            MethodName::RewardModel => Method::RewardModel,
+        };
+        if !matches!(method, Method::Discrete { .. }) {
             let why = "without name = \"discrete\"";
             self.no_effect("method.divisions", spec.divisions, usual, why);
         }
-        let divisions = self.count("method.divisions", spec.divisions, usual);
         MethodPlan {
-            name,
+            method,
             learning,
             aggregation,
-            divisions,
         }
     }
 
@@ -829,10 +819,9 @@ impl Resolver {
         );
         let loss = loss.expect("what is refused has become the default");
         MethodPlan {
-            name: MethodName::RewardModel,
+            method: Method::RewardModel,
             learning: Learning::Supervised(Loss::BradleyTerry(loss)),
             aggregation: Aggregation::Linear,
-            divisions: 1,
         }
     }
 

@@ -205,6 +205,9 @@ const SECTIONS: [Section; 10] = [
     },
 ];
 
+/// Keys that there were once, with the value that stands in the `run.toml` of older runs and changes nothing.
+const GONE: [(&str, Value); 1] = [("data.length_buckets", Value::Boolean(false))];
+
 /// What may stand outside sections. `run` is what `run.toml` says about the run itself: such a file is
 /// a configuration as well.
 const TOP: [&str; 4] = ["seed", "device", "objective", "run"];
@@ -425,6 +428,12 @@ impl Reader {
         let mut checked = Table::new();
         for (name, value) in table {
             let key = format!("{}.{name}", section.name);
+            if GONE
+                .iter()
+                .any(|(gone, usual)| *gone == key && usual == value)
+            {
+                continue;
+            }
             if !section.keys.contains(&name.as_str()) {
                 self.unknown(
                     place(name),

@@ -115,9 +115,6 @@ section! {
         max_response_tokens: usize,
         /// What happens to a record whose prompt is too long. Default: `"skip"`.
         overlong_prompts: OverlongPrompts,
-        /// Whether records of similar lengths meet in a batch. Batches are packed without padding, so that
-        /// this saves nothing; it evens out what steps cost. Default: false.
-        length_buckets: bool,
     }
 }
 

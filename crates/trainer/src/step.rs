@@ -1,7 +1,9 @@
 //! One batch: losses of every objective, their aggregate under λ, and the gradient.
 
 use panacea_data::Example;
-use panacea_model::{Decoder, MemoryPolicy, PackedBatch, Sequence, Tape, ValueHead, ValueTape};
+use panacea_model::{
+    Decoder, MemoryPolicy, PackedBatch, Sequence, Steering, Tape, ValueHead, ValueTape,
+};
 use panacea_objectives::{Aggregation, Batch, Loss, Preference, Record, RecordTerms};
 use panacea_svd_lora::{Adapters, FactorSet};
 
@@ -77,25 +79,25 @@ fn backward(
     }
 }
 
-/// What [`forward`] reads, with nothing kept; `None` is the base model.
+/// What [`forward`] reads, with nothing kept.
 fn read(
     model: &Decoder,
-    adapters: Option<&Adapters>,
+    adapters: &Adapters,
     loss: &Loss,
     packed: &PackedBatch,
 ) -> Result<Vec<f64>, TrainerError> {
-    match (loss, adapters) {
-        (Loss::BradleyTerry(_), Some(adapters)) => {
+    match loss {
+        Loss::BradleyTerry(_) => {
             Ok(model.values(packed, Some(adapters), &reward_head(adapters)?)?)
         }
-        _ => Ok(packed.sums(&model.log_probs(packed, adapters)?)),
+        Loss::Dpo(_) | Loss::Sft(_) => Ok(packed.sums(&model.log_probs(packed, Some(adapters))?)),
     }
 }
 
 fn pack(loss: &Loss, sequences: &[Sequence<'_>]) -> Result<PackedBatch, TrainerError> {
     Ok(match loss {
         Loss::BradleyTerry(_) => PackedBatch::ends(sequences)?,
-        _ => PackedBatch::new(sequences)?,
+        Loss::Dpo(_) | Loss::Sft(_) => PackedBatch::new(sequences)?,
     })
 }
 
@@ -165,7 +167,7 @@ pub fn batch_gradient(
         let mut terms = Vec::with_capacity(batch.len());
         let read_terms = |lane: &Lane<'_>, start: usize| {
             let packed = packed(start)?;
-            let outputs = read(lane.model, Some(&lane.adapters), objective.loss, &packed)?;
+            let outputs = read(lane.model, &lane.adapters, objective.loss, &packed)?;
             Ok(split_terms(objective.loss, &batch[micro(start)], &outputs).0)
         };
         lanes.deal(starts.iter().copied(), read_terms, |of| terms.extend(of))?;
@@ -229,24 +231,24 @@ fn sequence<'a>(example: &'a Example, preference: &'a [f64]) -> Sequence<'a> {
 /// goes through the network alone, so that the numbers do not depend on its neighbours.
 pub fn response_log_probs(
     model: &Decoder,
-    steered: Option<(&Adapters, &Preference)>,
+    steering: Option<&Steering>,
     example: &Example,
 ) -> Result<Vec<f64>, TrainerError> {
-    let preference = steered.map_or(&[][..], |(_, preference)| preference.weights());
+    let preference = steering.map_or(&[][..], |steering| &steering.preference);
     let packed = PackedBatch::new(&[sequence(example, preference)])?;
-    Ok(packed.sums(&model.log_probs(&packed, steered.map(|(adapters, _)| adapters))?))
+    let adapters = steering.map(|steering| &*steering.adapters);
+    Ok(packed.sums(&model.log_probs(&packed, adapters)?))
 }
 
 /// What `loss` takes of every response of one example ([`Record::outputs`]), which goes through the network alone.
 pub(crate) fn read_example(
     model: &Decoder,
-    adapters: &Adapters,
+    steering: &Steering,
     loss: &Loss,
-    preference: &Preference,
     example: &Example,
 ) -> Result<Vec<f64>, TrainerError> {
-    let packed = pack(loss, &[sequence(example, preference.weights())])?;
-    read(model, Some(adapters), loss, &packed)
+    let packed = pack(loss, &[sequence(example, &steering.preference)])?;
+    read(model, &steering.adapters, loss, &packed)
 }
 
 /// The terms of each record of a packed batch, and what was read of its responses, which stands one after the other.

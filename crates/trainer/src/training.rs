@@ -1,11 +1,12 @@
 //! The training loop: Algorithm 1 of the Panacea paper, with what surrounds it.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use panacea_data::{BatchPlan, Example};
 use panacea_devices::{guarded, memory_of, peak_memory_bytes};
-use panacea_model::{Decoder, MemoryPolicy, ValueHead};
+use panacea_model::{Decoder, MemoryPolicy, Steering, ValueHead};
 use panacea_objectives::{Loss, Preference};
 use panacea_svd_lora::{Adapters, FactorSet, SvdLoraConfig};
 use rand::SeedableRng;
@@ -209,8 +210,7 @@ impl Training<'_> {
         let total = plan.optimizer().total_steps(self.train.len());
         let schedule = plan.optimizer().schedule(total);
         let batch_size = plan.optimizer().batch_size;
-        let buckets = plan.data().length_buckets;
-        let mut batches = BatchPlan::of_examples(self.train, batch_size, plan.seed(), buckets);
+        let mut batches = BatchPlan::of_examples(self.train, batch_size, plan.seed());
         let mut log = Log::open(run, state.step)?;
         let mut progress = Progress::new(total, state.step, progress);
         let evaluation = Evaluation::prepare(self)?;
@@ -574,15 +574,19 @@ impl<'a> Evaluation<'a> {
             Loss::BradleyTerry(_) => vec![Preference::uniform(m)],
             Loss::Dpo(_) | Loss::Sft(_) => vertices.chain(centre).collect(),
         };
+        let adapters = Arc::new(state.adapters.clone());
         let measured = preferences.into_iter().map(|preference| {
             let started = Instant::now();
+            let steering = Steering {
+                adapters: Arc::clone(&adapters),
+                preference: preference.weights().to_vec(),
+            };
             let terms = evaluate(
                 training.model,
-                &state.adapters,
+                &steering,
                 loss,
                 self.examples,
                 &self.references,
-                &preference,
                 || (),
             )?;
             Ok(EvalMetrics {

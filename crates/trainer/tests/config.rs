@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use panacea_data::{BadRecords, Example, Format, Judgement, Source};
 use panacea_devices::Precision;
+use panacea_methods::Trainings;
 use panacea_objectives::{Aggregation, BradleyTerry, Dpo, DpoLoss, Loss, Preference, Sft};
 use panacea_trainer::{
     Activations, Learning, Length, Overrides, Plan, RunFacts, RunRecord, ScheduleKind, Spec,
@@ -39,7 +40,6 @@ format = "auto"
 max_prompt_tokens = 128
 max_response_tokens = 320
 overlong_prompts = "skip"
-length_buckets = true
 [[objective]]
 name = "helpfulness"
 score = "helpfulness"
@@ -377,13 +377,16 @@ fn the_ideal_has_a_value_for_each_objective() {
 #[test]
 fn members_are_plans_for_one_preference() {
     let plan = |more: &str| resolve(&format!("{MINIMAL}\n{more}")).unwrap();
-    assert!(plan("").members().is_empty());
+    assert_eq!(plan("").trainings(), Trainings::One);
+    let each = |plan: &Plan| match plan.trainings() {
+        Trainings::One => panic!("it takes several"),
+        Trainings::Each(preferences) => preferences,
+    };
     let soups = plan("[method]\nname = \"rewarded_soups\"");
     let weights = |plan: &Plan| -> Vec<Vec<f64>> {
-        let members = plan.members();
-        members
+        each(plan)
             .iter()
-            .map(|member| member.weights().to_vec())
+            .map(|preference| preference.weights().to_vec())
             .collect()
     };
     assert_eq!(weights(&soups), [[1.0, 0.0], [0.0, 1.0]]);
@@ -391,7 +394,7 @@ fn members_are_plans_for_one_preference() {
     assert_eq!(weights(&discrete), [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]);
     assert_eq!(discrete.method().label(), "discrete");
 
-    let member = soups.member(&soups.members()[1]);
+    let member = soups.member(&each(&soups)[1]);
     assert_eq!(member, plan("[preference]\nfixed = [0.0, 1.0]"));
     assert_eq!(member.method().label(), "panacea-linear");
     check_mistake("[preference]\nfixed = [0.5, 0.6]", "1.1");
@@ -750,4 +753,19 @@ fn what_changes_no_training_number_may_differ() {
     let differences = before.differences(&after).unwrap();
     assert!(differences.conflicts.is_empty(), "{differences:?}");
     assert_eq!(differences.notes.len(), 4, "{differences:?}");
+}
+
+/// The `run.toml` of an older run holds a key that is no more; where it changed nothing, it still changes nothing.
+#[test]
+fn a_key_that_is_gone_is_read_over_where_it_changed_nothing() {
+    let with = |value: &str| {
+        let text = MINIMAL.replace("[data]", &format!("[data]\nlength_buckets = {value}"));
+        resolve(&text)
+    };
+    assert_eq!(with("false").unwrap(), resolve(MINIMAL).unwrap());
+    let message = with("true").unwrap_err().to_string();
+    assert!(
+        message.contains("unknown key \"length_buckets\""),
+        "{message}"
+    );
 }

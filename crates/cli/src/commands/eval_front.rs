@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use panacea_evaluator::{Answer, Front, PromptSamples, Report};
+use panacea_methods::Served;
 use panacea_objectives::Preference;
 use panacea_pretrained::ChatTokenizer;
 use panacea_trainer::{Plan, write_file};
@@ -208,8 +209,8 @@ impl Arguments {
                 max_new_tokens: self.max_new_tokens,
                 is_sampled: false,
             };
-            let adapters = opened.policies.at(preference);
-            let answers = opened.write_answers(&prompts, &adapters, preference, writing)?;
+            let Served::Adapter(steering) = opened.trained.serve(preference);
+            let answers = opened.write_answers(&prompts, &steering, writing)?;
             let tokens: Vec<f64> = answers.iter().map(|a| a.tokens.len() as f64).collect();
             let mean = tokens.iter().sum::<f64>() / tokens.len().max(1) as f64;
             let note = format!(
@@ -221,7 +222,7 @@ impl Arguments {
             notes.push(note);
             for (sample, answer) in samples.iter_mut().zip(answers) {
                 sample.answers.push(Answer {
-                    method: plan.method().label().to_owned(),
+                    method: plan.method().label(),
                     lambda: preference.weights().to_vec(),
                     text: tokenizer.decode(&answer.tokens, true)?,
                     tokens: answer.tokens.len(),

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -9,7 +10,7 @@ use panacea_data::{Example, Judgement, Part};
 use panacea_evaluator::calibration::{
     CalibrationReport, Comparison, LengthRule, ObjectiveCalibration,
 };
-use panacea_model::Decoder;
+use panacea_model::{Decoder, Steering};
 use panacea_objectives::{Loss, Preference, sigmoid};
 use panacea_pretrained::ChatTokenizer;
 use panacea_trainer::{Evaluated, Learning, Plan, RunFolder, evaluate};
@@ -138,15 +139,14 @@ fn evaluate_rewards(
     let adapters = open_reward_adapters(run, decoder)?;
     let no_references = vec![Vec::new(); examples.len()];
     let progress = Progress::new(examples.len(), format!("rewards of {}", run.name()));
-    let evaluated = evaluate(
-        decoder,
-        &adapters,
-        loss,
-        examples,
-        &no_references,
-        &Preference::uniform(adapters.config.objectives.len()),
-        || progress.inc(),
-    )?;
+    let alike = Preference::uniform(adapters.config.objectives.len());
+    let steering = Steering {
+        adapters: Arc::new(adapters),
+        preference: alike.weights().to_vec(),
+    };
+    let evaluated = evaluate(decoder, &steering, loss, examples, &no_references, || {
+        progress.inc()
+    })?;
     progress.finish();
     Ok(evaluated)
 }

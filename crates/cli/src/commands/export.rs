@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use burn_tensor::Tensor;
 use clap::{Args, ValueEnum};
-use panacea_model::{Decoder, ValueHead};
+use panacea_model::{Decoder, Steering, ValueHead};
 use panacea_objectives::Preference;
 use panacea_pretrained::{Pretrained, TensorF32};
 use panacea_svd_lora::{Adapters, lora_pair};
@@ -84,12 +84,13 @@ impl Arguments {
         }
         match form {
             Form::Peft => {
-                let adapters = open_at(&run, &preference, &decoder)?;
-                write_peft(&out, base, &decoder, &adapters, &preference)?;
+                let steering = open_at(&run, &preference, &decoder)?;
+                write_peft(&out, base, &decoder, &steering)?;
             }
             Form::Merged => {
-                let adapters = open_at(&run, &preference, &decoder)?;
-                let merged = merged(&pretrained, &decoder, &adapters, &preference)?;
+                let steering = open_at(&run, &preference, &decoder)?;
+                let weights = &steering.preference;
+                let merged = merged(&pretrained, &decoder, &steering.adapters, weights)?;
                 panacea_pretrained::write_model(&out, &pretrained, &merged)?;
             }
             Form::Classifier => {
@@ -149,14 +150,9 @@ fn hugging_face_name(name: &str) -> String {
 
 /// A PEFT adapter folder: A = Vᵀ, B = c · U · diag(σ, s·λ). PEFT multiplies B A by lora_alpha / r, so both
 /// are k + m.
-fn write_peft(
-    out: &Path,
-    base: &Path,
-    decoder: &Decoder,
-    adapters: &Adapters,
-    preference: &Preference,
-) -> Result<()> {
-    let row = adapters.preference_row(preference.weights(), decoder.device());
+fn write_peft(out: &Path, base: &Path, decoder: &Decoder, steering: &Steering) -> Result<()> {
+    let adapters = &steering.adapters;
+    let row = adapters.preference_row(&steering.preference, decoder.device());
     let mut buffers = Vec::new();
     for name in adapters.factors.0.keys() {
         let layer = adapters
@@ -211,9 +207,9 @@ fn merged(
     pretrained: &Pretrained,
     decoder: &Decoder,
     adapters: &Adapters,
-    preference: &Preference,
+    preference: &[f64],
 ) -> Result<BTreeMap<String, TensorF32>> {
-    let row = adapters.preference_row(preference.weights(), decoder.device());
+    let row = adapters.preference_row(preference, decoder.device());
     let mut merged = BTreeMap::new();
     for name in adapters.factors.0.keys() {
         let layer = adapters
@@ -240,7 +236,7 @@ fn write_classifier(
 ) -> Result<()> {
     let head = ValueHead::among(&adapters.factors).context("a reward model has a head")?;
     adapters.factors.0.remove(ValueHead::NAME);
-    let merged = merged(pretrained, decoder, &adapters, preference)?;
+    let merged = merged(pretrained, decoder, &adapters, preference.weights())?;
     let score = TensorF32 {
         shape: head.weight.dims().to_vec(),
         data: values(head.weight)?,

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use panacea_model::{Bits, GenerateRequest, Sampling};
+use panacea_model::{Bits, Request, Sampling};
 use panacea_pretrained::Message;
 
 use crate::session::ModelArguments;
@@ -92,28 +92,23 @@ impl Arguments {
             };
             prompts.push(ids);
         }
-        let requests: Vec<_> = prompts
-            .iter()
-            .zip(self.seed..)
-            .map(|(prompt, seed)| GenerateRequest {
-                prompt,
-                preference: &steered.preference,
-                max_new_tokens: self.max_new_tokens.min(steered.decoder.room_after(prompt)),
-                seed,
-            })
-            .collect();
         let sampling = Sampling {
             repetition_penalty: self.repetition_penalty,
             temperature: if self.greedy { 0.0 } else { self.temperature },
             top_k: self.top_k,
             top_p: if self.greedy { 1.0 } else { self.top_p },
         };
-        let answers = steered.decoder.generate(
-            &requests,
-            steered.adapters.as_ref(),
-            &sampling,
-            tokenizer.stop_ids(),
-        )?;
+        let requests = (prompts.into_iter())
+            .zip(self.seed..)
+            .map(|(prompt, seed)| Request {
+                max_new_tokens: self.max_new_tokens.min(steered.decoder.room_after(&prompt)),
+                prompt,
+                steering: steered.steering.clone(),
+                sampling: sampling.clone(),
+                stop: tokenizer.stop_ids().to_vec(),
+                seed,
+            });
+        let answers = steered.decoder.generate(requests)?;
         for answer in answers {
             say!("{}", tokenizer.decode(&answer.tokens, true)?);
         }

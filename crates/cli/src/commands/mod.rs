@@ -7,7 +7,6 @@ mod export;
 mod fetch;
 mod generate;
 mod indicators;
-mod reproduce;
 mod score;
 mod train;
 
@@ -32,7 +31,6 @@ enum Command {
     Score(score::Arguments),
     Export(export::Arguments),
     Indicators(indicators::Arguments),
-    Reproduce(reproduce::Arguments),
     Fetch(fetch::Arguments),
     Devices(devices::Arguments),
 }
@@ -48,7 +46,6 @@ impl Cli {
             Command::Score(arguments) => arguments.run(),
             Command::Export(arguments) => arguments.run(),
             Command::Indicators(arguments) => arguments.run(),
-            Command::Reproduce(arguments) => arguments.run(),
             Command::Fetch(arguments) => arguments.run(),
             Command::Devices(arguments) => arguments.run(),
         }

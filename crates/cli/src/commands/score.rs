@@ -62,6 +62,10 @@ impl Arguments {
         let records = self.read()?;
         let steered = self.model.open()?;
         let tokenizer = steered.tokenizer()?;
+        let (adapters, preference) = match &steered.steering {
+            Some(steering) => (Some(&*steering.adapters), &steering.preference[..]),
+            None => (None, &[][..]),
+        };
         for (line, record) in records {
             let place = || format!("{}:{line}", self.input.display());
             let prompt = tokenizer
@@ -73,12 +77,12 @@ impl Arguments {
             let sequence = Sequence {
                 prompt: &prompt,
                 responses: vec![&response],
-                preference: &steered.preference,
+                preference,
             };
             let batch = PackedBatch::new(&[sequence]).with_context(place)?;
             let log_probs = steered
                 .decoder
-                .log_probs(&batch, steered.adapters.as_ref())
+                .log_probs(&batch, adapters)
                 .with_context(place)?;
             let sum: f64 = log_probs.iter().sum();
             say!(

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use clap::Args;
 use panacea_data::{Example, Part};
+use panacea_methods::Trainings;
 use panacea_model::Decoder;
 use panacea_pretrained::Pretrained;
 use panacea_reward_models::Base;
@@ -239,10 +240,9 @@ struct Work<'a> {
 impl Work<'_> {
     /// One training, or, for methods that take several, each of them in a folder of its own below the run's.
     fn carry_out(&self, record: &RunRecord, run: &TrainingRun) -> Result<Outcome> {
-        let members = record.plan.members();
-        if members.is_empty() {
+        let Trainings::Each(members) = record.plan.trainings() else {
             return self.train(record, run);
-        }
+        };
         begin(record, run)?;
         for (index, preference) in members.iter().enumerate() {
             let path = run.folder().member(index);

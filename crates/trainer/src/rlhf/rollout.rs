@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
+use std::sync::Arc;
 
 use panacea_data::Example;
-use panacea_model::{Decoder, GenerateRequest, PackedBatch, Sampling, Sequence, StopReason};
+use panacea_model::{Decoder, PackedBatch, Request, Sampling, Sequence, Steering, StopReason};
 use panacea_objectives::Preference;
 use panacea_svd_lora::Adapters;
 
@@ -73,12 +74,18 @@ impl<'a> Rollout<'a> {
         writing: Writing,
         stop: &[u32],
     ) -> Result<Vec<Self>, TrainerError> {
+        let adapters = Arc::new(adapters.clone());
         let mut requests = Vec::with_capacity(prompts.len() * writing.samples);
         for (example, preference) in prompts {
             for _ in 0..writing.samples {
-                requests.push(GenerateRequest {
-                    prompt: &example.prompt,
-                    preference: preference.weights(),
+                requests.push(Request {
+                    prompt: example.prompt.clone(),
+                    steering: Some(Steering {
+                        adapters: Arc::clone(&adapters),
+                        preference: preference.weights().to_vec(),
+                    }),
+                    sampling: Sampling::exact(),
+                    stop: stop.to_vec(),
                     max_new_tokens: writing
                         .max_new_tokens
                         .min(model.room_after(&example.prompt)),
@@ -86,9 +93,7 @@ impl<'a> Rollout<'a> {
                 });
             }
         }
-        let mut written = model
-            .generate(&requests, Some(adapters), &Sampling::exact(), stop)?
-            .into_iter();
+        let mut written = model.generate(requests)?.into_iter();
         let mut answers = || {
             let answers = written.by_ref().take(writing.samples);
             answers

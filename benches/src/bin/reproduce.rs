@@ -1,27 +1,30 @@
-//! `reproduce`: runs again what the documentation reports, and writes its tables and pictures.
+//! `cargo xtask reproduce`: runs again what the documentation reports, and writes its tables and pictures.
 //!
-//! Every number comes out of the commands that a user would type: this one only types them, for several
-//! seeds, and takes means.
+//! Every number comes out of the commands of `panacea` that a user would type: this program only types them, for
+//! several seeds, and takes means. It expects `panacea` beside itself, where `xtask` builds both.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
+use clap::{Parser, ValueEnum};
 use panacea_evaluator::Front;
 use panacea_evaluator::statistics::{Estimate, estimate};
 use panacea_trainer::{RunFolder, write_file};
 
-/// Run again what the documentation reports.
-#[derive(Args)]
-#[command(after_help = "Examples:
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask reproduce",
+    about = "Run again what the documentation reports",
+    after_help = "Examples:
   cargo xtask reproduce quickstart
   cargo xtask reproduce quickstart --only m2 --seeds 1
 
 Trainings that are finished are not repeated, and one that was stopped goes on: start it again with the same
---runs.")]
-pub struct Arguments {
+--runs."
+)]
+struct Arguments {
     /// What to run.
     what: What,
     /// Seeds: 1, 2, … up to this number.
@@ -183,8 +186,12 @@ const fn experiment(
     }
 }
 
+fn main() -> Result<()> {
+    Arguments::parse().run()
+}
+
 impl Arguments {
-    pub fn run(self) -> Result<ExitCode> {
+    fn run(self) -> Result<()> {
         let experiments = match self.what {
             What::Quickstart => QUICKSTART,
         };
@@ -231,8 +238,8 @@ impl Arguments {
             .with_context(|| format!("cannot create {}", self.out.display()))?;
         let path = self.out.join("table.md");
         write_file(&path, table(&rows, self.seeds).as_bytes())?;
-        say!("{}", path.display());
-        Ok(ExitCode::SUCCESS)
+        println!("{}", path.display());
+        Ok(())
     }
 
     /// `quickstart-m2-panacea-linear-seed1`
@@ -281,7 +288,7 @@ impl Arguments {
         Ok(Front::read(&front)?)
     }
 
-    /// Runs a command of this program, after saying what it is.
+    /// Runs a command of `panacea`, after saying what it is.
     fn panacea(&self, arguments: &[String]) -> Result<()> {
         let runs = ["--runs".to_owned(), self.runs.display().to_string()];
         let shown: Vec<String> = (arguments.iter().chain(&runs))
@@ -294,13 +301,14 @@ impl Arguments {
             })
             .collect();
         eprintln!("$ cargo xtask {}", shown.join(" "));
-        let program = std::env::current_exe().context("this program does not know its own file")?;
-        let status = Command::new(program)
+        let own = std::env::current_exe().context("this program does not know its own file")?;
+        let program = own.with_file_name(format!("panacea{}", std::env::consts::EXE_SUFFIX));
+        let status = Command::new(&program)
             .args(arguments)
             .args(&runs)
-            .stdout(std::process::Stdio::null())
+            .stdout(Stdio::null())
             .status()
-            .context("cannot start this program again")?;
+            .with_context(|| format!("cannot start {}", program.display()))?;
         if !status.success() {
             bail!("the command above ended with {status}");
         }
@@ -420,7 +428,7 @@ mod tests {
 
     #[test]
     fn every_experiment_has_a_configuration_and_a_name_of_its_own() {
-        let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+        let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
         for (index, experiment) in QUICKSTART.iter().enumerate() {
             assert!(
                 configs.join(experiment.config).is_file(),
