@@ -38,7 +38,7 @@ impl Request {
     }
 }
 
-/// A request of a [`Generation`].
+/// A request of a [`Generation`](crate::Generation).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub(super) u64);
 
