@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
 use panacea_evaluator::Front;
 use panacea_evaluator::statistics::{Estimate, estimate};
-use panacea_trainer::{RunFolder, write_file};
+use panacea_runs::{RunFolder, write_file};
 
 #[derive(Parser)]
 #[command(

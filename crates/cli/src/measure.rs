@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use panacea_config::{Learning, Plan, Rlhf};
 use panacea_data::{Example, Part};
 use panacea_evaluator::exact::{Comparison, KlMenu, KlProblem, Menu, MenuProblem};
 use panacea_evaluator::{Cost, ExactFront, Front, MethodPoints, PointRecords};
@@ -12,10 +13,10 @@ use panacea_methods::{Served, Trained, Trainings};
 use panacea_model::{Generated, Request, Sampling, Steering};
 use panacea_objectives::{DpoLoss, Loss, Preference, simplex_grid, usual_divisions};
 use panacea_reward_models::Base;
+use panacea_runs::{RunFolder, training_totals};
 use panacea_svd_lora::ADAPTER_FILE;
 use panacea_trainer::{
-    Evaluated, Learning, Plan, References, Rlhf, RunFolder, evaluate, record_values, references,
-    response_log_probs, summarise, training_totals,
+    Evaluated, References, evaluate, record_values, references, response_log_probs, summarise,
 };
 use serde::Serialize;
 

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::time::Instant;
 
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
-use panacea_trainer::LINE_INTERVAL;
+use panacea_runs::LINE_INTERVAL;
 
 pub struct Progress {
     /// It hides itself where standard error is no terminal, and still counts.

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use anyhow::{Context, Result, anyhow, bail};
 use burn_tensor::{DType, FloatDType};
 use clap::Args;
+use panacea_config::Plan;
 use panacea_data::{BoxError, DataReport, Example, LabelSource, Loader, Part, Source, tokenize};
 use panacea_devices::Precision;
 use panacea_methods::{NotServed, Served, Trained};
@@ -14,8 +15,9 @@ use panacea_objectives::Preference;
 use panacea_pretrained::{ChatTokenizer, Message, Pretrained};
 use panacea_reward_models::{Base, RewardModels};
 use panacea_rewards::{Scorer, ScorerSpec, Scorers, Turn};
+use panacea_runs::{RunFolder, RunRecord};
 use panacea_svd_lora::Adapters;
-use panacea_trainer::{Judges, Plan, PromptText, RunFolder, RunRecord, TrainerError};
+use panacea_trainer::{Judges, PromptText, TrainerError};
 
 /// Where runs are kept.
 pub const RUNS: &str = "runs";

@@ -1,12 +1,14 @@
 //! Every objective's value on held-out records, under one preference.
 
+use panacea_config::Learning;
 use panacea_data::Example;
 use panacea_model::{Decoder, Steering};
 use panacea_objectives::{Loss, RecordTerms, Term};
+use panacea_runs::ObjectiveValue;
 
-use crate::metrics::ObjectiveValue;
+use crate::error::TrainerError;
+use crate::references::References;
 use crate::step::{Prepared, read_example, record_terms};
-use crate::{Learning, References, TrainerError};
 
 /// log π_ref of every response of every example; none where no reference is [needed](Learning::needs_reference).
 pub fn references<'a>(

@@ -12,7 +12,7 @@ use std::thread;
 use panacea_model::Decoder;
 use panacea_svd_lora::{Adapters, FactorSet};
 
-use crate::TrainerError;
+use crate::error::TrainerError;
 
 /// The network on one device, with the adapter that it goes under.
 #[derive(Debug, Clone)]

@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use burn_tensor::Device;
+use panacea_config::Plan;
 use panacea_svd_lora::{FactorSet, Part};
 
-use crate::{Plan, TrainerError};
+use crate::error::TrainerError;
 
 const FIRST_MOMENT: &str = "first_moment.safetensors";
 const SECOND_MOMENT: &str = "second_moment.safetensors";

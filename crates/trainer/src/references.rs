@@ -8,10 +8,11 @@ use std::sync::{Mutex, MutexGuard};
 
 use panacea_data::Example;
 use panacea_model::Decoder;
+use panacea_runs::RunError;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::TrainerError;
+use crate::error::TrainerError;
 use crate::step::response_log_probs;
 
 /// The folder, among those of the runs, in which they are kept.
@@ -105,12 +106,13 @@ impl Known {
                 // The last line of a process that was killed while it wrote.
                 Err(_) if index + 1 == whole.len() && !text.ends_with('\n') => {}
                 Err(error) => {
-                    return Err(TrainerError::BrokenLine {
+                    return Err(RunError::BrokenLine {
                         path: path.to_path_buf(),
                         line: index + 1,
                         message: error.to_string(),
                         advice: "delete the file: what it holds is computed again",
-                    });
+                    }
+                    .into());
                 }
             }
         }

@@ -2,20 +2,7 @@
 
 use std::f64::consts::PI;
 
-use serde::{Deserialize, Serialize};
-
-/// The curve of the learning rate after the warm-up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ScheduleKind {
-    /// Half a cosine from 1 down to the minimum.
-    #[default]
-    Cosine,
-    /// A straight line from 1 down to the minimum.
-    Linear,
-    /// 1 to the end.
-    Constant,
-}
+use panacea_config::{OptimizerPlan, ScheduleKind};
 
 /// The factor on every learning rate, by optimizer step.
 ///
@@ -40,6 +27,16 @@ pub struct Schedule {
 }
 
 impl Schedule {
+    /// The schedule of a run of this many optimizer steps.
+    pub fn of(plan: &OptimizerPlan, total_steps: usize) -> Self {
+        Self::new(
+            plan.schedule,
+            total_steps,
+            plan.warmup_ratio,
+            plan.min_learning_rate_ratio,
+        )
+    }
+
     /// A schedule of `total_steps` steps; `warmup_ratio` (0 to 1) of them, rounded up, are warm-up.
     pub fn new(kind: ScheduleKind, total_steps: usize, warmup_ratio: f64, min_ratio: f64) -> Self {
         // The subtraction keeps 0.03 · 100 = 3.0000000000000004 from becoming 4 steps.

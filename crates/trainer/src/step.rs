@@ -7,7 +7,8 @@ use panacea_model::{
 use panacea_objectives::{Aggregation, Batch, Loss, Preference, Record, RecordTerms};
 use panacea_svd_lora::{Adapters, FactorSet};
 
-use crate::{Lane, Lanes, TrainerError};
+use crate::error::TrainerError;
+use crate::lanes::{Lane, Lanes};
 
 /// A record of a batch, with the reference's log-probabilities of its responses (summed over tokens).
 #[derive(Debug, Clone, Copy)]

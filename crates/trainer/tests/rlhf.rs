@@ -5,14 +5,15 @@ use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
 
+use panacea_config::{Overrides, Plan, Spec};
 use panacea_data::{BoxError, Example, Judgement, Source};
 use panacea_model::Decoder;
 use panacea_pretrained::Pretrained;
 use panacea_rewards::{Sample, ScoreError, Scorer, Scorers};
+use panacea_runs::{Interrupt, ProgressMode, TrainingRun};
 use panacea_test_support::TinyModel;
 use panacea_trainer::{
-    Interrupt, Judges, Outcome, Overrides, Plan, ProgressMode, PromptText, Quantity, References,
-    Spec, TrainerError, Training, TrainingRun, TrainingState,
+    Judges, Outcome, PromptText, Quantity, References, TrainerError, Training, TrainingState,
 };
 use serde_json::{Value, json};
 
@@ -337,7 +338,7 @@ fn a_scorer_that_fails_stops_the_run_with_its_name_after_a_checkpoint() {
         "{error}"
     );
     assert!(error.contains("is tired"), "{error}");
-    let run = panacea_trainer::RunFolder::open(&folder).unwrap();
+    let run = panacea_runs::RunFolder::open(&folder).unwrap();
     assert_eq!(run.latest_checkpoint().unwrap().unwrap().step, 3);
     // It goes on from there once the scorer is back.
     assert_eq!(
@@ -390,7 +391,7 @@ fn stopped_with_a_checkpoint(error: &TrainerError, folder: &Path) {
     let TrainerError::Collapsed(collapse) = error else {
         panic!("{error}");
     };
-    let run = panacea_trainer::RunFolder::open(folder).unwrap();
+    let run = panacea_runs::RunFolder::open(folder).unwrap();
     let checkpoint = run.latest_checkpoint().unwrap().unwrap();
     assert_eq!(checkpoint.step + 1, collapse.step);
 }

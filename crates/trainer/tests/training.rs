@@ -5,15 +5,16 @@ use std::fs;
 use std::path::Path;
 
 use burn_tensor::{Tensor, TensorData};
+use panacea_config::{Learning, Overrides, Plan, Spec};
 use panacea_data::{Example, Judgement, Source};
 use panacea_model::{Decoder, MemoryPolicy, ValueHead};
 use panacea_objectives::{Aggregation, Loss, Preference, Sft};
 use panacea_pretrained::Pretrained;
+use panacea_runs::{Interrupt, ProgressMode, RunFolder, TrainingRun};
 use panacea_svd_lora::{Adapters, Part};
 use panacea_test_support::{Noise, TinyModel};
 use panacea_trainer::{
-    Interrupt, Lanes, Learning, Objective, Outcome, Overrides, Plan, Prepared, ProgressMode,
-    References, RunFolder, Spec, Training, TrainingRun, TrainingState, batch_gradient,
+    Lanes, Objective, Outcome, Prepared, References, Training, TrainingState, batch_gradient,
 };
 use serde_json::{Value, json};
 

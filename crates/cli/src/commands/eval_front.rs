@@ -5,11 +5,12 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use panacea_config::Plan;
 use panacea_evaluator::{Answer, Front, PromptSamples, Report};
 use panacea_methods::Served;
 use panacea_objectives::Preference;
 use panacea_pretrained::ChatTokenizer;
-use panacea_trainer::{Plan, write_file};
+use panacea_runs::write_file;
 
 use crate::measure::{Choices, Opened, Writing};
 use crate::progress::Progress;

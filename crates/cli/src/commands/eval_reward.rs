@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use panacea_config::{Learning, Plan};
 use panacea_data::{Example, Judgement, Part};
 use panacea_evaluator::calibration::{
     CalibrationReport, Comparison, LengthRule, ObjectiveCalibration,
@@ -13,7 +14,8 @@ use panacea_evaluator::calibration::{
 use panacea_model::{Decoder, Steering};
 use panacea_objectives::{Loss, Preference, sigmoid};
 use panacea_pretrained::ChatTokenizer;
-use panacea_trainer::{Evaluated, Learning, Plan, RunFolder, evaluate};
+use panacea_runs::RunFolder;
+use panacea_trainer::{Evaluated, evaluate};
 
 use crate::progress::Progress;
 use crate::session::{

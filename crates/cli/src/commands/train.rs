@@ -7,15 +7,16 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use panacea_config::{Learning, Overrides, Plan, Spec};
 use panacea_data::{Example, Part};
 use panacea_methods::Trainings;
 use panacea_model::Decoder;
 use panacea_pretrained::Pretrained;
 use panacea_reward_models::Base;
-use panacea_trainer::{
-    EXIT_INTERRUPTED, Interrupt, Judges, Learning, Outcome, Overrides, Plan, ProgressMode,
-    References, RunFacts, RunFolder, RunRecord, Spec, Training, TrainingRun, TrainingState,
+use panacea_runs::{
+    EXIT_INTERRUPTED, Interrupt, ProgressMode, RunFacts, RunFolder, RunRecord, TrainingRun,
 };
+use panacea_trainer::{Judges, Outcome, References, Training, TrainingState};
 
 use crate::session::{RUNS, computed_by, judges, load_examples, open_language_model, open_plan};
 

@@ -4,9 +4,12 @@
 use std::path::Path;
 
 use panacea_model::{Decoder, MemoryPolicy, PackedBatch, ValueHead};
+use panacea_runs::RunError;
 use panacea_svd_lora::{Adapters, FactorSet};
 
-use crate::{AdamW, AdamWSettings, Lane, TrainerError};
+use crate::error::TrainerError;
+use crate::lanes::Lane;
+use crate::optimizer::{AdamW, AdamWSettings};
 
 /// The folder of the critic in a checkpoint.
 const FOLDER: &str = "critic";
@@ -77,10 +80,11 @@ impl Critic {
         let dir = dir.join(FOLDER);
         let adapters = Adapters::load(&dir, model.device())?;
         if ValueHead::among(&adapters.factors).is_none() {
-            return Err(TrainerError::BrokenRun {
+            return Err(RunError::BrokenRun {
                 path: dir,
                 message: format!("found no {}, expected a critic's adapter", ValueHead::NAME),
-            });
+            }
+            .into());
         }
         Ok(Self {
             optimizer: AdamW::load(settings, &dir, model.device())?,

@@ -1,9 +1,9 @@
 //! What a run remembers of its rewards from step to step.
 
+use panacea_config::Rlhf;
 use panacea_rewards::Normaliser;
 use serde::{Deserialize, Serialize};
 
-use crate::rlhf::Rlhf;
 use crate::rlhf::rollout::{Rollout, answers};
 
 /// Steps of equal rewards after which a policy counts as collapsed.

@@ -9,7 +9,8 @@ use panacea_model::{Decoder, PackedBatch, Request, Sampling, Sequence, Steering,
 use panacea_objectives::Preference;
 use panacea_svd_lora::Adapters;
 
-use crate::{REPETITION_TOKENS, TrainerError};
+use crate::divergence::REPETITION_TOKENS;
+use crate::error::TrainerError;
 
 /// The answers to one prompt, under one λ.
 #[derive(Debug, Clone)]

@@ -11,7 +11,7 @@ use panacea_objectives::rounded_weight;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::error::TrainerError;
+use crate::error::RunError;
 use crate::files;
 
 /// A line of `metrics.jsonl`; its `kind` is `"train"` or `"eval"`.
@@ -319,17 +319,17 @@ pub struct MetricsLog {
 
 impl MetricsLog {
     /// Starts the file of a new run.
-    pub fn create(path: &Path) -> Result<Self, TrainerError> {
+    pub fn create(path: &Path) -> Result<Self, RunError> {
         files::write_file(path, b"")?;
         Self::append(path)
     }
 
     /// Goes on after `step` finished steps: the lines of later steps, which are about to be computed
     /// again, are dropped, and so is a last line that a killed process left unfinished.
-    pub fn resume(path: &Path, step: usize) -> Result<Self, TrainerError> {
+    pub fn resume(path: &Path, step: usize) -> Result<Self, RunError> {
         let content = match fs::read(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::create(path),
-            read => read.map_err(TrainerError::io("read", path))?,
+            read => read.map_err(RunError::io("read", path))?,
         };
         let mut kept = Vec::with_capacity(content.len());
         for (line, summary) in summaries(path, &content)? {
@@ -343,11 +343,11 @@ impl MetricsLog {
         Self::append(path)
     }
 
-    fn append(path: &Path) -> Result<Self, TrainerError> {
+    fn append(path: &Path) -> Result<Self, RunError> {
         let file = File::options()
             .append(true)
             .open(path)
-            .map_err(TrainerError::io("write", path))?;
+            .map_err(RunError::io("write", path))?;
         Ok(Self {
             path: path.to_path_buf(),
             file,
@@ -355,13 +355,13 @@ impl MetricsLog {
     }
 
     /// Writes one line; it is in the file when this returns.
-    pub fn write(&mut self, line: &MetricsLine) -> Result<(), TrainerError> {
+    pub fn write(&mut self, line: &MetricsLine) -> Result<(), RunError> {
         let mut text = serde_json::to_string(line)
-            .map_err(|error| TrainerError::io("write", &self.path)(error.into()))?;
+            .map_err(|error| RunError::io("write", &self.path)(error.into()))?;
         text.push('\n');
         self.file
             .write_all(text.as_bytes())
-            .map_err(TrainerError::io("write", &self.path))
+            .map_err(RunError::io("write", &self.path))
     }
 }
 
@@ -375,8 +375,8 @@ pub struct TrainingTotals {
 }
 
 /// The totals of a `metrics.jsonl`.
-pub fn training_totals(path: &Path) -> Result<TrainingTotals, TrainerError> {
-    let content = fs::read(path).map_err(TrainerError::io("read", path))?;
+pub fn training_totals(path: &Path) -> Result<TrainingTotals, RunError> {
+    let content = fs::read(path).map_err(RunError::io("read", path))?;
     let mut totals = TrainingTotals::default();
     for (_, summary) in summaries(path, &content)? {
         if summary.kind == "train" {
@@ -397,13 +397,13 @@ struct Summary {
 }
 
 /// Every line with its line feed, and what it says.
-fn summaries<'a>(path: &Path, content: &'a [u8]) -> Result<Vec<(&'a [u8], Summary)>, TrainerError> {
+fn summaries<'a>(path: &Path, content: &'a [u8]) -> Result<Vec<(&'a [u8], Summary)>, RunError> {
     let mut found = Vec::new();
     for (index, line) in content.split_inclusive(|&byte| byte == b'\n').enumerate() {
         if !line.ends_with(b"\n") {
             break; // The process was killed while it wrote this one.
         }
-        let summary = serde_json::from_slice(line).map_err(|error| TrainerError::BrokenLine {
+        let summary = serde_json::from_slice(line).map_err(|error| RunError::BrokenLine {
             path: path.to_path_buf(),
             line: index + 1,
             message: format!("not a line of metrics: {error}"),

@@ -17,7 +17,7 @@ use std::time::SystemTime;
 
 use chrono::{DateTime, Local};
 
-use crate::error::TrainerError;
+use crate::error::RunError;
 use crate::files;
 
 const LOCK: &str = ".lock";
@@ -40,9 +40,9 @@ pub struct Checkpoint {
 impl RunFolder {
     /// The place of a run: a plain name stands for a folder in `runs`, anything with a separator for the
     /// path that it is. Nothing is looked up yet.
-    pub fn locate(runs: &Path, name: &str) -> Result<PathBuf, TrainerError> {
+    pub fn locate(runs: &Path, name: &str) -> Result<PathBuf, RunError> {
         let refuse = |reason| {
-            Err(TrainerError::RunName {
+            Err(RunError::RunName {
                 name: name.to_owned(),
                 reason,
             })
@@ -88,14 +88,14 @@ impl RunFolder {
     }
 
     /// Opens an existing run.
-    pub fn open(path: &Path) -> Result<Self, TrainerError> {
+    pub fn open(path: &Path) -> Result<Self, RunError> {
         let folder = Self {
             path: path.to_path_buf(),
         };
         if folder.run_toml().is_file() {
             return Ok(folder);
         }
-        Err(TrainerError::NoRun {
+        Err(RunError::NoRun {
             path: path.to_path_buf(),
             missing: if path.is_dir() {
                 "there is no run.toml in it".to_owned()
@@ -107,7 +107,7 @@ impl RunFolder {
     }
 
     /// The run in `runs` that was written to last.
-    pub fn newest(runs: &Path) -> Result<Self, TrainerError> {
+    pub fn newest(runs: &Path) -> Result<Self, RunError> {
         let mut newest: Option<(SystemTime, Self)> = None;
         for name in files::folder_names(runs)? {
             let Ok(folder) = Self::open(&runs.join(name)) else {
@@ -121,17 +121,16 @@ impl RunFolder {
         }
         newest
             .map(|(_, folder)| folder)
-            .ok_or_else(|| TrainerError::NoRun {
+            .ok_or_else(|| RunError::NoRun {
                 path: runs.to_path_buf(),
                 missing: "no folder in it has a run.toml".to_owned(),
                 advice: "train one first, or name one with --run",
             })
     }
 
-    fn last_written(&self) -> Result<SystemTime, TrainerError> {
+    fn last_written(&self) -> Result<SystemTime, RunError> {
         let modified = |path: &Path| fs::metadata(path).and_then(|data| data.modified());
-        let started =
-            modified(&self.run_toml()).map_err(TrainerError::io("read", &self.run_toml()))?;
+        let started = modified(&self.run_toml()).map_err(RunError::io("read", &self.run_toml()))?;
         // A run that was stopped before its first step has no metrics.
         Ok(modified(&self.metrics()).map_or(started, |written| written.max(started)))
     }
@@ -179,7 +178,7 @@ impl RunFolder {
     }
 
     /// Every whole checkpoint, the oldest first. Half-written ones have other names and are left out.
-    pub fn whole_checkpoints(&self) -> Result<Vec<Checkpoint>, TrainerError> {
+    pub fn whole_checkpoints(&self) -> Result<Vec<Checkpoint>, RunError> {
         let checkpoints = self.checkpoints();
         let mut whole: Vec<Checkpoint> = files::folder_names(&checkpoints)?
             .into_iter()
@@ -197,7 +196,7 @@ impl RunFolder {
     }
 
     /// The last whole checkpoint, if there is one yet.
-    pub fn latest_checkpoint(&self) -> Result<Option<Checkpoint>, TrainerError> {
+    pub fn latest_checkpoint(&self) -> Result<Option<Checkpoint>, RunError> {
         Ok(self.whole_checkpoints()?.pop())
     }
 }
@@ -216,9 +215,9 @@ pub struct TrainingRun {
 
 impl TrainingRun {
     /// Makes the folder of a new run. One that holds something already is refused.
-    pub fn create(path: &Path) -> Result<Self, TrainerError> {
+    pub fn create(path: &Path) -> Result<Self, RunError> {
         refuse_occupied(path)?;
-        fs::create_dir_all(path).map_err(TrainerError::io("create the folder", path))?;
+        fs::create_dir_all(path).map_err(RunError::io("create the folder", path))?;
         let lock = lock(path)?;
         let run = Self {
             folder: RunFolder {
@@ -232,7 +231,7 @@ impl TrainingRun {
     }
 
     /// Goes on with an existing run, and clears away what a killed process left half-written.
-    pub fn resume(path: &Path) -> Result<Self, TrainerError> {
+    pub fn resume(path: &Path) -> Result<Self, RunError> {
         let folder = RunFolder::open(path)?;
         let lock = lock(path)?;
         files::recover(path)?;
@@ -250,7 +249,7 @@ impl TrainingRun {
 
     /// Saves the state after `step` finished steps: `write` fills a folder, which becomes a checkpoint
     /// when it is whole. Then the oldest ones beyond the last `keep` are removed.
-    pub fn save_checkpoint<E: From<TrainerError>>(
+    pub fn save_checkpoint<E: From<RunError>>(
         &self,
         step: usize,
         keep: usize,
@@ -266,7 +265,7 @@ impl TrainingRun {
     }
 
     /// Saves the result: `write` fills a folder, which becomes `adapter/` when it is whole.
-    pub fn save_adapter<E: From<TrainerError>>(
+    pub fn save_adapter<E: From<RunError>>(
         &self,
         write: impl FnOnce(&Path) -> Result<(), E>,
     ) -> Result<PathBuf, E> {
@@ -287,7 +286,7 @@ impl Drop for TrainingRun {
     }
 }
 
-fn refuse_occupied(path: &Path) -> Result<(), TrainerError> {
+fn refuse_occupied(path: &Path) -> Result<(), RunError> {
     let folder = RunFolder {
         path: path.to_path_buf(),
     };
@@ -296,17 +295,17 @@ fn refuse_occupied(path: &Path) -> Result<(), TrainerError> {
             Some(checkpoint) => format!("its last checkpoint is of step {}", checkpoint.step),
             None => "without a checkpoint yet".to_owned(),
         };
-        return Err(TrainerError::RunExists {
+        return Err(RunError::RunExists {
             path: path.to_path_buf(),
             progress,
         });
     }
     match visible_entries(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(TrainerError::io("read the folder", path)(error)),
+        Err(error) => Err(RunError::io("read the folder", path)(error)),
         Ok(entries) => match entries.into_iter().next() {
             None => Ok(()),
-            Some(found) => Err(TrainerError::NotARun {
+            Some(found) => Err(RunError::NotARun {
                 path: path.to_path_buf(),
                 found,
             }),
@@ -332,7 +331,7 @@ fn has_visible_entry(path: &Path) -> bool {
 }
 
 /// Takes the lock of a run, and writes this process's number into it for others to show.
-fn lock(run: &Path) -> Result<File, TrainerError> {
+fn lock(run: &Path) -> Result<File, RunError> {
     let path = run.join(LOCK);
     let mut file = File::options()
         .read(true)
@@ -340,14 +339,14 @@ fn lock(run: &Path) -> Result<File, TrainerError> {
         .create(true)
         .truncate(false)
         .open(&path)
-        .map_err(TrainerError::io("write", &path))?;
+        .map_err(RunError::io("write", &path))?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
             // Where the text cannot be read, the message goes without it.
             let _ = file.read_to_string(&mut holder);
-            return Err(TrainerError::RunLocked {
+            return Err(RunError::RunLocked {
                 path: run.to_path_buf(),
                 holder: match holder.trim() {
                     "" => String::new(),
@@ -357,14 +356,14 @@ fn lock(run: &Path) -> Result<File, TrainerError> {
         }
         // Some network file systems have no locks. Training there is worth more than the guard.
         Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
-        Err(TryLockError::Error(error)) => return Err(TrainerError::io("lock", &path)(error)),
+        Err(TryLockError::Error(error)) => return Err(RunError::io("lock", &path)(error)),
     }
     let write_holder = |file: &mut File| -> io::Result<()> {
         file.set_len(0)?;
         file.rewind()?;
         writeln!(file, "{}", std::process::id())
     };
-    write_holder(&mut file).map_err(TrainerError::io("write", &path))?;
+    write_holder(&mut file).map_err(RunError::io("write", &path))?;
     Ok(file)
 }
 
@@ -495,7 +494,7 @@ mod tests {
         let failed = run.save_checkpoint(100, 1, |folder| {
             fs::write(folder.join("half"), "half").unwrap();
             let full = io::Error::from(io::ErrorKind::StorageFull);
-            Err(TrainerError::io("write", folder)(full))
+            Err(RunError::io("write", folder)(full))
         });
         assert!(failed.unwrap_err().to_string().contains("free some space"));
         assert_eq!(steps(&run), [50]);

@@ -6,29 +6,29 @@ use std::path::{Path, PathBuf};
 
 use atomic_write_file::AtomicWriteFile;
 
-use crate::error::TrainerError;
+use crate::error::RunError;
 
 /// Writes a file so that a reader, or a crash, meets the old content or the new one and nothing between.
-pub fn write_file(path: &Path, content: &[u8]) -> Result<(), TrainerError> {
+pub fn write_file(path: &Path, content: &[u8]) -> Result<(), RunError> {
     let write = || -> io::Result<()> {
         let mut file = AtomicWriteFile::open(path)?;
         file.write_all(content)?;
         file.commit()
     };
-    write().map_err(TrainerError::io("write", path))
+    write().map_err(RunError::io("write", path))
 }
 
 /// Writes a folder in the same way: `write` fills a hidden folder beside `target`, which then takes its
 /// name. If `write` fails, `target` is as it was and nothing is left over.
-pub fn write_folder<E: From<TrainerError>>(
+pub fn write_folder<E: From<RunError>>(
     target: &Path,
     write: impl FnOnce(&Path) -> Result<(), E>,
 ) -> Result<(), E> {
     let partial = sibling(target, PARTIAL);
     remove_folder(&partial)?;
-    fs::create_dir_all(&partial).map_err(TrainerError::io("create the folder", &partial))?;
+    fs::create_dir_all(&partial).map_err(RunError::io("create the folder", &partial))?;
     let written = write(&partial)
-        .and_then(|()| Ok(sync_files(&partial).map_err(TrainerError::io("write", &partial))?));
+        .and_then(|()| Ok(sync_files(&partial).map_err(RunError::io("write", &partial))?));
     if let Err(error) = written {
         // The first error is the one to report; if the removal fails as well, `recover` does it later.
         let _ = fs::remove_dir_all(&partial);
@@ -40,7 +40,7 @@ pub fn write_folder<E: From<TrainerError>>(
 
 /// Puts in order what a killed [`write_folder`] may have left in `parent`: half-written folders go, and
 /// an old folder that was about to be replaced gets its name back.
-pub(crate) fn recover(parent: &Path) -> Result<(), TrainerError> {
+pub(crate) fn recover(parent: &Path) -> Result<(), RunError> {
     for name in folder_names(parent)? {
         let left_over = parent.join(&name);
         if is_sibling(&name, PARTIAL).is_some() {
@@ -50,7 +50,7 @@ pub(crate) fn recover(parent: &Path) -> Result<(), TrainerError> {
             if target.exists() {
                 remove_folder(&left_over)?;
             } else {
-                fs::rename(&left_over, &target).map_err(TrainerError::io("restore", &target))?;
+                fs::rename(&left_over, &target).map_err(RunError::io("restore", &target))?;
             }
         }
     }
@@ -58,7 +58,7 @@ pub(crate) fn recover(parent: &Path) -> Result<(), TrainerError> {
 }
 
 /// The names of the folders in `parent`, sorted; none where `parent` does not exist.
-pub(crate) fn folder_names(parent: &Path) -> Result<Vec<String>, TrainerError> {
+pub(crate) fn folder_names(parent: &Path) -> Result<Vec<String>, RunError> {
     let list = || -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(parent)? {
@@ -73,15 +73,15 @@ pub(crate) fn folder_names(parent: &Path) -> Result<Vec<String>, TrainerError> {
     };
     match list() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        listed => listed.map_err(TrainerError::io("read the folder", parent)),
+        listed => listed.map_err(RunError::io("read the folder", parent)),
     }
 }
 
 /// Removes a folder with all that is in it; one that is absent is fine.
-pub(crate) fn remove_folder(path: &Path) -> Result<(), TrainerError> {
+pub(crate) fn remove_folder(path: &Path) -> Result<(), RunError> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed.map_err(TrainerError::io("remove the folder", path)),
+        removed => removed.map_err(RunError::io("remove the folder", path)),
     }
 }
 
@@ -99,18 +99,18 @@ fn is_sibling<'a>(name: &'a str, suffix: &str) -> Option<&'a str> {
     name.strip_prefix('.')?.strip_suffix(suffix)
 }
 
-fn replace_folder(partial: &Path, target: &Path) -> Result<(), TrainerError> {
+fn replace_folder(partial: &Path, target: &Path) -> Result<(), RunError> {
     // A folder cannot be renamed onto one with content, so an old one steps aside first.
     let old = sibling(target, OLD);
     let replaces = target.exists();
     if replaces {
         remove_folder(&old)?;
-        fs::rename(target, &old).map_err(TrainerError::io("replace", target))?;
+        fs::rename(target, &old).map_err(RunError::io("replace", target))?;
     }
-    fs::rename(partial, target).map_err(TrainerError::io("write", target))?;
+    fs::rename(partial, target).map_err(RunError::io("write", target))?;
     // The parent of a bare name is the empty path, which nothing can open.
     let parent = (target.parent()).filter(|parent| !parent.as_os_str().is_empty());
-    sync_folder(parent.unwrap_or(Path::new("."))).map_err(TrainerError::io("write", target))?;
+    sync_folder(parent.unwrap_or(Path::new("."))).map_err(RunError::io("write", target))?;
     if replaces {
         remove_folder(&old)?;
     }
@@ -154,7 +154,7 @@ mod tests {
         names
     }
 
-    fn put(folder: &Path, text: &str) -> Result<(), TrainerError> {
+    fn put(folder: &Path, text: &str) -> Result<(), RunError> {
         write_file(&folder.join("value"), text.as_bytes())
     }
 
@@ -195,7 +195,7 @@ mod tests {
         let message = write_folder(&target, |folder| {
             put(folder, "half")?;
             let full = io::Error::from(io::ErrorKind::StorageFull);
-            Err(full).map_err(TrainerError::io("write", &folder.join("rest")))
+            Err(full).map_err(RunError::io("write", &folder.join("rest")))
         })
         .unwrap_err()
         .to_string();

@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use panacea_trainer::{EXIT_INTERRUPTED, Interrupt};
+use panacea_runs::{EXIT_INTERRUPTED, Interrupt};
 
 const ROLE: &str = "PANACEA_TEST_INTERRUPT_ROLE";
 

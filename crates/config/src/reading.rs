@@ -12,12 +12,12 @@ use serde::{Deserialize, Deserializer};
 use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table, Value};
 
-use crate::error::TrainerError;
-use crate::problems::{Origin, Problem, nearest};
-use crate::spec::{
+use crate::problems::{Origin, Problem, UnreadableFile, nearest};
+use crate::sections::{
     AdapterSpec, CheckpointSpec, DataSpec, EvaluationSpec, MethodSpec, ModelSpec, OneOrMany,
-    OptimizerSpec, PrecisionSpec, PreferenceSpec, RlhfSpec, Spec,
+    OptimizerSpec, PrecisionSpec, PreferenceSpec, RlhfSpec,
 };
+use crate::spec::Spec;
 
 /// What the command line says on top of the configuration file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -58,8 +58,11 @@ impl PartialEq for Sources {
 impl Spec {
     /// Reads a configuration file. Only a file that cannot be read is an error here; mistakes in it are
     /// reported by [`crate::Plan::resolve`].
-    pub fn read(path: &Path) -> Result<Self, TrainerError> {
-        let text = fs::read_to_string(path).map_err(TrainerError::io("read", path))?;
+    pub fn read(path: &Path) -> Result<Self, UnreadableFile> {
+        let text = fs::read_to_string(path).map_err(|source| UnreadableFile {
+            path: path.to_path_buf(),
+            source,
+        })?;
         Ok(Self::from_toml(&text, &path.display().to_string()))
     }
 

@@ -16,7 +16,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::error::TrainerError;
+use crate::error::RunError;
 
 /// Writes one event file of a run.
 #[derive(Debug)]
@@ -27,8 +27,8 @@ pub struct EventWriter {
 
 impl EventWriter {
     /// Opens a new event file in `folder`, which is made if it is absent.
-    pub fn create(folder: &Path) -> Result<Self, TrainerError> {
-        fs::create_dir_all(folder).map_err(TrainerError::io("create the folder", folder))?;
+    pub fn create(folder: &Path) -> Result<Self, RunError> {
+        fs::create_dir_all(folder).map_err(RunError::io("create the folder", folder))?;
         let (path, file) = new_file(folder)?;
         let mut writer = Self { path, file };
         writer.write_event(None, Payload::FileVersion)?;
@@ -37,30 +37,30 @@ impl EventWriter {
 
     /// Opens a further event file, after `step` finished steps. TensorBoard is told to forget what
     /// earlier files say about later steps, since these are computed again.
-    pub fn resume(folder: &Path, step: usize) -> Result<Self, TrainerError> {
+    pub fn resume(folder: &Path, step: usize) -> Result<Self, RunError> {
         let mut writer = Self::create(folder)?;
         writer.write_event(Some(step + 1), Payload::SessionStart)?;
         Ok(writer)
     }
 
     /// Writes the scalars of a step; they are in the file when this returns.
-    pub fn write(&mut self, step: usize, scalars: &[(String, f64)]) -> Result<(), TrainerError> {
+    pub fn write(&mut self, step: usize, scalars: &[(String, f64)]) -> Result<(), RunError> {
         self.write_event(Some(step), Payload::Scalars(scalars))
     }
 
-    fn write_event(&mut self, step: Option<usize>, payload: Payload) -> Result<(), TrainerError> {
+    fn write_event(&mut self, step: Option<usize>, payload: Payload) -> Result<(), RunError> {
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         let frame = frame(&event(now.as_secs_f64(), step, payload));
         self.file
             .write_all(&frame)
-            .map_err(TrainerError::io("write", &self.path))
+            .map_err(RunError::io("write", &self.path))
     }
 }
 
 /// TensorBoard reads the files of a folder in the order of their names, so the time comes first.
-fn new_file(folder: &Path) -> Result<(PathBuf, File), TrainerError> {
+fn new_file(folder: &Path) -> Result<(PathBuf, File), RunError> {
     let now = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
@@ -73,7 +73,7 @@ fn new_file(folder: &Path) -> Result<(PathBuf, File), TrainerError> {
         match File::create_new(&path) {
             Ok(file) => return Ok((path, file)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(TrainerError::io("write", &path)(error)),
+            Err(error) => return Err(RunError::io("write", &path)(error)),
         }
     }
     unreachable!("every number is taken")

@@ -5,14 +5,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use panacea_config::{Overrides, Plan, Spec};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use crate::error::TrainerError;
+use crate::error::RunError;
 use crate::files;
-use crate::plan::Plan;
-use crate::reading::Overrides;
-use crate::spec::Spec;
 
 /// What a run is made of: its plan, and what that plan met.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,7 +60,7 @@ const NOTED: [&str; 7] = [
 
 impl RunRecord {
     /// The text of `run.toml`.
-    pub fn to_toml(&self) -> Result<String, TrainerError> {
+    pub fn to_toml(&self) -> Result<String, RunError> {
         let run = BTreeMap::from([("run", &self.facts)]);
         let plan = toml::to_string(&self.plan.to_spec()).map_err(not_toml)?;
         let facts = toml::to_string(&run).map_err(not_toml)?;
@@ -72,20 +70,20 @@ impl RunRecord {
     }
 
     /// Writes `run.toml`.
-    pub fn write(&self, path: &Path) -> Result<(), TrainerError> {
+    pub fn write(&self, path: &Path) -> Result<(), RunError> {
         files::write_file(path, self.to_toml()?.as_bytes())
     }
 
     /// Reads `run.toml`.
-    pub fn read(path: &Path) -> Result<Self, TrainerError> {
+    pub fn read(path: &Path) -> Result<Self, RunError> {
         #[derive(Deserialize)]
         struct Facts {
             run: RunFacts,
         }
-        let text = fs::read_to_string(path).map_err(TrainerError::io("read", path))?;
+        let text = fs::read_to_string(path).map_err(RunError::io("read", path))?;
         let spec = Spec::from_toml(&text, &path.display().to_string());
         let plan = Plan::resolve(spec, &Overrides::default())?;
-        let facts: Facts = toml::from_str(&text).map_err(|error| TrainerError::BrokenRun {
+        let facts: Facts = toml::from_str(&text).map_err(|error| RunError::BrokenRun {
             path: path.to_path_buf(),
             message: format!("the table [run] cannot be read: {}", error.message()),
         })?;
@@ -97,7 +95,7 @@ impl RunRecord {
 
     /// What differs between this run, as it was started, and the plan to go on with. Files count by
     /// content: the same file under another path is no difference.
-    pub fn differences(&self, next: &Self) -> Result<Differences, TrainerError> {
+    pub fn differences(&self, next: &Self) -> Result<Differences, RunError> {
         let (before, after) = (self.flat()?, next.flat()?);
         let keys = before
             .keys()
@@ -121,19 +119,19 @@ impl RunRecord {
     }
 
     /// Fails where [`RunRecord::differences`] finds a conflict; else the notes, for a person to read.
-    pub fn check_resume(&self, next: &Self, run: &Path) -> Result<Vec<String>, TrainerError> {
+    pub fn check_resume(&self, next: &Self, run: &Path) -> Result<Vec<String>, RunError> {
         let Differences { conflicts, notes } = self.differences(next)?;
         if conflicts.is_empty() {
             return Ok(notes);
         }
-        Err(TrainerError::ResumeConflict {
+        Err(RunError::ResumeConflict {
             path: run.to_path_buf(),
             differences: conflicts,
         })
     }
 
     /// Every value by its dotted key.
-    fn flat(&self) -> Result<BTreeMap<String, Told>, TrainerError> {
+    fn flat(&self) -> Result<BTreeMap<String, Told>, RunError> {
         let mut flat = BTreeMap::new();
         for (key, value) in Table::try_from(self.plan.to_spec()).map_err(not_toml)? {
             self.flatten(&key, &value, &mut flat);
@@ -219,8 +217,8 @@ impl Told {
     }
 }
 
-fn not_toml(error: toml::ser::Error) -> TrainerError {
-    TrainerError::BrokenRun {
+fn not_toml(error: toml::ser::Error) -> RunError {
+    RunError::BrokenRun {
         path: PathBuf::from("run.toml"),
         message: format!("the plan cannot be written: {error}"),
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::error::TrainerError;
+use crate::error::RunError;
 
 /// The exit code of a run that a person stopped: 128 + SIGINT, as shells have it.
 pub const EXIT_INTERRUPTED: i32 = 130;
@@ -23,7 +23,7 @@ impl Interrupt {
 
     /// Listens for the signals, from now to the end of the process. A process can do so once: a second
     /// call is an error.
-    pub fn install() -> Result<Self, TrainerError> {
+    pub fn install() -> Result<Self, RunError> {
         let interrupt = Self::manual();
         let flag = interrupt.clone();
         ctrlc::set_handler(move || {

@@ -2,6 +2,8 @@
 //! that a person sees all of them at once.
 
 use std::fmt;
+use std::io;
+use std::path::PathBuf;
 
 /// Where a value of the configuration came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +49,16 @@ impl fmt::Display for Problem {
         }
         f.write_str(&self.message)
     }
+}
+
+/// A configuration file that cannot be read at all.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {path}: {source}", path = path.display())]
+pub struct UnreadableFile {
+    /// The file.
+    pub path: PathBuf,
+    /// The reason that the operating system gives.
+    pub source: io::Error,
 }
 
 /// Every mistake of a configuration; never empty.

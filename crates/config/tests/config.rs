@@ -1,15 +1,12 @@
-//! From what a person wrote to a plan, and from a plan to `run.toml` and back.
+//! From what a person wrote to a plan.
 
 use std::path::{Path, PathBuf};
 
+use panacea_config::{Activations, Learning, Length, Overrides, Plan, ScheduleKind, Spec};
 use panacea_data::{BadRecords, Example, Format, Judgement, Source};
 use panacea_devices::Precision;
 use panacea_methods::Trainings;
 use panacea_objectives::{Aggregation, BradleyTerry, Dpo, DpoLoss, Loss, Preference, Sft};
-use panacea_trainer::{
-    Activations, Learning, Length, Overrides, Plan, RunFacts, RunRecord, ScheduleKind, Spec,
-    TrainerError,
-};
 
 const MINIMAL: &str = r#"
 [model]
@@ -610,149 +607,6 @@ fn a_reward_model_has_one_loss_and_no_preference() {
         2
     );
     assert_eq!(warnings(&format!("{MINIMAL}\n[method]\nmargin = 1.0")), 1);
-}
-
-fn record(text: &str) -> RunRecord {
-    RunRecord {
-        plan: resolve(text).unwrap(),
-        facts: RunFacts {
-            panacea: "0.1.0".into(),
-            burn: "0.22.1".into(),
-            model_fingerprint: "0123456789abcdef".into(),
-            data_fingerprints: [("train.jsonl".into(), "feedfacefeedface".into())].into(),
-        },
-    }
-}
-
-#[test]
-fn a_record_reads_back_as_it_was_written() {
-    for text in [
-        MINIMAL.to_owned(),
-        EVERYTHING.to_owned(),
-        format!("{MINIMAL}\n[method]\nloss = \"sft\"\n[optimizer]\nepochs = 0.5"),
-        format!("{MINIMAL}\n[method]\ndpo_loss = \"ipo\""),
-        format!("{MINIMAL}\n[method]\nname = \"reward-model\"\nmargin = 0.5\ncentering = 0.01"),
-    ] {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("run.toml");
-        let written = record(&text);
-        written.write(&path).unwrap();
-        let read = RunRecord::read(&path).unwrap();
-        assert_eq!(read, written);
-        assert_eq!(
-            written.check_resume(&read, place.path()).unwrap(),
-            [] as [String; 0]
-        );
-        // And it is a configuration.
-        let plan = Plan::resolve(Spec::read(&path).unwrap(), &Overrides::default()).unwrap();
-        assert_eq!(plan, written.plan);
-    }
-}
-
-#[test]
-fn a_record_names_every_default() {
-    let text = record(MINIMAL).to_toml().unwrap();
-    for line in [
-        "seed = 17",
-        "device = \"flex\"",
-        "rank = 8",
-        "beta = 0.1",
-        "learning_rate_singular = 0.002",
-        "vertex_probability = 0.1",
-        "schedule = \"cosine\"",
-        "burn = \"0.22.1\"",
-        "\"train.jsonl\" = \"feedfacefeedface\"",
-    ] {
-        assert!(
-            text.lines().any(|found| found == line),
-            "no {line} in\n{text}"
-        );
-    }
-}
-
-#[test]
-fn a_record_without_its_facts_is_refused() {
-    let place = tempfile::tempdir().unwrap();
-    let path = place.path().join("run.toml");
-    std::fs::write(&path, MINIMAL).unwrap();
-    let message = RunRecord::read(&path).unwrap_err().to_string();
-    assert!(
-        message.contains("run.toml") && message.contains("[run]"),
-        "{message}"
-    );
-}
-
-#[test]
-fn resuming_with_other_numbers_lists_each_key_with_both_values() {
-    let before = record(MINIMAL);
-    let mut after = record(MINIMAL);
-    let overrides = set(&["optimizer.learning_rate=1e-4", "method.loss=sft", "seed=18"]);
-    after.plan = resolve_with(MINIMAL, &overrides).unwrap();
-    let error = before
-        .check_resume(&after, Path::new("runs/first"))
-        .unwrap_err();
-    assert!(matches!(error, TrainerError::ResumeConflict { .. }));
-    let message = error.to_string();
-    for expected in [
-        "runs/first was started with another configuration",
-        "seed: the run has 17, now it is 18",
-        "optimizer.learning_rate: the run has 0.002, now it is 0.0001",
-        "optimizer.learning_rate_singular: the run has 0.002, now it is 0.0001",
-        "method.loss: the run has \"dpo\", now it is \"sft\"",
-        "method.beta: the run has 0.1, now it is not set",
-    ] {
-        assert!(message.contains(expected), "no {expected:?} in\n{message}");
-    }
-}
-
-#[test]
-fn files_count_by_content() {
-    let before = record(MINIMAL);
-    let mut moved = record(&MINIMAL.replace("train.jsonl", "elsewhere/train.jsonl"));
-    moved.facts.data_fingerprints =
-        [("elsewhere/train.jsonl".into(), "feedfacefeedface".into())].into();
-    let mut plan = moved.clone();
-    assert!(before.differences(&moved).unwrap().conflicts.is_empty());
-
-    plan.facts.data_fingerprints = [("elsewhere/train.jsonl".into(), "another".into())].into();
-    assert_eq!(
-        before.differences(&plan).unwrap().conflicts,
-        [
-            "data.train: the run has [\"train.jsonl\" (fingerprint feedfacefeed)], \
-          now it is [\"elsewhere/train.jsonl\" (fingerprint another)]"
-        ]
-    );
-
-    let mut other_model = record(&MINIMAL.replace("models/tiny", "models/same"));
-    assert!(
-        before
-            .differences(&other_model)
-            .unwrap()
-            .conflicts
-            .is_empty()
-    );
-    other_model.facts.model_fingerprint = "other".into();
-    assert_eq!(before.differences(&other_model).unwrap().conflicts.len(), 1);
-}
-
-#[test]
-fn what_changes_no_training_number_may_differ() {
-    let before = record(MINIMAL);
-    let mut after = record(MINIMAL);
-    after.plan =
-        resolve_with(MINIMAL, &set(&["checkpoint.every=10", "checkpoint.keep=1"])).unwrap();
-    assert_eq!(before.differences(&after).unwrap(), Default::default());
-
-    let overrides = set(&[
-        "device=cuda",
-        "optimizer.micro_batch_size=2",
-        "data.eval=x",
-        "evaluation.every=5",
-    ]);
-    after.plan = resolve_with(MINIMAL, &overrides).unwrap();
-    let differences = before.differences(&after).unwrap();
-    assert!(differences.conflicts.is_empty(), "{differences:?}");
-    assert_eq!(differences.notes.len(), 4, "{differences:?}");
 }
 
 /// The `run.toml` of an older run holds a key that is no more; where it changed nothing, it still changes nothing.

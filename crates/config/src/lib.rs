@@ -1,0 +1,54 @@
+//! # From a configuration to a plan
+//!
+//! A [`Spec`] is what a person wrote, a [`Plan`] what a run does: every default filled in, every value
+//! checked, all mistakes reported at once.
+//!
+//! ```
+//! use panacea_config::{Overrides, Plan, Spec};
+//!
+//! let text = r#"
+//!     [model]
+//!     path = "models/smollm2-135m-instruct"
+//!     [data]
+//!     train = "train.jsonl"
+//!     [[objective]]
+//!     name = "helpfulness"
+//!     score = "helpfulness"
+//!     [optimizer]
+//!     steps = 110
+//!     learning_rat = 1e-3
+//! "#;
+//! let spec = Spec::from_toml(text, "my.toml");
+//! let errors = Plan::resolve(spec, &Overrides::default()).unwrap_err();
+//! assert!(errors.to_string().contains("did you mean \"learning_rate\"?"));
+//!
+//! let spec = Spec::from_toml(&text.replace("learning_rat ", "learning_rate "), "my.toml");
+//! let plan = Plan::resolve(spec, &Overrides { seed: Some(5), ..Overrides::default() })?;
+//! assert_eq!((plan.seed(), plan.optimizer().learning_rate), (5, 1e-3));
+//! assert_eq!(plan.preference().sampler.vertex_probability(), 0.1);
+//! # Ok::<(), panacea_config::ConfigErrors>(())
+//! ```
+//!
+//! # Where is what
+//!
+//! A section of the file is a file in `sections`: its keys with their defaults, what they resolve to, and the way back
+//! from there. `reading` notes where each value stands, `problems` says what is wrong with it.
+
+mod plan;
+mod problems;
+mod reading;
+mod resolver;
+mod sections;
+mod spec;
+
+pub use plan::Plan;
+pub use problems::{ConfigErrors, Origin, Problem, UnreadableFile};
+pub use reading::Overrides;
+pub use sections::{
+    Activations, AdapterPlan, AdapterSpec, Advantages, AdvantagesName, AggregationName,
+    CheckpointPlan, CheckpointSpec, DataPlan, DataSpec, DpoLossName, EvaluationPlan,
+    EvaluationSpec, FormatChoice, Learning, Length, LossName, MethodName, MethodPlan, MethodSpec,
+    ModelSpec, OneOrMany, OptimizerPlan, OptimizerSpec, PrecisionSpec, PreferencePlan,
+    PreferenceSpec, Rlhf, RlhfSpec, ScheduleKind,
+};
+pub use spec::Spec;

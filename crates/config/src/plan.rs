@@ -1,0 +1,248 @@
+//! A configuration with every default filled in and every value checked: what the training loop sees.
+
+use std::path::PathBuf;
+
+use panacea_data::{Example, ObjectiveSpec};
+use panacea_devices::Precision;
+use panacea_methods::{Method, Trainings};
+use panacea_objectives::{Aggregation, Preference};
+
+use crate::problems::ConfigErrors;
+use crate::reading::Overrides;
+use crate::resolver::Resolver;
+use crate::sections::rlhf::RunScales;
+use crate::sections::{
+    AdapterPlan, CheckpointPlan, DataPlan, EvaluationPlan, Learning, MethodPlan, ModelSpec,
+    OptimizerPlan, PrecisionSpec, PreferencePlan, PreferenceSpec, RlhfSpec, label_ideal,
+};
+use crate::spec::Spec;
+
+/// What a run does. Only [`Plan::resolve`] makes one, so that whoever holds a plan holds a valid one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    seed: u64,
+    device: String,
+    model: PathBuf,
+    precision: Precision,
+    data: DataPlan,
+    objectives: Vec<ObjectiveSpec>,
+    adapter: AdapterPlan,
+    method: MethodPlan,
+    preference: PreferencePlan,
+    optimizer: OptimizerPlan,
+    evaluation: EvaluationPlan,
+    checkpoint: CheckpointPlan,
+    warnings: Vec<String>,
+}
+
+impl Plan {
+    /// Lays the command line over the configuration, fills in every default and checks every value. The
+    /// error lists all mistakes, those of reading the file included.
+    pub fn resolve(mut spec: Spec, overrides: &Overrides) -> Result<Self, ConfigErrors> {
+        spec.apply(overrides);
+        if spec.sources.is_unreadable
+            && let Some(errors) = ConfigErrors::from_problems(spec.sources.problems.clone())
+        {
+            return Err(errors);
+        }
+        let mut resolver = Resolver {
+            sources: std::mem::take(&mut spec.sources),
+            warnings: Vec::new(),
+        };
+        let plan = resolver.plan(spec);
+        match ConfigErrors::from_problems(resolver.sources.problems) {
+            Some(errors) => Err(errors),
+            None => Ok(Self {
+                warnings: resolver.warnings,
+                ..plan
+            }),
+        }
+    }
+
+    /// The seed of every random choice.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// The device to train on, by name.
+    pub fn device(&self) -> &str {
+        &self.device
+    }
+
+    /// The model that is adapted: a folder in Hugging Face layout, or a GGUF file.
+    pub fn model(&self) -> &std::path::Path {
+        &self.model
+    }
+
+    /// The type of the model's frozen weights.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// The records.
+    pub fn data(&self) -> &DataPlan {
+        &self.data
+    }
+
+    /// The objectives; at least one, each with a name of its own.
+    pub fn objectives(&self) -> &[ObjectiveSpec] {
+        &self.objectives
+    }
+
+    /// The names of the objectives.
+    pub fn objective_names(&self) -> Vec<String> {
+        self.objectives
+            .iter()
+            .map(|objective| objective.name.clone())
+            .collect()
+    }
+
+    /// The SVD-LoRA.
+    pub fn adapter(&self) -> &AdapterPlan {
+        &self.adapter
+    }
+
+    /// What is minimised.
+    pub fn method(&self) -> &MethodPlan {
+        &self.method
+    }
+
+    /// How preference vectors are drawn.
+    pub fn preference(&self) -> &PreferencePlan {
+        &self.preference
+    }
+
+    /// The trainings that the method takes.
+    pub fn trainings(&self) -> Trainings {
+        self.method.method.trainings(self.objectives.len())
+    }
+
+    /// The plan of one of several trainings: the same work for a single preference.
+    pub fn member(&self, preference: &Preference) -> Self {
+        let mut plan = self.clone();
+        plan.method.method = Method::Panacea;
+        plan.preference.fixed = Some(preference.clone());
+        plan
+    }
+
+    /// The plan that is resolved with the ideal of Tchebycheff that `train` gives, where the user gave none: no policy
+    /// has a J_i above minus the mean entropy of the labels, and with hard labels that is 0.
+    pub fn with_ideal_of(self, train: &[Example]) -> Result<Self, ConfigErrors> {
+        match &self.method.aggregation {
+            Aggregation::Tchebycheff { ideal } if ideal.is_empty() => {
+                let ideal = label_ideal(&self.method.learning, train, self.objectives.len());
+                let mut spec = self.to_spec();
+                spec.method.ideal = Some(ideal);
+                Self::resolve(spec, &Overrides::default())
+            }
+            Aggregation::Tchebycheff { .. } | Aggregation::Linear => Ok(self),
+        }
+    }
+
+    /// AdamW, its schedule and its batches.
+    pub fn optimizer(&self) -> &OptimizerPlan {
+        &self.optimizer
+    }
+
+    /// Measuring on held-out records while training goes on.
+    pub fn evaluation(&self) -> &EvaluationPlan {
+        &self.evaluation
+    }
+
+    /// States to go on from.
+    pub fn checkpoint(&self) -> &CheckpointPlan {
+        &self.checkpoint
+    }
+
+    /// What is valid but surely not meant, such as a key that has no effect; for a person to read.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// The configuration that resolves to this plan, with every default written out. Keys that have no
+    /// effect under its method are left out.
+    pub fn to_spec(&self) -> Spec {
+        Spec {
+            seed: Some(self.seed),
+            device: Some(self.device.clone()),
+            model: ModelSpec {
+                path: Some(self.model.clone()),
+            },
+            precision: PrecisionSpec {
+                base: Some(self.precision),
+            },
+            data: self.data.to_spec(),
+            objective: self.objectives.clone(),
+            adapter: self.adapter.to_spec(),
+            method: self.method.to_spec(),
+            rlhf: match &self.method.learning {
+                Learning::Rlhf(rlhf) => rlhf.to_spec(),
+                Learning::Supervised(_) => RlhfSpec::default(),
+            },
+            preference: match self.method.is_reward_model() {
+                true => PreferenceSpec::default(),
+                false => self.preference.to_spec(),
+            },
+            optimizer: self.optimizer.to_spec(),
+            evaluation: self.evaluation.to_spec(),
+            checkpoint: self.checkpoint.to_spec(),
+            ..Spec::default()
+        }
+    }
+}
+
+impl Resolver {
+    fn plan(&mut self, spec: Spec) -> Plan {
+        let seed = self.number(
+            "seed",
+            spec.seed,
+            17,
+            "at most 9223372036854775807, TOML's largest",
+            |seed| i64::try_from(seed).is_ok(),
+        );
+        let device = spec.device.unwrap_or_else(|| "flex".to_owned());
+        let model = self.model(spec.model);
+        let objectives = self.objectives(spec.objective);
+        let data = self.data(spec.data, &objectives);
+        let every = spec.evaluation.every;
+        let mut evaluation = self.evaluation(spec.evaluation, &data, &objectives);
+        let mut adapter = self.adapter(spec.adapter);
+        let optimizer = self.optimizer(spec.optimizer, device.split(',').count());
+        let run = RunScales {
+            learning_rate: optimizer.learning_rate,
+            max_response_tokens: data.limits.max_response_tokens,
+        };
+        let method = self.method(spec.method, spec.rlhf, objectives.len(), run);
+        if method.is_reward_model() {
+            let why = "with name = \"reward-model\"";
+            let penalty = adapter.orthogonality;
+            self.no_effect("adapter.orthogonality", Some(penalty), 0.0, why);
+            adapter.orthogonality = 0.0;
+        }
+        if let Learning::Rlhf(_) = method.learning {
+            let why = "with loss = \"rlhf\": eval-front measures";
+            self.no_effect("evaluation.every", every, 0, why);
+            evaluation.every = None;
+        }
+        let preference = match method.is_reward_model() {
+            true => self.every_objective_alike(&spec.preference, objectives.len()),
+            false => self.preference(spec.preference, optimizer.batch_size, objectives.len()),
+        };
+        let checkpoint = self.checkpoint(spec.checkpoint);
+        Plan {
+            seed,
+            device,
+            model,
+            precision: spec.precision.base.unwrap_or_default(),
+            data,
+            objectives,
+            adapter,
+            method,
+            preference,
+            optimizer,
+            evaluation,
+            checkpoint,
+            warnings: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! # The folder of a training, and what is written into it
+//!
+//! [`RunFolder`] says what is where; [`RunRecord`] is `run.toml`, the plan of the run with the facts that decide whether it
+//! can be repeated; [`StepMetrics`] is a line of `metrics.jsonl`, and [`EventWriter`] writes the same numbers for
+//! TensorBoard. [`write_file`] and [`write_folder`] are how all of it appears whole or not at all.
+//!
+//! [`TrainingRun`] holds a folder against a second process. A checkpoint is whole or not there; a run killed at any moment
+//! goes on from the last one, with [`MetricsLog`] cut back to it and a further event file. Ctrl-C raises an [`Interrupt`].
+
+mod error;
+mod files;
+mod interrupt;
+mod metrics;
+mod progress;
+mod record;
+mod run_folder;
+mod tensorboard;
+
+pub use error::RunError;
+pub use files::{write_file, write_folder};
+pub use interrupt::{EXIT_INTERRUPTED, Interrupt};
+pub use metrics::{
+    EvalMetrics, LogProbLevels, MetricsLine, MetricsLog, ObjectiveMetrics, ObjectiveValue,
+    RlhfMetrics, StepMetrics, TrainingTotals, training_totals,
+};
+pub use progress::{LINE_INTERVAL, Progress, ProgressMode};
+pub use record::{Differences, RunFacts, RunRecord};
+pub use run_folder::{Checkpoint, RunFolder, TrainingRun};
+pub use tensorboard::EventWriter;

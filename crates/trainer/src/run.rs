@@ -1,0 +1,276 @@
+//! The training loop: Algorithm 1 of the Panacea paper, with what surrounds it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use panacea_config::Learning;
+use panacea_data::{BatchPlan, Example};
+use panacea_devices::{guarded, memory_of, peak_memory_bytes};
+use panacea_model::Steering;
+use panacea_objectives::{Loss, Preference};
+use panacea_runs::{
+    EvalMetrics, EventWriter, Interrupt, MetricsLine, MetricsLog, Progress, ProgressMode,
+    StepMetrics, TrainingRun,
+};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use crate::error::TrainerError;
+use crate::evaluation::{evaluate, references, summarise};
+use crate::rlhf::update::check_records;
+use crate::schedule::Schedule;
+use crate::state::TrainingState;
+use crate::training::Training;
+
+/// Streams of random numbers that a seed is split into, so that none repeats another.
+const PREFERENCE_STREAM: u64 = 1 << 32;
+
+/// How a training ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All steps are done; the adapter is written.
+    Finished,
+    /// Somebody asked it to stop; a checkpoint of this step is written.
+    Interrupted {
+        /// Finished steps.
+        step: usize,
+    },
+}
+
+impl Training<'_> {
+    /// Trains from `state` to the end of the plan, or until `interrupt` is requested.
+    pub fn run(
+        &self,
+        mut state: TrainingState,
+        run: &TrainingRun,
+        interrupt: &Interrupt,
+        progress: ProgressMode,
+    ) -> Result<Outcome, TrainerError> {
+        let plan = self.plan;
+        let total = plan.optimizer().total_steps(self.train.len());
+        let schedule = Schedule::of(plan.optimizer(), total);
+        let batch_size = plan.optimizer().batch_size;
+        let mut batches = BatchPlan::of_examples(self.train, batch_size, plan.seed());
+        let mut log = Log::open(run, state.step)?;
+        let mut progress = Progress::new(total, state.step, progress);
+        let evaluation = Evaluation::prepare(self)?;
+        if let Learning::Rlhf(rlhf) = &plan.method().learning {
+            check_records(rlhf, self.train)?;
+        }
+
+        while state.step < total {
+            let started = Instant::now();
+            let step = state.step + 1;
+
+            // Algorithm 1: a batch, a preference, the aggregated objective under it, one gradient step.
+            let records = batches.batch(state.step);
+            let records: Vec<&Example> = records.iter().map(|&i| &self.train[i]).collect();
+            let preferences = self.sample_preferences(state.step);
+            let factor = schedule.factor(state.step);
+            let stepped = self.on_device(step, run, || match &plan.method().learning {
+                Learning::Rlhf(rlhf) => {
+                    self.rlhf_step(&mut state, rlhf, &records, &preferences, factor)
+                }
+                Learning::Supervised(loss) => {
+                    self.loss_step(&mut state, loss, &records, &preferences, factor)
+                }
+            });
+            // A scorer that fails, unlike a loss, may work again later; a collapsed policy is to be looked at.
+            let keeps = matches!(
+                &stepped,
+                Err(TrainerError::Score(_) | TrainerError::Collapsed(_))
+            );
+            if keeps && state.step > 0 {
+                run.save_checkpoint(state.step, plan.checkpoint().keep, |dir| state.save(dir))?;
+            }
+            let stepped = stepped?;
+            state.step = step;
+
+            let seconds = started.elapsed().as_secs_f64();
+            let metrics = StepMetrics {
+                step,
+                lambda: preferences.iter().map(|p| p.weights().to_vec()).collect(),
+                objectives: stepped.objectives,
+                aggregate: stepped.aggregate,
+                rlhf: stepped.rlhf,
+                grad_norm: stepped.grad_norm,
+                lr: plan.optimizer().learning_rate * factor,
+                lr_singular: plan.optimizer().learning_rate_singular * factor,
+                tokens: stepped.tokens,
+                tokens_per_s: stepped.tokens as f64 / seconds,
+                seconds,
+                peak_memory_bytes: peak_memory_bytes(),
+            };
+            log.write(&MetricsLine::Train(metrics.clone()))?;
+            progress.step(&metrics);
+
+            if plan
+                .evaluation()
+                .every
+                .is_some_and(|every| step.is_multiple_of(every))
+            {
+                for line in evaluation.measure(self, &state)? {
+                    progress.note(&line.to_string());
+                    log.write(&MetricsLine::Eval(line))?;
+                }
+            }
+            let due = plan
+                .checkpoint()
+                .every
+                .is_some_and(|every| step.is_multiple_of(every));
+            let stop = interrupt.requested() && step < total;
+            if due || stop || step == total {
+                run.save_checkpoint(step, plan.checkpoint().keep, |dir| state.save(dir))?;
+            }
+            if stop {
+                progress.finish(&format!(
+                    "stopped at step {step} of {total}; its checkpoint is written"
+                ));
+                return Ok(Outcome::Interrupted { step });
+            }
+        }
+        run.save_adapter(|dir| state.adapters.save(dir).map_err(TrainerError::from))?;
+        progress.finish(&format!("{total} steps are done"));
+        Ok(Outcome::Finished)
+    }
+
+    /// Does a step. What a device other than the CPU says when it fails becomes an error; what the step has changed in
+    /// memory is lost then, the checkpoints are not.
+    fn on_device<T>(
+        &self,
+        step: usize,
+        run: &TrainingRun,
+        work: impl FnOnce() -> Result<T, TrainerError>,
+    ) -> Result<T, TrainerError> {
+        let device = self.plan.device();
+        if device.starts_with("flex") {
+            return work();
+        }
+        guarded(work).unwrap_or_else(|failure| {
+            Err(TrainerError::Device {
+                device: device.to_owned(),
+                step,
+                failure,
+                memory: guarded(|| memory_of(self.model.device())).unwrap_or(None),
+                checkpoint: run
+                    .folder()
+                    .latest_checkpoint()?
+                    .map(|checkpoint| checkpoint.step),
+            })
+        })
+    }
+
+    /// The preferences of the step behind `finished` steps, one a group, from the seed and the step alone.
+    fn sample_preferences(&self, finished: usize) -> Vec<Preference> {
+        let mut rng = ChaCha8Rng::seed_from_u64(self.plan.seed());
+        rng.set_stream(PREFERENCE_STREAM + finished as u64);
+        let preference = self.plan.preference();
+        if let Some(fixed) = &preference.fixed {
+            return vec![fixed.clone()];
+        }
+        let objectives = self.plan.objectives().len();
+        (0..preference.groups)
+            .map(|_| preference.sampler.sample(objectives, &mut rng))
+            .collect()
+    }
+}
+
+/// The held-out records that are measured while training goes on.
+struct Evaluation<'a> {
+    examples: &'a [Example],
+    references: Vec<Vec<f64>>,
+}
+
+impl<'a> Evaluation<'a> {
+    fn prepare(training: &Training<'a>) -> Result<Self, TrainerError> {
+        let plan = training.plan.evaluation();
+        let count = if plan.every.is_some() {
+            plan.records.min(training.eval.len())
+        } else {
+            0
+        };
+        let examples = &training.eval[..count];
+        let references = references(
+            training.references,
+            training.model,
+            &training.plan.method().learning,
+            examples,
+            || (),
+        )?;
+        Ok(Self {
+            examples,
+            references,
+        })
+    }
+
+    /// Every objective's value at every vertex of the simplex and at its centre; of a reward model, which follows no
+    /// preference, once.
+    fn measure(
+        &self,
+        training: &Training<'_>,
+        state: &TrainingState,
+    ) -> Result<Vec<EvalMetrics>, TrainerError> {
+        // Rewards of its own answers are measured when a run is finished: its plan says so.
+        let Learning::Supervised(loss) = &training.plan.method().learning else {
+            return Ok(Vec::new());
+        };
+        let m = training.plan.objectives().len();
+        let vertices = (0..m).map(|i| Preference::vertex(m, i));
+        let centre = (m > 1).then(|| Preference::uniform(m));
+        let preferences: Vec<Preference> = match loss {
+            Loss::BradleyTerry(_) => vec![Preference::uniform(m)],
+            Loss::Dpo(_) | Loss::Sft(_) => vertices.chain(centre).collect(),
+        };
+        let adapters = Arc::new(state.adapters.clone());
+        let measured = preferences.into_iter().map(|preference| {
+            let started = Instant::now();
+            let steering = Steering {
+                adapters: Arc::clone(&adapters),
+                preference: preference.weights().to_vec(),
+            };
+            let terms = evaluate(
+                training.model,
+                &steering,
+                loss,
+                self.examples,
+                &self.references,
+                || (),
+            )?;
+            Ok(EvalMetrics {
+                step: state.step,
+                lambda: preference.weights().to_vec(),
+                objectives: summarise(&training.plan.objective_names(), &terms),
+                seconds: started.elapsed().as_secs_f64(),
+            })
+        });
+        measured.collect()
+    }
+}
+
+/// `metrics.jsonl` and TensorBoard, written together.
+struct Log {
+    metrics: MetricsLog,
+    events: EventWriter,
+}
+
+impl Log {
+    fn open(run: &TrainingRun, step: usize) -> Result<Self, TrainerError> {
+        let folder = run.folder();
+        Ok(if step == 0 {
+            Self {
+                metrics: MetricsLog::create(&folder.metrics())?,
+                events: EventWriter::create(&folder.tensorboard())?,
+            }
+        } else {
+            Self {
+                metrics: MetricsLog::resume(&folder.metrics(), step)?,
+                events: EventWriter::resume(&folder.tensorboard(), step)?,
+            }
+        })
+    }
+
+    fn write(&mut self, line: &MetricsLine) -> Result<(), TrainerError> {
+        self.metrics.write(line)?;
+        Ok(self.events.write(line.step(), &line.scalars())?)
+    }
+}
