@@ -11,8 +11,6 @@ macro_rules! say {
 }
 
 mod commands;
-mod measure;
-mod progress;
 mod session;
 
 use std::env;

@@ -39,6 +39,7 @@ mod problems;
 mod reading;
 mod resolver;
 mod sections;
+mod sources;
 mod spec;
 
 pub use plan::Plan;

@@ -2,7 +2,6 @@
 //! keys are left out and remembered with their place, for [`crate::Plan::resolve`] to report together
 //! with what it finds.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +16,7 @@ use crate::sections::{
     AdapterSpec, CheckpointSpec, DataSpec, EvaluationSpec, MethodSpec, ModelSpec, OneOrMany,
     OptimizerSpec, PrecisionSpec, PreferenceSpec, RlhfSpec,
 };
+use crate::sources::Sources;
 use crate::spec::Spec;
 
 /// What the command line says on top of the configuration file.
@@ -37,22 +37,6 @@ pub struct Overrides {
     /// `--set section.key=value`, any number of times; the value as in TOML, where a plain word needs no
     /// quotes.
     pub set: Vec<String>,
-}
-
-/// Where each key came from, and the mistakes met while reading.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Sources {
-    pub(crate) origins: BTreeMap<String, Origin>,
-    pub(crate) problems: Vec<Problem>,
-    /// The file is no TOML at all: what is missing from it cannot be told.
-    pub(crate) is_unreadable: bool,
-}
-
-/// Two configurations are equal if they say the same, wherever they say it.
-impl PartialEq for Sources {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
 }
 
 impl Spec {

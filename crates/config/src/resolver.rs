@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use crate::problems::Problem;
-use crate::reading::Sources;
+use crate::sources::Sources;
 
 /// Fills in and checks; gathers what is wrong.
 pub(crate) struct Resolver {

@@ -6,11 +6,11 @@
 use panacea_data::ObjectiveSpec;
 use serde::{Deserialize, Serialize};
 
-use crate::reading::Sources;
 use crate::sections::{
     AdapterSpec, CheckpointSpec, DataSpec, EvaluationSpec, MethodSpec, ModelSpec, OptimizerSpec,
     PrecisionSpec, PreferenceSpec, RlhfSpec,
 };
+use crate::sources::Sources;
 
 /// A configuration file.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]

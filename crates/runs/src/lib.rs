@@ -7,6 +7,7 @@
 //! [`TrainingRun`] holds a folder against a second process. A checkpoint is whole or not there; a run killed at any moment
 //! goes on from the last one, with [`MetricsLog`] cut back to it and a further event file. Ctrl-C raises an [`Interrupt`].
 
+mod counted;
 mod error;
 mod files;
 mod interrupt;
@@ -16,6 +17,7 @@ mod record;
 mod run_folder;
 mod tensorboard;
 
+pub use counted::CountedProgress;
 pub use error::RunError;
 pub use files::{write_file, write_folder};
 pub use interrupt::{EXIT_INTERRUPTED, Interrupt};

@@ -19,6 +19,7 @@ use chrono::{DateTime, Local};
 
 use crate::error::RunError;
 use crate::files;
+use crate::record::RunRecord;
 
 const LOCK: &str = ".lock";
 
@@ -106,6 +107,14 @@ impl RunFolder {
         })
     }
 
+    /// The run of this name in `runs`, or, without one, that which was written to last.
+    pub fn find(runs: &Path, name: Option<&str>) -> Result<Self, RunError> {
+        match name {
+            Some(name) => Self::open(&Self::locate(runs, name)?),
+            None => Self::newest(runs),
+        }
+    }
+
     /// The run in `runs` that was written to last.
     pub fn newest(runs: &Path) -> Result<Self, RunError> {
         let mut newest: Option<(SystemTime, Self)> = None;
@@ -150,6 +159,11 @@ impl RunFolder {
     /// `run.toml`.
     pub fn run_toml(&self) -> PathBuf {
         self.path.join("run.toml")
+    }
+
+    /// What `run.toml` says.
+    pub fn record(&self) -> Result<RunRecord, RunError> {
+        RunRecord::read(&self.run_toml())
     }
 
     /// `metrics.jsonl`.
@@ -240,6 +254,31 @@ impl TrainingRun {
             folder,
             lock: Some(lock),
         })
+    }
+
+    /// The folder of a new run, or, to `resume` it, that of an old one, where `record` computes the same; with what may
+    /// differ and is worth a word.
+    pub fn open(
+        path: &Path,
+        record: &RunRecord,
+        resume: bool,
+    ) -> Result<(Self, Vec<String>), RunError> {
+        if !resume {
+            return Ok((Self::create(path)?, Vec::new()));
+        }
+        let run = Self::resume(path)?;
+        let notes = run.folder.record()?.check_resume(record, path)?;
+        Ok((run, notes))
+    }
+
+    /// Writes `run.toml` into a new run. It is the last thing before training: a run that could not start leaves
+    /// no folder behind.
+    pub fn begin(&self, record: &RunRecord) -> Result<(), RunError> {
+        let path = self.folder.run_toml();
+        match path.exists() {
+            true => Ok(()),
+            false => record.write(&path),
+        }
     }
 
     /// The folder, to read from.

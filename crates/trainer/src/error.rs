@@ -1,11 +1,12 @@
 //! What can go wrong around a training, in words a person can act on.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use panacea_data::BoxError;
+use panacea_data::{BoxError, DataError, DataReport};
 use panacea_devices::{DeviceFailure, Memory};
-use panacea_rewards::ScoreError;
+use panacea_reward_models::ModelScorerError;
+use panacea_rewards::{ScoreError, SpecError};
 use panacea_runs::RunError;
 use panacea_svd_lora::AdapterError;
 
@@ -53,6 +54,15 @@ pub enum TrainerError {
         checkpoint: Option<usize>,
     },
 
+    /// A checkpoint that there is no way on from.
+    #[error("cannot go on from {path}: {source}", path = path.display())]
+    Checkpoint {
+        /// The checkpoint.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<TrainerError>,
+    },
+
     /// A training by rewards was started without anybody to give them.
     #[error(
         "there is nobody to score answers: a training with loss = \"rlhf\" needs `Training::judges`"
@@ -64,6 +74,27 @@ pub enum TrainerError {
         "the adapter has no head that reads rewards; take one that was trained with method.name = \"reward-model\""
     )]
     NoHead,
+
+    /// The files of the records.
+    #[error(transparent)]
+    Data(#[from] DataError),
+
+    /// Everything that was read had to be left out.
+    #[error("no record is left of {files}:\n{report}")]
+    NoRecords {
+        /// What was read.
+        files: String,
+        /// Why nothing is left.
+        report: Box<DataReport>,
+    },
+
+    /// A scorer cannot be made as it is described.
+    #[error(transparent)]
+    ScorerSpec(#[from] SpecError),
+
+    /// A model that is to score cannot be opened.
+    #[error(transparent)]
+    Scorer(#[from] ModelScorerError),
 
     /// A record without a response, in a run that learns from those as well.
     #[error(

@@ -23,6 +23,7 @@ mod error;
 mod evaluation;
 mod lanes;
 mod optimizer;
+mod records;
 mod references;
 mod rlhf;
 mod run;
@@ -31,6 +32,7 @@ mod state;
 mod step;
 mod supervised;
 mod training;
+mod trainings;
 
 pub use divergence::{
     Collapse, CollapseReason, Divergence, DivergenceGuard, Quantity, REPETITION_TOKENS,
@@ -39,10 +41,12 @@ pub use error::TrainerError;
 pub use evaluation::{Evaluated, evaluate, record_values, references, summarise};
 pub use lanes::{Lane, Lanes};
 pub use optimizer::{AdamW, AdamWSettings};
-pub use references::References;
+pub use records::Records;
+pub use references::{References, computed_by};
 pub use rlhf::{Answer, Judges, PromptText, RewardMemory, Rollout, Scored};
 pub use run::Outcome;
 pub use schedule::Schedule;
 pub use state::TrainingState;
 pub use step::{BatchResult, Objective, Prepared, batch_gradient, response_log_probs};
 pub use training::Training;
+pub use trainings::Work;

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
+use burn_tensor::{DType, FloatDType};
 use panacea_data::Example;
 use panacea_model::Decoder;
 use panacea_runs::RunError;
@@ -17,6 +18,16 @@ use crate::step::response_log_probs;
 
 /// The folder, among those of the runs, in which they are kept.
 const FOLDER: &str = "reference-log-probs";
+
+/// What log-probabilities depend on beside model and tokens: they are kept apart by it.
+pub fn computed_by(device: &str, weights: FloatDType) -> String {
+    // Of several devices the first computes them.
+    let device = device.split(',').next().unwrap_or(device);
+    match weights {
+        FloatDType::F32 => device.to_owned(),
+        other => format!("{device}-{}", DType::from(other).name()),
+    }
+}
 
 /// log π_ref of every response of the records that were asked for so far.
 ///

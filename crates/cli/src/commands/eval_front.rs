@@ -7,14 +7,14 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use panacea_config::Plan;
 use panacea_evaluator::{Answer, Front, PromptSamples, Report};
+use panacea_measure::{Choices, Opened, Writing};
 use panacea_methods::Served;
 use panacea_objectives::Preference;
 use panacea_pretrained::ChatTokenizer;
-use panacea_runs::write_file;
+use panacea_runs::{CountedProgress, RunFolder, write_file};
+use panacea_trainer::{PromptText, Records};
 
-use crate::measure::{Choices, Opened, Writing};
-use crate::progress::Progress;
-use crate::session::{Loaded, RUNS, locate_run, open_plan, transcript};
+use crate::session::{RUNS, say_aside};
 
 /// Of a front with more points than this the terminal shows the vertices; the files have them all.
 const SHOWN_POINTS: usize = 21;
@@ -92,7 +92,7 @@ impl Arguments {
             bail!("--sampled is about the answers that --by rewards scores: give both, or neither");
         }
         let like = match &self.like {
-            Some(name) => Some(open_plan(&locate_run(&self.runs, Some(name))?)?),
+            Some(name) => Some(RunFolder::find(&self.runs, Some(name))?.record()?.plan),
             None => None,
         };
         let mut fronts = Vec::new();
@@ -166,7 +166,8 @@ impl Arguments {
             model: self.model.as_deref(),
             device: &self.device,
         };
-        let opened = Opened::open(locate_run(&self.runs, name)?, choices)?;
+        let opened = Opened::open(RunFolder::find(&self.runs, name)?, choices)?;
+        say_aside(&opened.policy.notes);
         eprintln!(
             "held-out records of run {}\n{}",
             opened.run.name(),
@@ -197,7 +198,8 @@ impl Arguments {
             plan.data().limits.max_prompt_tokens,
             self.prompts,
         )?;
-        let progress = Progress::new(preferences.len(), format!("answers of {}", run.name()));
+        let progress =
+            CountedProgress::new(preferences.len(), format!("answers of {}", run.name()));
         let mut samples: Vec<PromptSamples> = texts
             .into_iter()
             .map(|prompt| PromptSamples {
@@ -210,7 +212,7 @@ impl Arguments {
                 max_new_tokens: self.max_new_tokens,
                 is_sampled: false,
             };
-            let Served::Adapter(steering) = opened.trained.serve(preference);
+            let Served::Adapter(steering) = opened.policy.trained.serve(preference);
             let answers = opened.write_answers(&prompts, &steering, writing)?;
             let tokens: Vec<f64> = answers.iter().map(|a| a.tokens.len() as f64).collect();
             let mean = tokens.iter().sum::<f64>() / tokens.len().max(1) as f64;
@@ -238,7 +240,7 @@ impl Arguments {
 
 /// The first `count` different prompts of the records that fit, in words and in tokens.
 fn prompts(
-    eval: &Loaded,
+    eval: &Records,
     tokenizer: &ChatTokenizer,
     max_tokens: usize,
     count: usize,
@@ -250,7 +252,7 @@ fn prompts(
         }
         let tokens = tokenizer.encode_prompt(messages)?;
         if tokens.len() <= max_tokens && !prompts.contains(&tokens) {
-            texts.push(transcript(messages));
+            texts.push(PromptText::of(messages).text);
             prompts.push(tokens);
         }
     }

@@ -14,13 +14,11 @@ use panacea_evaluator::calibration::{
 use panacea_model::{Decoder, Steering};
 use panacea_objectives::{Loss, Preference, sigmoid};
 use panacea_pretrained::ChatTokenizer;
-use panacea_runs::RunFolder;
-use panacea_trainer::{Evaluated, evaluate};
+use panacea_runs::{CountedProgress, RunFolder};
+use panacea_serving::{RewardModelRun, open_language_model};
+use panacea_trainer::{Evaluated, Records, evaluate};
 
-use crate::progress::Progress;
-use crate::session::{
-    RUNS, list, load_examples, locate_run, open_language_model, open_plan, open_reward_adapters,
-};
+use crate::session::{RUNS, list, say_aside};
 
 /// Measure a reward model on held-out pairs: accuracy against length alone, and calibration.
 #[derive(Args)]
@@ -53,8 +51,8 @@ pub struct Arguments {
 
 impl Arguments {
     pub fn run(self) -> Result<ExitCode> {
-        let run = locate_run(&self.runs, self.run.as_deref())?;
-        let plan = open_plan(&run)?;
+        let run = RunFolder::find(&self.runs, self.run.as_deref())?;
+        let plan = run.record()?.plan;
         let loss = match &plan.method().learning {
             Learning::Supervised(loss) if plan.method().is_reward_model() => loss,
             Learning::Supervised(_) | Learning::Rlhf(_) => bail!(
@@ -116,14 +114,12 @@ impl Arguments {
         plan: &Plan,
         tokenizer: &ChatTokenizer,
     ) -> Result<Vec<Example>> {
-        let files = self.files(plan);
-        if files.is_empty() && plan.objectives().iter().all(|o| o.eval.is_empty()) {
+        let Some(loaded) = Records::load_held_out(plan, &self.eval, tokenizer)? else {
             bail!(
                 "run {} was trained without held-out files: give some with --eval",
                 run.name()
             );
-        }
-        let loaded = load_examples(plan, Part::Eval, files, tokenizer)?;
+        };
         eprintln!("held-out records of run {}\n{}", run.name(), loaded.report);
         let mut examples = loaded.examples;
         examples.truncate(self.records.unwrap_or(usize::MAX));
@@ -138,9 +134,10 @@ fn evaluate_rewards(
     decoder: &Decoder,
     examples: &[Example],
 ) -> Result<Vec<Evaluated>> {
-    let adapters = open_reward_adapters(run, decoder)?;
+    let RewardModelRun { adapters, notes } = RewardModelRun::open(run, decoder)?;
+    say_aside(&notes);
     let no_references = vec![Vec::new(); examples.len()];
-    let progress = Progress::new(examples.len(), format!("rewards of {}", run.name()));
+    let progress = CountedProgress::new(examples.len(), format!("rewards of {}", run.name()));
     let alike = Preference::uniform(adapters.config.objectives.len());
     let steering = Steering {
         adapters: Arc::new(adapters),
@@ -155,7 +152,7 @@ fn evaluate_rewards(
 
 /// Of each objective, what length alone says about the training pairs.
 fn length_rules(plan: &Plan, tokenizer: &ChatTokenizer) -> Result<Vec<LengthRule>> {
-    let training = load_examples(plan, Part::Train, &plan.data().train, tokenizer)?.examples;
+    let training = Records::load(plan, Part::Train, &plan.data().train, tokenizer)?.examples;
     let rule = |i: usize| {
         let pairs = training.iter().flat_map(|example| {
             let preferences = preferences(example, i);

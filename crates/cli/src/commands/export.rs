@@ -13,14 +13,13 @@ use panacea_model::{Decoder, Steering, ValueHead};
 use panacea_objectives::Preference;
 use panacea_pretrained::{Pretrained, TensorF32};
 use panacea_runs::{RunFolder, write_folder};
+use panacea_serving::{RewardModelRun, open_language_model};
 use panacea_svd_lora::{Adapters, lora_pair};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::json;
 
-use crate::session::{
-    RUNS, locate_run, open_at, open_language_model, open_plan, open_reward_adapters,
-};
+use crate::session::{RUNS, open_at, say_aside};
 
 /// Write the model at one preference in a form that other tools load.
 #[derive(Args)]
@@ -61,8 +60,8 @@ enum Format {
 
 impl Arguments {
     pub fn run(self) -> Result<ExitCode> {
-        let run = locate_run(&self.runs, self.run.as_deref())?;
-        let plan = open_plan(&run)?;
+        let run = RunFolder::find(&self.runs, self.run.as_deref())?;
+        let plan = run.record()?.plan;
         let base = self.model.as_deref().unwrap_or(plan.model());
         let (form, preference) = self.form(&run, &plan)?;
         let pretrained = open_language_model(base)?;
@@ -95,7 +94,8 @@ impl Arguments {
                 panacea_pretrained::write_model(&out, &pretrained, &merged)?;
             }
             Form::Classifier => {
-                let adapters = open_reward_adapters(&run, &decoder)?;
+                let RewardModelRun { adapters, notes } = RewardModelRun::open(&run, &decoder)?;
+                say_aside(&notes);
                 write_classifier(&out, &pretrained, &decoder, adapters, &preference)?;
             }
         }

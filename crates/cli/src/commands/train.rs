@@ -1,24 +1,24 @@
 //! `train`: one adapter for every preference.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use panacea_config::{Learning, Overrides, Plan, Spec};
 use panacea_data::{Example, Part};
-use panacea_methods::Trainings;
 use panacea_model::Decoder;
 use panacea_pretrained::Pretrained;
 use panacea_reward_models::Base;
 use panacea_runs::{
     EXIT_INTERRUPTED, Interrupt, ProgressMode, RunFacts, RunFolder, RunRecord, TrainingRun,
 };
-use panacea_trainer::{Judges, Outcome, References, Training, TrainingState};
+use panacea_serving::open_language_model;
+use panacea_trainer::{Judges, Outcome, Records, References, Work, computed_by};
 
-use crate::session::{RUNS, computed_by, judges, load_examples, open_language_model, open_plan};
+use crate::session::RUNS;
 
 /// The version that the workspace pins.
 const BURN_VERSION: &str = "0.22.1";
@@ -87,7 +87,7 @@ impl Arguments {
         let spec = match (&self.config, &self.run) {
             (None, Some(name)) if self.resume => {
                 let path = RunFolder::locate(&self.runs, name)?;
-                open_plan(&RunFolder::open(&path)?)?.to_spec()
+                RunFolder::open(&path)?.record()?.plan.to_spec()
             }
             _ => Spec::read(&config)?,
         };
@@ -101,18 +101,14 @@ impl Arguments {
         let weights = plan.precision().on(device)?;
         let pretrained = Arc::new(open_language_model(plan.model())?);
         let tokenizer = pretrained.tokenizer()?;
-        let train = load_examples(&plan, Part::Train, &plan.data().train, tokenizer)?;
+        let train = Records::load(&plan, Part::Train, &plan.data().train, tokenizer)?;
         eprintln!("training records\n{}", train.report);
         eprintln!("positions   {}", positions(&train.examples));
         let plan = plan.with_ideal_of(&train.examples)?;
-        let eval =
-            if plan.data().eval.is_empty() && plan.objectives().iter().all(|o| o.eval.is_empty()) {
-                None
-            } else {
-                let eval = load_examples(&plan, Part::Eval, &plan.data().eval, tokenizer)?;
-                eprintln!("held-out records\n{}", eval.report);
-                Some(eval)
-            };
+        let eval = Records::load_held_out(&plan, &[], tokenizer)?;
+        if let Some(eval) = &eval {
+            eprintln!("held-out records\n{}", eval.report);
+        }
 
         let facts = facts(&plan, &pretrained)?;
         let record = RunRecord { plan, facts };
@@ -123,7 +119,10 @@ impl Arguments {
             Some(name) => RunFolder::locate(&self.runs, name)?,
             None => RunFolder::fresh(&self.runs, &stem, chrono::Local::now()),
         };
-        let run = open_run(&path, &record, self.resume)?;
+        let (run, notes) = TrainingRun::open(&path, &record, self.resume)?;
+        for note in notes {
+            eprintln!("note: {note}");
+        }
         eprintln!(
             "run {} in {}",
             run.folder().name(),
@@ -148,13 +147,18 @@ impl Arguments {
         };
         let decode = |tokens: &[u32]| Ok(tokenizer.decode(tokens, true)?);
         let judges = match record.plan.method().learning {
-            Learning::Rlhf(_) => Some(judges(
-                &record.plan,
-                &base,
-                &train.prompts,
-                &decode,
-                tokenizer.stop_ids(),
-            )?),
+            Learning::Rlhf(_) => {
+                let stop = tokenizer.stop_ids();
+                let (judges, apart) =
+                    Judges::open(&record.plan, &base, &train.prompts, &decode, stop)?;
+                for path in apart {
+                    eprintln!(
+                        "reward model {}: weights of its own, beside the policy's",
+                        path.display()
+                    );
+                }
+                Some(judges)
+            }
             Learning::Supervised(_) => None,
         };
         let work = Work {
@@ -165,6 +169,8 @@ impl Arguments {
             eval: &eval.map(|loaded| loaded.examples).unwrap_or_default(),
             references,
             interrupt: Interrupt::install()?,
+            progress: ProgressMode::Auto,
+            note: &|note| eprintln!("{note}"),
         };
         match work.carry_out(&record, &run)? {
             Outcome::Finished => {
@@ -173,8 +179,12 @@ impl Arguments {
                     true => "eval-reward",
                     false => "eval-front",
                 };
+                let runs = match self.runs.as_os_str() == RUNS {
+                    true => String::new(),
+                    false => format!(" --runs '{}'", self.runs.display()),
+                };
                 say!(
-                    "next      cargo xtask {command} --run {}",
+                    "next      cargo xtask {command} --run {}{runs}",
                     run.folder().name()
                 );
                 Ok(ExitCode::SUCCESS)
@@ -202,93 +212,6 @@ fn positions(examples: &[Example]) -> String {
     format!(
         "{packed}, none of them padding; {share:.0} % of what responses with a prompt each take"
     )
-}
-
-/// The folder of a new run, or that of an old one which `record` goes on with.
-fn open_run(path: &Path, record: &RunRecord, resume: bool) -> Result<TrainingRun> {
-    if resume {
-        let run = TrainingRun::resume(path)?;
-        for note in RunRecord::read(&run.folder().run_toml())?.check_resume(record, path)? {
-            eprintln!("note: {note}");
-        }
-        Ok(run)
-    } else {
-        Ok(TrainingRun::create(path)?)
-    }
-}
-
-/// Writes `run.toml` into a new run. It is the last thing before training: a run that could not start leaves
-/// no folder behind.
-fn begin(record: &RunRecord, run: &TrainingRun) -> Result<()> {
-    let path = run.folder().run_toml();
-    if !path.exists() {
-        record.write(&path)?;
-    }
-    Ok(())
-}
-
-/// What every training of a run shares.
-struct Work<'a> {
-    model: &'a Decoder,
-    replicas: &'a [Decoder],
-    train: &'a [Example],
-    eval: &'a [Example],
-    references: References,
-    judges: Option<&'a Judges<'a>>,
-    interrupt: Interrupt,
-}
-
-impl Work<'_> {
-    /// One training, or, for methods that take several, each of them in a folder of its own below the run's.
-    fn carry_out(&self, record: &RunRecord, run: &TrainingRun) -> Result<Outcome> {
-        let Trainings::Each(members) = record.plan.trainings() else {
-            return self.train(record, run);
-        };
-        begin(record, run)?;
-        for (index, preference) in members.iter().enumerate() {
-            let path = run.folder().member(index);
-            eprintln!(
-                "training {} of {}: λ = {preference:.3}",
-                index + 1,
-                members.len()
-            );
-            let record = RunRecord {
-                plan: record.plan.member(preference),
-                facts: record.facts.clone(),
-            };
-            let started = RunFolder::open(&path).is_ok();
-            let member = open_run(&path, &record, started)?;
-            if member.folder().adapter().exists() {
-                continue;
-            }
-            let outcome = self.train(&record, &member)?;
-            if outcome != Outcome::Finished {
-                return Ok(outcome);
-            }
-        }
-        Ok(Outcome::Finished)
-    }
-
-    /// Trains from the last checkpoint, or from the start where there is none.
-    fn train(&self, record: &RunRecord, run: &TrainingRun) -> Result<Outcome> {
-        let RunRecord { plan, facts } = record;
-        let state = match run.folder().latest_checkpoint()? {
-            Some(checkpoint) => TrainingState::load(plan, self.model, &checkpoint.path)
-                .with_context(|| format!("cannot go on from {}", checkpoint.path.display()))?,
-            None => TrainingState::new(plan, self.model, &facts.model_fingerprint)?,
-        };
-        begin(record, run)?;
-        let training = Training {
-            plan,
-            model: self.model,
-            replicas: self.replicas,
-            train: self.train,
-            eval: self.eval,
-            references: &self.references,
-            judges: self.judges,
-        };
-        Ok(training.run(state, run, &self.interrupt, ProgressMode::Auto)?)
-    }
 }
 
 fn facts(plan: &Plan, pretrained: &Pretrained) -> Result<RunFacts> {

@@ -1,10 +1,14 @@
 //! Who scores the answers.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
 use std::sync::Mutex;
 
-use panacea_data::{BoxError, Example, Source};
-use panacea_rewards::{KnownResponse, Sample, Scorers, Turn};
+use panacea_config::Plan;
+use panacea_data::{BoxError, Example, LabelSource, Source};
+use panacea_pretrained::Message;
+use panacea_reward_models::{Base, RewardModels};
+use panacea_rewards::{KnownResponse, Sample, Scorer, ScorerSpec, Scorers, Turn};
 
 use crate::error::TrainerError;
 
@@ -38,6 +42,65 @@ pub struct Scored {
     pub text: String,
     /// The rewards.
     pub rewards: Vec<f64>,
+}
+
+impl PromptText {
+    /// A conversation in words: its only message, or all of them with their speakers.
+    pub fn of(messages: &[Message]) -> Self {
+        let text = match messages {
+            [only] => only.content.clone(),
+            many => {
+                let turns = many.iter().map(|m| format!("{}: {}", m.role, m.content));
+                turns.collect::<Vec<_>>().join("\n")
+            }
+        };
+        let turns = messages.iter().map(|message| Turn {
+            role: message.role.clone(),
+            content: message.content.clone(),
+        });
+        Self {
+            text,
+            turns: turns.collect(),
+        }
+    }
+}
+
+impl<'a> Judges<'a> {
+    /// What scores the answers to `prompts`, as the objectives of `plan` have it. Programs are started and reward models
+    /// are opened here; those that stand on the weights of `base` share them, and the others come back by their paths.
+    pub fn open(
+        plan: &Plan,
+        base: &Base,
+        prompts: &[(Source, Vec<Message>)],
+        decode: &'a (dyn Fn(&[u32]) -> Result<String, BoxError> + Sync),
+        stop: &'a [u32],
+    ) -> Result<(Self, Vec<PathBuf>), TrainerError> {
+        let sources = plan.objectives().iter().map(|objective| &objective.source);
+        let specs = sources.filter_map(|source| match source {
+            LabelSource::Reward(spec) => Some(&**spec),
+            _ => None,
+        });
+        let specs: Vec<&ScorerSpec> = specs.collect();
+        let mut models = RewardModels::new(base.decoder.device(), Some(base));
+        let mut scorers: Vec<Box<dyn Scorer>> = Vec::with_capacity(specs.len());
+        for spec in &specs {
+            scorers.push(match spec {
+                ScorerSpec::Model(model) => models.scorer(model)?,
+                other => other.build()?,
+            });
+        }
+        let own = specs.iter().map(|spec| spec.record_score());
+        let in_words =
+            (prompts.iter()).map(|(source, messages)| (source.clone(), PromptText::of(messages)));
+        let judges = Self {
+            scorers: Mutex::new(Scorers::new(scorers)),
+            own_scores: own.map(|name| name.map(str::to_owned)).collect(),
+            prompts: in_words.collect(),
+            decode,
+            stop,
+        };
+        Ok((judges, models.apart().cloned().collect()))
+    }
 }
 
 impl Judges<'_> {

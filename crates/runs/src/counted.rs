@@ -1,18 +1,20 @@
-//! How far a measurement is: a bar on a terminal, a line now and then anywhere else.
+//! How far a piece of work is that has no metrics of its own.
 
 use std::cell::Cell;
 use std::time::Instant;
 
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
-use panacea_runs::LINE_INTERVAL;
 
-pub struct Progress {
+use crate::progress::LINE_INTERVAL;
+
+/// How far a piece of work is: a bar on a terminal, a line now and then anywhere else.
+pub struct CountedProgress {
     /// It hides itself where standard error is no terminal, and still counts.
     bar: ProgressBar,
     last_line: Cell<Instant>,
 }
 
-impl Progress {
+impl CountedProgress {
     /// Over `work` pieces of `what`.
     pub fn new(work: usize, what: String) -> Self {
         let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}, {eta} left")

@@ -1,0 +1,152 @@
+//! The front of a run by the held-out records' own responses.
+
+use std::time::Instant;
+
+use panacea_config::{Learning, Rlhf};
+use panacea_data::Example;
+use panacea_evaluator::exact::KlProblem;
+use panacea_evaluator::{ExactFront, Front, MethodPoints, PointRecords};
+use panacea_methods::Served;
+use panacea_objectives::{Preference, simplex_grid};
+use panacea_runs::CountedProgress;
+use panacea_trainer::{
+    Evaluated, evaluate, record_values, references, response_log_probs, summarise,
+};
+
+use crate::error::MeasureError;
+use crate::exact::{kl_menu, kl_problem, menu_mass, menu_problem};
+use crate::opened::{Measured, Opened};
+
+/// Steps along an edge of the simplex at which the exact front of two objectives is drawn.
+const EXACT_DIVISIONS: usize = 100;
+
+impl Opened {
+    /// The front of the run over a grid of preferences.
+    pub fn measure(&self, grid: &[Preference]) -> Result<Measured, MeasureError> {
+        let objectives = self.plan.objective_names();
+        let learning = &self.yardstick.method().learning;
+        let examples = &self.eval.examples;
+
+        let work = examples.len() * (grid.len() + 1);
+        let progress = CountedProgress::new(work, format!("front of {}", self.run.name()));
+        let known = &self.references;
+        let reference = references(known, &self.base.decoder, learning, examples, || {
+            progress.inc()
+        })?;
+        let mut points = Vec::with_capacity(grid.len());
+        let (mut least_mass, mut switch_seconds) = (f64::INFINITY, 0.0);
+        for preference in grid {
+            let started = Instant::now();
+            let Served::Adapter(steering) = self.policy.trained.serve(preference);
+            switch_seconds += started.elapsed().as_secs_f64() / grid.len() as f64;
+            let log_probs: Vec<Vec<f64>> = match learning {
+                Learning::Supervised(loss) => {
+                    let records = evaluate(
+                        &self.base.decoder,
+                        &steering,
+                        loss,
+                        examples,
+                        &reference,
+                        || progress.inc(),
+                    )?;
+                    points.push(point(preference, &objectives, &records));
+                    records.into_iter().map(|record| record.outputs).collect()
+                }
+                Learning::Rlhf(rlhf) => {
+                    let log_probs = examples.iter().map(|example| {
+                        progress.inc();
+                        response_log_probs(&self.base.decoder, Some(&steering), example)
+                    });
+                    let log_probs = log_probs.collect::<Result<Vec<_>, _>>()?;
+                    points.push(menu_point(
+                        preference, examples, &log_probs, &reference, rlhf,
+                    )?);
+                    log_probs
+                }
+            };
+            least_mass = least_mass.min(menu_mass(&log_probs));
+        }
+        progress.finish();
+
+        let mut notes = vec![format!(
+            "Run {}: {} held-out records, log-probabilities of their given responses.",
+            self.run.name(),
+            examples.len()
+        )];
+        let mut method = MethodPoints::from_records(
+            &self.plan.method().label(),
+            &objectives,
+            points,
+            Some(self.cost(switch_seconds)?),
+        )?;
+        let mut exact = None;
+        let drawn = match objectives.len() {
+            2 => &simplex_grid(2, EXACT_DIVISIONS),
+            _ => grid,
+        };
+        let aggregation = &self.yardstick.method().aggregation;
+        match learning {
+            Learning::Supervised(loss) => {
+                if let Some(problem) = menu_problem(objectives.len(), loss, examples) {
+                    method.compare(&problem, aggregation);
+                    exact = Some(ExactFront::of(&problem, drawn));
+                }
+            }
+            Learning::Rlhf(rlhf) => {
+                let problem = kl_problem(objectives.len(), rlhf, examples, &reference)?;
+                method.compare(&problem, aggregation);
+                exact = Some(ExactFront::of(&problem, drawn));
+            }
+        }
+        if exact.is_some() {
+            notes.push(format!(
+                "Run {}: every response of the records is judged, so that the exact front over all policies on them is known. \
+                 The responses of the records hold at least {:.2} % of the policy's probability at every λ.",
+                self.run.name(),
+                100.0 * least_mass
+            ));
+        }
+        let front = Front::new(objectives, vec![method], None, exact)?;
+        Ok(Measured { front, notes })
+    }
+}
+
+fn point(preference: &Preference, objectives: &[String], records: &[Evaluated]) -> PointRecords {
+    let summary = summarise(objectives, records);
+    PointRecords {
+        lambda: preference.weights().to_vec(),
+        records: (0..objectives.len())
+            .map(|i| record_values(records, i))
+            .collect(),
+        accuracy: summary.iter().map(|objective| objective.accuracy).collect(),
+        margin: summary.iter().map(|objective| objective.margin).collect(),
+        response_tokens: None,
+    }
+}
+
+/// J_i = E(r_i) − β KL(π ‖ π_ref) of every record, over its own responses, whose probabilities are made to sum to 1.
+fn menu_point(
+    preference: &Preference,
+    examples: &[Example],
+    log_probs: &[Vec<f64>],
+    references: &[Vec<f64>],
+    rlhf: &Rlhf,
+) -> Result<PointRecords, MeasureError> {
+    let objectives = preference.len();
+    let mut values = vec![Vec::with_capacity(examples.len()); objectives];
+    for ((example, log_probs), reference) in examples.iter().zip(log_probs).zip(references) {
+        let menu = kl_menu(objectives, example, reference)?;
+        let problem = KlProblem::new(objectives, rlhf.beta, vec![menu])?;
+        let of_record = problem.values(std::slice::from_ref(log_probs));
+        for (values, value) in values.iter_mut().zip(of_record) {
+            values.push(value);
+        }
+    }
+    Ok(PointRecords {
+        lambda: preference.weights().to_vec(),
+        records: values,
+        accuracy: None,
+        margin: None,
+        response_tokens: None,
+    })
+}

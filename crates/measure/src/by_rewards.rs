@@ -1,0 +1,139 @@
+//! The front of a run by what its scorers say of its answers.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use panacea_config::Learning;
+use panacea_data::Example;
+use panacea_evaluator::{Front, MethodPoints, PointRecords};
+use panacea_methods::Served;
+use panacea_model::{Generated, Request, Sampling, Steering};
+use panacea_objectives::Preference;
+use panacea_runs::CountedProgress;
+use panacea_trainer::Judges;
+use serde::Serialize;
+
+use crate::error::MeasureError;
+use crate::opened::{Measured, Opened};
+
+/// How answers are written.
+#[derive(Clone, Copy)]
+pub struct Writing {
+    /// Tokens of an answer, at most.
+    pub max_new_tokens: usize,
+    /// Drawn from the policy's probabilities; otherwise the likeliest token, always.
+    pub is_sampled: bool,
+}
+
+/// A scored answer, as it is kept beside the front.
+#[derive(Serialize)]
+pub struct ScoredAnswer {
+    lambda: Vec<f64>,
+    record: String,
+    prompt: String,
+    answer: String,
+    tokens: usize,
+    rewards: BTreeMap<String, f64>,
+}
+
+impl Opened {
+    /// Answers of the policy to prompts, under one preference.
+    pub fn write_answers(
+        &self,
+        prompts: &[impl AsRef<[u32]>],
+        steering: &Steering,
+        writing: Writing,
+    ) -> Result<Vec<Generated>, MeasureError> {
+        let decoder = &self.base.decoder;
+        let stop = self.base.pretrained.tokenizer()?.stop_ids();
+        let prompts = prompts.iter().map(AsRef::as_ref).zip(self.plan.seed()..);
+        let requests = prompts.map(|(prompt, seed): (&[u32], u64)| Request {
+            prompt: prompt.to_vec(),
+            steering: Some(steering.clone()),
+            sampling: match writing.is_sampled {
+                true => Sampling::exact(),
+                false => Sampling::greedy(),
+            },
+            stop: stop.to_vec(),
+            max_new_tokens: writing.max_new_tokens.min(decoder.room_after(prompt)),
+            seed,
+        });
+        Ok(decoder.generate(requests)?)
+    }
+
+    /// The front of the run over a grid of preferences, by what its scorers say of its answers to the held-out
+    /// prompts; and the answers.
+    pub fn measure_rewards(
+        &self,
+        grid: &[Preference],
+        writing: Writing,
+    ) -> Result<(Measured, Vec<ScoredAnswer>), MeasureError> {
+        if !matches!(self.yardstick.method().learning, Learning::Rlhf(_)) {
+            return Err(MeasureError::NoRewards {
+                run: self.run.name(),
+            });
+        }
+        let objectives = self.plan.objective_names();
+        let tokenizer = self.base.pretrained.tokenizer()?;
+        let decode = |tokens: &[u32]| Ok(tokenizer.decode(tokens, true)?);
+        let (judges, _) = Judges::open(
+            &self.yardstick,
+            &self.base,
+            &self.eval.prompts,
+            &decode,
+            tokenizer.stop_ids(),
+        )?;
+        let examples = &self.eval.examples;
+        let prompts: Vec<&[u32]> = examples.iter().map(|e| e.prompt.as_slice()).collect();
+        let progress = CountedProgress::new(grid.len(), format!("answers of {}", self.run.name()));
+        let (mut points, mut kept) = (Vec::with_capacity(grid.len()), Vec::new());
+        let mut switch_seconds = 0.0;
+        for preference in grid {
+            let started = Instant::now();
+            let Served::Adapter(steering) = self.policy.trained.serve(preference);
+            switch_seconds += started.elapsed().as_secs_f64() / grid.len() as f64;
+            let answers = self.write_answers(&prompts, &steering, writing)?;
+            let tokens = answers.iter().map(|answer| answer.tokens.as_slice());
+            let answered: Vec<(&Example, &[u32])> = examples.iter().zip(tokens).collect();
+            let scored = judges.score(&answered)?;
+            let column = |i: usize| scored.iter().map(|scored| scored.rewards[i]).collect();
+            let lengths = answered.iter().map(|(_, tokens)| tokens.len() as f64);
+            points.push(PointRecords {
+                lambda: preference.weights().to_vec(),
+                records: (0..objectives.len()).map(column).collect(),
+                accuracy: None,
+                margin: None,
+                response_tokens: Some(lengths.sum::<f64>() / answered.len() as f64),
+            });
+            for ((example, tokens), scored) in answered.iter().zip(scored) {
+                kept.push(ScoredAnswer {
+                    lambda: preference.weights().to_vec(),
+                    record: example.source.to_string(),
+                    prompt: judges.prompts[&example.source].text.clone(),
+                    answer: scored.text,
+                    tokens: tokens.len(),
+                    rewards: objectives.iter().cloned().zip(scored.rewards).collect(),
+                });
+            }
+            progress.inc();
+        }
+        progress.finish();
+        let note = format!(
+            "Run {}: rewards of {} answers to {} held-out prompts at each λ, {} tokens at most.",
+            self.run.name(),
+            if writing.is_sampled {
+                "sampled"
+            } else {
+                "greedy"
+            },
+            self.eval.examples.len(),
+            writing.max_new_tokens
+        );
+        let label = self.plan.method().label();
+        let cost = Some(self.cost(switch_seconds)?);
+        let method = MethodPoints::from_records(&label, &objectives, points, cost)?;
+        let front = Front::new(objectives, vec![method], None, None)?;
+        let notes = vec![note];
+        Ok((Measured { front, notes }, kept))
+    }
+}

@@ -1,0 +1,136 @@
+//! A run, opened to be measured.
+
+use std::path::{Path, PathBuf};
+
+use panacea_config::Plan;
+use panacea_evaluator::{Cost, Front};
+use panacea_methods::Trainings;
+use panacea_objectives::{Preference, simplex_grid, usual_divisions};
+use panacea_reward_models::Base;
+use panacea_runs::{RunFolder, training_totals};
+use panacea_serving::{Policy, open_language_model};
+use panacea_svd_lora::ADAPTER_FILE;
+use panacea_trainer::{Records, References, computed_by};
+
+use crate::error::MeasureError;
+
+/// What a user may choose about a measurement.
+#[derive(Clone, Copy)]
+pub struct Choices<'a> {
+    /// Held-out files; empty: those of the run.
+    pub eval: &'a [PathBuf],
+    /// Held-out records, at most.
+    pub records: Option<usize>,
+    /// What a run is measured by, in place of its own objectives, loss and held-out records.
+    pub like: Option<&'a Plan>,
+    /// The base model, where it has moved.
+    pub model: Option<&'a Path>,
+    /// The device to measure on, by name.
+    pub device: &'a str,
+}
+
+/// A run with all that measuring it takes.
+pub struct Opened {
+    /// Its folder.
+    pub run: RunFolder,
+    /// What was trained.
+    pub plan: Plan,
+    /// What it is measured by: its own plan, or that of another run with the same objectives.
+    pub yardstick: Plan,
+    /// The model that was adapted.
+    pub base: Base,
+    /// What it serves.
+    pub policy: Policy,
+    /// Held-out records.
+    pub eval: Records,
+    pub(crate) references: References,
+}
+
+/// A measured run.
+pub struct Measured {
+    /// Its front.
+    pub front: Front,
+    /// What a reader of the numbers should know.
+    pub notes: Vec<String>,
+}
+
+impl Opened {
+    /// Opens a run, its base model and held-out records.
+    pub fn open(run: RunFolder, choices: Choices<'_>) -> Result<Self, MeasureError> {
+        let plan = run.record()?.plan;
+        let yardstick = choices.like.unwrap_or(&plan).clone();
+        if yardstick.objective_names() != plan.objective_names() {
+            return Err(MeasureError::OtherObjectives {
+                run: run.name(),
+                own: plan.objective_names().join(", "),
+                others: yardstick.objective_names().join(", "),
+            });
+        }
+        let pretrained = open_language_model(choices.model.unwrap_or(plan.model()))?;
+        let tokenizer = pretrained.tokenizer()?;
+        let eval = Records::load_held_out(&yardstick, choices.eval, tokenizer)?;
+        let mut eval = eval.ok_or_else(|| MeasureError::NoHeldOut { run: run.name() })?;
+        if let Some(records) = choices.records {
+            eval.examples.truncate(records);
+        }
+        let device = panacea_devices::select(choices.device)?;
+        let weights = plan.precision().on(&device)?;
+        let base = Base::load(pretrained, &device, weights)?;
+        let Base {
+            pretrained,
+            decoder,
+        } = &base;
+        let policy = Policy::open(&run, decoder)?;
+        // What the trainings computed; measuring leaves their folder as it is.
+        let runs = run.path().parent().unwrap_or(Path::new("."));
+        let references = References::read(
+            runs,
+            &pretrained.fingerprint()?,
+            &computed_by(choices.device, weights),
+        )?;
+        Ok(Self {
+            run,
+            plan,
+            yardstick,
+            base,
+            policy,
+            eval,
+            references,
+        })
+    }
+
+    /// The grid of preferences with `divisions` steps along each edge of the simplex; by default 10 for two
+    /// and three objectives, and for more the most that keeps it below 100 points.
+    pub fn grid(&self, divisions: Option<usize>) -> Vec<Preference> {
+        let objectives = self.plan.objectives().len();
+        simplex_grid(
+            objectives,
+            divisions.unwrap_or_else(|| usual_divisions(objectives)),
+        )
+    }
+
+    /// What the method took: every training, and every file that has to be kept to serve any preference.
+    pub(crate) fn cost(&self, switch_seconds: f64) -> Result<Cost, MeasureError> {
+        let folders: Vec<PathBuf> = match self.plan.trainings() {
+            Trainings::One => vec![self.run.path().to_owned()],
+            Trainings::Each(preferences) => (0..preferences.len())
+                .map(|index| self.run.member(index))
+                .collect(),
+        };
+        let mut cost = Cost {
+            trainings: folders.len(),
+            switch_seconds,
+            ..Cost::default()
+        };
+        for folder in &folders {
+            let folder = RunFolder::open(folder)?;
+            let totals = training_totals(&folder.metrics())?;
+            cost.train_seconds += totals.seconds;
+            cost.train_tokens += totals.tokens;
+            let adapter = folder.adapter().join(ADAPTER_FILE);
+            // A run that is not finished has no adapter yet; its checkpoint's is of the same size.
+            cost.bytes += adapter.metadata().map_or(0, |file| file.len());
+        }
+        Ok(cost)
+    }
+}

@@ -1,0 +1,168 @@
+//! From folders to what answers.
+
+use std::path::{Path, PathBuf};
+
+use panacea_config::Plan;
+use panacea_methods::{NotServed, Served, Trained};
+use panacea_model::{Decoder, ValueHead};
+use panacea_objectives::Preference;
+use panacea_pretrained::Pretrained;
+use panacea_runs::RunFolder;
+use panacea_svd_lora::Adapters;
+
+use crate::error::ServingError;
+
+/// Opens the files of a model that writes: a published classifier has lost the head for that.
+pub fn open_language_model(path: &Path) -> Result<Pretrained, ServingError> {
+    let pretrained = Pretrained::open(path)?;
+    match &pretrained.config().labels {
+        None => Ok(pretrained),
+        Some(labels) => Err(ServingError::Classifier {
+            path: path.to_owned(),
+            outputs: labels.join(", "),
+        }),
+    }
+}
+
+/// What a run has trained, ready to be served.
+#[derive(Debug)]
+pub struct Policy {
+    /// The run's name.
+    pub name: String,
+    /// What it was trained for.
+    pub plan: Plan,
+    /// Its adapters.
+    pub trained: Trained,
+    /// What a person should know of it, such as that it is not finished.
+    pub notes: Vec<String>,
+}
+
+impl Policy {
+    /// Opens the adapters of `run` beside `decoder`, its base model: those of the last checkpoint while it is not
+    /// finished.
+    pub fn open(run: &RunFolder, decoder: &Decoder) -> Result<Self, ServingError> {
+        let plan = run.record()?.plan;
+        let mut notes = Vec::new();
+        let open = |member: Option<usize>| {
+            let folder = member.map(|index| RunFolder::open(&run.member(index)));
+            let folder = folder.transpose().map_err(ServingError::from)?;
+            Ok(read_adapters(
+                folder.as_ref().unwrap_or(run),
+                decoder,
+                &mut notes,
+            )?)
+        };
+        let method = &plan.method().method;
+        let trained = Trained::open(method, plan.objectives().len(), open);
+        let trained = trained.map_err(|error: OpenError| match error {
+            OpenError::Serving(error) => *error,
+            OpenError::NotServed(reason) => ServingError::NotServed {
+                run: run.name(),
+                reason,
+            },
+        })?;
+        Ok(Self {
+            name: run.name(),
+            plan,
+            trained,
+            notes,
+        })
+    }
+
+    /// What answers under `preference`, which has a weight for each of the run's objectives.
+    pub fn serve(&self, preference: &Preference) -> Result<Served, ServingError> {
+        let objectives = self.plan.objective_names();
+        preference
+            .expect_len(objectives.len())
+            .map_err(|source| ServingError::Preference {
+                run: self.name.clone(),
+                objectives: objectives.join(", "),
+                source,
+            })?;
+        Ok(self.trained.serve(preference))
+    }
+}
+
+/// A reward model that a run has trained.
+#[derive(Debug)]
+pub struct RewardModelRun {
+    /// Its adapter, with the head that reads rewards.
+    pub adapters: Adapters,
+    /// What a person should know of it, such as that it is not finished.
+    pub notes: Vec<String>,
+}
+
+impl RewardModelRun {
+    /// Opens the adapter of `run` beside `decoder`, its base model.
+    pub fn open(run: &RunFolder, decoder: &Decoder) -> Result<Self, ServingError> {
+        let mut notes = Vec::new();
+        let adapters = Adapters::load(&adapter_folder(run, &mut notes)?, decoder.device())?;
+        if ValueHead::among(&adapters.factors).is_none() {
+            return Err(ServingError::NoHead {
+                run: run.path().to_owned(),
+            });
+        }
+        let mut without_head = adapters.clone();
+        without_head.factors.0.remove(ValueHead::NAME);
+        check(&without_head, run, decoder)?;
+        Ok(Self { adapters, notes })
+    }
+}
+
+/// An error on the way through [`Trained::open`], which has one of its own.
+enum OpenError {
+    Serving(Box<ServingError>),
+    NotServed(NotServed),
+}
+
+impl From<ServingError> for OpenError {
+    fn from(error: ServingError) -> Self {
+        Self::Serving(Box::new(error))
+    }
+}
+
+impl From<NotServed> for OpenError {
+    fn from(reason: NotServed) -> Self {
+        Self::NotServed(reason)
+    }
+}
+
+fn read_adapters(
+    run: &RunFolder,
+    decoder: &Decoder,
+    notes: &mut Vec<String>,
+) -> Result<Adapters, ServingError> {
+    let adapters = Adapters::load(&adapter_folder(run, notes)?, decoder.device())?;
+    check(&adapters, run, decoder)?;
+    Ok(adapters)
+}
+
+/// Whether an adapter fits the model.
+fn check(adapters: &Adapters, run: &RunFolder, decoder: &Decoder) -> Result<(), ServingError> {
+    let shapes = decoder.adapted_shapes(&adapters.config.target_modules)?;
+    adapters
+        .check(&shapes)
+        .map_err(|source| ServingError::OtherModel {
+            run: run.path().to_owned(),
+            base_model: adapters.config.base_model.clone(),
+            source,
+        })
+}
+
+/// Where the adapter of a finished run is, or that of its last checkpoint while it is not finished.
+fn adapter_folder(run: &RunFolder, notes: &mut Vec<String>) -> Result<PathBuf, ServingError> {
+    if run.adapter().exists() {
+        return Ok(run.adapter());
+    }
+    let Some(checkpoint) = run.latest_checkpoint()? else {
+        return Err(ServingError::NothingTrained {
+            run: run.path().to_owned(),
+        });
+    };
+    notes.push(format!(
+        "run {} is not finished: using its checkpoint of step {}",
+        run.name(),
+        checkpoint.step
+    ));
+    Ok(checkpoint.path)
+}

@@ -1,0 +1,68 @@
+//! The records of a plan: from files to tokens.
+
+use std::path::PathBuf;
+
+use panacea_config::Plan;
+use panacea_data::{DataReport, Example, Loader, Part, Source, tokenize};
+use panacea_pretrained::{ChatTokenizer, Message};
+
+use crate::error::TrainerError;
+
+/// The records of a plan in tokens, with their prompts in words.
+pub struct Records {
+    /// In tokens.
+    pub examples: Vec<Example>,
+    /// What was read, skipped and cut.
+    pub report: DataReport,
+    /// The prompts in words, in the order of the files.
+    pub prompts: Vec<(Source, Vec<Message>)>,
+}
+
+impl Records {
+    /// Reads `files` for training, or for evaluation, as `plan` has it; objectives bring their own beside them.
+    pub fn load(
+        plan: &Plan,
+        part: Part,
+        files: &[PathBuf],
+        tokenizer: &ChatTokenizer,
+    ) -> Result<Self, TrainerError> {
+        let mut loader = Loader::new(plan.method().learning.record_kind());
+        loader.part = part;
+        loader.format = plan.data().format;
+        loader.bad_records = plan.data().bad_records;
+        let (records, mut report) = loader.load(files, plan.objectives())?;
+        let examples = tokenize(&records, tokenizer, &plan.data().limits, &mut report)?;
+        if examples.is_empty() {
+            let files: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
+            return Err(TrainerError::NoRecords {
+                files: files.join(", "),
+                report: Box::new(report),
+            });
+        }
+        let prompts = records
+            .into_iter()
+            .map(|record| (record.source, record.prompt));
+        Ok(Self {
+            examples,
+            report,
+            prompts: prompts.collect(),
+        })
+    }
+
+    /// Reads the evaluation files of `plan`, or `files` in their place; nothing where there are neither.
+    pub fn load_held_out(
+        plan: &Plan,
+        files: &[PathBuf],
+        tokenizer: &ChatTokenizer,
+    ) -> Result<Option<Self>, TrainerError> {
+        let files = match files {
+            [] => &plan.data().eval,
+            files => files,
+        };
+        let of_objectives = plan.objectives().iter().any(|o| !o.eval.is_empty());
+        if files.is_empty() && !of_objectives {
+            return Ok(None);
+        }
+        Self::load(plan, Part::Eval, files, tokenizer).map(Some)
+    }
+}

@@ -1,0 +1,101 @@
+//! The trainings that a method takes, each in its folder.
+
+use panacea_data::Example;
+use panacea_methods::Trainings;
+use panacea_model::Decoder;
+use panacea_runs::{Interrupt, ProgressMode, RunFolder, RunRecord, TrainingRun};
+
+use crate::error::TrainerError;
+use crate::references::References;
+use crate::rlhf::Judges;
+use crate::run::Outcome;
+use crate::state::TrainingState;
+use crate::training::Training;
+
+/// What every training of a run shares.
+pub struct Work<'a> {
+    /// The frozen network.
+    pub model: &'a Decoder,
+    /// The same network on further devices; may be empty.
+    pub replicas: &'a [Decoder],
+    /// Records to train on.
+    pub train: &'a [Example],
+    /// Held-out records; may be empty.
+    pub eval: &'a [Example],
+    /// Log-probabilities under the reference policy, where they are known.
+    pub references: References,
+    /// What scores the policy's answers; RLHF only.
+    pub judges: Option<&'a Judges<'a>>,
+    /// What asks it to stop.
+    pub interrupt: Interrupt,
+    /// How progress is shown.
+    pub progress: ProgressMode,
+    /// Told what a person should know.
+    pub note: &'a dyn Fn(&str),
+}
+
+impl Work<'_> {
+    /// One training, or, for methods that take several, each of them in a folder of its own below the run's. What is
+    /// finished is not repeated, and what has a checkpoint goes on from there.
+    pub fn carry_out(
+        &self,
+        record: &RunRecord,
+        run: &TrainingRun,
+    ) -> Result<Outcome, TrainerError> {
+        let Trainings::Each(preferences) = record.plan.trainings() else {
+            return self.train(record, run);
+        };
+        run.begin(record)?;
+        for (index, preference) in preferences.iter().enumerate() {
+            let path = run.folder().member(index);
+            let count = preferences.len();
+            (self.note)(&format!(
+                "training {} of {count}: λ = {preference:.3}",
+                index + 1
+            ));
+            let record = RunRecord {
+                plan: record.plan.member(preference),
+                facts: record.facts.clone(),
+            };
+            let has_begun = RunFolder::open(&path).is_ok();
+            let (member, notes) = TrainingRun::open(&path, &record, has_begun)?;
+            for note in notes {
+                (self.note)(&format!("note: {note}"));
+            }
+            if member.folder().adapter().exists() {
+                continue;
+            }
+            let outcome = self.train(&record, &member)?;
+            if outcome != Outcome::Finished {
+                return Ok(outcome);
+            }
+        }
+        Ok(Outcome::Finished)
+    }
+
+    /// Trains from the last checkpoint, or from the start where there is none.
+    fn train(&self, record: &RunRecord, run: &TrainingRun) -> Result<Outcome, TrainerError> {
+        let RunRecord { plan, facts } = record;
+        let state = match run.folder().latest_checkpoint()? {
+            Some(checkpoint) => {
+                let state = TrainingState::load(plan, self.model, &checkpoint.path);
+                state.map_err(|source| TrainerError::Checkpoint {
+                    path: checkpoint.path,
+                    source: Box::new(source),
+                })?
+            }
+            None => TrainingState::new(plan, self.model, &facts.model_fingerprint)?,
+        };
+        run.begin(record)?;
+        let training = Training {
+            plan,
+            model: self.model,
+            replicas: self.replicas,
+            train: self.train,
+            eval: self.eval,
+            references: &self.references,
+            judges: self.judges,
+        };
+        training.run(state, run, &self.interrupt, self.progress)
+    }
+}
