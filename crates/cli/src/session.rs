@@ -73,6 +73,13 @@ pub fn open_at(run: &RunFolder, preference: &Preference, decoder: &Decoder) -> R
     let policy = Policy::open(run, decoder)?;
     say_aside(&policy.notes);
     let Served::Adapter(steering) = policy.serve(preference)?;
+    if steering.preference != preference.weights() {
+        let served = Preference::new(steering.preference.clone())?;
+        eprintln!(
+            "run {} has no adapter for λ = {preference:.3}: the one for λ = {served:.3} answers",
+            run.name()
+        );
+    }
     Ok(steering)
 }
 

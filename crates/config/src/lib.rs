@@ -44,7 +44,7 @@ mod spec;
 
 pub use plan::Plan;
 pub use problems::{ConfigErrors, Origin, Problem, UnreadableFile};
-pub use reading::Overrides;
+pub use reading::{Overrides, gone_keys};
 pub use sections::{
     Activations, AdapterPlan, AdapterSpec, Advantages, AdvantagesName, AggregationName,
     CheckpointPlan, CheckpointSpec, DataPlan, DataSpec, DpoLossName, EvaluationPlan,

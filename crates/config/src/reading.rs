@@ -192,8 +192,23 @@ const SECTIONS: [Section; 10] = [
     },
 ];
 
-/// Keys that there were once, with the value that stands in the `run.toml` of older runs and changes nothing.
+/// Keys that there were once, with the value that changes nothing. The `run.toml` of older runs has them, and whatever
+/// they say there, what the run has trained can be used.
 const GONE: [(&str, Value); 1] = [("data.length_buckets", Value::Boolean(false))];
+
+/// What the `run.toml` of an older run says by keys that are no more and that changed its training: it cannot be resumed.
+pub fn gone_keys(run_toml: &str) -> Vec<String> {
+    let table: Table = run_toml.parse().unwrap_or_default();
+    let value = |key: &str| {
+        let (section, name) = key.split_once('.')?;
+        table.get(section)?.get(name)
+    };
+    let gone = GONE.iter().filter_map(|(key, usual)| {
+        let value = value(key).filter(|value| *value != usual)?;
+        Some(format!("{key} = {value}"))
+    });
+    gone.collect()
+}
 
 /// What may stand outside sections. `run` is what `run.toml` says about the run itself: such a file is
 /// a configuration as well.
@@ -261,6 +276,7 @@ fn parse(text: &str, origin: impl Fn(usize) -> Origin) -> Spec {
     let mut reader = Reader {
         sources: Sources::default(),
         checked: Table::new(),
+        is_of_a_run: false,
     };
     let document = DeTable::parse(text).and_then(|spanned| Ok((spanned, text.parse::<Table>()?)));
     let (spanned, values) = match document {
@@ -273,6 +289,7 @@ fn parse(text: &str, origin: impl Fn(usize) -> Origin) -> Spec {
             return reader.finish();
         }
     };
+    reader.is_of_a_run = values.contains_key("run");
     for (key, spanned_value) in spanned.get_ref() {
         let (name, at) = (key.get_ref().as_ref(), line(key.span().start));
         let value = &values[name];
@@ -355,6 +372,8 @@ struct Reader {
     sources: Sources,
     /// The keys that are known and have the right type.
     checked: Table,
+    /// Whether it is the `run.toml` of a run.
+    is_of_a_run: bool,
 }
 
 impl Reader {
@@ -415,10 +434,10 @@ impl Reader {
         let mut checked = Table::new();
         for (name, value) in table {
             let key = format!("{}.{name}", section.name);
-            if GONE
-                .iter()
-                .any(|(gone, usual)| *gone == key && usual == value)
-            {
+            let is_gone = |(gone, usual): &(&str, Value)| {
+                *gone == key && (self.is_of_a_run || usual == value)
+            };
+            if GONE.iter().any(is_gone) {
                 continue;
             }
             if !section.keys.contains(&name.as_str()) {

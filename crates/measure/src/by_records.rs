@@ -37,7 +37,7 @@ impl Opened {
         let (mut least_mass, mut switch_seconds) = (f64::INFINITY, 0.0);
         for preference in grid {
             let started = Instant::now();
-            let Served::Adapter(steering) = self.policy.trained.serve(preference);
+            let Served::Adapter(steering) = self.policy.serve(preference)?;
             switch_seconds += started.elapsed().as_secs_f64() / grid.len() as f64;
             let log_probs: Vec<Vec<f64>> = match learning {
                 Learning::Supervised(loss) => {

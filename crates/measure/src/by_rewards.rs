@@ -76,7 +76,7 @@ impl Opened {
         let objectives = self.plan.objective_names();
         let tokenizer = self.base.pretrained.tokenizer()?;
         let decode = |tokens: &[u32]| Ok(tokenizer.decode(tokens, true)?);
-        let (judges, _) = Judges::open(
+        let (judges, apart) = Judges::open(
             &self.yardstick,
             &self.base,
             &self.eval.prompts,
@@ -90,7 +90,7 @@ impl Opened {
         let mut switch_seconds = 0.0;
         for preference in grid {
             let started = Instant::now();
-            let Served::Adapter(steering) = self.policy.trained.serve(preference);
+            let Served::Adapter(steering) = self.policy.serve(preference)?;
             switch_seconds += started.elapsed().as_secs_f64() / grid.len() as f64;
             let answers = self.write_answers(&prompts, &steering, writing)?;
             let tokens = answers.iter().map(|answer| answer.tokens.as_slice());
@@ -133,7 +133,13 @@ impl Opened {
         let cost = Some(self.cost(switch_seconds)?);
         let method = MethodPoints::from_records(&label, &objectives, points, cost)?;
         let front = Front::new(objectives, vec![method], None, None)?;
-        let notes = vec![note];
+        let mut notes = vec![note];
+        notes.extend(apart.iter().map(|path| {
+            format!(
+                "Reward model {}: weights of its own, beside the policy's.",
+                path.display()
+            )
+        }));
         Ok((Measured { front, notes }, kept))
     }
 }

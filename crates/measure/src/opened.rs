@@ -127,8 +127,12 @@ impl Opened {
             let totals = training_totals(&folder.metrics())?;
             cost.train_seconds += totals.seconds;
             cost.train_tokens += totals.tokens;
-            let adapter = folder.adapter().join(ADAPTER_FILE);
-            // A run that is not finished has no adapter yet; its checkpoint's is of the same size.
+            let place = match folder.latest_checkpoint()? {
+                // A run that is not finished has no adapter yet; its checkpoint's is of the same size.
+                Some(checkpoint) if !folder.adapter().exists() => checkpoint.path,
+                _ => folder.adapter(),
+            };
+            let adapter = place.join(ADAPTER_FILE);
             cost.bytes += adapter.metadata().map_or(0, |file| file.len());
         }
         Ok(cost)

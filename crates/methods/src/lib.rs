@@ -15,5 +15,5 @@
 mod method;
 mod trained;
 
-pub use method::{Method, Trainings};
+pub use method::{Means, Method, Trainings};
 pub use trained::{Member, NotServed, Served, Trained};

@@ -18,6 +18,33 @@ pub enum Method {
     RewardModel,
 }
 
+/// How each training of a method learns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Means {
+    /// From labelled records, by the weighted sum of the losses.
+    Linear,
+    /// From labelled records, by the largest weighted loss.
+    Tchebycheff,
+    /// From rewards, with a critic.
+    Ppo,
+    /// From rewards, each answer against the mean of the others.
+    Rloo,
+    /// From rewards, by mean and deviation of all answers to a prompt.
+    Grpo,
+}
+
+impl Means {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Linear => "linear",
+            Self::Tchebycheff => "tchebycheff",
+            Self::Ppo => "ppo",
+            Self::Rloo => "rloo",
+            Self::Grpo => "grpo",
+        }
+    }
+}
+
 /// The trainings that a method takes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Trainings {
@@ -40,29 +67,24 @@ impl Method {
         }
     }
 
-    /// The method's name in fronts and tables, such as `panacea-linear`; `learning` names what each of its trainings
-    /// does, such as `linear`, `tchebycheff` or `ppo`.
-    pub fn label(&self, learning: &str) -> String {
-        match self {
-            Self::Panacea => format!("panacea-{learning}"),
+    /// The method's name in fronts and tables, such as `panacea-linear`.
+    pub fn label(&self, by: Means) -> String {
+        let name = by.name();
+        match (self, by) {
+            (Self::Panacea, _) => format!("panacea-{name}"),
             // With one objective in each training, all aggregations are the same.
-            Self::RewardedSoups if matches!(learning, "linear" | "tchebycheff") => {
+            (Self::RewardedSoups, Means::Linear | Means::Tchebycheff) => {
                 "rewarded-soups".to_owned()
             }
-            Self::RewardedSoups => format!("rewarded-soups-{learning}"),
-            Self::Discrete { .. } if learning == "linear" => "discrete".to_owned(),
-            Self::Discrete { .. } => format!("discrete-{learning}"),
-            Self::RewardModel => "reward-model".to_owned(),
-        }
-    }
-}
-
-impl Trainings {
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        match self {
-            Self::One => 1,
-            Self::Each(preferences) => preferences.len(),
+            (Self::RewardedSoups, Means::Ppo | Means::Rloo | Means::Grpo) => {
+                format!("rewarded-soups-{name}")
+            }
+            (Self::Discrete { .. }, Means::Linear) => "discrete".to_owned(),
+            (
+                Self::Discrete { .. },
+                Means::Tchebycheff | Means::Ppo | Means::Rloo | Means::Grpo,
+            ) => format!("discrete-{name}"),
+            (Self::RewardModel, _) => "reward-model".to_owned(),
         }
     }
 }
@@ -82,17 +104,22 @@ mod tests {
         assert_eq!(vertices.len(), 3);
         assert_eq!(vertices[1].weights(), [0.0, 1.0, 0.0]);
         let grid = Method::Discrete { divisions: 2 };
-        assert_eq!(grid.trainings(3).count(), 6);
-        assert_eq!(Method::Panacea.trainings(3).count(), 1);
+        assert_eq!(preferences(grid).len(), 6);
     }
 
     #[test]
     fn labels_tell_methods_apart() {
         let grid = Method::Discrete { divisions: 4 };
-        assert_eq!(Method::Panacea.label("rloo"), "panacea-rloo");
-        assert_eq!(Method::RewardedSoups.label("tchebycheff"), "rewarded-soups");
-        assert_eq!(Method::RewardedSoups.label("ppo"), "rewarded-soups-ppo");
-        assert_eq!(grid.label("linear"), "discrete");
-        assert_eq!(grid.label("tchebycheff"), "discrete-tchebycheff");
+        assert_eq!(Method::Panacea.label(Means::Rloo), "panacea-rloo");
+        assert_eq!(
+            Method::RewardedSoups.label(Means::Tchebycheff),
+            "rewarded-soups"
+        );
+        assert_eq!(
+            Method::RewardedSoups.label(Means::Ppo),
+            "rewarded-soups-ppo"
+        );
+        assert_eq!(grid.label(Means::Linear), "discrete");
+        assert_eq!(grid.label(Means::Tchebycheff), "discrete-tchebycheff");
     }
 }

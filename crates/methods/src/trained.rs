@@ -76,6 +76,9 @@ impl Trained {
     }
 
     /// What answers under `preference`.
+    ///
+    /// # Panics
+    /// If soups or a grid have no member.
     pub fn serve(&self, preference: &Preference) -> Served {
         let (adapters, at) = match self {
             Self::Panacea(adapters) => (Arc::clone(adapters), preference),

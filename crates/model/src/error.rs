@@ -41,6 +41,12 @@ pub enum ModelError {
         /// The adapter's number of objectives.
         expected: usize,
     },
+    /// A preference that is no number.
+    #[error("there is a weight of {found} in a preference, expected finite numbers")]
+    PreferenceWeight {
+        /// The weight.
+        found: f64,
+    },
     /// More positions than the model has.
     #[error(
         "{found} tokens do not fit into the model's {limit} positions: shorten the prompt or ask for fewer new tokens"

@@ -154,7 +154,7 @@ impl Layer {
         (y, saved)
     }
 
-    /// One new token per row, against caches that already hold its key and value (see [`panacea_kernels::attention_decode`]).
+    /// What the layer does behind attention, in generation: from its input `x` and what attention gave, to its output.
     pub fn attend_cached(&self, x: Tensor<2>, mode: &Mode<'_>, attended: Tensor<2>) -> Tensor<2> {
         let middle = self.o.forward_onto(x, &attended, mode);
         let (gate, up) = self.gate_up(&middle, mode);

@@ -549,6 +549,54 @@ fn an_answer_may_outgrow_the_first_cache() {
     }
 }
 
+/// With more slots than the CPU decodes rows at once, every row still reads the packed weights.
+#[test]
+fn a_session_of_many_slots_answers_alike() {
+    let device = panacea_devices::of_environment();
+    let mut model = tiny_model(&wide(), &device);
+    if device == Device::flex() {
+        model.pack(Bits::Four).unwrap();
+    }
+    let adapters = Arc::new(random_adapters(&model, &device));
+    let request = |index: u32| steered(&[3 + index, 7], &adapters, &FIRST, 6 + index as usize % 5);
+    let mut session = Generation::new(&model, 40);
+    let ids: Vec<_> = (0..25)
+        .map(|index| session.push(request(index)).unwrap())
+        .collect();
+    let mut found = vec![Vec::new(); ids.len()];
+    while !session.is_idle() {
+        for new in session.step().unwrap() {
+            let index = ids.iter().position(|&id| id == new.request).unwrap();
+            found[index].push(new.token);
+        }
+    }
+    for (index, found) in (0..).zip(found) {
+        let alone = model.generate([request(index)]).unwrap().remove(0);
+        assert_eq!(found, alone.tokens, "{index}");
+    }
+}
+
+#[test]
+fn who_runs_is_not_starved_by_who_comes() {
+    let device = panacea_devices::of_environment();
+    let model = tiny_model(&config("llama", json!({})), &device);
+    let mut session = Generation::new(&model, 2);
+    let long = session.push(Request::greedy([3, 4], 10)).unwrap();
+    let mut steps = 0;
+    loop {
+        session.push(Request::greedy([5], 1)).unwrap();
+        steps += 1;
+        let new = session.step().unwrap();
+        if new
+            .iter()
+            .any(|new| new.request == long && new.end.is_some())
+        {
+            break;
+        }
+        assert!(steps < 30, "ten tokens take more than thirty steps");
+    }
+}
+
 #[test]
 fn an_answer_comes_with_its_log_probabilities() {
     let device = panacea_devices::of_environment();
@@ -640,6 +688,14 @@ fn a_request_that_cannot_be_met_is_an_error() {
     assert!(ask(&[3], &[1.0], 1).contains("preference of 1 weights"));
     assert!(ask(&[3], &FIRST, 64).contains("65 tokens"));
     assert!(ask(&[], &FIRST, 1).contains("empty prompt"));
+    assert!(ask(&[3], &[f64::NAN, 1.0], 1).contains("a weight of NaN"));
+    // Nothing is to be generated, and still it is looked at.
+    assert!(ask(&[99], &FIRST, 0).contains("token id 99"));
+    let other = tiny_model(&wide(), &device);
+    let of_other = Arc::new(random_adapters(&other, &device));
+    let request = steered(&[3], &of_other, &FIRST, 2);
+    let message = model.generate([request]).unwrap_err().to_string();
+    assert!(message.contains("layers.0.q_proj.u"), "{message}");
     let too_far = Sequence {
         prompt: &[3, 4],
         responses: vec![&[5, 6], &[7, 40]],

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use panacea_config::{Overrides, Plan, Spec};
+use panacea_config::{Overrides, Plan, Spec, gone_keys};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -33,6 +33,9 @@ pub struct RunFacts {
     /// The fingerprint of each data file, by its path as the plan has it.
     #[serde(default)]
     pub data_fingerprints: BTreeMap<PathBuf, String>,
+    /// What it says by keys that are no more ([`gone_keys`]).
+    #[serde(skip)]
+    pub gone: Vec<String>,
 }
 
 /// How a run differs from the plan that it is to go on with.
@@ -83,10 +86,11 @@ impl RunRecord {
         let text = fs::read_to_string(path).map_err(RunError::io("read", path))?;
         let spec = Spec::from_toml(&text, &path.display().to_string());
         let plan = Plan::resolve(spec, &Overrides::default())?;
-        let facts: Facts = toml::from_str(&text).map_err(|error| RunError::BrokenRun {
+        let mut facts: Facts = toml::from_str(&text).map_err(|error| RunError::BrokenRun {
             path: path.to_path_buf(),
             message: format!("the table [run] cannot be read: {}", error.message()),
         })?;
+        facts.run.gone = gone_keys(&text);
         Ok(Self {
             plan,
             facts: facts.run,
@@ -101,6 +105,10 @@ impl RunRecord {
             .keys()
             .chain(after.keys().filter(|key| !before.contains_key(*key)));
         let mut differences = Differences::default();
+        let gone = self.facts.gone.iter();
+        differences
+            .conflicts
+            .extend(gone.map(|gone| format!("the run has {gone}, which is no more")));
         for key in keys {
             let (old, new) = (before.get(key), after.get(key));
             let identity = |told: Option<&Told>| told.map(|told| told.identity.clone());

@@ -258,7 +258,7 @@ impl TrainingRun {
 
     /// The folder of a new run, or, to `resume` it, that of an old one, where `record` computes the same; with what may
     /// differ and is worth a word.
-    pub fn open(
+    pub fn create_or_resume(
         path: &Path,
         record: &RunRecord,
         resume: bool,

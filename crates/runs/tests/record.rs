@@ -107,6 +107,7 @@ fn record(text: &str) -> RunRecord {
             burn: "0.22.1".into(),
             model_fingerprint: "0123456789abcdef".into(),
             data_fingerprints: [("train.jsonl".into(), "feedfacefeedface".into())].into(),
+            gone: Vec::new(),
         },
     }
 }
@@ -240,4 +241,23 @@ fn what_changes_no_training_number_may_differ() {
     let differences = before.differences(&after).unwrap();
     assert!(differences.conflicts.is_empty(), "{differences:?}");
     assert_eq!(differences.notes.len(), 4, "{differences:?}");
+}
+
+/// A run of an earlier version that trained with a key that is no more can be used, and cannot be resumed.
+#[test]
+fn a_key_that_is_gone_stands_in_the_way_of_resuming_alone() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("run.toml");
+    let now = record(MINIMAL);
+    let read_with = |value: &str| {
+        let text = now.to_toml().unwrap();
+        let text = text.replace("[data]\n", &format!("[data]\nlength_buckets = {value}\n"));
+        std::fs::write(&path, text).unwrap();
+        RunRecord::read(&path).unwrap()
+    };
+    assert_eq!(read_with("false"), now);
+    let older = read_with("true");
+    assert_eq!(older.plan, now.plan);
+    let message = older.check_resume(&now, &path).unwrap_err().to_string();
+    assert!(message.contains("data.length_buckets = true"), "{message}");
 }

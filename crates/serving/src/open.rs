@@ -27,12 +27,9 @@ pub fn open_language_model(path: &Path) -> Result<Pretrained, ServingError> {
 /// What a run has trained, ready to be served.
 #[derive(Debug)]
 pub struct Policy {
-    /// The run's name.
-    pub name: String,
-    /// What it was trained for.
-    pub plan: Plan,
-    /// Its adapters.
-    pub trained: Trained,
+    name: String,
+    plan: Plan,
+    trained: Trained,
     /// What a person should know of it, such as that it is not finished.
     pub notes: Vec<String>,
 }
@@ -67,6 +64,11 @@ impl Policy {
             trained,
             notes,
         })
+    }
+
+    /// What it was trained for.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
     }
 
     /// What answers under `preference`, which has a weight for each of the run's objectives.

@@ -58,7 +58,7 @@ impl Work<'_> {
                 facts: record.facts.clone(),
             };
             let has_begun = RunFolder::open(&path).is_ok();
-            let (member, notes) = TrainingRun::open(&path, &record, has_begun)?;
+            let (member, notes) = TrainingRun::create_or_resume(&path, &record, has_begun)?;
             for note in notes {
                 (self.note)(&format!("note: {note}"));
             }

@@ -212,7 +212,7 @@ impl Arguments {
                 max_new_tokens: self.max_new_tokens,
                 is_sampled: false,
             };
-            let Served::Adapter(steering) = opened.policy.trained.serve(preference);
+            let Served::Adapter(steering) = opened.policy.serve(preference)?;
             let answers = opened.write_answers(&prompts, &steering, writing)?;
             let tokens: Vec<f64> = answers.iter().map(|a| a.tokens.len() as f64).collect();
             let mean = tokens.iter().sum::<f64>() / tokens.len().max(1) as f64;

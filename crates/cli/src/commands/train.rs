@@ -119,7 +119,7 @@ impl Arguments {
             Some(name) => RunFolder::locate(&self.runs, name)?,
             None => RunFolder::fresh(&self.runs, &stem, chrono::Local::now()),
         };
-        let (run, notes) = TrainingRun::open(&path, &record, self.resume)?;
+        let (run, notes) = TrainingRun::create_or_resume(&path, &record, self.resume)?;
         for note in notes {
             eprintln!("note: {note}");
         }
@@ -228,6 +228,7 @@ fn facts(plan: &Plan, pretrained: &Pretrained) -> Result<RunFacts> {
         burn: BURN_VERSION.to_owned(),
         model_fingerprint: pretrained.fingerprint()?,
         data_fingerprints,
+        gone: Vec::new(),
     })
 }
 

@@ -1,7 +1,7 @@
 //! `[method]`: what is trained, and what is minimised.
 
 use panacea_data::{Example, RecordKind};
-use panacea_methods::Method;
+use panacea_methods::{Means, Method};
 use panacea_objectives::{Aggregation, BradleyTerry, Dpo, DpoLoss, Loss, Sft, usual_divisions};
 use serde::{Deserialize, Serialize};
 
@@ -141,12 +141,12 @@ impl MethodPlan {
         self.method
             .label(match (&self.learning, &self.aggregation) {
                 (Learning::Rlhf(rlhf), _) => match rlhf.advantages {
-                    Advantages::Gae { .. } => "ppo",
-                    Advantages::Rloo => "rloo",
-                    Advantages::Grpo => "grpo",
+                    Advantages::Gae { .. } => Means::Ppo,
+                    Advantages::Rloo => Means::Rloo,
+                    Advantages::Grpo => Means::Grpo,
                 },
-                (Learning::Supervised(_), Aggregation::Linear) => "linear",
-                (Learning::Supervised(_), Aggregation::Tchebycheff { .. }) => "tchebycheff",
+                (Learning::Supervised(_), Aggregation::Linear) => Means::Linear,
+                (Learning::Supervised(_), Aggregation::Tchebycheff { .. }) => Means::Tchebycheff,
             })
     }
 

@@ -13,8 +13,8 @@ section! {
         epochs: f64,
         /// Records per optimizer step. Default: 8.
         batch_size: usize,
-        /// Records per forward and backward pass; the last of a batch may be smaller. Default:
-        /// `batch_size`.
+        /// Records per forward and backward pass; the last of a batch may be smaller. Default: `batch_size`, divided by
+        /// the number of devices and rounded up.
         micro_batch_size: usize,
         /// What a forward pass keeps for the backward pass: `"keep"` all activations, `"recompute"` them
         /// layer by layer (a third of the memory, half as much time again), or `"auto"`: keep them where

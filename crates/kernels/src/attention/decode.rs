@@ -158,11 +158,16 @@ fn portable(
         .collect();
     let hidden = TensorData::new(hidden, [count, 1, 1, columns]);
     let hidden = Tensor::<4, Bool>::from_data(hidden, &device);
+    let unseen = hidden.clone().reshape([count, 1, columns, 1]);
     let queries = q.reshape([count, heads.kv, heads.group, heads.dim]) * heads.scale();
     let scores = queries.matmul(seen(keys).transpose());
     let hidden = hidden.expand(scores.dims());
     let weights = softmax(scores.mask_fill(hidden, f32::NEG_INFINITY), 3);
-    weights.matmul(seen(values)).reshape([count, width])
+    // A weight of 0 does not hide what is left of an earlier row, if that is NaN.
+    let values = seen(values);
+    let hidden = unseen.expand(values.dims());
+    let values = values.mask_fill(hidden, 0.0);
+    weights.matmul(values).reshape([count, width])
 }
 
 #[cfg(feature = "flex")]
@@ -279,13 +284,23 @@ mod tests {
         };
         for (count, columns) in [(1, 9), (4, 700)] {
             let q = random([count, 120]);
-            let cache = || random([count + 1, 3, columns, 20]);
-            let (keys, values) = (cache(), cache());
             let rows = rows(count, columns);
+            // What no row sees may be anything.
+            let cache = || {
+                let cache = random([count + 1, 3, columns, 20]);
+                rows.iter().fold(cache, |cache, row| {
+                    let unseen = row.visible.end..columns;
+                    let at = [row.slot..row.slot + 1, 0..3, unseen.clone(), 0..20];
+                    let nan = Tensor::full([1, 3, unseen.len(), 20], f32::NAN, &cache.device());
+                    cache.slice_assign(at, nan)
+                })
+            };
+            let (keys, values) = (cache(), cache());
             let found = attention_decode(q.clone(), &keys, &values, &rows, heads);
             let expected = portable(q, &keys, &values, &rows, heads);
             assert_close("decode", &found, &expected);
             let new = random([count, 60]);
+            let keys = random([count + 1, 3, columns, 20]);
             let found = write_cache(keys.clone(), &new, &rows);
             write_portably(keys, &new, &rows)
                 .into_data()

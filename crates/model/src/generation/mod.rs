@@ -16,7 +16,7 @@ mod request;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use burn_tensor::Tensor;
+use burn_tensor::{Device, Tensor};
 use panacea_kernels::{
     CacheRow, Heads, Rotation, attention, attention_decode, stay_awake, write_cache,
 };
@@ -42,6 +42,8 @@ pub struct Generation<'m> {
     running: Vec<Running>,
     cache: Cache,
     layouts: Vec<Layout>,
+    /// Whether the last step let someone in.
+    has_admitted: bool,
     next_id: u64,
 }
 
@@ -87,10 +89,13 @@ impl Decoder {
                 log_probs: Vec::new(),
                 reason: StopReason::Length,
             });
-            if request.max_new_tokens > 0 {
-                let id = generation.push(request);
-                ids.push((id.map_err(|error| error.in_row(row))?, row));
+            if request.max_new_tokens == 0 {
+                let checked = generation.check(&request);
+                checked.map_err(|error| error.in_row(row))?;
+                continue;
             }
+            let id = generation.push(request);
+            ids.push((id.map_err(|error| error.in_row(row))?, row));
         }
         while !generation.is_idle() {
             for new in generation.step()? {
@@ -123,6 +128,7 @@ impl<'m> Generation<'m> {
             running: Vec::new(),
             cache: Cache::default(),
             layouts: Vec::new(),
+            has_admitted: false,
             next_id: 0,
         }
     }
@@ -130,8 +136,8 @@ impl<'m> Generation<'m> {
     /// Adds a request, which runs as soon as a slot is free.
     pub fn push(&mut self, request: Request) -> Result<RequestId, ModelError> {
         self.check(&request)?;
-        if let Some(steering) = &request.steering {
-            self.lay_out(&steering.adapters);
+        if request.max_new_tokens == 0 {
+            return Err(ModelError::Empty { what: "answer" });
         }
         let id = RequestId(self.next_id);
         self.next_id += 1;
@@ -170,12 +176,17 @@ impl<'m> Generation<'m> {
     }
 
     /// Adds one token: to the answers of those that get a slot now, or, where nobody does, to those of all that have one.
-    /// Nothing comes back from an idle session.
+    /// Between two steps that let someone in there is one for all, so that nobody starves. Nothing comes back from an idle
+    /// session.
     pub fn step(&mut self) -> Result<Vec<NewToken>, ModelError> {
-        let free = self.limit.saturating_sub(self.running.len());
+        let free = match self.has_admitted && !self.running.is_empty() {
+            true => 0,
+            false => self.limit.saturating_sub(self.running.len()),
+        };
         let newcomers: Vec<Row> = self.waiting.drain(..free.min(self.waiting.len())).collect();
+        self.has_admitted = !newcomers.is_empty();
         let new = match newcomers.is_empty() {
-            true => stay_awake(|| self.decode()),
+            true => self.decode(),
             false => self.admit(newcomers)?,
         };
         let free = &mut self.cache.free;
@@ -200,9 +211,6 @@ impl<'m> Generation<'m> {
         if prompt.is_empty() {
             return Err(ModelError::Empty { what: "prompt" });
         }
-        if *max_new_tokens == 0 {
-            return Err(ModelError::Empty { what: "answer" });
-        }
         let vocab_size = self.model.config.vocab_size;
         if let Some(&id) = prompt.iter().find(|&&id| id as usize >= vocab_size) {
             return Err(ModelError::TokenOutOfRange { id, vocab_size });
@@ -218,33 +226,40 @@ impl<'m> Generation<'m> {
         }) = steering
         {
             let (found, expected) = (preference.len(), adapters.config.objectives.len());
-            if found != expected {
+            if found != expected || found == 0 {
                 return Err(ModelError::PreferenceLength { found, expected });
             }
+            // What is not finite would stay in the slot, for those who get it later.
+            if let Some(&found) = preference.iter().find(|&&w| !(w as f32).is_finite()) {
+                return Err(ModelError::PreferenceWeight { found });
+            }
+            let modules = &adapters.config.target_modules;
+            adapters.check(&self.model.adapted_shapes(modules)?)?;
         }
         Ok(())
     }
 
-    /// Sees to it that `adapters` are there in the layout for decoding. Layouts that nobody needs any more go.
-    fn lay_out(&mut self, adapters: &Arc<Adapters>) {
-        if layout(&self.layouts, adapters).is_some() {
-            return;
+    /// Lays out the adapters of `newcomers` for decoding, where that is not done yet. Layouts that nobody needs go.
+    fn lay_out(&mut self, newcomers: &[Row]) {
+        let rows = newcomers.iter().chain(self.running.iter().map(|r| &r.row));
+        let needed = rows.filter_map(|row| row.request.steering.as_ref());
+        let needed: Vec<&Arc<Adapters>> = needed.map(|steering| &steering.adapters).collect();
+        let is_needed = |layout: &Layout| needed.iter().any(|of| Arc::ptr_eq(of, &layout.of));
+        self.layouts.retain(is_needed);
+        for of in needed {
+            if layout(&self.layouts, of).is_none() {
+                self.layouts.push(Layout {
+                    of: Arc::clone(of),
+                    adapters: of.laid_out_by_columns(),
+                });
+            }
         }
-        let (waiting, running) = (&self.waiting, &self.running);
-        self.layouts.retain(|layout| {
-            let rows = waiting.iter().chain(running.iter().map(|r| &r.row));
-            let mut used = rows.filter_map(|row| row.request.steering.as_ref());
-            used.any(|steering| Arc::ptr_eq(&steering.adapters, &layout.of))
-        });
-        self.layouts.push(Layout {
-            of: Arc::clone(adapters),
-            adapters: adapters.laid_out_by_columns(),
-        });
     }
 
     /// Gives every newcomer a slot and reads its prompt, unless someone who runs has read the same; then draws its first
     /// token.
     fn admit(&mut self, newcomers: Vec<Row>) -> Result<Vec<NewToken>, ModelError> {
+        self.lay_out(&newcomers);
         let first = self.running.len();
         let size = Size {
             slots: self.running.len() + newcomers.len(),
@@ -350,29 +365,37 @@ impl<'m> Generation<'m> {
             columns: rows().map(Row::limit).max().unwrap_or(0),
         };
         self.cache.grow(self.model, size, limit);
+        // The CPU decodes more rows another way, which is slower and reads no packed weights.
+        let most_rows = match self.model.device == Device::flex() {
+            true => Self::USUAL_LIMIT,
+            false => usize::MAX,
+        };
         let mut new = Vec::with_capacity(self.running.len());
         for mut group in by_adapter(self.running.iter_mut().collect(), |r| &r.row.request) {
             let adapters = adapters_of(&self.layouts, &group[0].row.request);
-            let logits = decode_group(self.model, adapters, &group, &mut self.cache.layers);
-            for (running, logits) in group.iter_mut().zip(logits.rows()) {
-                new.push(running.draw(logits));
+            for rows in group.chunks_mut(most_rows) {
+                let caches = &mut self.cache.layers;
+                let logits = stay_awake(|| decode_rows(self.model, adapters, rows, caches));
+                for (running, logits) in rows.iter_mut().zip(logits.rows()) {
+                    new.push(running.draw(logits));
+                }
             }
         }
         new
     }
 }
 
-/// The logits behind the last token of every row of `group`, whose keys and values are added to its cache.
-fn decode_group(
+/// The logits behind the last token of every one of `rows`, whose keys and values are added to its cache.
+fn decode_rows(
     model: &Decoder,
     adapters: Option<&Adapters>,
-    group: &[&mut Running],
+    rows: &[&mut Running],
     caches: &mut [LayerCache],
 ) -> Logits {
     let last = |running: &&mut Running| running.row.seen[running.row.seen.len() - 1];
-    let tokens: Vec<u32> = group.iter().map(last).collect();
+    let tokens: Vec<u32> = rows.iter().map(last).collect();
     let position = |running: &&mut Running| running.row.seen.len() - 1;
-    let positions: Vec<usize> = group.iter().map(position).collect();
+    let positions: Vec<usize> = rows.iter().map(position).collect();
     let window = model.config.sliding_window;
     let cache_row = |running: &&mut Running| {
         let end = running.row.seen.len();
@@ -381,8 +404,8 @@ fn decode_group(
             visible: window.map_or(0, |window| end.saturating_sub(window))..end,
         }
     };
-    let cache_rows: Vec<CacheRow> = group.iter().map(cache_row).collect();
-    let preferences = group.iter().flat_map(|running| running.row.preference());
+    let cache_rows: Vec<CacheRow> = rows.iter().map(cache_row).collect();
+    let preferences = rows.iter().flat_map(|running| running.row.preference());
     let preferences: Vec<f64> = preferences.copied().collect();
     let mode = Mode {
         steering: adapters.map(|adapters| model.steering(adapters, &preferences)),

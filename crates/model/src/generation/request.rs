@@ -38,7 +38,7 @@ impl Request {
     }
 }
 
-/// A request of a [`Generation`](crate::Generation).
+/// A request of a [`Generation`](crate::Generation), for that session alone: another counts from 0 as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub(super) u64);
 

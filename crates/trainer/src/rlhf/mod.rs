@@ -26,4 +26,3 @@ pub(crate) mod update;
 
 pub use judges::{Judges, PromptText, Scored};
 pub use reward_memory::RewardMemory;
-pub use rollout::{Answer, Rollout};
