@@ -31,8 +31,8 @@
 //!
 //! # Where is what
 //!
-//! A section of the file is a file in `sections`: its keys with their defaults, what they resolve to, and the way back
-//! from there. `reading` notes where each value stands, `problems` says what is wrong with it.
+//! Each section of a configuration has a file in `sections`: its keys with their defaults, what they resolve to, and
+//! how that is written back. `reading` notes the place of each value, `problems` holds the mistakes.
 
 mod plan;
 mod problems;

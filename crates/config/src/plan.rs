@@ -125,8 +125,8 @@ impl Plan {
         plan
     }
 
-    /// The plan that is resolved with the ideal of Tchebycheff that `train` gives, where the user gave none: no policy
-    /// has a J_i above minus the mean entropy of the labels, and with hard labels that is 0.
+    /// The same plan with Tchebycheff's ideal z taken from the labels of `train`, where the user gave none. Under DPO's
+    /// sigmoid z_i is minus the mean entropy of the labels, the upper bound of J_i; for other losses it is 0.
     pub fn with_ideal_of(self, train: &[Example]) -> Result<Self, ConfigErrors> {
         match &self.method.aggregation {
             Aggregation::Tchebycheff { ideal } if ideal.is_empty() => {

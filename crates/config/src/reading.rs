@@ -88,13 +88,13 @@ impl Spec {
 
     /// Takes every key that `over` has.
     fn overlay(&mut self, over: Self) {
-        // Of the two ways to give a run's length, one on top puts the other one below out of force.
+        // `steps` and `epochs` both give a run's length: one of them in `over` cancels the other one in `self`.
         match (over.optimizer.steps, over.optimizer.epochs) {
             (Some(_), None) => self.forget_epochs(),
             (None, Some(_)) => self.forget_steps(),
             _ => {}
         }
-        // A mistake that is written over is none.
+        // A mistake in a value that is replaced does not count.
         let replaced = &over.sources.origins;
         self.sources.problems.retain(|problem| {
             // "objective[1]" goes with "objective".

@@ -53,7 +53,7 @@ impl Resolver {
         }
     }
 
-    /// A key that something else puts out of force is worth a word, unless it says nothing new.
+    /// Warns that a key has no effect, unless its value is the default.
     pub(crate) fn no_effect<T: PartialEq>(
         &mut self,
         key: &str,

@@ -4,10 +4,10 @@
 //! step, and a resumed run sees the batches that an uninterrupted one would have seen. Lengths play no part: batches are
 //! packed without padding.
 //!
-//! Where each example speaks for one objective only (a data set per objective), a batch drawn blindly
-//! holds many examples of one objective and none of another, whose weight λ_i then moves nothing in that
-//! step. Such sets are dealt evenly: of a set of n out of N examples, a batch of B holds about n·B/N, for sets of
-//! one size never more than one example off. Within a batch the examples of a set stand together, so that a batch
+//! Where each example belongs to one objective only (a data set per objective), a random batch may hold many
+//! examples of one objective and none of another, so that the other one's weight λ_i has no effect in that step.
+//! Such sets are dealt evenly: a batch of B holds about n·B/N examples of a set of n out of N, and where the sets
+//! have the same size, it is off by at most one. Within a batch the examples of a set stand together, so that a batch
 //! whose records are dealt in turn to several preferences gives each of those an even share as well.
 
 use rand::seq::SliceRandom;

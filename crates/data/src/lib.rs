@@ -1,10 +1,11 @@
 //! Multi-objective preference data: from the files that people have to batches of tokens.
 //!
-//! A record is a prompt and two responses (preference training) or one (SFT), with a label for
-//! each objective that it says something about:
+//! A record is a prompt with responses: two or more (preference training), one (SFT) or any number (RLHF). For
+//! preference training, each pair of different responses has a label for each objective that the record says something
+//! about:
 //!
 //! ```text
-//! label_i = P(response 0 is preferred under objective i) ∈ [0, 1],  or none: tied or unknown
+//! label_i = P(the first of the two is preferred under objective i) ∈ [0, 1],  or none: tied or unknown
 //! ```
 //!
 //! # Is this for me?

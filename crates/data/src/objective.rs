@@ -1,7 +1,7 @@
 //! What an objective is in the user's configuration, and how it labels a record.
 //!
-//! An objective maps to a score, a column, the data set's own order or a rule. Whatever it
-//! maps to, a label is P(response 0 is preferred), in [0, 1].
+//! Labels come from a score, a column, the data set's own order or a rule. Wherever it comes from, the label
+//! of a pair is the probability, in [0, 1], that the first of the two responses is preferred.
 
 use std::collections::HashSet;
 use std::fmt;

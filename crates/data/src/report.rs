@@ -53,9 +53,9 @@ pub struct FileReport {
 pub struct ObjectiveReport {
     /// Its name.
     pub name: String,
-    /// Rows with a preference.
+    /// Pairs of responses (SFT, RLHF: single responses) with a label.
     pub labelled: usize,
-    /// Rows where both responses are equally good.
+    /// Pairs of equally good responses, which have no label.
     pub ties: usize,
     /// Rows that do not say.
     pub missing: usize,
@@ -76,13 +76,13 @@ pub struct Skipped {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SkipReason {
-    /// Both responses are the same text.
+    /// All responses are the same text.
     IdenticalResponses,
     /// No objective has a label for it.
     Unlabelled,
     /// The prompt has more tokens than allowed.
     OverlongPrompt,
-    /// Both responses are the same tokens once they are truncated.
+    /// In every judged pair, truncation makes the two responses equal.
     EqualAfterTruncation,
     /// A field cannot be used, and bad records are to be skipped.
     BadField(String),

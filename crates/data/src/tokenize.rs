@@ -33,7 +33,7 @@ impl TextEncoder for panacea_pretrained::ChatTokenizer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OverlongPrompts {
-    /// The record is left out: what remains of a question is another question. The default.
+    /// The record is left out, since a question cut short is a different question. The default.
     #[default]
     Skip,
     /// The prompt is cut at the left, in words rather than in tokens, so that the chat template

@@ -133,7 +133,7 @@ pub struct DeviceInfo {
 pub struct Memory {
     /// All of it.
     pub total: u64,
-    /// What nobody uses.
+    /// The part that is not in use.
     pub free: u64,
 }
 

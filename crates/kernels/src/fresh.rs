@@ -98,8 +98,8 @@ pub(crate) fn spare(values: &mut Vec<f32>, count: usize) -> &mut [MaybeUninit<f3
     spare
 }
 
-/// Elements of a matrix. A tensor may have more than an address has bits for while it takes no memory, by repeating
-/// what it holds; what is computed from it may not.
+/// The number of elements of a matrix. A broadcast tensor repeats what it holds, so it may have more elements than a
+/// `usize` can count; a result that is computed from it may not.
 ///
 /// # Panics
 /// If they are too many.

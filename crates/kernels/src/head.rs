@@ -9,18 +9,18 @@ use crate::host::Host;
 use crate::matmul::{matmul, matmul_add};
 use crate::shape;
 
-/// Logits that exist at once: 16 MiB.
+/// Logits that are stored at once: 16 MiB, and more only for over 4096 rows.
 const PIECE: usize = 1 << 22;
 
-/// Fewer columns than that would make thin products of many rows.
+/// The fewest columns of a piece: products of many rows and few columns are slow.
 const FEWEST_COLUMNS: usize = 1024;
 
 /// log p of one `token` a row under softmax(h Wᵀ), h `[rows, hidden]` and W `[vocabulary, hidden]`; and if `keep`
 /// its slope ∂log p/∂h = W_token − Σ_v p_v W_v, `[rows, hidden]`.
 ///
-/// The vocabulary passes in pieces, and each piece meets all rows. What is known of a row after some pieces are its
-/// largest logit, and, relative to exp of that, its sum of exponentials Σ_v and the mean Σ_v W_v that they weigh: a
-/// larger logit scales both down (Milakov and Gimelshein, 2018).
+/// The vocabulary is processed in pieces, each piece for all rows. After each piece every row has its largest logit so
+/// far, Σ_v exp(logit_v − largest) and Σ_v exp(logit_v − largest) W_v; a new largest logit scales both sums down
+/// (Milakov and Gimelshein, 2018).
 ///
 /// # Panics
 /// If there is not one token a row, a token is not in the vocabulary, or W has another width than h.
@@ -213,7 +213,7 @@ mod on_host {
                 let [_, hidden] = mean.dims();
                 host::update(mean, |mean| {
                     for (row, mean) in self.0.iter().zip(mean.chunks_exact_mut(hidden)) {
-                        // As often as not a piece brings nothing larger.
+                        // Often the piece has no larger logit, and nothing has to be scaled.
                         if row.shrink != 1.0 {
                             mean.iter_mut().for_each(|x| *x *= row.shrink);
                         }

@@ -76,8 +76,8 @@ pub fn compute_on_this_thread() {
 
 /// Runs `work`, a stretch of small operations, during which the threads that compute on the CPU do not sleep.
 ///
-/// They are there for nobody else meanwhile, so `work` must not wait for what another thread computes. Inside of `work`
-/// it changes nothing.
+/// Meanwhile these threads do no other work, so `work` must not wait for something that another thread computes on
+/// them. A call inside `work` only runs its argument.
 pub fn stay_awake<T>(work: impl FnOnce() -> T) -> T {
     #[cfg(feature = "flex")]
     return team::stay_awake(work);

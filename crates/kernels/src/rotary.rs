@@ -1,5 +1,5 @@
-//! Rotary position embedding (Su et al., 2021) in Hugging Face's layout: the two halves of a head rotate
-//! against each other.
+//! Rotary position embedding (Su et al., 2021) in Hugging Face's layout: element j of a head's first half is
+//! rotated together with element j of its second half.
 
 use burn_tensor::{Device, Tensor, TensorData};
 

@@ -73,7 +73,7 @@ mod on_host {
         let (gate, up) = (gate.contiguous(), up.contiguous());
         let shape = gate.shape();
         let (gate, up) = (gate.values(), up.values());
-        // One long row a chunk: there is nothing that rows would have to do with each other.
+        // Every element is computed on its own, so chunks need not follow the rows: each element counts as a row.
         let values = new_rows(
             gate.len(),
             1,

@@ -25,7 +25,7 @@ enum Role {
     None,
     /// It leads this one, and is not in a task.
     Leads(*const Team),
-    /// It helps, or is the leader in a task. It enters no team, and runs the tasks that it is given alone.
+    /// It helps, or is the leader in a task. It joins no team, and runs all tasks of a nested [`for_each`] itself.
     Works,
 }
 
@@ -70,7 +70,7 @@ impl Drop for Dismiss<'_> {
 /// On a team `run` must not wait for work that it gives to the pool: the threads of the pool are the team.
 ///
 /// # Panics
-/// If `run` does, in whichever thread; then too nobody is in a task any more.
+/// If `run` panics, on any thread; no task is running any more by then.
 pub(crate) fn for_each<T: Send>(tasks: Vec<T>, run: impl Fn(T) + Sync + Send) {
     let team = match ROLE.get() {
         Role::None => return tasks.into_par_iter().for_each(run),
@@ -127,13 +127,13 @@ struct Team {
     /// How long a helper waits for its first task.
     patience: Duration,
     is_dismissed: AtomicBool,
-    /// Of the job: its tasks, and the next of them; 32 bits each. Both in one word, so that whoever takes a task
-    /// knows that the job has it.
+    /// The job's number of tasks and the index of the next one, 32 bits each. They share one word, so that a thread
+    /// that takes a task knows that it belongs to the current job.
     next: AtomicU64,
     /// Tasks of the job that are not done.
     open: AtomicUsize,
     job: UnsafeCell<Job>,
-    /// What the first task that panicked did so with.
+    /// The payload of the first task that panicked.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
@@ -258,10 +258,10 @@ impl Team {
 
     /// Takes tasks until the team is dismissed.
     ///
-    /// A thread of the pool may come here while it waits for a part of other work. If that is work of the leader, then
-    /// the leader waits for this thread as this thread does for the leader. Therefore a thread that leads or helps
-    /// already does not come in; and one that has not had a task leaves after a while. If it has had one, then the
-    /// leader was giving tasks, and not waiting for the pool.
+    /// A thread of the pool may enter here while it waits for part of other work. If that work belongs to the leader,
+    /// the leader and this thread would wait for each other forever. Therefore a thread that already leads or helps
+    /// does not enter, and a helper that gets no first task within its patience leaves. Once it has had a task it may
+    /// stay, since the leader was then handing out tasks and not waiting for the pool.
     fn help(&self) {
         if !matches!(ROLE.get(), Role::None) || !self.take_place() {
             return;

@@ -142,7 +142,8 @@ impl WithSimd for PackedProduct<'_, '_> {
     }
 }
 
-/// Bytes to floats is what no compiler has turned into vectors on its own, and takes ten times as long without.
+/// Converts bytes to floats by AVX2: no compiler has vectorised that on its own, and scalar code takes ten times as
+/// long.
 #[cfg(target_arch = "x86_64")]
 struct OnAvx2<'a, 'o>(pulp::x86::V3, PackedProduct<'a, 'o>);
 
@@ -235,7 +236,7 @@ impl Product<'_, '_> {
     }
 }
 
-/// Turns of W that its rows are asked for ahead: the processor's own guess starts anew with every row.
+/// How many turns ahead rows of W are prefetched: the processor's own prefetcher starts anew with every row.
 const AHEAD: usize = 4;
 
 /// Elements of a line of the cache.
@@ -271,7 +272,7 @@ fn dot_products<S: Simd, const R: usize, const J: usize>(
     let x_vectors = x.map(|(vectors, _)| &vectors[..n]);
     let w_vectors = w.map(|(vectors, _)| &vectors[..n]);
     let mut sums = [[simd.splat_f32s(0.0); R]; J];
-    // As many elements of `ahead` a turn as the turn takes of W.
+    // A turn prefetches as many elements of `ahead` as it reads of W.
     let step = J * size_of::<S::f32s>() / size_of::<f32>();
     // A number that is known when this is compiled: the compiler has to unroll the loop over it.
     let lines = step.div_ceil(LINE);

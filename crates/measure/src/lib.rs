@@ -7,7 +7,7 @@
 //!   the records pose a problem whose best policy is known;
 //! - [`Opened::measure_rewards`] has it answer the records' prompts, and measures what its scorers say of the answers.
 //!
-//! Both give a `panacea_evaluator::Front`, which draws itself.
+//! Both results hold a `panacea_evaluator::Front`; that crate draws it and writes the report.
 
 mod by_records;
 mod by_rewards;

@@ -99,8 +99,8 @@ impl Opened {
         })
     }
 
-    /// The grid of preferences with `divisions` steps along each edge of the simplex; by default 10 for two
-    /// and three objectives, and for more the most that keeps it below 100 points.
+    /// The grid of preferences with `divisions` steps along each edge of the simplex; the default is
+    /// [`usual_divisions`]: 10 for up to three objectives, fewer for more.
     pub fn grid(&self, divisions: Option<usize>) -> Vec<Preference> {
         let objectives = self.plan.objectives().len();
         simplex_grid(

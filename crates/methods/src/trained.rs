@@ -86,7 +86,7 @@ impl Trained {
                 let members: Vec<(&Adapters, &[f64])> = (members.iter())
                     .map(|member| (&*member.adapters, member.preference.weights()))
                     .collect();
-                // No λ changes it any more.
+                // It is mixed for this preference already; the λ that it is served at has no effect.
                 let soup = Adapters::soup(&members, preference.weights());
                 (Arc::new(soup), preference)
             }
@@ -94,7 +94,7 @@ impl Trained {
                 let nearest = (members.iter())
                     .min_by(|a, b| distance(a, preference).total_cmp(&distance(b, preference)))
                     .expect("a grid has at least one preference");
-                // It was trained at its own λ alone, and is a policy at no other.
+                // It was trained at its own λ only, so it is served at that λ.
                 (Arc::clone(&nearest.adapters), &nearest.preference)
             }
         };

@@ -13,7 +13,7 @@ pub struct Sequence<'a> {
     pub prompt: &'a [u32],
     /// The responses' tokens, each with at least one. They share the prompt and do not see each other.
     pub responses: Vec<&'a [u32]>,
-    /// λ of these rows. A pass without an adapter does not read it: the reference goes over the same batch.
+    /// λ of these rows. A pass without an adapter ignores it, so the reference can read the same batch.
     pub preference: &'a [f64],
 }
 
@@ -72,8 +72,8 @@ impl PackedBatch {
         Ok(batch)
     }
 
-    /// Packs `sequences` to read something of every response as a whole: the only target of each stands behind its last
-    /// token. For [`crate::Decoder::values`]; no log-probability is asked for.
+    /// Packs `sequences` to read values for whole responses: each response has one target, at the row of its last
+    /// token. For [`crate::Decoder::values`]; log-probabilities of these targets have no meaning.
     pub fn ends(sequences: &[Sequence<'_>]) -> Result<Self, ModelError> {
         let mut batch = Self::empty();
         for (row, sequence) in sequences.iter().enumerate() {

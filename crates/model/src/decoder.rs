@@ -168,8 +168,8 @@ impl Decoder {
         })
     }
 
-    /// A network with the shapes of `config` and weights that nobody trained, drawn on the device: what a size takes in time
-    /// and memory, without its files.
+    /// A network with the shapes of `config` and random weights, drawn on the device: to measure the time and memory of
+    /// a model without its files.
     pub fn random(
         config: ModelConfig,
         device: &Device,
@@ -372,8 +372,9 @@ impl Decoder {
         self.back_through_layers(batch, adapters, &tape.last, tape.layers, d_normed)
     }
 
-    /// v = h Wᵀ + b before every response token, from the hidden state h of its predecessor: what is said of all that is
-    /// written up to there. `[targets × outputs]`, in the order of [`Forward::log_probs`].
+    /// v = h Wᵀ + b of every target, with h the hidden state of its row: the value of all tokens up to that row. In a
+    /// batch of [`PackedBatch::new`], that is all before the response token. `[targets × outputs]`, ordered as
+    /// [`Forward::log_probs`].
     pub fn values(
         &self,
         batch: &PackedBatch,

@@ -154,7 +154,7 @@ impl Layer {
         (y, saved)
     }
 
-    /// What the layer does behind attention, in generation: from its input `x` and what attention gave, to its output.
+    /// The part of the layer after attention, for generation: computes its output from its input `x` and `attended`.
     pub fn attend_cached(&self, x: Tensor<2>, mode: &Mode<'_>, attended: Tensor<2>) -> Tensor<2> {
         let middle = self.o.forward_onto(x, &attended, mode);
         let (gate, up) = self.gate_up(&middle, mode);

@@ -31,7 +31,7 @@ mod linear;
 mod sampling;
 mod steering;
 
-// The helpers of the tests outside speak of the crate by its name.
+// The unit tests use helpers of `tests/common`, which refer to the crate as `panacea_model`.
 #[cfg(test)]
 extern crate self as panacea_model;
 

@@ -11,7 +11,7 @@ use crate::steering::RowSteering;
 pub(crate) struct Mode<'a> {
     /// Who steers it; `None` for the base model.
     pub steering: Option<RowSteering<'a>>,
-    /// Whether it may read packed weights: decoding alone does, so that nothing else depends on how they are packed.
+    /// Whether it may read packed weights. Only decoding does, so that nothing else depends on how they are packed.
     pub reads_packed: bool,
 }
 
@@ -21,7 +21,7 @@ impl Mode<'_> {
     }
 }
 
-/// y = x Wᵀ + b, plus the side path of the adapter that bears its name.
+/// y = x Wᵀ + b, plus the side path of the adapter with the same name.
 #[derive(Debug, Clone)]
 pub(crate) struct Linear {
     /// `layers.0.q_proj`

@@ -14,7 +14,7 @@ pub struct Sampling {
     pub temperature: f64,
     /// Only the k likeliest tokens; 0 = off.
     pub top_k: usize,
-    /// Only the fewest likeliest tokens whose probabilities reach this sum; 1 = off.
+    /// Only the smallest set of the likeliest tokens whose probabilities add up to this; 1 = off.
     pub top_p: f64,
 }
 
@@ -37,7 +37,7 @@ impl Sampling {
         }
     }
 
-    /// From the model's own probabilities, nothing cut off: as samples have to be that learning is to be unbiased on.
+    /// From the model's own probabilities, with no filter. RLHF needs such samples for an unbiased gradient.
     pub fn exact() -> Self {
         Self {
             temperature: 1.0,

@@ -9,8 +9,8 @@ pub enum Aggregation {
     Linear,
     /// Weighted Tchebycheff: max min_i λ_i (J_i − z_i), that is min max_i λ_i (L_i + z_i).
     ///
-    /// Objectives of weight 0 have no say. (Read to the letter, theirs would be the greatest of the
-    /// λ_i (L_i + z_i) as soon as every other objective passes its z_i, and the step would be empty.)
+    /// Objectives of weight 0 are left out. (Their term λ_i (L_i + z_i) is 0, which would be the largest as
+    /// soon as every other objective is better than its z_i, and the gradient would be 0.)
     Tchebycheff {
         /// The ideal z_i of each objective J_i; empty means all 0, which is valid for DPO and SFT,
         /// since their J_i ≤ 0.

@@ -2,9 +2,9 @@
 
 use crate::Preference;
 
-/// Divisions that give a front enough points to see and few enough to measure: 10 for two and three
-/// objectives, and for more the most that keeps [`simplex_grid`] below 100 points (for more than twelve
-/// objectives it is the vertices alone).
+/// Divisions that give a front enough points to see and few enough to measure: 10 for up to three
+/// objectives, then fewer, so that [`simplex_grid`] stays below 100 points. For more than twelve
+/// objectives the grid has only the vertices.
 #[must_use]
 pub fn usual_divisions(objectives: usize) -> usize {
     match objectives {

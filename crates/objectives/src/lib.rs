@@ -18,7 +18,7 @@
 //! [`generalised_advantages`], [`leave_one_out_by_token`], [`group_relative_advantages`],
 //! [`clipped_policy_term`]. Yes, if you train a reward model on pairs: [`BradleyTerry`]. Yes, if you need points
 //! of the simplex: [`Preference`], [`simplex_grid`],
-//! [`PreferenceSampler`]. Which points of a front are worth keeping says [`non_dominated`]; indicators and
+//! [`PreferenceSampler`]. [`non_dominated`] says which points of a front are worth keeping; indicators and
 //! plots are in `panacea-evaluator`.
 //!
 //! ```

@@ -13,8 +13,9 @@
 //! - one GGUF file (version 2 or 3), quantised or not, with its tokenizer and template inside. Mistral's sliding window is
 //!   usually not in such files, as llama.cpp has no use for it.
 //!
-//! No, if you want to run the model: this crate computes nothing. It reads ([`Pretrained`]), talks to people in tokens
-//! ([`ChatTokenizer`]), writes a model back for other tools ([`write_model`], [`write_classifier`]), and downloads ([`fetch`]).
+//! No, if you want to run the model: this crate computes nothing. It reads models ([`Pretrained`]), turns conversations
+//! into tokens and back ([`ChatTokenizer`]), writes a model back for other tools ([`write_model`],
+//! [`write_classifier`]), and downloads ([`fetch`]).
 //!
 //! # Example
 //!

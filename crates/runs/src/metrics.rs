@@ -47,7 +47,7 @@ pub struct StepMetrics {
     pub lr: f64,
     /// The learning rate of σ and s in this step.
     pub lr_singular: f64,
-    /// Tokens that went through the network forward and backward, prompts included, padding not.
+    /// Tokens of the forward and backward passes; a prompt that several responses share counts once.
     pub tokens: usize,
     /// `tokens` by `seconds`.
     pub tokens_per_s: f64,
@@ -63,15 +63,16 @@ pub struct ObjectiveMetrics {
     /// Its name: the key of this object in the line.
     #[serde(skip)]
     pub name: String,
-    /// L_i = −J_i, the mean over the labelled records.
+    /// L_i = −J_i, the mean over the judgements labelled on this objective.
     pub loss: Option<f64>,
     /// ∂(aggregate)/∂L_i; with groups their mean.
     pub weight: f64,
-    /// Records of the batch with a label on this objective.
+    /// Judgements of the batch with a label on this objective; for RLHF, the answers.
     pub labelled: usize,
-    /// The mean reward margin β·(Δ_chosen − Δ_rejected), Δ = log π − log π_ref; DPO only.
+    /// The mean reward margin: β·(Δ_chosen − Δ_rejected) with Δ = log π − log π_ref for DPO, r_chosen − r_rejected for
+    /// reward models, none for other losses.
     pub margin: Option<f64>,
-    /// The part of the labelled records whose margin is above 0; DPO only.
+    /// The share of the judgements with a preferred response whose margin is above 0.
     pub accuracy: Option<f64>,
     /// Log-probabilities of the responses.
     pub log_prob: LogProbLevels,
@@ -152,9 +153,9 @@ pub struct ObjectiveValue {
     pub stderr: Option<f64>,
     /// Held-out records with a label on this objective.
     pub labelled: usize,
-    /// The mean reward margin; DPO only.
+    /// The mean reward margin over all judgements; DPO and reward models only.
     pub margin: Option<f64>,
-    /// The part of the labelled records whose margin is above 0; DPO only.
+    /// The share of the judgements with a preferred response whose margin is above 0.
     pub accuracy: Option<f64>,
 }
 

@@ -12,12 +12,12 @@ use toml::{Table, Value};
 use crate::error::RunError;
 use crate::files;
 
-/// What a run is made of: its plan, and what that plan met.
+/// A run: its plan, and the versions and files that it was started with.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunRecord {
     /// The plan.
     pub plan: Plan,
-    /// What it met.
+    /// The versions and the fingerprints of the files.
     pub facts: RunFacts,
 }
 

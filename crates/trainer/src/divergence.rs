@@ -115,7 +115,7 @@ pub enum CollapseReason {
     },
 }
 
-/// Tokens of an answer from which on it counts for its repetitions.
+/// Answers with fewer tokens than this do not count towards the share of repeated 4-grams.
 pub const REPETITION_TOKENS: usize = 16;
 
 fn named(rewards: &[(String, f64)]) -> String {
@@ -133,8 +133,8 @@ pub struct DivergenceGuard {
 }
 
 impl DivergenceGuard {
-    /// Checks the losses of a step before anything goes backward. An objective without a label in the
-    /// batch has no loss.
+    /// Checks the losses of a step when its gradient is computed, before the optimizer uses it. An objective without
+    /// a label in the batch has no loss.
     pub fn check_losses<'a>(
         &self,
         step: usize,

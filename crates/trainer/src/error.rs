@@ -23,7 +23,7 @@ pub enum TrainerError {
     #[error(transparent)]
     Diverged(#[from] Divergence),
 
-    /// Reinforcement learning has come to a policy that there is nothing to be learned from.
+    /// The policy has collapsed: its answers give nothing to learn from any more.
     #[error(transparent)]
     Collapsed(#[from] Collapse),
 
@@ -54,7 +54,7 @@ pub enum TrainerError {
         checkpoint: Option<usize>,
     },
 
-    /// A checkpoint that there is no way on from.
+    /// A checkpoint from which the run cannot be resumed.
     #[error("cannot go on from {path}: {source}", path = path.display())]
     Checkpoint {
         /// The checkpoint.
@@ -63,7 +63,7 @@ pub enum TrainerError {
         source: Box<TrainerError>,
     },
 
-    /// A training by rewards was started without anybody to give them.
+    /// An RLHF training was started without scorers.
     #[error(
         "there is nobody to score answers: a training with loss = \"rlhf\" needs `Training::judges`"
     )]

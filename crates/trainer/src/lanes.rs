@@ -1,9 +1,9 @@
 //! The frozen network on one device or on several, and the micro-batches of a step dealt to them.
 //!
-//! Each device holds the frozen weights and, for a step, a copy of the adapter. Micro-batches are dealt in rounds of one a
-//! device; what comes of them, the gradients of an adapter at most, comes home to the first device and is added up in
-//! the order of the micro-batches. A step so depends on how its records are divided into micro-batches, and not on how
-//! many devices there are: that 1 × N equals N × 1 is how the sum is made.
+//! Each device holds the frozen weights and, for a step, a copy of the adapter. In each round every
+//! device gets one micro-batch. The results, at most the gradients of an adapter, are copied to the first device and
+//! added up in the order of the micro-batches. So a step depends on how its records are divided into micro-batches and
+//! not on the number of devices: N micro-batches give the same sum on one device as on N.
 
 use std::borrow::Cow;
 use std::panic::resume_unwind;
@@ -14,7 +14,7 @@ use panacea_svd_lora::{Adapters, FactorSet};
 
 use crate::error::TrainerError;
 
-/// The network on one device, with the adapter that it goes under.
+/// The network on one device, with the adapter that steers it.
 #[derive(Debug, Clone)]
 pub struct Lane<'a> {
     /// The frozen network.
@@ -66,8 +66,8 @@ impl<'a> Lanes<'a> {
         gradient.on(self.home.model.device())
     }
 
-    /// Does `work` on every item, and gives what comes of it to `take` in the items' order. With one device, an item
-    /// is taken before the next is worked on, so that no more is held than one item leads to.
+    /// Runs `work` on every item and passes the results to `take` in the order of the items. With one device, each
+    /// result is passed on before the next item is started, so that only one result is in memory.
     pub fn deal<I: Send, T: Send>(
         &self,
         items: impl IntoIterator<Item = I>,

@@ -19,7 +19,7 @@ use crate::step::response_log_probs;
 /// The folder, among those of the runs, in which they are kept.
 const FOLDER: &str = "reference-log-probs";
 
-/// What log-probabilities depend on beside model and tokens: they are kept apart by it.
+/// The device and the type of the weights as one name: log-probabilities under different names are stored separately.
 pub fn computed_by(device: &str, weights: FloatDType) -> String {
     // Of several devices the first computes them.
     let device = device.split(',').next().unwrap_or(device);
@@ -31,9 +31,9 @@ pub fn computed_by(device: &str, weights: FloatDType) -> String {
 
 /// log π_ref of every response of the records that were asked for so far.
 ///
-/// The numbers of a record depend on the model and on its tokens alone, so they are kept under both: whatever
-/// data set, template or run a record comes from next, it is not computed again. A file holds the records of one
-/// model on one device, one JSON object a line.
+/// They depend on the model, the device, the type of the weights and the tokens of the record, and are stored under
+/// these: a record with the same tokens is not computed again, whatever data set, template or run it comes from. A
+/// file holds the records of one model on one device with one type of weights, one JSON object a line.
 #[derive(Debug)]
 pub struct References(Mutex<Known>);
 

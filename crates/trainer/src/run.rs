@@ -75,7 +75,7 @@ impl Training<'_> {
                     self.loss_step(&mut state, loss, &records, &preferences, factor)
                 }
             });
-            // A scorer that fails, unlike a loss, may work again later; a collapsed policy is to be looked at.
+            // A failed scorer may work again when the run is resumed; a collapsed policy is kept to be inspected.
             let keeps = matches!(
                 &stepped,
                 Err(TrainerError::Score(_) | TrainerError::Collapsed(_))

@@ -13,7 +13,7 @@ use crate::optimizer::{AdamW, AdamWSettings};
 use crate::rlhf::critic::Critic;
 use crate::rlhf::reward_memory::RewardMemory;
 
-/// What the critic's seed differs by from the policy's.
+/// Mixed into the run's seed, so that the critic's adapter starts from other numbers than the policy's.
 const CRITIC_SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
 const STATE_FILE: &str = "state.json";

@@ -37,7 +37,7 @@ pub struct Arguments {
     /// Only the k likeliest tokens; 0 is off.
     #[arg(long, default_value_t = 0)]
     top_k: usize,
-    /// Only the fewest likeliest tokens whose probabilities reach this sum.
+    /// Only the smallest set of the likeliest tokens whose probabilities add up to this.
     #[arg(long, default_value_t = 0.95)]
     top_p: f64,
     /// Above 1, tokens that were seen become less likely.

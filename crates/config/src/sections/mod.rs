@@ -1,4 +1,4 @@
-//! The sections of a configuration, a file each: its keys, what they resolve to, and the way back.
+//! The sections of a configuration, a file each: its keys, what they resolve to, and how that is written back.
 
 /// Declares a section: a struct of optional keys, the list of their names, and how one section is laid
 /// over another.

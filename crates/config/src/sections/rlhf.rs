@@ -16,7 +16,7 @@ section! {
         max_new_tokens: usize,
         /// Updates on the answers of a step. Default: 2.
         epochs: usize,
-        /// How far the ratio of a token's probability to what it was may leave 1. Default: 0.2.
+        /// ε of the clipped loss: how far a token's ratio π/π_old may be from 1. Default: 0.2.
         clip: f64,
         /// GAE: how far a value may move from where it was in the epochs of a step. Default: 5.
         value_clip: f64,
@@ -69,7 +69,7 @@ pub enum AdvantagesName {
 pub struct Rlhf {
     /// β, the price of a nat of KL from the reference.
     pub beta: f64,
-    /// How an answer's reward becomes what each token is to be made likelier by.
+    /// How the advantages of an answer's tokens are computed from its reward.
     pub advantages: Advantages,
     /// Answers to each prompt of a batch.
     pub samples: usize,
@@ -113,7 +113,7 @@ pub enum Advantages {
     Grpo,
 }
 
-/// What other sections say that defaults of `[rlhf]` follow.
+/// Values of other sections that defaults of `[rlhf]` depend on.
 #[derive(Clone, Copy)]
 pub(crate) struct RunScales {
     pub learning_rate: f64,

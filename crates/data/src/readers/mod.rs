@@ -55,7 +55,7 @@ pub enum Format {
 pub(crate) struct Reading {
     /// The conversation up to the response.
     pub(crate) prompt: Vec<Message>,
-    /// Two responses, or one.
+    /// One response, or two and more.
     pub(crate) responses: Vec<String>,
     /// The response that the shape itself calls the better one.
     pub(crate) preferred: Option<usize>,

@@ -1,8 +1,8 @@
 //! Scored responses: `{"prompt": .., "responses": [a, b], "scores": {"helpfulness": [3.0, 2.0]}}`.
 //!
 //! The form for several objectives in one file: each key of `scores` holds a score for each of the
-//! two or more responses, and a record may lack a key. Every two responses are compared. It is how attribute-rated sets (HelpSteer2,
-//! UltraFeedback) look once two responses to a prompt are put side by side.
+//! two or more responses, and a record may lack a key. Every two responses are compared. Attribute-rated
+//! sets (HelpSteer2, UltraFeedback) have this form once the responses to a prompt are put into one record.
 
 use super::fields::{self, Row, describe, required, response};
 use super::{Reading, has_both};

@@ -6,9 +6,9 @@
 //! whole conversations beside a prompt column that repeats their question (UltraFeedback
 //! binarized).
 //!
-//! Plain texts with an implicit prompt are parted where they part: after the last blank of what
-//! both begin with, so that no word is cut. Answers that begin with the same words lose these to
-//! the prompt, which is why an explicit prompt is better.
+//! Plain texts with an implicit prompt are split after the last blank of their common beginning, so
+//! that no word is cut. Words that both answers begin with become part of the prompt, which is why
+//! an explicit prompt is better.
 
 use panacea_pretrained::Message;
 use serde_json::Value;
@@ -98,7 +98,7 @@ fn check_repeats_question(column: &[Message], prompt: &[Message]) -> Result<(), 
     }
 }
 
-/// Parts two texts where they part, at the last blank before it.
+/// Splits two texts after the last blank of their common beginning.
 fn part_texts<'a>(
     chosen: &'a str,
     rejected: &str,

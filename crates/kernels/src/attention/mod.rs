@@ -2,7 +2,7 @@
 //!
 //! Every segment's queries see its prefix and, causally, itself. Forward keeps one number per query and
 //! head, the logarithm of the softmax's denominator; backward computes the weights again from it
-//! (Dao et al., "FlashAttention", 2022, section 3.1), so that no matrix of weights outlives its block.
+//! (Dao et al., "FlashAttention", 2022, section 3.1), so that attention weights are never kept.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -88,7 +88,7 @@ impl Visibility {
             window,
             hidden: Vec::new(),
         };
-        // Nobody sees them, and they see nobody.
+        // Empty segments have neither queries nor keys.
         visibility
             .segments
             .retain(|segment| !segment.own.is_empty());

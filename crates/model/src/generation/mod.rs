@@ -2,10 +2,10 @@
 //! sampling, stop tokens and length.
 //!
 //! A request waits for a slot of the cache. Its prompt is read in one packed pass with those that get a slot at the same
-//! time, and is then continued token by token together with all others that have one. Who is done, or cancelled, leaves
-//! its slot to the next. No row is computed for nothing, and none sees another, so that an answer does not depend on its
-//! neighbours. A prompt that a running request has read under the same adapter and λ is not read again: several answers
-//! to one prompt read it once.
+//! time, and is then continued token by token together with all others that have one. A request that is done or
+//! cancelled frees its slot for the next. Only rows that need a token are computed, and rows do not see each other, so
+//! an answer depends on its neighbours through rounding only. A prompt that a running request has read under the same
+//! adapter and λ is not read again: several answers to one prompt read it once.
 //!
 //! Rows under different λ of one adapter go through the network in one pass; rows under different adapters, or under
 //! none, in a pass for each.
@@ -150,7 +150,7 @@ impl<'m> Generation<'m> {
         Ok(id)
     }
 
-    /// Takes a request out, wherever it is; whether it was still there.
+    /// Removes a request, waiting or running. Returns whether it was still there.
     pub fn cancel(&mut self, request: RequestId) -> bool {
         let before = self.waiting.len() + self.running.len();
         self.waiting.retain(|row| row.id != request);
@@ -175,9 +175,9 @@ impl<'m> Generation<'m> {
         self.waiting.is_empty() && self.running.is_empty()
     }
 
-    /// Adds one token: to the answers of those that get a slot now, or, where nobody does, to those of all that have one.
-    /// Between two steps that let someone in there is one for all, so that nobody starves. Nothing comes back from an idle
-    /// session.
+    /// Adds one token to the answers of the requests that get a slot now; if none does, to those of all running
+    /// requests. A step that gives out slots is followed by one for all running requests, so that none of them starves.
+    /// An idle session returns no token.
     pub fn step(&mut self) -> Result<Vec<NewToken>, ModelError> {
         let free = match self.has_admitted && !self.running.is_empty() {
             true => 0,

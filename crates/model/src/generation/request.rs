@@ -20,7 +20,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// The likeliest tokens of the base model, so many of them.
+    /// Greedy decoding by the base model: the likeliest token each time, `max_new_tokens` of them.
     pub fn greedy(prompt: impl Into<Vec<u32>>, max_new_tokens: usize) -> Self {
         Self {
             prompt: prompt.into(),

@@ -41,7 +41,7 @@ impl Term {
     }
 }
 
-/// A margin towards response 0 as one towards the response that the label prefers: none for a label of ½.
+/// Turns the margin of response 0 into that of the response that the label prefers; `None` for a label of ½.
 fn towards_preferred(margin: f64, label: f64) -> Option<f64> {
     (label != 0.5).then(|| margin * (label - 0.5).signum())
 }

@@ -35,13 +35,13 @@ pub fn leave_one_out_advantages(returns: &[f64]) -> Vec<f64> {
 /// A_{k,t} = G_{k,t} − b_{k,t}            G_{k,t} = Σ_{s≥t} r_{k,s}
 ///
 /// b_{k,0} = mean of G_{j,0} over j ≠ k
-/// b_{k,t} = b_{k,t−1} − r_{k,t−1}                                     what was expected, less what has come of it
-///         = (Σ G_{j,t} + b_{k,t−1} − r_{k,t−1}) / (n + 1)             where some of those who went along part
+/// b_{k,t} = b_{k,t−1} − r_{k,t−1}                                     the expectation, less the reward of token t−1
+///         = (Σ G_{j,t} + b_{k,t−1} − r_{k,t−1}) / (n + 1)             if some, not all, of those equal so far differ
 /// ```
 ///
-/// The sum is over the n other samples that equal sample k before t: they tell best what was to be expected there, and
-/// what was expected before counts as one more of them, since they may be few. Samples that part at their first token
-/// have R_k − mean_{j≠k} R_j everywhere, as [`leave_one_out_advantages`] says.
+/// The sum is over the n other samples that equal sample k before t; they show best what is still to come. Since
+/// they may be few, the old expectation counts as one more of them. A sample whose first token no other sample has gets
+/// R_k − mean_{j≠k} R_j at every token, as in [`leave_one_out_advantages`].
 ///
 /// The policy gradient stays unbiased: b_{k,t} depends on the other samples, and on sample k before t, and on nothing
 /// that comes from t on. K = 1 has R_1 everywhere.

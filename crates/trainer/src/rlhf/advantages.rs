@@ -1,4 +1,4 @@
-//! What each token of an answer is to be made likelier by, and what the policy loses at it.
+//! The advantage of each token of an answer, and the policy's loss at that token.
 
 use panacea_config::{Advantages, Rlhf};
 use panacea_objectives::{

@@ -11,8 +11,8 @@
 //! ptx: an SFT loss on the records' own first responses beside the policy loss
 //! ```
 //!
-//! An answer is read as seldom as it can be. log π comes from when it was written; the reference reads it once; policy
-//! and critic read it once an epoch, the tape of one being gone before the other's begins.
+//! Each answer is read as few times as possible. log π is kept from generation; the reference reads the answer once;
+//! policy and critic read it once an epoch, one after the other, so that only one tape is in memory at a time.
 //!
 //! λ is drawn before the answers are, and stays theirs. Reference, policy and critic are one set of base weights: the
 //! reference has no adapter, and the critic one of its own.

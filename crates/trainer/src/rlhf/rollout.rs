@@ -56,7 +56,7 @@ pub struct Writing {
 }
 
 impl Writing {
-    /// For prompts that so many others stand before.
+    /// For prompts with `prompts` others in front: the same seeds as if all were answered together.
     pub fn after(self, prompts: usize) -> Self {
         let answers = (prompts * self.samples) as u64;
         Self {
@@ -144,7 +144,7 @@ pub struct Pass {
     /// The tokens.
     pub batch: PackedBatch,
     /// Where among the targets the tokens of each answer stand, in the order of [`answers`]. Equal answers to a prompt
-    /// stand in one place: what is read from it is true of each, and what each adds to it is added up.
+    /// share one place: its log-probabilities hold for each of them, and their coefficients are added up.
     pub places: Vec<Range<usize>>,
     /// The same for the first response of each record itself, if those are asked for.
     pub own: Vec<Range<usize>>,

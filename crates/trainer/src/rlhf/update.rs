@@ -56,7 +56,7 @@ impl Training<'_> {
         let mut critic_gradients = self.appraise(state, rlhf, &mut rollouts)?;
         let collapse = |reason| Collapse { step, reason };
         self.check(rlhf, &rollouts, &memory).map_err(collapse)?;
-        // From here on the step is going to be done.
+        // Only now: a step that is refused above must not change the remembered rewards.
         state.rewards = memory;
 
         let (mut last, mut tokens) = (PolicyPass::default(), 0);
@@ -123,8 +123,8 @@ impl Training<'_> {
         rng.random()
     }
 
-    /// log π_ref and advantages of every token of every answer, with a critic values and returns as well. The critic's
-    /// gradient in the first epoch comes along: its values are those of the same pass.
+    /// Fills in log π_ref and the advantages of every token of every answer, and with a critic values and returns.
+    /// Returns the critic's gradient for the first epoch, since the same pass computes its values.
     fn appraise(
         &self,
         state: &TrainingState,
@@ -133,7 +133,7 @@ impl Training<'_> {
     ) -> Result<FactorSet, TrainerError> {
         let share = share(rollouts);
         let mut gradients = FactorSet::default();
-        // Under the critic's adapter; without a critic none is looked at.
+        // The critic's adapter; without a critic no adapter is used here.
         let critic = state.critic.as_ref().map(Critic::adapters);
         let lanes = self.lanes(critic.unwrap_or(&state.adapters));
         let appraise = |lane: &Lane<'_>, micro: &mut [Rollout<'_>]| {
@@ -246,7 +246,7 @@ impl Training<'_> {
         Ok(sum)
     }
 
-    /// Whether the answers of a step are those of a policy that goes on learning.
+    /// Checks that the policy has not collapsed: KL, repetition and equal rewards of a step's answers.
     fn check(
         &self,
         rlhf: &Rlhf,
