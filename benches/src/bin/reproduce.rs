@@ -15,7 +15,8 @@ use panacea_runs::{RunFolder, write_file};
 
 #[derive(Parser)]
 #[command(
-    name = "cargo xtask reproduce",
+    name = "reproduce",
+    bin_name = "cargo xtask reproduce",
     about = "Run again what the documentation reports",
     after_help = "Examples:
   cargo xtask reproduce quickstart

@@ -23,7 +23,7 @@ const EXACT_DIVISIONS: usize = 100;
 impl Opened {
     /// The front of the run over a grid of preferences.
     pub fn measure(&self, grid: &[Preference]) -> Result<Measured, MeasureError> {
-        let objectives = self.plan.objective_names();
+        let objectives = self.policy.plan().objective_names();
         let learning = &self.yardstick.method().learning;
         let examples = &self.eval.examples;
 
@@ -74,7 +74,7 @@ impl Opened {
             examples.len()
         )];
         let mut method = MethodPoints::from_records(
-            &self.plan.method().label(),
+            &self.policy.plan().method().label(),
             &objectives,
             points,
             Some(self.cost(switch_seconds)?),

@@ -46,7 +46,10 @@ impl Opened {
     ) -> Result<Vec<Generated>, MeasureError> {
         let decoder = &self.base.decoder;
         let stop = self.base.pretrained.tokenizer()?.stop_ids();
-        let prompts = prompts.iter().map(AsRef::as_ref).zip(self.plan.seed()..);
+        let prompts = prompts
+            .iter()
+            .map(AsRef::as_ref)
+            .zip(self.policy.plan().seed()..);
         let requests = prompts.map(|(prompt, seed): (&[u32], u64)| Request {
             prompt: prompt.to_vec(),
             steering: Some(steering.clone()),
@@ -73,7 +76,7 @@ impl Opened {
                 run: self.run.name(),
             });
         }
-        let objectives = self.plan.objective_names();
+        let objectives = self.policy.plan().objective_names();
         let tokenizer = self.base.pretrained.tokenizer()?;
         let decode = |tokens: &[u32]| Ok(tokenizer.decode(tokens, true)?);
         let (judges, apart) = Judges::open(
@@ -129,7 +132,7 @@ impl Opened {
             self.eval.examples.len(),
             writing.max_new_tokens
         );
-        let label = self.plan.method().label();
+        let label = self.policy.plan().method().label();
         let cost = Some(self.cost(switch_seconds)?);
         let method = MethodPoints::from_records(&label, &objectives, points, cost)?;
         let front = Front::new(objectives, vec![method], None, None)?;

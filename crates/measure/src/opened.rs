@@ -33,8 +33,6 @@ pub struct Choices<'a> {
 pub struct Opened {
     /// Its folder.
     pub run: RunFolder,
-    /// What was trained.
-    pub plan: Plan,
     /// What it is measured by: its own plan, or that of another run with the same objectives.
     pub yardstick: Plan,
     /// The model that was adapted.
@@ -90,7 +88,6 @@ impl Opened {
         )?;
         Ok(Self {
             run,
-            plan,
             yardstick,
             base,
             policy,
@@ -102,7 +99,7 @@ impl Opened {
     /// The grid of preferences with `divisions` steps along each edge of the simplex; the default is
     /// [`usual_divisions`]: 10 for up to three objectives, fewer for more.
     pub fn grid(&self, divisions: Option<usize>) -> Vec<Preference> {
-        let objectives = self.plan.objectives().len();
+        let objectives = self.policy.plan().objectives().len();
         simplex_grid(
             objectives,
             divisions.unwrap_or_else(|| usual_divisions(objectives)),
@@ -111,7 +108,7 @@ impl Opened {
 
     /// What the method took: every training, and every file that has to be kept to serve any preference.
     pub(crate) fn cost(&self, switch_seconds: f64) -> Result<Cost, MeasureError> {
-        let folders: Vec<PathBuf> = match self.plan.trainings() {
+        let folders: Vec<PathBuf> = match self.policy.plan().trainings() {
             Trainings::One => vec![self.run.path().to_owned()],
             Trainings::Each(preferences) => (0..preferences.len())
                 .map(|index| self.run.member(index))

@@ -5,84 +5,9 @@ use std::path::Path;
 use panacea_config::{Overrides, Plan, Spec};
 use panacea_runs::{RunError, RunFacts, RunRecord};
 
-const MINIMAL: &str = r#"
-[model]
-path = "models/tiny"
+const MINIMAL: &str = include_str!("../../config/tests/files/minimal.toml");
 
-[data]
-train = "train.jsonl"
-
-[[objective]]
-name = "helpfulness"
-score = "helpfulness"
-
-[[objective]]
-name = "conciseness"
-score = "conciseness"
-"#;
-
-const EVERYTHING: &str = r#"
-seed = 3
-device = "wgpu"
-[model]
-path = "models/tiny"
-[data]
-bad_records = "skip"
-train = ["a.jsonl", "b.jsonl"]
-eval = ["held-out.jsonl"]
-format = "auto"
-max_prompt_tokens = 128
-max_response_tokens = 320
-overlong_prompts = "skip"
-[[objective]]
-name = "helpfulness"
-score = "helpfulness"
-[[objective]]
-name = "conciseness"
-score = "conciseness"
-[adapter]
-rank = 4
-alpha = 32
-modules = ["down_proj", "q_proj"]
-init_std = 0.01
-orthogonality = 0.1
-[method]
-name = "panacea"
-loss = "dpo"
-beta = 0.2
-dpo_loss = "sigmoid"
-label_smoothing = 0.1
-sft_weight = 0.05
-aggregation = "tchebycheff"
-ideal = [-0.5, -0.25]
-[preference]
-concentration = 0.5
-vertex_probability = 0.2
-groups = 2
-[optimizer]
-steps = 110
-batch_size = 6
-micro_batch_size = 4
-activations = "recompute"
-learning_rate = 2e-3
-learning_rate_singular = 1e-3
-betas = [0.8, 0.99]
-eps = 1e-7
-weight_decay = 0.01
-schedule = "linear"
-warmup_ratio = 0.1
-min_learning_rate_ratio = 0.1
-clip_norm = 0
-max_grad_norm = 1e3
-[precision]
-base = "f16"
-[evaluation]
-every = 10
-records = 12
-[checkpoint]
-every = 0
-keep = 5
-"#;
+const EVERYTHING: &str = include_str!("../../config/tests/files/everything.toml");
 
 fn resolve_with(text: &str, overrides: &Overrides) -> Result<Plan, String> {
     Plan::resolve(Spec::from_toml(text, "my.toml"), overrides).map_err(|error| error.to_string())

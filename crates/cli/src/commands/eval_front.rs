@@ -180,12 +180,13 @@ impl Arguments {
     fn answer(&self, opened: &Opened, notes: &mut Vec<String>) -> Result<Vec<PromptSamples>> {
         let Opened {
             run,
-            plan,
+            policy,
             base,
             eval,
             ..
         } = opened;
         let tokenizer = base.pretrained.tokenizer()?;
+        let plan = policy.plan();
         let m = plan.objectives().len();
         let mut preferences: Vec<Preference> = (0..m).map(|i| Preference::vertex(m, i)).collect();
         if m > 1 {

@@ -233,10 +233,23 @@ impl<'m> Generation<'m> {
             if let Some(&found) = preference.iter().find(|&&w| !(w as f32).is_finite()) {
                 return Err(ModelError::PreferenceWeight { found });
             }
-            let modules = &adapters.config.target_modules;
-            adapters.check(&self.model.adapted_shapes(modules)?)?;
+            // One that a request of the session has was looked at when it came.
+            if !self.adapters().any(|known| Arc::ptr_eq(known, adapters)) {
+                let modules = &adapters.config.target_modules;
+                adapters.check(&self.model.adapted_shapes(modules)?)?;
+            }
         }
         Ok(())
+    }
+
+    /// The adapters of all requests, waiting and running.
+    fn adapters(&self) -> impl Iterator<Item = &Arc<Adapters>> {
+        let rows = self
+            .waiting
+            .iter()
+            .chain(self.running.iter().map(|r| &r.row));
+        let steerings = rows.filter_map(|row| row.request.steering.as_ref());
+        steerings.map(|steering| &steering.adapters)
     }
 
     /// Lays out the adapters of `newcomers` for decoding, where that is not done yet. Layouts that nobody needs go.
