@@ -31,25 +31,35 @@
 //!
 //! # Where is what
 //!
-//! Each section of a configuration has a file in `sections`: its keys with their defaults, what they resolve to, and
-//! how that is written back. `reading` notes the place of each value, `problems` holds the mistakes.
+//! Each section of a configuration has a file in `sections`: its keys (documentation, default, range, and when they have
+//! an effect), what they resolve to, and how that is written back. `names` are the values to choose from, `when` the
+//! conditions. `reading` notes the place of each value, `problems` holds the mistakes, and `reference` writes the page of
+//! all keys and a file in which each stands.
 
+mod names;
 mod plan;
 mod problems;
 mod reading;
+mod reference;
 mod resolver;
+mod schema;
 mod sections;
 mod sources;
 mod spec;
+mod when;
 
+pub use names::{
+    Activations, AdvantagesName, AggregationName, DpoLossName, FormatChoice, LossName, MethodName,
+    OneOrMany, ScheduleKind,
+};
 pub use plan::Plan;
 pub use problems::{ConfigErrors, Origin, Problem, UnreadableFile};
 pub use reading::{Overrides, gone_keys};
+pub use reference::reference;
 pub use sections::{
-    Activations, AdapterPlan, AdapterSpec, Advantages, AdvantagesName, AggregationName,
-    CheckpointPlan, CheckpointSpec, DataPlan, DataSpec, DpoLossName, EvaluationPlan,
-    EvaluationSpec, FormatChoice, Learning, Length, LossName, MethodName, MethodPlan, MethodSpec,
-    ModelSpec, OneOrMany, OptimizerPlan, OptimizerSpec, PrecisionSpec, PreferencePlan,
-    PreferenceSpec, Rlhf, RlhfSpec, ScheduleKind,
+    AdapterPlan, AdapterSpec, Advantages, CheckpointPlan, CheckpointSpec, DataPlan, DataSpec,
+    EvaluationPlan, EvaluationSpec, GeneralSpec, Learning, Length, MethodPlan, MethodSpec,
+    ModelSpec, OptimizerPlan, OptimizerSpec, PrecisionSpec, PreferencePlan, PreferenceSpec, Rlhf,
+    RlhfSpec,
 };
 pub use spec::Spec;

@@ -10,10 +10,11 @@ use panacea_objectives::{Aggregation, Preference};
 use crate::problems::ConfigErrors;
 use crate::reading::Overrides;
 use crate::resolver::Resolver;
+use crate::sections::general::General;
 use crate::sections::rlhf::RunScales;
 use crate::sections::{
-    AdapterPlan, CheckpointPlan, DataPlan, EvaluationPlan, Learning, MethodPlan, ModelSpec,
-    OptimizerPlan, PrecisionSpec, PreferencePlan, PreferenceSpec, RlhfSpec, label_ideal,
+    AdapterPlan, CheckpointPlan, DataPlan, EvaluationPlan, GeneralSpec, Learning, MethodPlan,
+    ModelSpec, OptimizerPlan, PrecisionSpec, PreferencePlan, PreferenceSpec, RlhfSpec, label_ideal,
 };
 use crate::spec::Spec;
 
@@ -163,8 +164,10 @@ impl Plan {
     /// effect under its method are left out.
     pub fn to_spec(&self) -> Spec {
         Spec {
-            seed: Some(self.seed),
-            device: Some(self.device.clone()),
+            general: GeneralSpec {
+                seed: Some(self.seed),
+                device: Some(self.device.clone()),
+            },
             model: ModelSpec {
                 path: Some(self.model.clone()),
             },
@@ -193,47 +196,34 @@ impl Plan {
 
 impl Resolver {
     fn plan(&mut self, spec: Spec) -> Plan {
-        let seed = self.number(
-            "seed",
-            spec.seed,
-            17,
-            "at most 9223372036854775807, TOML's largest",
-            |seed| i64::try_from(seed).is_ok(),
-        );
-        let device = spec.device.unwrap_or_else(|| "flex".to_owned());
-        let model = self.model(spec.model);
+        spec.warn_of_idle_keys(self);
+        let General { seed, device } = self.general(&spec.general);
+        let model = self.model(&spec.model);
+        let precision = self.take(spec.precision.base());
         let objectives = self.objectives(spec.objective);
-        let data = self.data(spec.data, &objectives);
-        let every = spec.evaluation.every;
-        let mut evaluation = self.evaluation(spec.evaluation, &data, &objectives);
-        let mut adapter = self.adapter(spec.adapter);
-        let optimizer = self.optimizer(spec.optimizer, device.split(',').count());
+        let data = self.data(&spec.data, &objectives);
+        let mut evaluation = self.evaluation(&spec.evaluation, &data, &objectives);
+        let mut adapter = self.adapter(&spec.adapter);
+        let optimizer = self.optimizer(&spec.optimizer, device.split(',').count());
         let run = RunScales {
             learning_rate: optimizer.learning_rate,
             max_response_tokens: data.limits.max_response_tokens,
         };
-        let method = self.method(spec.method, spec.rlhf, objectives.len(), run);
+        let method = self.method(&spec.method, &spec.rlhf, objectives.len(), run);
+        let mut preference =
+            self.preference(&spec.preference, optimizer.batch_size, objectives.len());
         if method.is_reward_model() {
-            let why = "with name = \"reward-model\"";
-            let penalty = adapter.orthogonality;
-            self.no_effect("adapter.orthogonality", Some(penalty), 0.0, why);
             adapter.orthogonality = 0.0;
+            preference = PreferencePlan::every_objective_alike(objectives.len());
         }
         if let Learning::Rlhf(_) = method.learning {
-            let why = "with loss = \"rlhf\": eval-front measures";
-            self.no_effect("evaluation.every", every, 0, why);
             evaluation.every = None;
         }
-        let preference = match method.is_reward_model() {
-            true => self.every_objective_alike(&spec.preference, objectives.len()),
-            false => self.preference(spec.preference, optimizer.batch_size, objectives.len()),
-        };
-        let checkpoint = self.checkpoint(spec.checkpoint);
         Plan {
             seed,
             device,
             model,
-            precision: spec.precision.base.unwrap_or_default(),
+            precision,
             data,
             objectives,
             adapter,
@@ -241,7 +231,7 @@ impl Resolver {
             preference,
             optimizer,
             evaluation,
-            checkpoint,
+            checkpoint: self.checkpoint(&spec.checkpoint),
             warnings: Vec::new(),
         }
     }

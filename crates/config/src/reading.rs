@@ -6,14 +6,16 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use panacea_data::ObjectiveSpec;
-use serde::de::{DeserializeOwned, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table, Value};
 
+use crate::names::OneOrMany;
 use crate::problems::{Origin, Problem, UnreadableFile, nearest};
+use crate::schema::asked_of;
+use crate::schema::{Section, accepts, in_plain_words};
 use crate::sections::{
-    AdapterSpec, CheckpointSpec, DataSpec, EvaluationSpec, MethodSpec, ModelSpec, OneOrMany,
+    AdapterSpec, CheckpointSpec, DataSpec, EvaluationSpec, GeneralSpec, MethodSpec, ModelSpec,
     OptimizerSpec, PrecisionSpec, PreferenceSpec, RlhfSpec,
 };
 use crate::sources::Sources;
@@ -80,8 +82,8 @@ impl Spec {
         let given = |paths: &[PathBuf]| (!paths.is_empty()).then(|| OneOrMany(paths.to_vec()));
         flags.data.train = given(&overrides.train);
         flags.data.eval = given(&overrides.eval);
-        flags.device.clone_from(&overrides.device);
-        flags.seed = overrides.seed;
+        flags.general.device.clone_from(&overrides.device);
+        flags.general.seed = overrides.seed;
         flags.optimizer.steps = overrides.steps;
         self.overlay(flags);
     }
@@ -102,8 +104,7 @@ impl Spec {
             !replaced.contains_key(whole)
         });
 
-        self.seed = over.seed.or(self.seed);
-        self.device = over.device.or(self.device.take());
+        self.general.overlay(over.general);
         self.model.overlay(over.model);
         self.data.overlay(over.data);
         if !over.objective.is_empty() {
@@ -132,64 +133,19 @@ impl Spec {
     }
 }
 
-/// A section that a file may have: its keys, and whether a table of one of them has the right type.
-struct Section {
-    name: &'static str,
-    keys: &'static [&'static str],
-    accepts: fn(Table) -> Result<(), String>,
-}
-
-const SECTIONS: [Section; 10] = [
-    Section {
-        name: "model",
-        keys: ModelSpec::KEYS,
-        accepts: accepts::<ModelSpec>,
-    },
-    Section {
-        name: "precision",
-        keys: PrecisionSpec::KEYS,
-        accepts: accepts::<PrecisionSpec>,
-    },
-    Section {
-        name: "data",
-        keys: DataSpec::KEYS,
-        accepts: accepts::<DataSpec>,
-    },
-    Section {
-        name: "adapter",
-        keys: AdapterSpec::KEYS,
-        accepts: accepts::<AdapterSpec>,
-    },
-    Section {
-        name: "method",
-        keys: MethodSpec::KEYS,
-        accepts: accepts::<MethodSpec>,
-    },
-    Section {
-        name: "rlhf",
-        keys: RlhfSpec::KEYS,
-        accepts: accepts::<RlhfSpec>,
-    },
-    Section {
-        name: "preference",
-        keys: PreferenceSpec::KEYS,
-        accepts: accepts::<PreferenceSpec>,
-    },
-    Section {
-        name: "optimizer",
-        keys: OptimizerSpec::KEYS,
-        accepts: accepts::<OptimizerSpec>,
-    },
-    Section {
-        name: "evaluation",
-        keys: EvaluationSpec::KEYS,
-        accepts: accepts::<EvaluationSpec>,
-    },
-    Section {
-        name: "checkpoint",
-        keys: CheckpointSpec::KEYS,
-        accepts: accepts::<CheckpointSpec>,
-    },
+/// The sections, in the order in which people meet them.
+pub(crate) const SECTIONS: [Section; 11] = [
+    GeneralSpec::SECTION,
+    ModelSpec::SECTION,
+    PrecisionSpec::SECTION,
+    DataSpec::SECTION,
+    AdapterSpec::SECTION,
+    MethodSpec::SECTION,
+    RlhfSpec::SECTION,
+    PreferenceSpec::SECTION,
+    OptimizerSpec::SECTION,
+    EvaluationSpec::SECTION,
+    CheckpointSpec::SECTION,
 ];
 
 /// Keys that there were once, with the value that changes nothing. The `run.toml` of older runs has them, and whatever
@@ -210,60 +166,9 @@ pub fn gone_keys(run_toml: &str) -> Vec<String> {
     gone.collect()
 }
 
-/// What may stand outside sections. `run` is what `run.toml` says about the run itself: such a file is
-/// a configuration as well.
-const TOP: [&str; 4] = ["seed", "device", "objective", "run"];
-
-fn accepts<T: DeserializeOwned>(table: Table) -> Result<(), String> {
-    T::deserialize(table)
-        .map(drop)
-        .map_err(|error| in_plain_words(error.message()))
-}
-
-/// Serde speaks of Rust types; people who write TOML do not.
-fn in_plain_words(message: &str) -> String {
-    message
-        .replace("expected usize", "expected a whole number, 0 or more")
-        .replace("expected u64", "expected a whole number, 0 or more")
-        .replace("expected f64", "expected a number")
-        .replace("expected a boolean", "expected true or false")
-        .replace("expected a sequence", "expected a list")
-        .replace("invalid type: ", "found ")
-        .replace("invalid value: ", "found ")
-}
-
-/// The keys that a type reads from a table: it is asked to read, and what it asks for is noted.
-fn keys_of<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
-    struct Probe<'a>(&'a mut &'static [&'static str]);
-
-    impl<'de> Deserializer<'de> for Probe<'_> {
-        type Error = serde::de::value::Error;
-
-        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
-            Err(serde::de::Error::custom("there is nothing to read"))
-        }
-
-        fn deserialize_struct<V: Visitor<'de>>(
-            self,
-            _: &'static str,
-            fields: &'static [&'static str],
-            visitor: V,
-        ) -> Result<V::Value, Self::Error> {
-            *self.0 = fields;
-            self.deserialize_any(visitor)
-        }
-
-        serde::forward_to_deserialize_any! {
-            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
-            unit unit_struct newtype_struct seq tuple tuple_struct map enum identifier ignored_any
-        }
-    }
-
-    let mut keys: &'static [&'static str] = &[];
-    // The answer is in `keys`; reading nothing always fails.
-    let _ = T::deserialize(Probe(&mut keys));
-    keys
-}
+/// What else may stand in a file. `run` is what `run.toml` says about the run itself: such a file is a configuration as
+/// well.
+const OTHERS: [&str; 2] = ["objective", "run"];
 
 /// Reads a document; `origin` says where a line of it is.
 fn parse(text: &str, origin: impl Fn(usize) -> Origin) -> Spec {
@@ -293,7 +198,9 @@ fn parse(text: &str, origin: impl Fn(usize) -> Origin) -> Spec {
     for (key, spanned_value) in spanned.get_ref() {
         let (name, at) = (key.get_ref().as_ref(), line(key.span().start));
         let value = &values[name];
-        if let Some(section) = SECTIONS.iter().find(|section| section.name == name) {
+        if GeneralSpec::SECTION.keys.contains(&name) {
+            reader.general(name, value, origin(at));
+        } else if let Some(section) = SECTIONS.iter().find(|section| section.name() == name) {
             let Value::Table(table) = value else {
                 let message = format!(
                     "found a {}, expected the section [{name}]",
@@ -311,11 +218,11 @@ fn parse(text: &str, origin: impl Fn(usize) -> Origin) -> Spec {
                 ))
             };
             reader.objectives(value, place);
-        } else if TOP.contains(&name) {
-            reader.top(name, value, origin(at));
-        } else {
-            let sections = SECTIONS.iter().map(|section| section.name);
-            reader.unknown(origin(at), "", name, sections.chain(TOP));
+        } else if !OTHERS.contains(&name) {
+            let sections = SECTIONS.iter().map(Section::name);
+            let general = GeneralSpec::SECTION.keys.iter().copied();
+            let known = sections.filter(|name| !name.is_empty()).chain(general);
+            reader.unknown(origin(at), "", name, known.chain(OTHERS));
         }
     }
     reader.finish()
@@ -416,12 +323,9 @@ impl Reader {
         );
     }
 
-    fn top(&mut self, name: &str, value: &Value, origin: Origin) {
-        if name == "run" {
-            return;
-        }
+    fn general(&mut self, name: &str, value: &Value, origin: Origin) {
         let single = Table::from_iter([(name.to_owned(), value.clone())]);
-        match accepts::<Spec>(single) {
+        match accepts::<GeneralSpec>(single) {
             Ok(()) => {
                 self.checked.insert(name.to_owned(), value.clone());
                 self.sources.origins.insert(name.to_owned(), origin);
@@ -433,7 +337,7 @@ impl Reader {
     fn section(&mut self, section: &Section, table: &Table, place: impl Fn(&str) -> Origin) {
         let mut checked = Table::new();
         for (name, value) in table {
-            let key = format!("{}.{name}", section.name);
+            let key = format!("{}{name}", section.prefix);
             let is_gone = |(gone, usual): &(&str, Value)| {
                 *gone == key && (self.is_of_a_run || usual == value)
             };
@@ -443,7 +347,7 @@ impl Reader {
             if !section.keys.contains(&name.as_str()) {
                 self.unknown(
                     place(name),
-                    section.name,
+                    section.name(),
                     name,
                     section.keys.iter().copied(),
                 );
@@ -459,7 +363,7 @@ impl Reader {
             }
         }
         self.checked
-            .insert(section.name.to_owned(), Value::Table(checked));
+            .insert(section.name().to_owned(), Value::Table(checked));
     }
 
     fn objectives(&mut self, value: &Value, place: impl Fn(usize) -> Origin) {
@@ -471,7 +375,7 @@ impl Reader {
             self.problem(Some(place(0)), "objective", message);
             return;
         };
-        let known = keys_of::<ObjectiveSpec>();
+        let known = asked_of::<ObjectiveSpec>();
         let mut checked = Vec::new();
         for (index, element) in elements.iter().enumerate() {
             let key = format!("objective[{index}]");

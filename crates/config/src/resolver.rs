@@ -1,9 +1,9 @@
 //! What every section resolves with: defaults, ranges, and what is said where a value is outside of them.
 
-use std::fmt::Display;
-
 use crate::problems::Problem;
+use crate::schema::{Entry, Setting};
 use crate::sources::Sources;
+use crate::when::Choices;
 
 /// Fills in and checks; gathers what is wrong.
 pub(crate) struct Resolver {
@@ -12,66 +12,51 @@ pub(crate) struct Resolver {
 }
 
 impl Resolver {
-    pub(crate) fn count(&mut self, key: &str, value: Option<usize>, default: usize) -> usize {
-        self.number(key, value, default, "1 or more", |count| count >= 1)
+    /// The value of a key that has a default of its own.
+    pub(crate) fn take<T: Setting>(&mut self, entry: Entry<T>) -> T {
+        let default = entry
+            .default
+            .unwrap_or_else(|| panic!("{} has no default", entry.key));
+        self.take_or(entry, default())
     }
 
-    pub(crate) fn positive(&mut self, key: &str, value: Option<f64>, default: f64) -> f64 {
-        self.number(key, value, default, "a finite number above 0", |x| {
-            x > 0.0 && x.is_finite()
-        })
+    /// The value of a key whose default depends on other keys; the default as well where it is (which is a problem) out
+    /// of range.
+    pub(crate) fn take_or<T: Setting>(&mut self, entry: Entry<T>, default: T) -> T {
+        self.take_if_given(entry).unwrap_or(default)
     }
 
-    pub(crate) fn not_negative(&mut self, key: &str, value: Option<f64>, default: f64) -> f64 {
-        self.number(key, value, default, "a finite number, 0 or more", |x| {
-            x >= 0.0 && x.is_finite()
-        })
+    /// The value of a key that need not be there.
+    pub(crate) fn take_if_given<T: Setting>(&mut self, entry: Entry<T>) -> Option<T> {
+        let value = entry.given?;
+        let Some(range) = entry.range.filter(|range| !(range.holds)(&value)) else {
+            return Some(value);
+        };
+        let message = format!("found {}, expected {}", value.show(), range.words);
+        self.problem(entry.key, message);
+        None
     }
 
-    pub(crate) fn ratio(&mut self, key: &str, value: Option<f64>, default: f64) -> f64 {
-        self.number(key, value, default, "a number from 0 to 1", |x| {
-            (0.0..=1.0).contains(&x)
-        })
-    }
-
-    /// The value, or its default where it is missing or (which is a problem) out of range.
-    pub(crate) fn number<T: Copy + Display>(
+    /// Warns where a key has no effect, unless its value is the default.
+    pub(crate) fn warn_if_idle<T: Setting + PartialEq>(
         &mut self,
-        key: &str,
-        value: Option<T>,
-        default: T,
-        expected: &str,
-        is_valid: impl Fn(T) -> bool,
-    ) -> T {
-        match value {
-            Some(value) if !is_valid(value) => {
-                self.problem(key, format!("found {value}, expected {expected}"));
-                default
-            }
-            Some(value) => value,
-            None => default,
-        }
-    }
-
-    /// Warns that a key has no effect, unless its value is the default.
-    pub(crate) fn no_effect<T: PartialEq>(
-        &mut self,
-        key: &str,
-        value: Option<T>,
-        default: T,
-        why: &str,
+        entry: &Entry<T>,
+        choices: &Choices,
     ) {
-        if value.is_some_and(|value| value != default) {
-            let place = self
-                .sources
-                .origins
-                .get(key)
-                .map(|origin| format!("{origin}: "));
-            self.warnings.push(format!(
-                "{}{key} has no effect {why}",
-                place.unwrap_or_default()
-            ));
+        let (Some(given), Some(when)) = (&entry.given, &entry.when) else {
+            return;
+        };
+        let is_default = entry.default.is_some_and(|default| default() == *given);
+        if is_default || (when.holds)(choices) {
+            return;
         }
+        let place = (self.sources.origins.get(entry.key)).map(|origin| format!("{origin}: "));
+        self.warnings.push(format!(
+            "{}{} has no effect: it needs {}",
+            place.unwrap_or_default(),
+            entry.key,
+            when.words
+        ));
     }
 
     pub(crate) fn problem(&mut self, key: &str, message: String) {

@@ -6,22 +6,22 @@
 use panacea_data::ObjectiveSpec;
 use serde::{Deserialize, Serialize};
 
+use crate::names::{LossName, MethodName};
+use crate::resolver::Resolver;
 use crate::sections::{
-    AdapterSpec, CheckpointSpec, DataSpec, EvaluationSpec, MethodSpec, ModelSpec, OptimizerSpec,
-    PrecisionSpec, PreferenceSpec, RlhfSpec,
+    AdapterSpec, CheckpointSpec, DataSpec, EvaluationSpec, GeneralSpec, MethodSpec, ModelSpec,
+    OptimizerSpec, PrecisionSpec, PreferenceSpec, RlhfSpec,
 };
 use crate::sources::Sources;
+use crate::when::Choices;
 
 /// A configuration file.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Spec {
-    /// The seed of every random choice. Default: 17.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub seed: Option<u64>,
-    /// The device to train on. Default: `"flex"`, the CPU.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub device: Option<String>,
+    /// What stands above all sections.
+    #[serde(flatten)]
+    pub general: GeneralSpec,
     /// `[model]`
     pub model: ModelSpec,
     /// `[precision]`
@@ -49,4 +49,37 @@ pub struct Spec {
     /// Where each value came from, and the mistakes met while reading.
     #[serde(skip)]
     pub(crate) sources: Sources,
+}
+
+impl Spec {
+    /// The choices that decide which of its keys have an effect.
+    fn choices(&self) -> Choices {
+        let method = self.method.name.unwrap_or_default();
+        let is_steered = method != MethodName::RewardModel;
+        let loss = is_steered.then(|| self.method.loss.unwrap_or_default());
+        let learns_by = |name: LossName| loss == Some(name);
+        Choices {
+            method,
+            loss,
+            dpo_loss: learns_by(LossName::Dpo).then(|| self.method.dpo_loss.unwrap_or_default()),
+            aggregation: is_steered.then(|| self.method.aggregation.unwrap_or_default()),
+            advantages: learns_by(LossName::Rlhf).then(|| self.rlhf.advantages.unwrap_or_default()),
+        }
+    }
+
+    /// Warns about every key that says something but has no effect.
+    pub(crate) fn warn_of_idle_keys(&self, resolver: &mut Resolver) {
+        let choices = &self.choices();
+        self.general.warn_of_idle_keys(resolver, choices);
+        self.model.warn_of_idle_keys(resolver, choices);
+        self.precision.warn_of_idle_keys(resolver, choices);
+        self.data.warn_of_idle_keys(resolver, choices);
+        self.adapter.warn_of_idle_keys(resolver, choices);
+        self.method.warn_of_idle_keys(resolver, choices);
+        self.rlhf.warn_of_idle_keys(resolver, choices);
+        self.preference.warn_of_idle_keys(resolver, choices);
+        self.optimizer.warn_of_idle_keys(resolver, choices);
+        self.evaluation.warn_of_idle_keys(resolver, choices);
+        self.checkpoint.warn_of_idle_keys(resolver, choices);
+    }
 }

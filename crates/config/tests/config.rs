@@ -502,7 +502,7 @@ fn keys_without_effect_are_warned_about_unless_they_say_nothing_new() {
     };
     assert_eq!(
         warnings("loss = \"sft\"\nbeta = 0.5"),
-        ["my.toml:18: method.beta has no effect with loss = \"sft\""]
+        ["my.toml:18: method.beta has no effect: it needs method.loss = \"dpo\" or \"rlhf\""]
     );
     assert!(warnings("loss = \"sft\"\nbeta = 0.1").is_empty());
     assert_eq!(

@@ -406,39 +406,69 @@ fn numbers(value: &Value, field: &str, responses: usize) -> Result<Vec<Option<f6
     items.iter().map(number).collect()
 }
 
-/// The objective as the user writes it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawObjective {
-    name: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    score: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    column: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    chosen: Option<bool>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    rule: Option<Rule>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    reward: Option<Box<ScorerSpec>>,
-    #[serde(default)]
-    negate: bool,
-    #[serde(default)]
-    strength: Strength,
-    #[serde(
-        default,
-        deserialize_with = "one_or_many",
-        skip_serializing_if = "Vec::is_empty"
-    )]
-    train: Vec<PathBuf>,
-    #[serde(
-        default,
-        deserialize_with = "one_or_many",
-        skip_serializing_if = "Vec::is_empty"
-    )]
-    eval: Vec<PathBuf>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    format: Option<Format>,
+/// Declares a struct, and a list of its fields with their documentation.
+macro_rules! documented {
+    (
+        $(#[$about:meta])*
+        struct $name:ident {
+            $($(#[doc = $doc:literal])+ $(#[serde($($serde:tt)*)])? $field:ident: $kind:ty,)+
+        }
+    ) => {
+        $(#[$about])*
+        struct $name {
+            $($(#[doc = $doc])+ $(#[serde($($serde)*)])? $field: $kind,)+
+        }
+
+        impl ObjectiveSpec {
+            /// The keys of a table `[[objective]]`, each with what it does, in Markdown.
+            pub const KEYS: &[(&str, &str)] = &[$((stringify!($field), concat!($($doc),+))),+];
+        }
+    };
+}
+
+documented! {
+    /// The objective as the user writes it.
+    #[derive(Debug, Clone, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct RawObjective {
+        /// The name that metrics and plots show; each objective has its own. Required.
+        name: String,
+        /// A key of the record's `scores`, which holds a score for each response; higher is better.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        score: Option<String>,
+        /// A column of the record. An integer in it is the index of the preferred response (0 or 1), a fraction between
+        /// them the probability that response 1 is preferred, `true` means response 0, and a list holds a score for each
+        /// response. For SFT: `true`, a number above 0, the objective's name, or a list with it, says that the record
+        /// belongs to the objective.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        column: Option<String>,
+        /// `true`: the order in which the data set gives the responses, the chosen one being preferred. For SFT: every
+        /// record belongs to the objective.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        chosen: Option<bool>,
+        /// `"shorter"` or `"longer"`: the response with fewer or with more characters is preferred.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rule: Option<Rule>,
+        /// RLHF: what scores the answers that the policy writes, such as `{ rule = "conciseness" }`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reward: Option<Box<ScorerSpec>>,
+        /// Prefer what the source does not: lower scores, the rejected response. Default: `false`.
+        #[serde(default)]
+        negate: bool,
+        /// How far apart two scores are, or how sure a column is, becomes a label: `"hard"` looks only at who is better, and
+        /// a tie is no label; `"bradley-terry"` takes σ(score₀ − score₁), and a probability as it is. Default: `"hard"`.
+        #[serde(default)]
+        strength: Strength,
+        /// Files to train this objective on, in place of `data.train`: a path or a list of paths.
+        #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+        train: Vec<PathBuf>,
+        /// Held-out files of this objective, in place of `data.eval`: a path or a list of paths.
+        #[serde(default, deserialize_with = "one_or_many", skip_serializing_if = "Vec::is_empty")]
+        eval: Vec<PathBuf>,
+        /// The format of its own files, one of those of `data.format`. Default: found out from each file.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        format: Option<Format>,
+    }
 }
 
 impl TryFrom<RawObjective> for ObjectiveSpec {

@@ -54,11 +54,13 @@ mod endpoint;
 mod error;
 mod normaliser;
 mod program;
+mod reference;
 mod rules;
 mod scorer;
 mod spec;
 
 pub use error::{ScoreError, SpecError};
 pub use normaliser::Normaliser;
+pub use reference::{SCORERS, ScorerReference};
 pub use scorer::{KnownResponse, Sample, Scorer, Scorers, Turn};
 pub use spec::{EndpointSpec, ModelSpec, Rule, ScorerSpec};

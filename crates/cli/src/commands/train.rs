@@ -1,7 +1,7 @@
 //! `train`: one adapter for every preference.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -33,6 +33,7 @@ const QUICKSTART: &str = "configs/quickstart.toml";
   cargo xtask train --config configs/smollm2-helpsteer2.toml --model models/smollm2-135m-instruct \\
       --train train.jsonl --eval test.jsonl --run first
   cargo xtask train --run first --resume
+  cargo xtask train --print-config > my.toml
   cargo xtask train --config my.toml --set optimizer.steps=200 --set adapter.rank=16
 
 Ctrl-C finishes the step, saves a checkpoint and stops; --resume goes on from there.")]
@@ -70,6 +71,10 @@ pub struct Arguments {
     /// Where runs are kept.
     #[arg(long, default_value = RUNS)]
     runs: PathBuf,
+    /// Print a configuration in which every key stands with what it does: what --config and the flags say, and the
+    /// default of every other key. Nothing is trained.
+    #[arg(long, conflicts_with_all = ["run", "resume"])]
+    print_config: bool,
 }
 
 impl Arguments {
@@ -83,6 +88,9 @@ impl Arguments {
             steps: self.steps,
             set: self.set,
         };
+        if self.print_config {
+            return print_config(self.config.as_deref(), &overrides);
+        }
         let config = self.config.clone().unwrap_or_else(|| QUICKSTART.into());
         let spec = match (&self.config, &self.run) {
             (None, Some(name)) if self.resume => {
@@ -212,6 +220,22 @@ fn positions(examples: &[Example]) -> String {
     format!(
         "{packed}, none of them padding; {share:.0} % of what responses with a prompt each take"
     )
+}
+
+/// Prints `config` with every key; without one, the default of each.
+fn print_config(config: Option<&Path>, overrides: &Overrides) -> Result<ExitCode> {
+    let spec = match config {
+        Some(path) => {
+            let spec = Spec::read(path)?;
+            for warning in Plan::resolve(spec.clone(), overrides)?.warnings() {
+                eprintln!("warning: {warning}");
+            }
+            spec
+        }
+        None => Spec::default(),
+    };
+    say!("{}", spec.with_every_key(overrides)?.trim());
+    Ok(ExitCode::SUCCESS)
 }
 
 fn facts(plan: &Plan, pretrained: &Pretrained) -> Result<RunFacts> {

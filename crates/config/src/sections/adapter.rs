@@ -4,22 +4,23 @@ use panacea_model::PROJECTIONS;
 
 use crate::problems::nearest;
 use crate::resolver::Resolver;
+use crate::schema::{COUNT, Entry, NOT_NEGATIVE, POSITIVE};
 
 section! {
-    /// `[adapter]`: the SVD-LoRA on every adapted matrix.
-    AdapterSpec {
-        /// k, the number of preference-agnostic singular values. Default: 8.
-        rank: usize,
-        /// The update is scaled by alpha / k. Default: 64.
-        alpha: f64,
-        /// The matrices of each layer that are adapted. Default: all seven.
-        modules: Vec<String>,
-        /// The standard deviation of U and V at the start. Default: 0.02.
-        init_std: f64,
-        /// The weight of the penalty ‖UᵀU − I‖² + ‖VᵀV − I‖². Default: 0.
-        orthogonality: f64,
-        /// s of every matrix, held at this value in place of being learned. Default: learned, from 0.
-        fixed_s: f64,
+    /// The SVD-LoRA on every adapted matrix.
+    AdapterSpec at "adapter." {
+        /// k, the number of preference-agnostic singular values.
+        rank: usize = 8, in COUNT;
+        /// The update is scaled by alpha / k.
+        alpha: f64 = 64.0, in POSITIVE;
+        /// The matrices of each layer that are adapted.
+        modules: Vec<String> = PROJECTIONS.map(str::to_owned).to_vec();
+        /// The standard deviation of U and V at the start.
+        init_std: f64 = 0.02, in POSITIVE;
+        /// The weight of the penalty ‖UᵀU − I‖² + ‖VᵀV − I‖².
+        orthogonality: f64 = 0.0, in NOT_NEGATIVE, when STEERED;
+        /// s of every matrix, held at this value in place of being learned.
+        fixed_s: f64, in POSITIVE, default "learned, from 0";
     }
 }
 
@@ -55,26 +56,24 @@ impl AdapterPlan {
 }
 
 impl Resolver {
-    pub(crate) fn adapter(&mut self, spec: AdapterSpec) -> AdapterPlan {
+    pub(crate) fn adapter(&mut self, spec: &AdapterSpec) -> AdapterPlan {
         AdapterPlan {
-            rank: self.count("adapter.rank", spec.rank, 8),
-            alpha: self.positive("adapter.alpha", spec.alpha, 64.0),
-            modules: self.modules(spec.modules),
-            init_std: self.positive("adapter.init_std", spec.init_std, 0.02),
-            orthogonality: self.not_negative("adapter.orthogonality", spec.orthogonality, 0.0),
-            fixed_s: (spec.fixed_s).map(|s| self.positive("adapter.fixed_s", Some(s), s)),
+            rank: self.take(spec.rank()),
+            alpha: self.take(spec.alpha()),
+            modules: self.modules(spec.modules()),
+            init_std: self.take(spec.init_std()),
+            orthogonality: self.take(spec.orthogonality()),
+            fixed_s: self.take_if_given(spec.fixed_s()),
         }
     }
 
     /// The modules in the order of [`PROJECTIONS`], so that the order in the file changes no number.
-    fn modules(&mut self, modules: Option<Vec<String>>) -> Vec<String> {
-        const KEY: &str = "adapter.modules";
-        let Some(asked) = modules else {
-            return PROJECTIONS.map(str::to_owned).to_vec();
-        };
+    fn modules(&mut self, modules: Entry<Vec<String>>) -> Vec<String> {
+        let key = modules.key;
+        let asked = self.take(modules);
         if asked.is_empty() {
             self.problem(
-                KEY,
+                key,
                 format!(
                     "found an empty list, expected some of {}",
                     PROJECTIONS.join(", ")
@@ -83,13 +82,13 @@ impl Resolver {
         }
         for (index, module) in asked.iter().enumerate() {
             if asked[..index].contains(module) {
-                self.problem(KEY, format!("\"{module}\" is listed twice"));
+                self.problem(key, format!("\"{module}\" is listed twice"));
             } else if !PROJECTIONS.contains(&module.as_str()) {
                 let advice = match nearest(module, PROJECTIONS) {
                     Some(near) => format!("did you mean \"{near}\"?"),
                     None => format!("known are {}", PROJECTIONS.join(", ")),
                 };
-                self.problem(KEY, format!("unknown module \"{module}\"; {advice}"));
+                self.problem(key, format!("unknown module \"{module}\"; {advice}"));
             }
         }
         let is_asked = |module: &&str| asked.iter().any(|asked| asked == module);

@@ -3,82 +3,29 @@
 use std::path::PathBuf;
 
 use panacea_data::{BadRecords, Format, ObjectiveSpec, OverlongPrompts, TokenLimits};
-use serde::de::IntoDeserializer;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::names::{FormatChoice, OneOrMany};
 use crate::resolver::Resolver;
+use crate::schema::COUNT;
 
 section! {
-    /// `[data]`: the records.
-    DataSpec {
-        /// Files to train on: a string or a list. Required, here or as `--train`, unless every objective
-        /// names files of its own.
-        train: OneOrMany,
-        /// Held-out files: a string or a list. Default: none.
-        eval: OneOrMany,
-        /// The format of the files. Default: `"auto"`, found out from each file.
-        format: FormatChoice,
-        /// What happens to a record that cannot be used (no prompt, an empty response, another shape):
-        /// `"error"`, or `"skip"`, counted and named. Default: `"error"`.
-        bad_records: BadRecords,
-        /// Tokens of a prompt, at most. Default: 512.
-        max_prompt_tokens: usize,
-        /// Tokens of a response, at most; longer ones are cut. Default: 512.
-        max_response_tokens: usize,
-        /// What happens to a record whose prompt is too long. Default: `"skip"`.
-        overlong_prompts: OverlongPrompts,
-    }
-}
-
-/// A list that may be written as a single string.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-pub struct OneOrMany(pub Vec<PathBuf>);
-
-impl<'de> Deserialize<'de> for OneOrMany {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged, expecting = "expected a string or a list of strings")]
-        enum Form {
-            One(PathBuf),
-            Many(Vec<PathBuf>),
-        }
-        Ok(Self(match Form::deserialize(deserializer)? {
-            Form::One(path) => vec![path],
-            Form::Many(paths) => paths,
-        }))
-    }
-}
-
-/// A format by its name, or `"auto"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum FormatChoice {
-    /// Each file's own, told by the columns of its first record.
-    #[default]
-    Auto,
-    /// This one, whatever the columns look like.
-    Named(Format),
-}
-
-impl Serialize for FormatChoice {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Auto => serializer.serialize_str("auto"),
-            Self::Named(format) => format.serialize(serializer),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for FormatChoice {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = String::deserialize(deserializer)?;
-        if name == "auto" {
-            return Ok(Self::Auto);
-        }
-        let named: Result<Format, serde::de::value::Error> =
-            Format::deserialize(name.into_deserializer());
-        named
-            .map(Self::Named)
-            .map_err(|error| serde::de::Error::custom(format!("{error}, or `auto`")))
+    /// The records.
+    DataSpec at "data." {
+        /// Files to train on.
+        train: OneOrMany, default "required, here or as `--train`, unless every objective names files of its own";
+        /// Held-out files.
+        eval: OneOrMany;
+        /// The format of the files; `"auto"` finds it out from each file.
+        format: FormatChoice = FormatChoice::Auto;
+        /// What happens to a record that cannot be used (no prompt, an empty response, another shape): `"error"` stops
+        /// there, `"skip"` leaves it out, counts it and names the first of its kind.
+        bad_records: BadRecords = BadRecords::Error;
+        /// Tokens of a prompt, at most.
+        max_prompt_tokens: usize = 512, in COUNT;
+        /// Tokens of a response, at most; longer ones are cut.
+        max_response_tokens: usize = 512, in COUNT;
+        /// What happens to a record whose prompt is too long.
+        overlong_prompts: OverlongPrompts = OverlongPrompts::Skip;
     }
 }
 
@@ -113,8 +60,8 @@ impl DataPlan {
 }
 
 impl Resolver {
-    pub(crate) fn data(&mut self, spec: DataSpec, objectives: &[ObjectiveSpec]) -> DataPlan {
-        let train = spec.train.unwrap_or_default().0;
+    pub(crate) fn data(&mut self, spec: &DataSpec, objectives: &[ObjectiveSpec]) -> DataPlan {
+        let train = self.take_or(spec.train(), OneOrMany::default()).0;
         let have_own_files = objectives
             .iter()
             .all(|objective| !objective.train.is_empty());
@@ -126,24 +73,16 @@ impl Resolver {
         }
         DataPlan {
             train,
-            eval: spec.eval.unwrap_or_default().0,
-            format: match spec.format.unwrap_or_default() {
+            eval: self.take_or(spec.eval(), OneOrMany::default()).0,
+            format: match self.take(spec.format()) {
                 FormatChoice::Auto => None,
                 FormatChoice::Named(format) => Some(format),
             },
-            bad_records: spec.bad_records.unwrap_or_default(),
+            bad_records: self.take(spec.bad_records()),
             limits: TokenLimits {
-                max_prompt_tokens: self.count(
-                    "data.max_prompt_tokens",
-                    spec.max_prompt_tokens,
-                    512,
-                ),
-                max_response_tokens: self.count(
-                    "data.max_response_tokens",
-                    spec.max_response_tokens,
-                    512,
-                ),
-                overlong_prompts: spec.overlong_prompts.unwrap_or_default(),
+                max_prompt_tokens: self.take(spec.max_prompt_tokens()),
+                max_response_tokens: self.take(spec.max_response_tokens()),
+                overlong_prompts: self.take(spec.overlong_prompts()),
             },
         }
     }

@@ -3,25 +3,26 @@
 use panacea_data::ObjectiveSpec;
 
 use crate::resolver::Resolver;
+use crate::schema::COUNT;
 use crate::sections::data::DataPlan;
 
 section! {
-    /// `[evaluation]`: measuring on held-out records while training goes on.
-    EvaluationSpec {
-        /// Optimizer steps between two evaluations; 0 is never. Default: 0.
-        every: usize,
-        /// Held-out records that are measured. Default: 24.
-        records: usize,
+    /// Measuring on held-out records while training goes on.
+    EvaluationSpec at "evaluation." when SUPERVISED {
+        /// Optimizer steps between two evaluations; 0 is never.
+        every: usize = 0;
+        /// Held-out records that are measured.
+        records: usize = 24, in COUNT;
     }
 }
 
 section! {
-    /// `[checkpoint]`: states to go on from.
-    CheckpointSpec {
-        /// Optimizer steps between two checkpoints; 0 is at the end only. Default: 50.
-        every: usize,
-        /// The last checkpoints that are kept. Default: 2.
-        keep: usize,
+    /// States to go on from.
+    CheckpointSpec at "checkpoint." {
+        /// Optimizer steps between two checkpoints; 0 is at the end only.
+        every: usize = 50;
+        /// The last checkpoints that are kept.
+        keep: usize = 2, in COUNT;
     }
 }
 
@@ -66,11 +67,11 @@ impl CheckpointPlan {
 impl Resolver {
     pub(crate) fn evaluation(
         &mut self,
-        spec: EvaluationSpec,
+        spec: &EvaluationSpec,
         data: &DataPlan,
         objectives: &[ObjectiveSpec],
     ) -> EvaluationPlan {
-        let every = spec.every.filter(|&every| every > 0);
+        let every = Some(self.take(spec.every())).filter(|&every| every > 0);
         let have_own_files = objectives
             .iter()
             .all(|objective| !objective.eval.is_empty());
@@ -81,14 +82,14 @@ impl Resolver {
         }
         EvaluationPlan {
             every,
-            records: self.count("evaluation.records", spec.records, 24),
+            records: self.take(spec.records()),
         }
     }
 
-    pub(crate) fn checkpoint(&mut self, spec: CheckpointSpec) -> CheckpointPlan {
+    pub(crate) fn checkpoint(&mut self, spec: &CheckpointSpec) -> CheckpointPlan {
         CheckpointPlan {
-            every: Some(spec.every.unwrap_or(50)).filter(|&every| every > 0),
-            keep: self.count("checkpoint.keep", spec.keep, 2),
+            every: Some(self.take(spec.every())).filter(|&every| every > 0),
+            keep: self.take(spec.keep()),
         }
     }
 }

@@ -3,92 +3,48 @@
 use panacea_data::{Example, RecordKind};
 use panacea_methods::{Means, Method};
 use panacea_objectives::{Aggregation, BradleyTerry, Dpo, DpoLoss, Loss, Sft, usual_divisions};
-use serde::{Deserialize, Serialize};
 
+use crate::names::{AggregationName, DpoLossName, LossName, MethodName};
 use crate::resolver::Resolver;
+use crate::schema::{COUNT, Entry, NOT_NEGATIVE, POSITIVE, Range};
 use crate::sections::rlhf::{Advantages, Rlhf, RlhfSpec, RunScales};
 
+const BELOW_HALF: Range<f64> = Range {
+    words: "0 or more and below 0.5",
+    holds: |smoothing| (0.0..0.5).contains(smoothing),
+};
+
 section! {
-    /// `[method]`: what is minimised.
-    MethodSpec {
-        /// The method. Default: `"panacea"`.
-        name: MethodName,
-        /// The loss of each objective. Default: `"dpo"`.
-        loss: LossName,
-        /// DPO and RLHF: the strength of the pull to the reference. Default: 0.1.
-        beta: f64,
-        /// DPO: the shape of the loss. Default: `"sigmoid"`.
-        dpo_loss: DpoLossName,
-        /// DPO with the sigmoid: the probability that a label is wrong, below 0.5. Default: 0.
-        label_smoothing: f64,
-        /// DPO: the weight of an SFT term on the preferred response. Default: 0.
-        sft_weight: f64,
-        /// SFT: the mean over the tokens of a response in place of their sum. Default: false.
-        per_token: bool,
-        /// How the losses become one number. Default: `"linear"`.
-        aggregation: AggregationName,
-        /// Tchebycheff: the best value J_i known of each objective. Default: the best that the labels of the
-        /// training records allow, which for hard labels is 0.
-        ideal: Vec<f64>,
-        /// Discrete: steps of the grid of preferences along each edge of the simplex. Default: that of
-        /// `eval-front`.
-        divisions: usize,
-        /// Reward models: the lead that the preferred response's reward is to have. Default: 0.
-        margin: f64,
-        /// Reward models: the weight of the squared sum of a pair's rewards, which holds them near 0. Default: 0.
-        centering: f64,
+    /// What is trained, and what is minimised.
+    MethodSpec at "method." {
+        /// The method: `"panacea"` trains one adapter that a preference steers, `"rewarded_soups"` one per objective, whose
+        /// weights the preference mixes, `"discrete"` one per preference of a grid, and `"reward-model"` one that scores
+        /// answers in place of writing them.
+        name: MethodName = MethodName::Panacea;
+        /// The loss of each objective: `"dpo"` on pairs, `"sft"` on single responses, `"rlhf"` on answers of the policy and
+        /// their rewards.
+        loss: LossName = LossName::Dpo, when STEERED;
+        /// The strength of the pull to the reference.
+        beta: f64 = 0.1, in POSITIVE, when REFERENCE;
+        /// The shape of the loss.
+        dpo_loss: DpoLossName = DpoLossName::Sigmoid, when DPO;
+        /// The probability that a label is wrong.
+        label_smoothing: f64 = 0.0, in BELOW_HALF, when DPO_SIGMOID;
+        /// The weight of an SFT term on the preferred response.
+        sft_weight: f64 = 0.0, in NOT_NEGATIVE, when DPO;
+        /// The mean over the tokens of a response in place of their sum.
+        per_token: bool = false, when SFT;
+        /// How the losses become one number: `"linear"` is Σ λᵢ Lᵢ, `"tchebycheff"` is max λᵢ (zᵢ + Lᵢ), z the ideal.
+        aggregation: AggregationName = AggregationName::Linear, when STEERED;
+        /// The best value Jᵢ = −Lᵢ known of each objective.
+        ideal: Vec<f64>, default "the best that the labels of the training records allow, which for hard labels is 0", when TCHEBYCHEFF;
+        /// Steps of the grid of preferences along each edge of the simplex.
+        divisions: usize, in COUNT, default "that of `eval-front`", when DISCRETE;
+        /// The lead that the preferred response's reward is to have.
+        margin: f64 = 0.0, in NOT_NEGATIVE, when REWARD_MODEL;
+        /// The weight of the squared sum of a pair's rewards, which holds them near 0.
+        centering: f64 = 0.0, in NOT_NEGATIVE, when REWARD_MODEL;
     }
-}
-
-/// The method of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MethodName {
-    /// One adapter, steered by the preference.
-    #[default]
-    Panacea,
-    /// One adapter per objective; their weights are interpolated by the preference (Ramé et al. 2023).
-    RewardedSoups,
-    /// One adapter per preference of a grid.
-    Discrete,
-    /// One adapter with a reward a response and objective, learned from pairs: what scores answers in RLHF.
-    #[serde(rename = "reward-model", alias = "reward_model")]
-    RewardModel,
-}
-
-/// The loss of each objective.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LossName {
-    /// Direct preference optimisation, on pairs.
-    #[default]
-    Dpo,
-    /// Supervised fine-tuning, on single responses.
-    Sft,
-    /// Reinforcement learning from rewards, on answers of the policy.
-    Rlhf,
-}
-
-/// The shape of the DPO loss.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DpoLossName {
-    /// −log sigmoid of the margin.
-    #[default]
-    Sigmoid,
-    /// Identity preference optimisation: a square around a target margin.
-    Ipo,
-}
-
-/// How the losses of the objectives become one number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AggregationName {
-    /// Σ λ_i L_i.
-    #[default]
-    Linear,
-    /// max λ_i (z_i + L_i), z the ideal.
-    Tchebycheff,
 }
 
 /// What is minimised.
@@ -232,85 +188,40 @@ pub(crate) fn label_ideal(learning: &Learning, train: &[Example], objectives: us
 impl Resolver {
     pub(crate) fn method(
         &mut self,
-        spec: MethodSpec,
-        rlhf: RlhfSpec,
+        spec: &MethodSpec,
+        rlhf: &RlhfSpec,
         objectives: usize,
         run: RunScales,
     ) -> MethodPlan {
-        let name = spec.name.unwrap_or_default();
-        if name == MethodName::RewardModel {
-            return self.reward_model(&spec, &rlhf);
-        }
-        let why = "without name = \"reward-model\"";
-        self.no_effect("method.margin", spec.margin, 0.0, why);
-        self.no_effect("method.centering", spec.centering, 0.0, why);
-        let loss = spec.loss.unwrap_or_default();
-        if loss != LossName::Rlhf && rlhf != RlhfSpec::default() {
-            let message = "[rlhf] has no effect without method.loss = \"rlhf\"";
-            self.warnings.push(message.to_owned());
-        }
-        let learning = match loss {
-            LossName::Dpo => {
-                self.no_effect(
-                    "method.per_token",
-                    spec.per_token,
-                    false,
-                    "with loss = \"dpo\"",
-                );
-                Learning::Supervised(Loss::Dpo(self.dpo(&spec)))
-            }
-            LossName::Rlhf => {
-                let why = "with loss = \"rlhf\"";
-                self.no_effect("method.label_smoothing", spec.label_smoothing, 0.0, why);
-                self.no_effect("method.sft_weight", spec.sft_weight, 0.0, why);
-                self.no_effect("method.dpo_loss", spec.dpo_loss, DpoLossName::Sigmoid, why);
-                self.no_effect("method.per_token", spec.per_token, false, why);
-                if spec.aggregation == Some(AggregationName::Tchebycheff) {
-                    let message =
-                        "found \"tchebycheff\", expected \"linear\": rewards have no known ideal";
-                    self.problem("method.aggregation", message.to_owned());
-                }
-                let beta = self.positive("method.beta", spec.beta, 0.1);
-                Learning::Rlhf(self.rlhf(rlhf, beta, run))
-            }
-            LossName::Sft => {
-                let why = "with loss = \"sft\"";
-                self.no_effect("method.beta", spec.beta, 0.1, why);
-                self.no_effect("method.label_smoothing", spec.label_smoothing, 0.0, why);
-                self.no_effect("method.sft_weight", spec.sft_weight, 0.0, why);
-                self.no_effect("method.dpo_loss", spec.dpo_loss, DpoLossName::Sigmoid, why);
-                Learning::Supervised(Loss::Sft(Sft {
-                    per_token: spec.per_token.unwrap_or(false),
-                }))
-            }
-        };
-        let aggregation = match spec.aggregation.unwrap_or_default() {
-            AggregationName::Linear => {
-                let zeros = vec![0.0; objectives];
-                self.no_effect(
-                    "method.ideal",
-                    spec.ideal,
-                    zeros,
-                    "with aggregation = \"linear\"",
-                );
-                Aggregation::Linear
-            }
-            AggregationName::Tchebycheff => Aggregation::Tchebycheff {
-                ideal: self.ideal(spec.ideal, objectives),
-            },
-        };
-        let usual = usual_divisions(objectives);
-        let divisions = self.count("method.divisions", spec.divisions, usual);
-        let method = match name {
+        let divisions = self.take_or(spec.divisions(), usual_divisions(objectives));
+        let method = match self.take(spec.name()) {
             MethodName::Panacea => Method::Panacea,
             MethodName::RewardedSoups => Method::RewardedSoups,
             MethodName::Discrete => Method::Discrete { divisions },
-            MethodName::RewardModel => Method::RewardModel,
+            MethodName::RewardModel => return self.reward_model(spec),
         };
-        if !matches!(method, Method::Discrete { .. }) {
-            let why = "without name = \"discrete\"";
-            self.no_effect("method.divisions", spec.divisions, usual, why);
-        }
+        let learning = match self.take(spec.loss()) {
+            LossName::Dpo => Learning::Supervised(Loss::Dpo(self.dpo(spec))),
+            LossName::Sft => Learning::Supervised(Loss::Sft(Sft {
+                per_token: self.take(spec.per_token()),
+            })),
+            LossName::Rlhf => {
+                let beta = self.take(spec.beta());
+                Learning::Rlhf(self.rlhf(rlhf, beta, run))
+            }
+        };
+        let aggregation = match (self.take(spec.aggregation()), &learning) {
+            (AggregationName::Linear, _) => Aggregation::Linear,
+            (AggregationName::Tchebycheff, Learning::Supervised(_)) => Aggregation::Tchebycheff {
+                ideal: self.ideal(spec.ideal(), objectives),
+            },
+            (AggregationName::Tchebycheff, Learning::Rlhf(_)) => {
+                let message =
+                    "found \"tchebycheff\", expected \"linear\": rewards have no known ideal";
+                self.problem("method.aggregation", message.to_owned());
+                Aggregation::Linear
+            }
+        };
         MethodPlan {
             method,
             learning,
@@ -318,30 +229,13 @@ impl Resolver {
         }
     }
 
-    fn reward_model(&mut self, spec: &MethodSpec, rlhf: &RlhfSpec) -> MethodPlan {
-        let why = "with name = \"reward-model\"";
+    fn reward_model(&mut self, spec: &MethodSpec) -> MethodPlan {
         if spec.loss.is_some() {
             let message =
                 "found one, expected none: a reward model's loss is that of Bradley and Terry";
             self.problem("method.loss", message.to_owned());
         }
-        if *rlhf != RlhfSpec::default() {
-            let message = format!("[rlhf] has no effect {why}");
-            self.warnings.push(message);
-        }
-        self.no_effect("method.beta", spec.beta, 0.1, why);
-        self.no_effect("method.label_smoothing", spec.label_smoothing, 0.0, why);
-        self.no_effect("method.sft_weight", spec.sft_weight, 0.0, why);
-        self.no_effect("method.dpo_loss", spec.dpo_loss, DpoLossName::Sigmoid, why);
-        self.no_effect("method.per_token", spec.per_token, false, why);
-        let linear = AggregationName::Linear;
-        self.no_effect("method.aggregation", spec.aggregation, linear, why);
-        self.no_effect("method.ideal", spec.ideal.clone(), Vec::new(), why);
-        self.no_effect("method.divisions", spec.divisions, 0, why);
-        let loss = BradleyTerry::new(
-            self.not_negative("method.margin", spec.margin, 0.0),
-            self.not_negative("method.centering", spec.centering, 0.0),
-        );
+        let loss = BradleyTerry::new(self.take(spec.margin()), self.take(spec.centering()));
         let loss = loss.expect("what is refused has become the default");
         MethodPlan {
             method: Method::RewardModel,
@@ -351,46 +245,29 @@ impl Resolver {
     }
 
     fn dpo(&mut self, spec: &MethodSpec) -> Dpo {
-        let loss = match spec.dpo_loss.unwrap_or_default() {
+        let loss = match self.take(spec.dpo_loss()) {
             DpoLossName::Sigmoid => DpoLoss::Sigmoid {
-                label_smoothing: self.number(
-                    "method.label_smoothing",
-                    spec.label_smoothing,
-                    0.0,
-                    "0 or more and below 0.5",
-                    |smoothing| (0.0..0.5).contains(&smoothing),
-                ),
+                label_smoothing: self.take(spec.label_smoothing()),
             },
-            DpoLossName::Ipo => {
-                self.no_effect(
-                    "method.label_smoothing",
-                    spec.label_smoothing,
-                    0.0,
-                    "with dpo_loss = \"ipo\"",
-                );
-                DpoLoss::Ipo
-            }
+            DpoLossName::Ipo => DpoLoss::Ipo,
         };
-        let beta = self.positive("method.beta", spec.beta, 0.1);
-        let sft_weight = self.not_negative("method.sft_weight", spec.sft_weight, 0.0);
+        let (beta, sft_weight) = (self.take(spec.beta()), self.take(spec.sft_weight()));
         Dpo::new(beta, loss, sft_weight).expect("what is refused has become the default")
     }
 
-    fn ideal(&mut self, ideal: Option<Vec<f64>>, objectives: usize) -> Vec<f64> {
+    fn ideal(&mut self, ideal: Entry<Vec<f64>>, objectives: usize) -> Vec<f64> {
+        let key = ideal.key;
         // Without one, `Plan::with_ideal_of` finds it when the records are there.
-        let ideal = ideal.unwrap_or_default();
+        let ideal = self.take_or(ideal, Vec::new());
         if !ideal.is_empty() && ideal.len() != objectives && !self.is_broken("objective") {
             let message = format!(
                 "found {} values, expected one for each of the {objectives} objectives",
                 ideal.len()
             );
-            self.problem("method.ideal", message);
+            self.problem(key, message);
         }
         if let Some(value) = ideal.iter().find(|value| !value.is_finite()) {
-            self.problem(
-                "method.ideal",
-                format!("found {value}, expected finite numbers"),
-            );
+            self.problem(key, format!("found {value}, expected finite numbers"));
         }
         ideal
     }

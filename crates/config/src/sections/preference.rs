@@ -3,18 +3,19 @@
 use panacea_objectives::{Preference, PreferenceSampler};
 
 use crate::resolver::Resolver;
+use crate::schema::{COUNT, Entry, POSITIVE, RATIO};
 
 section! {
-    /// `[preference]`: how preference vectors are drawn.
-    PreferenceSpec {
-        /// The concentration of the Dirichlet distribution; 1 is uniform. Default: 1.
-        concentration: f64,
-        /// The probability that a vertex of the simplex is drawn instead. Default: 0.1.
-        vertex_probability: f64,
-        /// Preferences per batch; the records are dealt to them. Default: 1.
-        groups: usize,
-        /// One preference for every step, in place of drawing: a specialist. Default: none.
-        fixed: Vec<f64>,
+    /// How preference vectors are drawn.
+    PreferenceSpec at "preference." when STEERED {
+        /// The concentration of the Dirichlet distribution; 1 is uniform.
+        concentration: f64 = 1.0, in POSITIVE;
+        /// The probability that a vertex of the simplex is drawn instead.
+        vertex_probability: f64 = 0.1, in RATIO;
+        /// Preferences per batch, `optimizer.batch_size` at most; the records are dealt to them.
+        groups: usize = 1, in COUNT;
+        /// One preference for every step, in place of drawing: a specialist. A weight for each objective, which add to 1.
+        fixed: Vec<f64>;
     }
 }
 
@@ -31,6 +32,15 @@ pub struct PreferencePlan {
 }
 
 impl PreferencePlan {
+    /// A reward model does not follow a preference: its losses are averaged, and its adapter always sees the same λ.
+    pub(crate) fn every_objective_alike(objectives: usize) -> PreferencePlan {
+        PreferencePlan {
+            sampler: PreferenceSampler::default(),
+            groups: 1,
+            fixed: Some(Preference::uniform(objectives.max(1))),
+        }
+    }
+
     pub(crate) fn to_spec(&self) -> PreferenceSpec {
         PreferenceSpec {
             concentration: Some(self.sampler.concentration()),
@@ -44,19 +54,15 @@ impl PreferencePlan {
 impl Resolver {
     pub(crate) fn preference(
         &mut self,
-        spec: PreferenceSpec,
+        spec: &PreferenceSpec,
         batch_size: usize,
         objectives: usize,
     ) -> PreferencePlan {
-        let concentration = self.positive("preference.concentration", spec.concentration, 1.0);
-        let vertex_probability = self.ratio(
-            "preference.vertex_probability",
-            spec.vertex_probability,
-            0.1,
-        );
+        let concentration = self.take(spec.concentration());
+        let vertex_probability = self.take(spec.vertex_probability());
         let sampler = PreferenceSampler::new(concentration, vertex_probability)
             .expect("what is refused has become the default");
-        let groups = self.count("preference.groups", spec.groups, 1);
+        let groups = self.take(spec.groups());
         if groups > batch_size {
             let message = format!(
                 "found {groups} groups, expected at most optimizer.batch_size = {batch_size}, so that each has a record"
@@ -66,12 +72,13 @@ impl Resolver {
         PreferencePlan {
             sampler,
             groups,
-            fixed: self.fixed(spec.fixed, objectives),
+            fixed: self.fixed(spec.fixed(), objectives),
         }
     }
 
-    fn fixed(&mut self, weights: Option<Vec<f64>>, objectives: usize) -> Option<Preference> {
-        let preference = Preference::new(weights?);
+    fn fixed(&mut self, weights: Entry<Vec<f64>>, objectives: usize) -> Option<Preference> {
+        let key = weights.key;
+        let preference = Preference::new(self.take_if_given(weights)?);
         let checked = match preference {
             Ok(preference) => match preference.expect_len(objectives) {
                 Ok(()) => Ok(preference),
@@ -82,26 +89,9 @@ impl Resolver {
         match checked {
             Ok(preference) => Some(preference),
             Err(message) => {
-                self.problem("preference.fixed", message);
+                self.problem(key, message);
                 None
             }
-        }
-    }
-
-    /// A reward model does not follow a preference: its losses are averaged, and its adapter always sees the same λ.
-    pub(crate) fn every_objective_alike(
-        &mut self,
-        spec: &PreferenceSpec,
-        objectives: usize,
-    ) -> PreferencePlan {
-        if *spec != PreferenceSpec::default() {
-            let message = "[preference] has no effect with name = \"reward-model\"";
-            self.warnings.push(message.to_owned());
-        }
-        PreferencePlan {
-            sampler: PreferenceSampler::default(),
-            groups: 1,
-            fixed: Some(Preference::uniform(objectives.max(1))),
         }
     }
 }

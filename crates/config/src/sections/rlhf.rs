@@ -1,46 +1,51 @@
 //! `[rlhf]`: reinforcement learning from rewards.
 
-use serde::{Deserialize, Serialize};
-
+use crate::names::AdvantagesName;
 use crate::resolver::Resolver;
+use crate::schema::{COUNT, NOT_NEGATIVE, POSITIVE, RATIO, Range};
+
+const DISCOUNT: Range<f64> = Range {
+    words: "a number above 0 and up to 1",
+    holds: |&x| x > 0.0 && x <= 1.0,
+};
 
 section! {
-    /// `[rlhf]`: reinforcement learning from rewards, with `method.loss = "rlhf"`.
-    RlhfSpec {
-        /// Where advantages come from: `"gae"`, a critic that sees λ (PPO); `"rloo"` or `"grpo"`, the other answers to
-        /// the same prompt. Default: `"gae"`.
-        advantages: AdvantagesName,
-        /// Answers to each prompt of a batch. Default: 1 with `"gae"`, 4 without.
-        samples: usize,
-        /// Tokens of an answer, at most. Default: `data.max_response_tokens`.
-        max_new_tokens: usize,
-        /// Updates on the answers of a step. Default: 2.
-        epochs: usize,
-        /// ε of the clipped loss: how far a token's ratio π/π_old may be from 1. Default: 0.2.
-        clip: f64,
-        /// GAE: how far a value may move from where it was in the epochs of a step. Default: 5.
-        value_clip: f64,
-        /// GAE: the discount of later rewards, above 0 and up to 1. Default: 1.
-        gamma: f64,
-        /// GAE: 1 trusts the rewards alone, 0 the critic's next value. Default: 0.95.
-        gae_lambda: f64,
-        /// GAE: whether the advantages of a batch are brought to mean 0 and deviation 1. Default: true.
-        whiten: bool,
-        /// GAE: the critic's learning rate. Default: half of `optimizer.learning_rate`.
-        critic_learning_rate: f64,
+    /// Reinforcement learning from rewards.
+    RlhfSpec at "rlhf." when RLHF {
+        /// Where advantages come from: `"gae"`, a critic that sees λ (PPO); `"rloo"` or `"grpo"`, the other answers to the
+        /// same prompt.
+        advantages: AdvantagesName = AdvantagesName::Gae;
+        /// Answers to each prompt of a batch; 2 or more with `"rloo"` and `"grpo"`.
+        samples: usize, in COUNT, default "1 with `\"gae\"`, 4 without";
+        /// Tokens of an answer, at most.
+        max_new_tokens: usize, in COUNT, default "`data.max_response_tokens`";
+        /// Updates on the answers of a step.
+        epochs: usize = 2, in COUNT;
+        /// ε of the clipped loss: how far a token's ratio π/π_old may be from 1.
+        clip: f64 = 0.2, in POSITIVE;
+        /// How far a value may move from where it was in the epochs of a step.
+        value_clip: f64 = 5.0, in POSITIVE, when GAE;
+        /// The discount of later rewards.
+        gamma: f64 = 1.0, in DISCOUNT, when GAE;
+        /// λ of generalised advantage estimation: 1 trusts the rewards alone, 0 the critic's next value.
+        gae_lambda: f64 = 0.95, in RATIO, when GAE;
+        /// Whether the advantages of a batch are brought to mean 0 and deviation 1.
+        whiten: bool = true, when GAE;
+        /// The critic's learning rate.
+        critic_learning_rate: f64, in POSITIVE, default "half of `optimizer.learning_rate`", when GAE;
         /// Whether every objective's rewards are brought to mean 0 and deviation 1, over all answers of the run so far,
-        /// before λ weighs them: their scales then have no say in the trade-off. Default: false.
-        normalise: bool,
-        /// How far from 0 a reward may be, after normalising; what is beyond is brought back to it. Default: none.
-        reward_clip: f64,
+        /// before λ weighs them: their scales then have no say in the trade-off.
+        normalise: bool = false;
+        /// How far from 0 a reward may be, after normalising; what is beyond is brought back to it.
+        reward_clip: f64, in POSITIVE, default "any distance";
         /// The weight of an SFT loss on the record's own first response, the mean of −log π over its tokens, under the
-        /// same λ. Default: 0.
-        ptx_weight: f64,
-        /// KL of an answer from the reference, in nats, beyond which the run stops as collapsed. Default: 100.
-        max_kl: f64,
+        /// same λ.
+        ptx_weight: f64 = 0.0, in NOT_NEGATIVE;
+        /// KL of an answer from the reference, in nats, beyond which the run stops as collapsed.
+        max_kl: f64 = 100.0, in POSITIVE;
         /// The share of repeated 4-grams of tokens in answers of 16 tokens or more, the mean over a step, beyond which the
-        /// run stops as collapsed; 1 never stops it. Default: 0.9.
-        max_repetition: f64,
+        /// run stops as collapsed; 1 never stops it.
+        max_repetition: f64 = 0.9, in RATIO;
     }
 }
 
@@ -49,19 +54,6 @@ impl RlhfSpec {
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
-}
-
-/// Where the advantages of reinforcement learning come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AdvantagesName {
-    /// Generalised advantage estimation with a critic.
-    #[default]
-    Gae,
-    /// Leave-one-out mean of the answers to a prompt.
-    Rloo,
-    /// Mean and deviation of the answers to a prompt.
-    Grpo,
 }
 
 /// Settings of reinforcement learning.
@@ -157,63 +149,39 @@ impl Rlhf {
 }
 
 impl Resolver {
-    pub(crate) fn rlhf(&mut self, spec: RlhfSpec, beta: f64, run: RunScales) -> Rlhf {
-        let name = spec.advantages.unwrap_or_default();
+    pub(crate) fn rlhf(&mut self, spec: &RlhfSpec, beta: f64, run: RunScales) -> Rlhf {
+        let name = self.take(spec.advantages());
         let default_samples = if name == AdvantagesName::Gae { 1 } else { 4 };
-        let samples = self.count("rlhf.samples", spec.samples, default_samples);
-        if name != AdvantagesName::Gae {
-            let why = "without advantages = \"gae\"";
-            self.no_effect("rlhf.value_clip", spec.value_clip, 5.0, why);
-            self.no_effect("rlhf.gamma", spec.gamma, 1.0, why);
-            self.no_effect("rlhf.gae_lambda", spec.gae_lambda, 0.95, why);
-            self.no_effect("rlhf.whiten", spec.whiten, true, why);
-            let usual = 0.5 * run.learning_rate;
-            self.no_effect(
-                "rlhf.critic_learning_rate",
-                spec.critic_learning_rate,
-                usual,
-                why,
+        let samples = self.take_or(spec.samples(), default_samples);
+        if name != AdvantagesName::Gae && samples < 2 {
+            let message = format!(
+                "found {samples}, expected 2 or more: an answer is compared with the others to its prompt"
             );
-            if samples < 2 {
-                let message = format!(
-                    "found {samples}, expected 2 or more: an answer is compared with the others to its prompt"
-                );
-                self.problem("rlhf.samples", message);
-            }
+            self.problem("rlhf.samples", message);
         }
-        let unit = |x: f64| x > 0.0 && x <= 1.0;
         let advantages = match name {
             AdvantagesName::Rloo => Advantages::Rloo,
             AdvantagesName::Grpo => Advantages::Grpo,
             AdvantagesName::Gae => Advantages::Gae {
-                gamma: self.number("rlhf.gamma", spec.gamma, 1.0, "above 0 and up to 1", unit),
-                lambda: self.ratio("rlhf.gae_lambda", spec.gae_lambda, 0.95),
-                value_clip: self.positive("rlhf.value_clip", spec.value_clip, 5.0),
-                whiten: spec.whiten.unwrap_or(true),
-                learning_rate: self.positive(
-                    "rlhf.critic_learning_rate",
-                    spec.critic_learning_rate,
-                    0.5 * run.learning_rate,
-                ),
+                gamma: self.take(spec.gamma()),
+                lambda: self.take(spec.gae_lambda()),
+                value_clip: self.take(spec.value_clip()),
+                whiten: self.take(spec.whiten()),
+                learning_rate: self.take_or(spec.critic_learning_rate(), 0.5 * run.learning_rate),
             },
         };
         Rlhf {
             beta,
             advantages,
             samples,
-            max_new_tokens: self.count(
-                "rlhf.max_new_tokens",
-                spec.max_new_tokens,
-                run.max_response_tokens,
-            ),
-            epochs: self.count("rlhf.epochs", spec.epochs, 2),
-            clip: self.positive("rlhf.clip", spec.clip, 0.2),
-            normalise: spec.normalise.unwrap_or(false),
-            reward_clip: (spec.reward_clip)
-                .map(|clip| self.positive("rlhf.reward_clip", Some(clip), clip)),
-            ptx_weight: self.not_negative("rlhf.ptx_weight", spec.ptx_weight, 0.0),
-            max_kl: self.positive("rlhf.max_kl", spec.max_kl, 100.0),
-            max_repetition: self.ratio("rlhf.max_repetition", spec.max_repetition, 0.9),
+            max_new_tokens: self.take_or(spec.max_new_tokens(), run.max_response_tokens),
+            epochs: self.take(spec.epochs()),
+            clip: self.take(spec.clip()),
+            normalise: self.take(spec.normalise()),
+            reward_clip: self.take_if_given(spec.reward_clip()),
+            ptx_weight: self.take(spec.ptx_weight()),
+            max_kl: self.take(spec.max_kl()),
+            max_repetition: self.take(spec.max_repetition()),
         }
     }
 }

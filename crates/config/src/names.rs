@@ -1,0 +1,148 @@
+//! The values that a configuration chooses from by name.
+
+use std::path::PathBuf;
+
+use panacea_data::Format;
+use serde::de::IntoDeserializer;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The method of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MethodName {
+    /// One adapter, steered by the preference.
+    #[default]
+    Panacea,
+    /// One adapter per objective; their weights are interpolated by the preference (Ramé et al. 2023).
+    RewardedSoups,
+    /// One adapter per preference of a grid.
+    Discrete,
+    /// One adapter with a reward a response and objective, learned from pairs: what scores answers in RLHF.
+    #[serde(rename = "reward-model", alias = "reward_model")]
+    RewardModel,
+}
+
+/// The loss of each objective.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LossName {
+    /// Direct preference optimisation, on pairs.
+    #[default]
+    Dpo,
+    /// Supervised fine-tuning, on single responses.
+    Sft,
+    /// Reinforcement learning from rewards, on answers of the policy.
+    Rlhf,
+}
+
+/// The shape of the DPO loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DpoLossName {
+    /// −log sigmoid of the margin.
+    #[default]
+    Sigmoid,
+    /// Identity preference optimisation: a square around a target margin.
+    Ipo,
+}
+
+/// How the losses of the objectives become one number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AggregationName {
+    /// Σ λ_i L_i.
+    #[default]
+    Linear,
+    /// max λ_i (z_i + L_i), z the ideal.
+    Tchebycheff,
+}
+
+/// Where the advantages of reinforcement learning come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AdvantagesName {
+    /// Generalised advantage estimation with a critic.
+    #[default]
+    Gae,
+    /// Leave-one-out mean of the answers to a prompt.
+    Rloo,
+    /// Mean and deviation of the answers to a prompt.
+    Grpo,
+}
+
+/// What a forward pass keeps for the backward pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activations {
+    /// All activations where they take no more than half of the free memory, layer inputs otherwise.
+    #[default]
+    Auto,
+    /// All activations.
+    Keep,
+    /// Layer inputs.
+    Recompute,
+}
+
+/// The curve of the learning rate after the warm-up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScheduleKind {
+    /// Half a cosine from 1 down to the minimum.
+    #[default]
+    Cosine,
+    /// A straight line from 1 down to the minimum.
+    Linear,
+    /// 1 to the end.
+    Constant,
+}
+
+/// A list that may be written as a single string.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct OneOrMany(pub Vec<PathBuf>);
+
+impl<'de> Deserialize<'de> for OneOrMany {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "expected a string or a list of strings")]
+        enum Form {
+            One(PathBuf),
+            Many(Vec<PathBuf>),
+        }
+        Ok(Self(match Form::deserialize(deserializer)? {
+            Form::One(path) => vec![path],
+            Form::Many(paths) => paths,
+        }))
+    }
+}
+
+/// A format by its name, or `"auto"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FormatChoice {
+    /// Each file's own, told by the columns of its first record.
+    Auto,
+    /// This one, whatever the columns look like.
+    Named(Format),
+}
+
+impl Serialize for FormatChoice {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::Named(format) => format.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for FormatChoice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        if name == "auto" {
+            return Ok(Self::Auto);
+        }
+        let named: Result<Format, serde::de::value::Error> =
+            Format::deserialize(name.into_deserializer());
+        named
+            .map(Self::Named)
+            .map_err(|error| serde::de::Error::custom(format!("{error}, or `auto`")))
+    }
+}

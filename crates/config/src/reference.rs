@@ -1,0 +1,190 @@
+//! The reference of every key: the page `docs/configuration.md`, and a configuration file in which every key stands.
+
+use std::fmt::Write;
+
+use panacea_data::ObjectiveSpec;
+use panacea_rewards::SCORERS;
+use toml::{Table, Value};
+
+use crate::problems::ConfigErrors;
+use crate::reading::{Overrides, SECTIONS};
+use crate::schema::{KeyDefault, KeyReference};
+use crate::spec::Spec;
+
+const INTRODUCTION: &str = "\
+# Configuration
+
+What a run trains, on what and how stands in a TOML file:
+
+```sh
+cargo xtask train --config my.toml --set optimizer.steps=200
+cargo xtask train --print-config > my.toml   # every key with its default, to begin with
+```
+
+What the command line says goes before the file. A key that is unknown, of the wrong type or out of range is refused with its
+line, all of them at once; one that has no effect is warned about. `run.toml` in a run's folder is such a file as well, with
+every default written out. This page comes from the code of `crates/config`, and its tests compare the two.
+";
+
+const OBJECTIVES: &str = "
+## `[[objective]]`
+
+What records are judged by: one table each, at least one. Exactly one of `score`, `column`, `chosen`, `rule` and `reward` stands
+there; an objective with files of its own may leave it out and then means `chosen = true`.
+
+| key | what it is |
+|---|---|
+";
+
+const REWARDS: &str = "
+What `reward` may be; fields with a default are shown with it:
+
+| reward | the score of an answer |
+|---|---|
+";
+
+/// The page `docs/configuration.md`.
+pub fn reference() -> String {
+    let mut page = INTRODUCTION.to_owned();
+    for section in &SECTIONS {
+        let reference = (section.reference)();
+        let title = match section.name() {
+            "" => "Above all sections".to_owned(),
+            name => format!("`[{name}]`"),
+        };
+        let section_needs = code(&needs(reference.when));
+        write!(
+            page,
+            "\n## {title}\n\n{}{section_needs}\n\n",
+            reference.text
+        )
+        .unwrap();
+        page += "| key | values | default | what it is |\n|---|---|---|---|\n";
+        for key in &reference.keys {
+            let default = match &key.default {
+                KeyDefault::Value(value) => format!("`{value}`"),
+                KeyDefault::Words(words) => (*words).to_owned(),
+            };
+            let key_needs = code(&needs(key.when));
+            let (name, expected) = (key.name, code(&key.expected));
+            writeln!(
+                page,
+                "| `{name}` | {expected} | {default} | {}{key_needs} |",
+                key.text
+            )
+            .unwrap();
+        }
+        if section.name() == "data" {
+            page += OBJECTIVES;
+            for (key, text) in ObjectiveSpec::KEYS {
+                writeln!(page, "| `{key}` | {} |", text.trim()).unwrap();
+            }
+            page += REWARDS;
+            for scorer in SCORERS {
+                writeln!(page, "| `{}` | {} |", scorer.table, scorer.text).unwrap();
+            }
+        }
+    }
+    page
+}
+
+impl Spec {
+    /// It as a configuration file in which every key stands with what it does, under the command line: what it says, and
+    /// behind `#` the default of every other key.
+    pub fn with_every_key(mut self, overrides: &Overrides) -> Result<String, ConfigErrors> {
+        self.apply(overrides);
+        if let Some(errors) = ConfigErrors::from_problems(self.sources.problems.clone()) {
+            return Err(errors);
+        }
+        let said = Table::try_from(&self).expect("what was read can be written");
+        let mut file = String::new();
+        for section in &SECTIONS {
+            let reference = (section.reference)();
+            let said = match section.name() {
+                "" => Some(&said),
+                name => {
+                    write!(
+                        file,
+                        "\n{}[{name}]\n",
+                        comment(&format!("{}{}", reference.text, needs(reference.when)))
+                    )
+                    .unwrap();
+                    said.get(name).and_then(Value::as_table)
+                }
+            };
+            for key in &reference.keys {
+                file += &line(key, said.and_then(|said| said.get(key.name)));
+            }
+            if section.name() == "data" {
+                file += &objectives(&self.objective);
+            }
+        }
+        Ok(file)
+    }
+}
+
+/// A key with what it does.
+fn line(key: &KeyReference, said: Option<&Value>) -> String {
+    let about = format!("{}{} Values: {}.", key.text, needs(key.when), key.expected);
+    let entry = match (said, &key.default) {
+        (Some(value), _) => format!("{} = {value}", key.name),
+        (None, KeyDefault::Value(value)) => format!("# {} = {value}", key.name),
+        (None, KeyDefault::Words(words)) => {
+            format!("# {} =    # {}", key.name, words.replace('`', ""))
+        }
+    };
+    format!("\n{}{entry}\n", comment(&about))
+}
+
+fn objectives(objectives: &[ObjectiveSpec]) -> String {
+    let about = "What records are judged by: one table each. Exactly one of score, column, chosen, rule and reward stands there.";
+    let mut lines = format!("\n{}", comment(about));
+    for (key, text) in ObjectiveSpec::KEYS {
+        lines += &comment(&format!("{key}: {}", text.trim()));
+    }
+    if objectives.is_empty() {
+        lines += "# [[objective]]\n# name = \"helpfulness\"\n# score = \"helpfulness\"\n";
+    }
+    for objective in objectives {
+        lines += "[[objective]]\n";
+        for (key, value) in Table::try_from(objective).expect("what was read can be written") {
+            writeln!(lines, "{key} = {value}").unwrap();
+        }
+    }
+    lines
+}
+
+/// What a key or a section needs to have an effect, as a sentence.
+fn needs(when: Option<&str>) -> String {
+    when.map_or_else(String::new, |when| format!(" Needs {when}."))
+}
+
+/// `words`, with keys, signs and what stands in quotation marks as code.
+fn code(words: &str) -> String {
+    let is_code = |word: &str| {
+        word.contains(['"', '=']) || word.contains('.') && word.starts_with(char::is_alphabetic)
+    };
+    let mut marked = String::new();
+    for piece in words.split_inclusive(' ') {
+        let word = piece.trim_end_matches([' ', ',', '.']);
+        match is_code(word) {
+            true => write!(marked, "`{word}`{}", &piece[word.len()..]).unwrap(),
+            false => marked += piece,
+        }
+    }
+    marked.replace("` `", " ")
+}
+
+/// Text as lines of a TOML comment, at most 100 characters each where its words allow.
+fn comment(text: &str) -> String {
+    let mut lines = String::new();
+    let mut line = String::from("#");
+    for word in text.replace('`', "").split(' ') {
+        if line.chars().count() + 1 + word.chars().count() > 100 && line != "#" {
+            writeln!(lines, "{line}").unwrap();
+            line.truncate(1);
+        }
+        line = line + " " + word;
+    }
+    lines + &line + "\n"
+}

@@ -1,0 +1,272 @@
+//! What is known of sections and keys: type, default, range, when a key has an effect, and what the file says of it.
+//! `section!` makes an [`Entry`] of every key it declares; resolving, the warnings about keys without effect,
+//! `docs/configuration.md` and `train --print-config` all come from there.
+
+use std::path::PathBuf;
+
+use panacea_data::{BadRecords, Format, OverlongPrompts};
+use panacea_devices::Precision;
+use serde::de::{DeserializeOwned, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use toml::Table;
+
+use crate::names::{
+    Activations, AdvantagesName, AggregationName, DpoLossName, FormatChoice, LossName, MethodName,
+    OneOrMany, ScheduleKind,
+};
+use crate::when::When;
+
+/// A key and what the file says of it.
+pub(crate) struct Entry<T: 'static> {
+    /// The key with its section, such as `adapter.rank`.
+    pub key: &'static str,
+    /// What the file says.
+    pub given: Option<T>,
+    /// What it is where the file says nothing, if that depends on nothing else.
+    pub default: Option<fn() -> T>,
+    /// The values that are allowed, where its type allows more.
+    pub range: Option<Range<T>>,
+    /// When it has an effect, if not always.
+    pub when: Option<When>,
+}
+
+/// The values of a key that are allowed.
+pub(crate) struct Range<T> {
+    /// In words that go on after "expected".
+    pub words: &'static str,
+    pub holds: fn(&T) -> bool,
+}
+
+pub(crate) const COUNT: Range<usize> = Range {
+    words: "1 or more",
+    holds: |&count| count >= 1,
+};
+
+pub(crate) const POSITIVE: Range<f64> = Range {
+    words: "a finite number above 0",
+    holds: |&x| x > 0.0 && x.is_finite(),
+};
+
+pub(crate) const NOT_NEGATIVE: Range<f64> = Range {
+    words: "a finite number, 0 or more",
+    holds: |&x| x >= 0.0 && x.is_finite(),
+};
+
+pub(crate) const RATIO: Range<f64> = Range {
+    words: "a number from 0 to 1",
+    holds: |x| (0.0..=1.0).contains(x),
+};
+
+/// The type of a key.
+pub(crate) trait Setting: Serialize {
+    /// What may stand there, in words.
+    fn kind() -> String;
+
+    /// The value as it stands in TOML.
+    fn show(&self) -> String {
+        toml::Value::try_from(self).map_or_else(|_| String::new(), |value| value.to_string())
+    }
+}
+
+impl Setting for f64 {
+    fn kind() -> String {
+        "a number".into()
+    }
+
+    fn show(&self) -> String {
+        match self.abs() {
+            small if small > 0.0 && small < 1e-4 => format!("{self:e}"),
+            _ => self.to_string(),
+        }
+    }
+}
+
+/// Types with a name for what may stand there.
+macro_rules! kinds {
+    ($($setting:ty: $kind:expr,)+) => {
+        $(impl Setting for $setting {
+            fn kind() -> String {
+                $kind.into()
+            }
+        })+
+    };
+}
+
+kinds! {
+    u64: "a whole number",
+    usize: "a whole number",
+    bool: "true or false",
+    String: "a text",
+    PathBuf: "a path",
+    OneOrMany: "a path or a list of paths",
+    Vec<String>: "a list of texts",
+    Vec<f64>: "a list of numbers",
+    [f64; 2]: "two numbers",
+    FormatChoice: format!("\"auto\", {}", names_of::<Format>()),
+    Precision: names_of::<Self>(),
+    BadRecords: names_of::<Self>(),
+    OverlongPrompts: names_of::<Self>(),
+    MethodName: names_of::<Self>(),
+    LossName: names_of::<Self>(),
+    DpoLossName: names_of::<Self>(),
+    AggregationName: names_of::<Self>(),
+    AdvantagesName: names_of::<Self>(),
+    Activations: names_of::<Self>(),
+    ScheduleKind: names_of::<Self>(),
+}
+
+/// The names of an enumeration, each in quotation marks, with commas between them.
+pub(crate) fn names_of<T: DeserializeOwned>() -> String {
+    let quoted: Vec<String> = (asked_of::<T>().iter())
+        .map(|name| format!("\"{name}\""))
+        .collect();
+    quoted.join(", ")
+}
+
+/// The fields that a struct reads from a table, or the names of an enumeration: the type is asked to read, and what it
+/// asks for is noted.
+pub(crate) fn asked_of<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
+    struct Probe<'a>(&'a mut &'static [&'static str]);
+
+    impl<'de> Deserializer<'de> for Probe<'_> {
+        type Error = serde::de::value::Error;
+
+        fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+            Err(serde::de::Error::custom("there is nothing to read"))
+        }
+
+        fn deserialize_struct<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            fields: &'static [&'static str],
+            visitor: V,
+        ) -> Result<V::Value, Self::Error> {
+            *self.0 = fields;
+            self.deserialize_any(visitor)
+        }
+
+        fn deserialize_enum<V: Visitor<'de>>(
+            self,
+            _: &'static str,
+            names: &'static [&'static str],
+            visitor: V,
+        ) -> Result<V::Value, Self::Error> {
+            *self.0 = names;
+            self.deserialize_any(visitor)
+        }
+
+        serde::forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
+            unit unit_struct newtype_struct seq tuple tuple_struct map identifier ignored_any
+        }
+    }
+
+    let mut asked: &'static [&'static str] = &[];
+    // The answer is in `asked`; reading nothing always fails.
+    let _ = T::deserialize(Probe(&mut asked));
+    asked
+}
+
+/// What the reference says of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeyReference {
+    /// The key without its section.
+    pub name: &'static str,
+    /// What it does, as paragraphs in Markdown.
+    pub text: String,
+    /// The values that may stand there.
+    pub expected: String,
+    /// What holds where it does not stand there.
+    pub default: KeyDefault,
+    /// When it has an effect, if that is not said of its section.
+    pub when: Option<&'static str>,
+}
+
+/// What holds where a key does not stand in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum KeyDefault {
+    /// This value, as it stands in TOML.
+    Value(String),
+    /// In words.
+    Words(&'static str),
+}
+
+impl<T: Setting> Entry<T> {
+    /// What the reference says of it; `doc` are the lines of its documentation, `words` those of a default that is no
+    /// single value.
+    pub(crate) fn reference(
+        &self,
+        name: &'static str,
+        doc: &[&str],
+        words: Option<&'static str>,
+        section_when: Option<When>,
+    ) -> KeyReference {
+        let when = |when: Option<When>| when.map(|when| when.words);
+        let default = match (self.default, words) {
+            (_, Some(words)) => KeyDefault::Words(words),
+            (Some(value), None) => KeyDefault::Value(value().show()),
+            (None, None) => KeyDefault::Words("none"),
+        };
+        KeyReference {
+            name,
+            text: joined(doc),
+            expected: (self.range.as_ref()).map_or_else(T::kind, |range| range.words.to_owned()),
+            default,
+            when: when(self.when).filter(|words| when(section_when) != Some(words)),
+        }
+    }
+}
+
+/// The lines of a doc comment as one text.
+pub(crate) fn joined(doc: &[&str]) -> String {
+    let lines: Vec<&str> = doc.iter().map(|line| line.trim()).collect();
+    lines.join(" ")
+}
+
+/// A section that a file may have.
+pub(crate) struct Section {
+    /// What its keys begin with, such as `adapter.`; nothing for keys that stand above all sections.
+    pub prefix: &'static str,
+    /// The names of its keys.
+    pub keys: &'static [&'static str],
+    /// Whether a table of one of them has the right type.
+    pub accepts: fn(Table) -> Result<(), String>,
+    /// What the reference says of it.
+    pub reference: fn() -> SectionReference,
+}
+
+/// What the reference says of a section.
+pub(crate) struct SectionReference {
+    /// What the section is about, in Markdown.
+    pub text: String,
+    /// When its keys have an effect, if not always and if they say nothing else.
+    pub when: Option<&'static str>,
+    /// Its keys.
+    pub keys: Vec<KeyReference>,
+}
+
+impl Section {
+    /// Its name, which is empty for keys that stand above all sections.
+    pub(crate) fn name(&self) -> &'static str {
+        self.prefix.trim_end_matches('.')
+    }
+}
+
+/// Whether a table can be read as `T`; if not, why.
+pub(crate) fn accepts<T: DeserializeOwned>(table: Table) -> Result<(), String> {
+    T::deserialize(table)
+        .map(drop)
+        .map_err(|error| in_plain_words(error.message()))
+}
+
+/// Serde speaks of Rust types; people who write TOML do not.
+pub(crate) fn in_plain_words(message: &str) -> String {
+    message
+        .replace("expected usize", "expected a whole number, 0 or more")
+        .replace("expected u64", "expected a whole number, 0 or more")
+        .replace("expected f64", "expected a number")
+        .replace("expected a boolean", "expected true or false")
+        .replace("expected a sequence", "expected a list")
+        .replace("invalid type: ", "found ")
+        .replace("invalid value: ", "found ")
+}

@@ -1,0 +1,76 @@
+//! When keys have an effect: the choices of `[method]` and `[rlhf]` decide.
+
+use crate::names::{AdvantagesName, AggregationName, DpoLossName, LossName, MethodName};
+
+/// When a key has an effect.
+#[derive(Clone, Copy)]
+pub(crate) struct When {
+    /// In words that go on after "it needs".
+    pub words: &'static str,
+    pub holds: fn(&Choices) -> bool,
+}
+
+/// The choices of a configuration that decide which of its keys have an effect. A choice that has none itself is
+/// `None`.
+pub(crate) struct Choices {
+    pub method: MethodName,
+    pub loss: Option<LossName>,
+    pub dpo_loss: Option<DpoLossName>,
+    pub aggregation: Option<AggregationName>,
+    pub advantages: Option<AdvantagesName>,
+}
+
+pub(crate) const DPO: When = When {
+    words: "method.loss = \"dpo\"",
+    holds: |choices| choices.dpo_loss.is_some(),
+};
+
+pub(crate) const DPO_SIGMOID: When = When {
+    words: "method.loss = \"dpo\" and method.dpo_loss = \"sigmoid\"",
+    holds: |choices| choices.dpo_loss == Some(DpoLossName::Sigmoid),
+};
+
+pub(crate) const SFT: When = When {
+    words: "method.loss = \"sft\"",
+    holds: |choices| choices.loss == Some(LossName::Sft),
+};
+
+pub(crate) const RLHF: When = When {
+    words: "method.loss = \"rlhf\"",
+    holds: |choices| choices.loss == Some(LossName::Rlhf),
+};
+
+pub(crate) const GAE: When = When {
+    words: "method.loss = \"rlhf\" and rlhf.advantages = \"gae\"",
+    holds: |choices| choices.advantages == Some(AdvantagesName::Gae),
+};
+
+pub(crate) const REFERENCE: When = When {
+    words: "method.loss = \"dpo\" or \"rlhf\"",
+    holds: |choices| matches!(choices.loss, Some(LossName::Dpo | LossName::Rlhf)),
+};
+
+pub(crate) const SUPERVISED: When = When {
+    words: "a method.loss other than \"rlhf\"",
+    holds: |choices| choices.loss != Some(LossName::Rlhf),
+};
+
+pub(crate) const TCHEBYCHEFF: When = When {
+    words: "method.aggregation = \"tchebycheff\"",
+    holds: |choices| choices.aggregation == Some(AggregationName::Tchebycheff),
+};
+
+pub(crate) const DISCRETE: When = When {
+    words: "method.name = \"discrete\"",
+    holds: |choices| choices.method == MethodName::Discrete,
+};
+
+pub(crate) const REWARD_MODEL: When = When {
+    words: "method.name = \"reward-model\"",
+    holds: |choices| choices.method == MethodName::RewardModel,
+};
+
+pub(crate) const STEERED: When = When {
+    words: "a method.name other than \"reward-model\"",
+    holds: |choices| choices.method != MethodName::RewardModel,
+};
