@@ -29,6 +29,8 @@ pub enum LossName {
     /// Direct preference optimisation, on pairs.
     #[default]
     Dpo,
+    /// Kahneman–Tversky optimisation, on responses that are good or bad by themselves.
+    Kto,
     /// Supervised fine-tuning, on single responses.
     Sft,
     /// Reinforcement learning from rewards, on answers of the policy.

@@ -30,6 +30,11 @@ pub(crate) const DPO_SIGMOID: When = When {
     holds: |choices| choices.dpo_loss == Some(DpoLossName::Sigmoid),
 };
 
+pub(crate) const KTO: When = When {
+    words: "method.loss = \"kto\"",
+    holds: |choices| choices.loss == Some(LossName::Kto),
+};
+
 pub(crate) const SFT: When = When {
     words: "method.loss = \"sft\"",
     holds: |choices| choices.loss == Some(LossName::Sft),
@@ -46,8 +51,8 @@ pub(crate) const GAE: When = When {
 };
 
 pub(crate) const REFERENCE: When = When {
-    words: "method.loss = \"dpo\" or \"rlhf\"",
-    holds: |choices| matches!(choices.loss, Some(LossName::Dpo | LossName::Rlhf)),
+    words: "method.loss = \"dpo\", \"kto\" or \"rlhf\"",
+    holds: |choices| !matches!(choices.loss, Some(LossName::Sft) | None),
 };
 
 pub(crate) const SUPERVISED: When = When {

@@ -6,7 +6,7 @@ use panacea_config::{Activations, Learning, Length, Overrides, Plan, ScheduleKin
 use panacea_data::{BadRecords, Example, Format, Judgement, Source};
 use panacea_devices::Precision;
 use panacea_methods::Trainings;
-use panacea_objectives::{Aggregation, BradleyTerry, Dpo, DpoLoss, Loss, Preference, Sft};
+use panacea_objectives::{Aggregation, BradleyTerry, Dpo, DpoLoss, Kto, Loss, Preference, Sft};
 
 const MINIMAL: &str = include_str!("files/minimal.toml");
 
@@ -157,7 +157,7 @@ fn wrong_types_are_told_in_plain_words() {
     check_mistake("[method]\nbeta = \"high\"", "expected a number");
     check_mistake(
         "[method]\nloss = \"ppo\"",
-        "unknown variant `ppo`, expected one of `dpo`, `sft`, `rlhf`",
+        "unknown variant `ppo`, expected one of `dpo`, `kto`, `sft`, `rlhf`",
     );
     check_mistake(
         "[adapter]\nmodules = 3",
@@ -502,7 +502,9 @@ fn keys_without_effect_are_warned_about_unless_they_say_nothing_new() {
     };
     assert_eq!(
         warnings("loss = \"sft\"\nbeta = 0.5"),
-        ["my.toml:18: method.beta has no effect: it needs method.loss = \"dpo\" or \"rlhf\""]
+        [
+            "my.toml:18: method.beta has no effect: it needs method.loss = \"dpo\", \"kto\" or \"rlhf\""
+        ]
     );
     assert!(warnings("loss = \"sft\"\nbeta = 0.1").is_empty());
     assert_eq!(
@@ -511,6 +513,40 @@ fn keys_without_effect_are_warned_about_unless_they_say_nothing_new() {
     );
     assert_eq!(warnings("ideal = [-0.5, -0.5]").len(), 1);
     assert_eq!(warnings("per_token = true").len(), 1);
+}
+
+#[test]
+fn kto_has_weights_and_an_ideal_of_its_own() {
+    let text = format!(
+        "{MINIMAL}\n[method]\nloss = \"kto\"\nbeta = 0.3\nundesirable_weight = 0.5\naggregation = \"tchebycheff\""
+    );
+    let plan = resolve(&text).unwrap();
+    let kto = Loss::Kto(Kto::new(0.3, 1.0, 0.5).unwrap());
+    assert_eq!(plan.method().learning, Learning::Supervised(kto));
+    assert_eq!(
+        resolve(&toml::to_string(&plan.to_spec()).unwrap()).unwrap(),
+        plan
+    );
+    let example = |label: f64| Example {
+        source: Source {
+            file: "a.jsonl".into(),
+            line: 1,
+        },
+        prompt: vec![1],
+        responses: vec![vec![2], vec![3]],
+        judgements: vec![Judgement::single(vec![Some(1.0), Some(label)])],
+    };
+    let plan = plan.with_ideal_of(&[example(0.0), example(0.2)]).unwrap();
+    // Hard labels can be met; of a soft one the lighter side is lost: 0.2 · 1 against 0.8 · ½.
+    let ideal = vec![0.0, -0.1];
+    assert_eq!(
+        plan.method().aggregation,
+        Aggregation::Tchebycheff { ideal }
+    );
+    check_mistake(
+        "[method]\nloss = \"kto\"\ndesirable_weight = 0",
+        "method.desirable_weight: found 0, expected a finite number above 0",
+    );
 }
 
 #[test]

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{DataError, ObjectiveError};
-use crate::objective::{Finding, LabelSource, ObjectiveSpec};
+use crate::labels::Finding;
+use crate::objective::{LabelSource, ObjectiveSpec};
 use crate::readers::fields::Row;
 use crate::readers::{Format, Reading};
 use crate::record::{Record, Source};
@@ -48,7 +49,7 @@ pub enum BadRecords {
 /// How data is loaded; [`load`] has the usual answers.
 #[derive(Debug, Clone, Copy)]
 pub struct Loader {
-    /// Pairs or single responses.
+    /// What is trained on.
     pub kind: RecordKind,
     /// Training or evaluation, for objectives with their own data sets.
     pub part: Part,
@@ -62,7 +63,9 @@ pub struct Loader {
 ///
 /// `shared` may be empty where every objective has its own files. For SFT, a file of pairs is
 /// read as its preferred responses: each response that some objective prefers makes a record,
-/// an example of those objectives.
+/// an example of those objectives. For KTO, each response of a pair is judged by itself: the preferred one is desirable,
+/// the other one is not; of several responses the one that wins every comparison is, and the one that loses every one
+/// is not.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -195,7 +198,7 @@ impl<'a> Loading<'a> {
         for_each_row(file, &mut |source, row| {
             let format = match format {
                 Some(format) => format,
-                None => *format.insert(Format::detect(&source, row)?),
+                None => *format.insert(Format::detect(&source, row, self.loader.kind)?),
             };
             self.report.read += 1;
             self.take_row(source, row, format, readers)
@@ -260,10 +263,15 @@ impl<'a> Loading<'a> {
         judgements.retain(|judgement| judgement.labels.iter().any(Option::is_some));
         if judgements.is_empty() {
             self.skip(source, SkipReason::Unlabelled);
-        } else if count > 1 && self.loader.kind == RecordKind::Sft {
-            self.keep_preferred(&source, reading, &judgements);
-        } else {
-            self.keep(source, reading.prompt, reading.responses, judgements);
+            return Ok(());
+        }
+        match self.loader.kind {
+            RecordKind::Sft if count > 1 => self.keep_preferred(&source, reading, &judgements),
+            RecordKind::Unpaired if count > 1 => {
+                let each = self.judged_alone(count, &judgements);
+                self.keep(source, reading.prompt, reading.responses, each);
+            }
+            _ => self.keep(source, reading.prompt, reading.responses, judgements),
         }
         Ok(())
     }
@@ -320,6 +328,10 @@ impl<'a> Loading<'a> {
             let objective = &self.objectives[i];
             let finding = match pair {
                 Some(pair) => objective.label_pair(row, reading, pair),
+                None if self.loader.kind == RecordKind::Unpaired => {
+                    objective.check_unpaired()?;
+                    objective.label_unpaired(row)
+                }
                 None => {
                     objective.check_sft()?;
                     objective.label_single(row)
@@ -346,19 +358,10 @@ impl<'a> Loading<'a> {
     /// every response that they compare it with.
     fn keep_preferred(&mut self, source: &Source, reading: Reading, judgements: &[Judgement]) {
         for (index, response) in reading.responses.into_iter().enumerate() {
-            let prefers = |objective: usize| {
-                let mut wins = judgements
-                    .iter()
-                    .filter(|judgement| judgement.responses().any(|response| response == index))
-                    .filter_map(|judgement| {
-                        let label = judgement.labels[objective].filter(|&label| label != 0.5)?;
-                        Some((label > 0.5) == (judgement.response == index))
-                    })
-                    .peekable();
-                wins.peek().is_some() && wins.all(|wins| wins)
-            };
             let labels: Vec<Option<f64>> = (0..self.objectives.len())
-                .map(|objective| prefers(objective).then_some(1.0))
+                .map(|objective| {
+                    verdict(index, judgements, objective).filter(|&verdict| verdict == 1.0)
+                })
                 .collect();
             if labels.iter().any(Option::is_some) {
                 let judgement = Judgement::single(labels);
@@ -366,6 +369,30 @@ impl<'a> Loading<'a> {
                 self.keep(source.clone(), prompt, vec![response], vec![judgement]);
             }
         }
+    }
+
+    /// Compared responses, each judged by itself: KTO's records.
+    fn judged_alone(&self, responses: usize, judgements: &[Judgement]) -> Vec<Judgement> {
+        let of_response = |response: usize| {
+            let label = |objective: usize| match judgements {
+                // The other one's label is the complement, soft ones included.
+                [only] if responses == 2 => {
+                    let first = only.labels[objective]?;
+                    Some(if only.response == response {
+                        first
+                    } else {
+                        1.0 - first
+                    })
+                }
+                _ => verdict(response, judgements, objective),
+            };
+            Judgement {
+                response,
+                against: None,
+                labels: (0..self.objectives.len()).map(label).collect(),
+            }
+        };
+        (0..responses).map(of_response).collect()
     }
 
     fn keep(
@@ -427,6 +454,20 @@ impl<'a> Loading<'a> {
         }
         Ok((self.records, self.report))
     }
+}
+
+/// 1 for a response that an objective prefers to every one that it compares it with, 0 for one that it prefers to none,
+/// nothing for others.
+fn verdict(response: usize, judgements: &[Judgement], objective: usize) -> Option<f64> {
+    let about =
+        (judgements.iter()).filter(|judgement| judgement.responses().any(|r| r == response));
+    let mut wins = about.filter_map(|judgement| {
+        let label = judgement.labels[objective].filter(|&label| label != 0.5)?;
+        Some((label > 0.5) == (judgement.response == response))
+    });
+    let first = wins.next()?;
+    wins.all(|win| win == first)
+        .then_some(f64::from(u8::from(first)))
 }
 
 /// Adds the names that are new; most rows bring none, and then nothing is copied.

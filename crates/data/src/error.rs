@@ -106,6 +106,14 @@ pub enum DataError {
         /// The format it was read as.
         format: &'static str,
     },
+    /// Responses to other prompts are needed, and there is no other prompt.
+    #[error(
+        "all {records} records have one prompt: KTO compares each with a response to another prompt"
+    )]
+    OnePrompt {
+        /// The records.
+        records: usize,
+    },
     /// The objectives themselves are wrong.
     #[error(transparent)]
     Objective(#[from] ObjectiveError),
@@ -224,6 +232,16 @@ pub enum ObjectiveError {
         "objective `{name}` reads {found} of records with one response: an SFT record belongs to an objective by `column` or by `chosen = true` in the objective's own data set"
     )]
     NotForSft {
+        /// The objective's name.
+        name: String,
+        /// Its label source.
+        found: String,
+    },
+    /// A response is judged by itself, and the source says nothing about one alone.
+    #[error(
+        "objective `{name}` reads {found} of records with one response: for KTO a `column` says whether a response is good (true or 1) or bad (false or 0)"
+    )]
+    NotForUnpaired {
         /// The objective's name.
         name: String,
         /// Its label source.

@@ -53,7 +53,7 @@ pub struct Example {
     pub source: Source,
     /// Chat template up to and including the header of the answer.
     pub prompt: Vec<u32>,
-    /// Each response with its end-of-turn token, unless it was truncated.
+    /// Each response with its end-of-turn token, unless it was truncated. Those that are judged stand first.
     pub responses: Vec<Vec<u32>>,
     /// As in [`Record::judgements`].
     pub judgements: Vec<Judgement>,
@@ -69,6 +69,21 @@ impl Example {
         let mut labelled = labels.filter_map(|(i, label)| label.map(|_| i));
         let first = labelled.next()?;
         labelled.all(|i| i == first).then_some(first)
+    }
+
+    /// The responses up to the last one that a judgement is about.
+    pub fn judged(&self) -> &[Vec<u32>] {
+        &self.responses[..self.judged_responses()]
+    }
+
+    /// The responses behind those that are judged.
+    pub fn unjudged(&self) -> &[Vec<u32>] {
+        &self.responses[self.judged_responses()..]
+    }
+
+    fn judged_responses(&self) -> usize {
+        let judged = self.judgements.iter().flat_map(Judgement::responses);
+        judged.max().map_or(0, |last| last + 1)
     }
 
     /// Tokens of the prompt and of all responses: what a network that shares the prompt computes.

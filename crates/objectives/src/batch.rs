@@ -16,6 +16,7 @@ pub struct Batch<'a> {
     preferences: &'a [Preference],
     /// n_{g,i}: judgements of group g that are labelled on objective i.
     counts: Vec<Vec<usize>>,
+    records: usize,
 }
 
 impl<'a> Batch<'a> {
@@ -52,6 +53,7 @@ impl<'a> Batch<'a> {
         Self {
             preferences: &preferences[..groups],
             counts,
+            records,
         }
     }
 
@@ -73,8 +75,26 @@ impl<'a> Batch<'a> {
         &self.preferences[self.group(record)]
     }
 
-    fn group(&self, record: usize) -> usize {
+    /// The group of a record.
+    #[must_use]
+    pub fn group(&self, record: usize) -> usize {
         record % self.preferences.len()
+    }
+
+    /// z₀ of each group: the mean of its records' log-ratios log π(y'|x) − log π_ref(y'|x), y' a response to another
+    /// prompt, and 0 at least. It estimates KL(π‖π_ref) under the group's preference, as KTO does (Ethayarajh et al. 2024).
+    ///
+    /// # Panics
+    /// When there is not one log-ratio a record.
+    #[must_use]
+    pub fn kl(&self, log_ratios: &[f64]) -> Vec<f64> {
+        assert_eq!(log_ratios.len(), self.records, "one log-ratio a record");
+        let of_group = |group: usize| {
+            let of_group = log_ratios.iter().skip(group).step_by(self.groups());
+            let count = of_group.len() as f64;
+            (of_group.sum::<f64>() / count).max(0.0)
+        };
+        (0..self.groups()).map(of_group).collect()
     }
 
     /// L_{g,i}, from the terms of all records; `None` where no judgement of a group is labelled on i.
@@ -187,6 +207,7 @@ mod tests {
         loss.terms(&Record {
             outputs,
             reference: &vec![-10.0; outputs.len()],
+            kl: 0.0,
             tokens: &vec![5; outputs.len()],
             judgements,
         })
@@ -251,6 +272,14 @@ mod tests {
             coefficients[1..]
         );
         assert_eq!(batch.preference(2), &preferences[0]);
+    }
+
+    #[test]
+    fn a_group_has_a_kl_of_its_own_that_is_never_negative() {
+        let judgements = vec![vec![Judgement::single(vec![Some(1.0), None])]; 5];
+        let preferences = preferences(&[[0.25, 0.75], [0.5, 0.5]]);
+        let batch = Batch::deal(&preferences, judgements.iter().map(Vec::as_slice));
+        assert_eq!(batch.kl(&[1.0, -4.0, 2.0, 3.0, 6.0]), [3.0, 0.0]);
     }
 
     #[test]

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! ## Is this for you?
-//! Yes, if you train anything with DPO or SFT on more than one objective and have the log-probabilities
+//! Yes, if you train anything with DPO, KTO or SFT on more than one objective and have the log-probabilities
 //! of whole responses: [`Loss`], [`Batch`], [`Aggregation`]. Yes, if you learn from
 //! several rewards by PPO, RLOO or GRPO and have the log-probability of every token: [`token_rewards`],
 //! [`generalised_advantages`], [`leave_one_out_by_token`], [`group_relative_advantages`],
@@ -30,6 +30,7 @@
 //! let record = Record {
 //!     outputs: &[-10.0, -12.0], // log π
 //!     reference: &[-11.0, -11.0],
+//!     kl: 0.0,
 //!     tokens: &[8, 9],
 //!     judgements: &judgements,
 //! };
@@ -64,8 +65,8 @@ pub use dominance::{dominates, non_dominated};
 pub use grid::{simplex_grid, usual_divisions};
 pub use log_sigmoid::{log_sigmoid, sigmoid};
 pub use losses::{
-    BradleyTerry, BradleyTerryError, Dpo, DpoError, DpoLoss, Loss, PairLogProbs, RecordTerms, Sft,
-    Term,
+    BradleyTerry, BradleyTerryError, Dpo, DpoError, DpoLoss, Kto, KtoError, Loss, Outputs,
+    PairLogProbs, RecordTerms, Sft, Term,
 };
 pub use preference::{Preference, PreferenceError, rounded_weight};
 pub use record::{Judgement, Record, RecordKind};

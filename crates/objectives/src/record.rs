@@ -10,6 +10,9 @@ pub enum RecordKind {
     Pair,
     /// One response to a prompt, and the objectives that it is an example of (SFT).
     Sft,
+    /// Responses that are good or bad by themselves (KTO). Behind them stands one to another prompt, which no judgement is
+    /// about: how much its probability changes shows how far the policy has moved on the whole.
+    Unpaired,
     /// A prompt that is answered anew, and, if the record has them, responses with its own scores of each (RLHF).
     Prompt,
 }
@@ -19,10 +22,11 @@ pub enum RecordKind {
 pub struct Judgement {
     /// The index of the response that is judged.
     pub response: usize,
-    /// The index of the response that it is compared with; `None` for SFT.
+    /// The index of the response that it is compared with; `None` where responses are judged alone.
     pub against: Option<usize>,
     /// Per objective: the probability that `response` is preferred to `against`, or `None` where
     /// the record says nothing about it. SFT: `Some(1.0)` where it is an example of the objective.
+    /// KTO: the probability that it is desirable.
     /// RLHF: the record's own score of `response`, where the objective asks for it.
     pub labels: Vec<Option<f64>>,
 }
@@ -63,6 +67,8 @@ pub struct Record<'a> {
     pub outputs: &'a [f64],
     /// log π_ref(y|x) of each response; empty for losses without a reference.
     pub reference: &'a [f64],
+    /// z₀ of the records that it belongs to: [`Batch::kl`](crate::Batch::kl). 0 for losses that need none.
+    pub kl: f64,
     /// Tokens of each response, the end-of-turn token included.
     pub tokens: &'a [usize],
     /// What the objectives say about the responses.

@@ -2,7 +2,7 @@
 //! of the objectives does not matter.
 
 use panacea_objectives::{
-    Aggregation, Batch, BradleyTerry, Dpo, DpoLoss, Judgement, Loss, Preference, Record,
+    Aggregation, Batch, BradleyTerry, Dpo, DpoLoss, Judgement, Kto, Loss, Preference, Record,
     RecordKind, RecordTerms, Sft,
 };
 use proptest::prelude::*;
@@ -42,6 +42,7 @@ impl Case {
             self.loss.terms(&Record {
                 outputs: &record.outputs,
                 reference: &record.reference,
+                kl: 1.5,
                 tokens: &record.tokens,
                 judgements: &record.judgements,
             })
@@ -91,7 +92,9 @@ fn losses() -> impl Strategy<Value = Loss> {
         Loss::BradleyTerry(BradleyTerry::new(margin, centering).expect("valid"))
     });
     let sft = any::<bool>().prop_map(|per_token| Loss::Sft(Sft { per_token }));
-    prop_oneof![3 => dpo, 1 => rewards, 1 => sft]
+    let kto = (0.1..2.0f64, 0.1..2.0f64)
+        .prop_map(|(good, bad)| Loss::Kto(Kto::new(0.3, good, bad).expect("valid")));
+    prop_oneof![3 => dpo, 1 => rewards, 1 => kto, 1 => sft]
 }
 
 fn judgement(kind: RecordKind) -> impl Strategy<Value = Judgement> {

@@ -58,6 +58,7 @@ fn losses(expected: &Value) -> Vec<Option<f64>> {
         .map(|(pair, judgements)| {
             let rows = 2 * pair..2 * pair + 2;
             Loss::Dpo(dpo).terms(&Record {
+                kl: 0.0,
                 outputs: &policy[rows.clone()],
                 reference: &reference[rows.clone()],
                 tokens: &tokens[rows],

@@ -8,7 +8,7 @@ use panacea_runs::ObjectiveValue;
 
 use crate::error::TrainerError;
 use crate::references::References;
-use crate::step::{Prepared, read_example, record_terms};
+use crate::step::{Prepared, log_ratio, read_example, record_terms};
 
 /// log π_ref of every response of every example; none where no reference is [needed](Learning::needs_reference).
 pub fn references<'a>(
@@ -47,13 +47,35 @@ pub fn evaluate(
     references: &[Vec<f64>],
     mut done: impl FnMut(),
 ) -> Result<Vec<Evaluated>, TrainerError> {
-    let terms = |(example, reference): (&Example, &Vec<f64>)| -> Result<_, TrainerError> {
+    let read = |example: &Example| -> Result<_, TrainerError> {
         let outputs = read_example(model, steering, loss, example)?;
         done();
-        let terms = record_terms(loss, Prepared { example, reference }, &outputs);
-        Ok(Evaluated { outputs, terms })
+        Ok(outputs)
     };
-    examples.iter().zip(references).map(terms).collect()
+    let outputs = examples.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let prepared = examples.iter().zip(references);
+    let records: Vec<Prepared<'_>> = prepared
+        .map(|(example, reference)| Prepared { example, reference })
+        .collect();
+    let kl = match loss.needs_kl() {
+        true => kl_of(&records, &outputs),
+        false => 0.0,
+    };
+    let evaluated = |(record, outputs): (Prepared<'_>, Vec<f64>)| Evaluated {
+        terms: record_terms(loss, record, &outputs, kl),
+        outputs,
+    };
+    Ok(records.into_iter().zip(outputs).map(evaluated).collect())
+}
+
+/// z₀ of all records together.
+fn kl_of(records: &[Prepared<'_>], outputs: &[Vec<f64>]) -> f64 {
+    let each = records.iter().zip(outputs);
+    let log_ratios =
+        each.filter_map(|(record, outputs)| Some(log_ratio(*record, *outputs.last()?)));
+    mean(&log_ratios.collect::<Vec<_>>())
+        .unwrap_or(0.0)
+        .max(0.0)
 }
 
 /// J_i of every record that is labelled on objective i: the mean of −loss over its judgements.
@@ -122,6 +144,7 @@ mod tests {
             let record = Record {
                 outputs: &[h, 0.0],
                 reference: &[0.0, 0.0],
+                kl: 0.0,
                 tokens: &[1, 1],
                 judgements: &[Judgement::pair(0, 1, vec![Some(1.0), None])],
             };

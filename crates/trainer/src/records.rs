@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use panacea_config::Plan;
-use panacea_data::{DataReport, Example, Loader, Part, Source, tokenize};
+use panacea_data::{DataReport, Example, Loader, Part, Source, add_mismatched, tokenize};
 use panacea_pretrained::{ChatTokenizer, Message};
 
 use crate::error::TrainerError;
@@ -31,13 +31,16 @@ impl Records {
         loader.format = plan.data().format;
         loader.bad_records = plan.data().bad_records;
         let (records, mut report) = loader.load(files, plan.objectives())?;
-        let examples = tokenize(&records, tokenizer, &plan.data().limits, &mut report)?;
+        let mut examples = tokenize(&records, tokenizer, &plan.data().limits, &mut report)?;
         if examples.is_empty() {
             let files: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
             return Err(TrainerError::NoRecords {
                 files: files.join(", "),
                 report: Box::new(report),
             });
+        }
+        if plan.method().learning.needs_kl() {
+            add_mismatched(&mut examples)?;
         }
         let prompts = records
             .into_iter()

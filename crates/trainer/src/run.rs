@@ -7,7 +7,7 @@ use panacea_config::Learning;
 use panacea_data::{BatchPlan, Example};
 use panacea_devices::{guarded, memory_of, peak_memory_bytes};
 use panacea_model::Steering;
-use panacea_objectives::{Loss, Preference};
+use panacea_objectives::{Outputs, Preference};
 use panacea_runs::{
     EvalMetrics, EventWriter, Interrupt, MetricsLine, MetricsLog, Progress, ProgressMode,
     StepMetrics, TrainingRun,
@@ -217,9 +217,9 @@ impl<'a> Evaluation<'a> {
         let m = training.plan.objectives().len();
         let vertices = (0..m).map(|i| Preference::vertex(m, i));
         let centre = (m > 1).then(|| Preference::uniform(m));
-        let preferences: Vec<Preference> = match loss {
-            Loss::BradleyTerry(_) => vec![Preference::uniform(m)],
-            Loss::Dpo(_) | Loss::Sft(_) => vertices.chain(centre).collect(),
+        let preferences: Vec<Preference> = match loss.outputs() {
+            Outputs::Rewards => vec![Preference::uniform(m)],
+            Outputs::LogProb => vertices.chain(centre).collect(),
         };
         let adapters = Arc::new(state.adapters.clone());
         let measured = preferences.into_iter().map(|preference| {

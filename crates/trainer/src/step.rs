@@ -4,7 +4,7 @@ use panacea_data::Example;
 use panacea_model::{
     Decoder, MemoryPolicy, PackedBatch, Sequence, Steering, Tape, ValueHead, ValueTape,
 };
-use panacea_objectives::{Aggregation, Batch, Loss, Preference, Record, RecordTerms};
+use panacea_objectives::{Aggregation, Batch, Loss, Outputs, Preference, Record, RecordTerms};
 use panacea_svd_lora::{Adapters, FactorSet};
 
 use crate::error::TrainerError;
@@ -19,13 +19,19 @@ pub struct Prepared<'a> {
     pub reference: &'a [f64],
 }
 
-/// What `loss` says about a record, from what was read of its responses.
-pub(crate) fn record_terms(loss: &Loss, record: Prepared<'_>, outputs: &[f64]) -> RecordTerms {
+/// What `loss` says about a record, from what was read of its responses and the z₀ of the records that it belongs to.
+pub(crate) fn record_terms(
+    loss: &Loss,
+    record: Prepared<'_>,
+    outputs: &[f64],
+    kl: f64,
+) -> RecordTerms {
     let Prepared { example, reference } = record;
     let tokens: Vec<usize> = example.responses.iter().map(Vec::len).collect();
     loss.terms(&Record {
         outputs,
         reference,
+        kl,
         tokens: &tokens,
         judgements: &example.judgements,
     })
@@ -45,16 +51,18 @@ fn forward(
     packed: &PackedBatch,
     memory: MemoryPolicy,
 ) -> Result<(Vec<f64>, Pass), TrainerError> {
-    if let Loss::BradleyTerry(_) = loss {
-        let head = reward_head(adapters)?;
-        let (rewards, tape) = model.values_forward(packed, adapters, &head, memory)?;
-        return Ok((rewards, Pass::Rewards(Box::new((head, tape)))));
+    match loss.outputs() {
+        Outputs::LogProb => {
+            let forward = model.forward(packed, adapters, memory)?;
+            let pass = Pass::LogProbs(Box::new(forward.tape));
+            Ok((packed.sums(&forward.log_probs), pass))
+        }
+        Outputs::Rewards => {
+            let head = reward_head(adapters)?;
+            let (rewards, tape) = model.values_forward(packed, adapters, &head, memory)?;
+            Ok((rewards, Pass::Rewards(Box::new((head, tape)))))
+        }
     }
-    let forward = model.forward(packed, adapters, memory)?;
-    Ok((
-        packed.sums(&forward.log_probs),
-        Pass::LogProbs(Box::new(forward.tape)),
-    ))
 }
 
 /// The gradient of Σ coefficient · (what [`forward`] read).
@@ -87,18 +95,16 @@ fn read(
     loss: &Loss,
     packed: &PackedBatch,
 ) -> Result<Vec<f64>, TrainerError> {
-    match loss {
-        Loss::BradleyTerry(_) => {
-            Ok(model.values(packed, Some(adapters), &reward_head(adapters)?)?)
-        }
-        Loss::Dpo(_) | Loss::Sft(_) => Ok(packed.sums(&model.log_probs(packed, Some(adapters))?)),
+    match loss.outputs() {
+        Outputs::LogProb => Ok(packed.sums(&model.log_probs(packed, Some(adapters))?)),
+        Outputs::Rewards => Ok(model.values(packed, Some(adapters), &reward_head(adapters)?)?),
     }
 }
 
 fn pack(loss: &Loss, sequences: &[Sequence<'_>]) -> Result<PackedBatch, TrainerError> {
-    Ok(match loss {
-        Loss::BradleyTerry(_) => PackedBatch::ends(sequences)?,
-        Loss::Dpo(_) | Loss::Sft(_) => PackedBatch::new(sequences)?,
+    Ok(match loss.outputs() {
+        Outputs::LogProb => PackedBatch::new(sequences)?,
+        Outputs::Rewards => PackedBatch::ends(sequences)?,
     })
 }
 
@@ -150,16 +156,42 @@ pub fn batch_gradient(
     let dealt = Batch::deal(preferences, judgements);
     let starts: Vec<usize> = (0..batch.len()).step_by(micro_batch_size).collect();
     let micro = |start: usize| start..(start + micro_batch_size).min(batch.len());
-    let packed = |start: usize| {
+    let packed_responses = |start: usize, of: fn(&Example) -> &[Vec<u32>]| {
         let sequences = micro(start).map(|record| {
+            let example = batch[record].example;
             let preference = dealt.preference(record).weights();
-            sequence(batch[record].example, preference)
+            sequence(&example.prompt, of(example), preference)
         });
         pack(objective.loss, &sequences.collect::<Vec<_>>())
     };
+    let packed = |start: usize| packed_responses(start, Example::judged);
     let aggregate = |terms: &[RecordTerms]| {
         let losses = dealt.losses(terms);
         dealt.aggregate(objective.aggregation, &losses)
+    };
+
+    let mut log_ratios = Vec::with_capacity(batch.len());
+    if objective.loss.needs_kl() {
+        let read_ratios = |lane: &Lane<'_>, start: usize| {
+            let packed = packed_responses(start, Example::unjudged)?;
+            let outputs = read(lane.model, &lane.adapters, objective.loss, &packed)?;
+            let records = batch[micro(start)].iter();
+            Ok(records
+                .zip(outputs)
+                .map(|(record, output)| log_ratio(*record, output))
+                .collect::<Vec<_>>())
+        };
+        lanes.deal(starts.iter().copied(), read_ratios, |of| {
+            log_ratios.extend(of)
+        })?;
+    }
+    let kl = match objective.loss.needs_kl() {
+        true => dealt.kl(&log_ratios),
+        false => vec![0.0; dealt.groups()],
+    };
+    let split_terms = |start: usize, outputs: &[f64]| {
+        let kl = micro(start).map(|record| kl[dealt.group(record)]);
+        split_terms(objective.loss, &batch[micro(start)], outputs, kl)
     };
 
     let mut beforehand = dealt.aggregate_beforehand(objective.aggregation);
@@ -169,7 +201,7 @@ pub fn batch_gradient(
         let read_terms = |lane: &Lane<'_>, start: usize| {
             let packed = packed(start)?;
             let outputs = read(lane.model, &lane.adapters, objective.loss, &packed)?;
-            Ok(split_terms(objective.loss, &batch[micro(start)], &outputs).0)
+            Ok(split_terms(start, &outputs).0)
         };
         lanes.deal(starts.iter().copied(), read_terms, |of| terms.extend(of))?;
         beforehand = Some(aggregate(&terms));
@@ -185,7 +217,7 @@ pub fn batch_gradient(
         let (model, adapters) = (lane.model, &*lane.adapters);
         let packed = packed(start)?;
         let (outputs, pass) = forward(model, adapters, objective.loss, &packed, memory)?;
-        let (terms, outputs) = split_terms(objective.loss, &batch[micro(start)], &outputs);
+        let (terms, outputs) = split_terms(start, &outputs);
         let aggregates = beforehand.clone().unwrap_or_else(|| aggregate(&terms));
         let coefficients = dealt.coefficients(&aggregates, start, &terms);
         let gradients = backward(model, adapters, &packed, pass, &coefficients)?;
@@ -219,13 +251,21 @@ pub fn batch_gradient(
     })
 }
 
-fn sequence<'a>(example: &'a Example, preference: &'a [f64]) -> Sequence<'a> {
-    let responses = example.responses.iter().map(Vec::as_slice).collect();
+fn sequence<'a>(
+    prompt: &'a [u32],
+    responses: &'a [Vec<u32>],
+    preference: &'a [f64],
+) -> Sequence<'a> {
     Sequence {
-        prompt: &example.prompt,
-        responses,
+        prompt,
+        responses: responses.iter().map(Vec::as_slice).collect(),
         preference,
     }
+}
+
+/// log π(y'|x) − log π_ref(y'|x) of a record's last response, which is one to another prompt.
+pub(crate) fn log_ratio(record: Prepared<'_>, output: f64) -> f64 {
+    output - record.reference[record.example.responses.len() - 1]
 }
 
 /// log π of every response of one example, summed over its tokens; `None` is the base model. The example
@@ -236,7 +276,7 @@ pub fn response_log_probs(
     example: &Example,
 ) -> Result<Vec<f64>, TrainerError> {
     let preference = steering.map_or(&[][..], |steering| &steering.preference);
-    let packed = PackedBatch::new(&[sequence(example, preference)])?;
+    let packed = PackedBatch::new(&[sequence(&example.prompt, &example.responses, preference)])?;
     let adapters = steering.map(|steering| &*steering.adapters);
     Ok(packed.sums(&model.log_probs(&packed, adapters)?))
 }
@@ -248,7 +288,8 @@ pub(crate) fn read_example(
     loss: &Loss,
     example: &Example,
 ) -> Result<Vec<f64>, TrainerError> {
-    let packed = pack(loss, &[sequence(example, &steering.preference)])?;
+    let sequence = sequence(&example.prompt, &example.responses, &steering.preference);
+    let packed = pack(loss, &[sequence])?;
     read(model, &steering.adapters, loss, &packed)
 }
 
@@ -257,18 +298,15 @@ fn split_terms(
     loss: &Loss,
     records: &[Prepared<'_>],
     outputs: &[f64],
+    kl: impl Iterator<Item = f64>,
 ) -> (Vec<RecordTerms>, Vec<Vec<f64>>) {
     let mut rest = outputs;
-    let split = records.iter().map(|&record| {
-        let Example {
-            judgements,
-            responses,
-            ..
-        } = record.example;
+    let split = records.iter().zip(kl).map(|(&record, kl)| {
+        let judgements = &record.example.judgements;
         let objectives = judgements.first().map_or(1, |j| j.labels.len());
-        let (own, others) = rest.split_at(responses.len() * loss.width(objectives));
+        let (own, others) = rest.split_at(record.example.judged().len() * loss.width(objectives));
         rest = others;
-        (record_terms(loss, record, own), own.to_vec())
+        (record_terms(loss, record, own, kl), own.to_vec())
     });
     split.unzip()
 }

@@ -3,11 +3,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use burn_tensor::{Tensor, TensorData};
 use panacea_config::{Learning, Overrides, Plan, Spec};
-use panacea_data::{Example, Judgement, Source};
-use panacea_model::{Decoder, MemoryPolicy, ValueHead};
+use panacea_data::{Example, Judgement, Source, add_mismatched};
+use panacea_model::{Decoder, MemoryPolicy, Steering, ValueHead};
 use panacea_objectives::{Aggregation, Loss, Preference, Sft};
 use panacea_pretrained::Pretrained;
 use panacea_runs::{Interrupt, ProgressMode, RunFolder, TrainingRun};
@@ -15,10 +16,14 @@ use panacea_svd_lora::{Adapters, Part};
 use panacea_test_support::{Noise, TinyModel};
 use panacea_trainer::{
     Lanes, Objective, Outcome, Prepared, References, Training, TrainingState, batch_gradient,
+    response_log_probs,
 };
 use serde_json::{Value, json};
 
 const VOCABULARY: u32 = 40;
+
+const KTO: &str =
+    "[method]\nloss = \"kto\"\nbeta = 0.4\nundesirable_weight = 0.7\n[preference]\ngroups = 2";
 
 const REWARD_MODEL: &str = "[method]\nname = \"reward-model\"\nmargin = 0.2\ncentering = 0.1";
 
@@ -59,6 +64,13 @@ fn examples(count: usize, responses: usize) -> Vec<Example> {
             judgements: judgements(line, responses),
         })
         .collect()
+}
+
+/// Responses that are good or bad by themselves, with one to another prompt behind each.
+fn unpaired(count: usize) -> Vec<Example> {
+    let mut examples = examples(count, 1);
+    add_mismatched(&mut examples).unwrap();
+    examples
 }
 
 /// Every two responses compared, or the only one judged.
@@ -135,7 +147,10 @@ fn train_with(
     };
     // What marks a folder as that of a run.
     fs::write(run.folder().run_toml(), "").unwrap();
-    let (train, eval) = (examples(10, 2), examples(6, 2));
+    let (mut train, mut eval) = (examples(10, 2), examples(6, 2));
+    if plan.method().learning.needs_kl() {
+        (train, eval) = (unpaired(10), unpaired(6));
+    }
     let training = Training {
         plan,
         model,
@@ -199,7 +214,7 @@ fn assert_same_result(found: &Path, expected: &Path) {
 fn several_devices_equal_one() {
     let place = tempfile::tempdir().unwrap();
     let replicas = [model(), model()];
-    for aggregation in ["linear", "tchebycheff"] {
+    for (more, aggregation) in [("", "linear"), ("", "tchebycheff"), (KTO, "linear")] {
         let mut set = vec![
             "optimizer.micro_batch_size=1".to_owned(),
             format!("method.aggregation={aggregation:?}"),
@@ -211,11 +226,11 @@ fn several_devices_equal_one() {
             set,
             ..Overrides::default()
         };
-        let plan = Plan::resolve(plan("").to_spec(), &overrides).unwrap();
+        let plan = Plan::resolve(plan(more).to_spec(), &overrides).unwrap();
         let [one, three] = ["one", "three"].map(|name| {
             place
                 .path()
-                .join(format!("{name} {}", plan.method().label()))
+                .join(format!("{name} {} {}", more.len(), plan.method().label()))
         });
         train(&plan, &model(), &one, &Interrupt::manual());
         train_with(&replicas, &plan, &model(), &three, &Interrupt::manual());
@@ -230,6 +245,7 @@ fn resume_equals_an_uninterrupted_run_bit_for_bit() {
         "",
         "[preference]\ngroups = 2\n[method]\naggregation = \"tchebycheff\"",
         REWARD_MODEL,
+        KTO,
     ] {
         let plan = plan(more);
         let whole = dir.path().join(format!("whole {}", more.len()));
@@ -369,8 +385,8 @@ fn a_held_s_stays_and_everything_else_learns() {
 }
 
 /// The gradient of the aggregate over a batch, some of whose records lack an objective, along random
-/// directions of every kind of parameter, against central differences; DPO, SFT and reward models, both
-/// aggregations.
+/// directions of every kind of parameter, against central differences; DPO, KTO, SFT and reward models, both
+/// aggregations. KTO's z₀ is at its bound of 0 here, so that it does not move with the parameters.
 #[test]
 fn the_gradient_of_a_batch_is_the_slope_of_its_aggregate() {
     let model = model();
@@ -381,6 +397,7 @@ fn the_gradient_of_a_batch_is_the_slope_of_its_aggregate() {
     let dpo = loss_of("");
     let sft = |per_token| Loss::Sft(Sft { per_token });
     let rewards = loss_of(REWARD_MODEL);
+    let kto = loss_of(KTO);
     let tchebycheff = Aggregation::Tchebycheff { ideal: Vec::new() };
     let preference = Preference::new(vec![0.35, 0.65]).unwrap();
     let losses = [
@@ -390,10 +407,14 @@ fn the_gradient_of_a_batch_is_the_slope_of_its_aggregate() {
         (sft(true), 1),
         (rewards, 2),
         (rewards, 3),
+        (kto, 1),
     ];
     for (loss, responses) in losses {
-        let examples = examples(5, responses);
-        let references: Vec<Vec<f64>> = examples
+        let examples = match loss.needs_kl() {
+            true => unpaired(5),
+            false => examples(5, responses),
+        };
+        let mut references: Vec<Vec<f64>> = examples
             .iter()
             .map(|example| {
                 example
@@ -403,6 +424,11 @@ fn the_gradient_of_a_batch_is_the_slope_of_its_aggregate() {
                     .collect()
             })
             .collect();
+        if loss.needs_kl() {
+            for reference in &mut references {
+                reference[1] = 0.0;
+            }
+        }
         let batch: Vec<Prepared<'_>> = examples
             .iter()
             .zip(&references)
@@ -482,6 +508,81 @@ fn the_gradient_of_a_batch_is_the_slope_of_its_aggregate() {
                     part.name()
                 );
             }
+        }
+    }
+}
+
+/// z₀ > 0 shifts what a response is compared with, as if the reference thought that much more of it; every group of λ
+/// has its own.
+#[test]
+fn kto_compares_with_how_far_its_group_has_moved() {
+    let model = model();
+    let plan = plan(KTO);
+    let Learning::Supervised(loss) = &plan.method().learning else {
+        panic!("it learns from records");
+    };
+    let mut state = TrainingState::new(&plan, &model, "fingerprint").unwrap();
+    for factors in state.adapters.factors.0.values_mut() {
+        factors.u = factors.u.clone() * 10.0;
+        factors.v = factors.v.clone() * 10.0;
+        factors.s = factors.s.ones_like() * 0.3;
+    }
+    let preferences = [[0.9, 0.1], [0.2, 0.8]].map(|w| Preference::new(w.to_vec()).unwrap());
+    let examples = unpaired(5);
+    let gradient = |references: &[Vec<f64>], micro_batch_size| {
+        let prepared = examples.iter().zip(references);
+        let batch: Vec<Prepared<'_>> = prepared
+            .map(|(example, reference)| Prepared { example, reference })
+            .collect();
+        let objective = Objective {
+            loss,
+            aggregation: &Aggregation::Linear,
+        };
+        let lanes = Lanes::one(&model, &state.adapters);
+        batch_gradient(
+            &lanes,
+            objective,
+            &batch,
+            &preferences,
+            micro_batch_size,
+            MemoryPolicy::Keep,
+        )
+        .unwrap()
+    };
+    let adapters = Arc::new(state.adapters.clone());
+    let log_ratio = |record: usize, reference: f64| {
+        let steering = Steering {
+            adapters: Arc::clone(&adapters),
+            preference: preferences[record % 2].weights().to_vec(),
+        };
+        let log_probs = response_log_probs(&model, Some(&steering), &examples[record]).unwrap();
+        log_probs[1] - reference
+    };
+    let far: Vec<Vec<f64>> = (0..5)
+        .map(|record| vec![-15.0, -30.0 - record as f64])
+        .collect();
+    let ratio = |record: usize| log_ratio(record, far[record][1]);
+    let z = [
+        (ratio(0) + ratio(2) + ratio(4)) / 3.0,
+        (ratio(1) + ratio(3)) / 2.0,
+    ];
+    assert!(z[0] > 1.0 && z[1] > 1.0 && z[0] != z[1], "{z:?}");
+    // The same with z₀ in the reference of the response itself, and none of its own.
+    let shifted: Vec<Vec<f64>> = (0..5)
+        .map(|record| vec![-15.0 + z[record % 2], 0.0])
+        .collect();
+    let (found, expected) = (gradient(&far, 2), gradient(&shifted, 5));
+    assert!((found.aggregate - expected.aggregate).abs() < 1e-5);
+    for (name, factors) in &found.gradients.0 {
+        let expected = &expected.gradients.0[name];
+        for part in Part::ALL {
+            let difference = factors.part(part).clone() - expected.part(part).clone();
+            let [difference, size] = [difference, expected.part(part).clone()]
+                .map(|tensor| tensor.abs().max().into_scalar::<f32>());
+            assert!(
+                difference <= 1e-4 * size + 1e-7,
+                "{name}: {difference} of {size}"
+            );
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use panacea_data::{Example, RecordKind};
 use panacea_methods::{Means, Method};
-use panacea_objectives::{Aggregation, BradleyTerry, Dpo, DpoLoss, Loss, Sft, usual_divisions};
+use panacea_objectives::{
+    Aggregation, BradleyTerry, Dpo, DpoLoss, Kto, Loss, Sft, usual_divisions,
+};
 
 use crate::names::{AggregationName, DpoLossName, LossName, MethodName};
 use crate::resolver::Resolver;
@@ -21,7 +23,7 @@ section! {
         /// weights the preference mixes, `"discrete"` one per preference of a grid, and `"reward-model"` one that scores
         /// answers in place of writing them.
         name: MethodName = MethodName::Panacea;
-        /// The loss of each objective: `"dpo"` on pairs, `"sft"` on single responses, `"rlhf"` on answers of the policy and
+        /// The loss of each objective: `"dpo"` on pairs, `"kto"` on responses that are good or bad by themselves, `"sft"` on single responses, `"rlhf"` on answers of the policy and
         /// their rewards.
         loss: LossName = LossName::Dpo, when STEERED;
         /// The strength of the pull to the reference.
@@ -32,6 +34,10 @@ section! {
         label_smoothing: f64 = 0.0, in BELOW_HALF, when DPO_SIGMOID;
         /// The weight of an SFT term on the preferred response.
         sft_weight: f64 = 0.0, in NOT_NEGATIVE, when DPO;
+        /// The weight of responses that are good.
+        desirable_weight: f64 = 1.0, in POSITIVE, when KTO;
+        /// The weight of responses that are bad.
+        undesirable_weight: f64 = 1.0, in POSITIVE, when KTO;
         /// The mean over the tokens of a response in place of their sum.
         per_token: bool = false, when SFT;
         /// How the losses become one number: `"linear"` is Σ λᵢ Lᵢ, `"tchebycheff"` is max λᵢ (zᵢ + Lᵢ), z the ideal.
@@ -74,6 +80,14 @@ impl Learning {
         match self {
             Self::Supervised(loss) => loss.record_kind(),
             Self::Rlhf(_) => RecordKind::Prompt,
+        }
+    }
+
+    /// Whether its records have a response to another prompt behind their own.
+    pub fn needs_kl(&self) -> bool {
+        match self {
+            Self::Supervised(loss) => loss.needs_kl(),
+            Self::Rlhf(_) => false,
         }
     }
 
@@ -131,6 +145,12 @@ impl MethodPlan {
                     DpoLoss::Ipo => spec.dpo_loss = Some(DpoLossName::Ipo),
                 }
             }
+            Learning::Supervised(Loss::Kto(kto)) => {
+                spec.loss = Some(LossName::Kto);
+                spec.beta = Some(kto.beta());
+                spec.desirable_weight = Some(kto.desirable_weight());
+                spec.undesirable_weight = Some(kto.undesirable_weight());
+            }
             Learning::Supervised(Loss::Sft(sft)) => {
                 spec.loss = Some(LossName::Sft);
                 spec.per_token = Some(sft.per_token);
@@ -156,31 +176,18 @@ impl MethodPlan {
     }
 }
 
-/// The best J_i that any policy can have on the training records: minus the mean entropy of the labels under
-/// DPO's sigmoid (the cross-entropy of a label is never below its entropy), 0 for every other loss.
+/// The best J_i that any policy can have on the training records: minus the mean of what a loss is never below under
+/// their labels ([`Loss::lowest`]).
 pub(crate) fn label_ideal(learning: &Learning, train: &[Example], objectives: usize) -> Vec<f64> {
-    let smoothing = match learning {
-        Learning::Supervised(Loss::Dpo(dpo)) => match dpo.loss() {
-            DpoLoss::Sigmoid { label_smoothing } => Some(label_smoothing),
-            DpoLoss::Ipo => None,
-        },
-        Learning::Supervised(Loss::Sft(_) | Loss::BradleyTerry(_)) | Learning::Rlhf(_) => None,
-    };
-    let Some(label_smoothing) = smoothing else {
+    let Learning::Supervised(loss) = learning else {
         return vec![0.0; objectives];
-    };
-    let entropy = |label: f64| {
-        let p = label * (1.0 - label_smoothing) + (1.0 - label) * label_smoothing;
-        let part = |p: f64| if p > 0.0 { -p * p.ln() } else { 0.0 };
-        part(p) + part(1.0 - p)
     };
     let best = |i: usize| {
         let judgements = train.iter().flat_map(|example| &example.judgements);
-        let entropies: Vec<f64> = judgements
-            .filter_map(|judgement| judgement.labels[i].map(entropy))
-            .collect();
+        let labels = judgements.filter_map(|judgement| judgement.labels[i]);
+        let lowest: Vec<f64> = labels.map(|label| loss.lowest(label)).collect();
         // 0 and not −0 where every label is hard.
-        0.0 - entropies.iter().sum::<f64>() / entropies.len().max(1) as f64
+        0.0 - lowest.iter().sum::<f64>() / lowest.len().max(1) as f64
     };
     (0..objectives).map(best).collect()
 }
@@ -202,6 +209,7 @@ impl Resolver {
         };
         let learning = match self.take(spec.loss()) {
             LossName::Dpo => Learning::Supervised(Loss::Dpo(self.dpo(spec))),
+            LossName::Kto => Learning::Supervised(Loss::Kto(self.kto(spec))),
             LossName::Sft => Learning::Supervised(Loss::Sft(Sft {
                 per_token: self.take(spec.per_token()),
             })),
@@ -253,6 +261,12 @@ impl Resolver {
         };
         let (beta, sft_weight) = (self.take(spec.beta()), self.take(spec.sft_weight()));
         Dpo::new(beta, loss, sft_weight).expect("what is refused has become the default")
+    }
+
+    fn kto(&mut self, spec: &MethodSpec) -> Kto {
+        let beta = self.take(spec.beta());
+        let weights = [spec.desirable_weight(), spec.undesirable_weight()].map(|w| self.take(w));
+        Kto::new(beta, weights[0], weights[1]).expect("what is refused has become the default")
     }
 
     fn ideal(&mut self, ideal: Entry<Vec<f64>>, objectives: usize) -> Vec<f64> {

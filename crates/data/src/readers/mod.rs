@@ -22,6 +22,7 @@ use panacea_pretrained::Message;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::RecordKind;
 use crate::error::{DataError, FieldProblem};
 use crate::record::Source;
 use fields::{Row, has, non_blank};
@@ -136,7 +137,7 @@ impl Format {
     }
 
     /// Tells the format of a file by its first record.
-    pub(crate) fn detect(source: &Source, row: &Row) -> Result<Self, DataError> {
+    pub(crate) fn detect(source: &Source, row: &Row, kind: RecordKind) -> Result<Self, DataError> {
         let found = Self::ALL.into_iter().find(|format| match format {
             Self::Scored => scored::detect(row),
             Self::SafeRlhf => safe_rlhf::detect(row),
@@ -157,12 +158,13 @@ impl Format {
                 .join(", "),
         };
         match found {
-            // One answer with a verdict (KTO). Taken for SFT it would teach the bad answers too.
+            // One answer with a verdict. Taken for SFT it would teach the bad answers too.
             Some(Self::Messages | Self::PromptCompletion)
-                if row.get("label").is_some_and(Value::is_boolean) =>
+                if matches!(kind, RecordKind::Sft | RecordKind::Pair)
+                    && row.get("label").is_some_and(Value::is_boolean) =>
             {
                 Err(unknown(
-                    "these are single answers with a true or false `label` (KTO); to train SFT on the good ones, set `format` and give the objective `column = \"label\"`",
+                    "these are single answers with a true or false `label` (KTO): train on them with method.loss = \"kto\" and an objective with `column = \"label\"`; to train SFT on the good ones, set `format` as well",
                 ))
             }
             Some(format) => Ok(format),

@@ -319,7 +319,10 @@ fn single_answers_with_a_verdict_are_not_taken_for_sft() {
     let file = [files.lines("kto.jsonl", &[row(true), row(false)])];
     let mut loader = Loader::new(RecordKind::Sft);
     let error = loader.load(&file, &[chosen()]).unwrap_err();
-    assert!(error.to_string().contains("(KTO)"), "{error}");
+    assert!(
+        error.to_string().contains("method.loss = \"kto\""),
+        "{error}"
+    );
     // What the message advises.
     loader.format = Some(Format::Messages);
     let (records, _) = loader.load(&file, &[column("label")]).unwrap();

@@ -270,6 +270,86 @@ fn sft_on_pairs_takes_the_preferred_responses() {
     assert_eq!(report.objectives[1].used, 3);
 }
 
+/// The labels of every judgement, which are about one response each.
+fn unpaired(
+    rows: &[Value],
+    objectives: &[ObjectiveSpec],
+) -> Result<Vec<Vec<Vec<Option<f64>>>>, String> {
+    let files = Files::new();
+    let file = files.lines("data.jsonl", rows);
+    let loaded = load(&[file], objectives, RecordKind::Unpaired);
+    let (records, _) = loaded.map_err(|error| error.to_string())?;
+    let of_record = |record: &panacea_data::Record| {
+        let alone = record.judgements.iter().enumerate();
+        let labels = alone.map(|(response, judgement)| {
+            assert_eq!((judgement.response, judgement.against), (response, None));
+            judgement.labels.clone()
+        });
+        labels.collect()
+    };
+    Ok(records.iter().map(of_record).collect())
+}
+
+#[test]
+fn a_column_says_whether_a_single_response_is_good() {
+    let row =
+        |label: Value| json!({"prompt": "q", "completion": "a", "label": label, "kind": null});
+    let rows = [
+        row(json!(true)),
+        row(json!(false)),
+        row(json!(1)),
+        row(json!(0.2)),
+        row(json!(0.5)),
+    ];
+    let found = unpaired(&rows, &[column("label")]).unwrap();
+    let expected = [1.0, 0.0, 1.0, 0.0].map(|label| vec![vec![Some(label)]]);
+    assert_eq!(found, expected); // 0.5 says nothing.
+    let mut soft = column("label");
+    soft.strength = Strength::BradleyTerry;
+    let mut negated = column("label");
+    negated.name = "bad".to_owned();
+    negated.negate = true;
+    let found = unpaired(&rows, &[soft, negated]).unwrap();
+    assert_eq!(found[0], [[Some(1.0), Some(0.0)]]);
+    assert_eq!(found[3], [[Some(0.2), Some(1.0)]]);
+    assert_eq!(found[4], [[Some(0.5), None]]);
+
+    let error = unpaired(&[row(json!(-1))], &[column("label")]).unwrap_err();
+    assert!(error.contains("data.jsonl:1: field `label`"), "{error}");
+    assert!(
+        error.contains("expected true or 1 (a good response)"),
+        "{error}"
+    );
+    let error = unpaired(&rows, &[chosen()]).unwrap_err();
+    assert!(error.contains("for KTO a `column` says whether"), "{error}");
+}
+
+#[test]
+fn compared_responses_are_judged_one_by_one() {
+    let pair = scored(json!({"helpful": [3, 2], "concise": [1, 1]}));
+    let three = json!({
+        "prompt": "q", "responses": ["a", "bb", "cc c"],
+        "scores": {"helpful": [3, 2, 1], "concise": [1, 1, 2]}
+    });
+    let objectives = [score("helpful"), score("concise")];
+    let found = unpaired(&[pair.clone(), three], &objectives).unwrap();
+    assert_eq!(found[0], [[Some(1.0), None], [Some(0.0), None]]);
+    // The one between wins one comparison and loses the other; two tie in front of the third.
+    assert_eq!(
+        found[1],
+        [
+            [Some(1.0), Some(0.0)],
+            [None, Some(0.0)],
+            [Some(0.0), Some(1.0)]
+        ]
+    );
+    let mut soft = score("helpful");
+    soft.strength = Strength::BradleyTerry;
+    let found = unpaired(&[pair], &[soft]).unwrap();
+    let label = 1.0 / (1.0 + (-1.0f64).exp());
+    assert_eq!(found[0], [[Some(label)], [Some(1.0 - label)]]);
+}
+
 #[test]
 fn specs_come_from_configuration_and_go_back() {
     let spec = |value: Value| serde_json::from_value::<ObjectiveSpec>(value);

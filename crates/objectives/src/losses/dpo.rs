@@ -147,6 +147,18 @@ impl Dpo {
         }
     }
 
+    /// What no policy's loss under `label` is below.
+    pub(super) fn lowest(&self, label: f64) -> f64 {
+        match self.loss {
+            DpoLoss::Sigmoid { label_smoothing } => {
+                let p = label * (1.0 - label_smoothing) + (1.0 - label) * label_smoothing;
+                let part = |p: f64| if p > 0.0 { -p * p.ln() } else { 0.0 };
+                part(p) + part(1.0 - p)
+            }
+            DpoLoss::Ipo => 0.0,
+        }
+    }
+
     /// ℓ(h) and dℓ/dh.
     fn preferred_first(&self, h: f64) -> (f64, f64) {
         let beta = self.beta;

@@ -2,10 +2,12 @@
 
 mod bradley_terry;
 mod dpo;
+mod kto;
 mod sft;
 
 pub use bradley_terry::{BradleyTerry, BradleyTerryError};
 pub use dpo::{Dpo, DpoError, DpoLoss, PairLogProbs};
+pub use kto::{Kto, KtoError};
 pub use sft::Sft;
 
 use crate::{Judgement, Record, RecordKind};
@@ -15,10 +17,21 @@ use crate::{Judgement, Record, RecordKind};
 pub enum Loss {
     /// Direct preference optimisation, on pairs.
     Dpo(Dpo),
+    /// Kahneman–Tversky optimisation, on responses that are good or bad by themselves.
+    Kto(Kto),
     /// Supervised fine-tuning, on single responses.
     Sft(Sft),
     /// A reward model's, on pairs.
     BradleyTerry(BradleyTerry),
+}
+
+/// What a loss takes of a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outputs {
+    /// log π(y|x), summed over its tokens.
+    LogProb,
+    /// A reward for every objective, of a reward model.
+    Rewards,
 }
 
 /// What one judgement contributes to one objective.
@@ -78,6 +91,7 @@ impl Loss {
     pub fn record_kind(&self) -> RecordKind {
         match self {
             Self::Dpo(_) | Self::BradleyTerry(_) => RecordKind::Pair,
+            Self::Kto(_) => RecordKind::Unpaired,
             Self::Sft(_) => RecordKind::Sft,
         }
     }
@@ -86,17 +100,46 @@ impl Loss {
     #[must_use]
     pub fn needs_reference(&self) -> bool {
         match self {
-            Self::Dpo(_) => true,
+            Self::Dpo(_) | Self::Kto(_) => true,
             Self::Sft(_) | Self::BradleyTerry(_) => false,
         }
     }
 
-    /// Numbers that it takes of a response: its log-probability, or a reward for each objective.
+    /// Whether it compares a record with how far the policy has moved from the reference on the whole: [`Record::kl`].
+    #[must_use]
+    pub fn needs_kl(&self) -> bool {
+        match self {
+            Self::Kto(_) => true,
+            Self::Dpo(_) | Self::Sft(_) | Self::BradleyTerry(_) => false,
+        }
+    }
+
+    /// What it takes of a response.
+    #[must_use]
+    pub fn outputs(&self) -> Outputs {
+        match self {
+            Self::Dpo(_) | Self::Kto(_) | Self::Sft(_) => Outputs::LogProb,
+            Self::BradleyTerry(_) => Outputs::Rewards,
+        }
+    }
+
+    /// Numbers that it takes of a response.
     #[must_use]
     pub fn width(&self, objectives: usize) -> usize {
+        match self.outputs() {
+            Outputs::LogProb => 1,
+            Outputs::Rewards => objectives,
+        }
+    }
+
+    /// A number that no policy's loss is below under this label: the entropy of the label for DPO's sigmoid (the
+    /// cross-entropy of a label is never below its entropy), the smaller of the two weights for KTO, and 0 for others.
+    #[must_use]
+    pub fn lowest(&self, label: f64) -> f64 {
         match self {
-            Self::Dpo(_) | Self::Sft(_) => 1,
-            Self::BradleyTerry(_) => objectives,
+            Self::Dpo(dpo) => dpo.lowest(label),
+            Self::Kto(kto) => kto.lowest(label),
+            Self::Sft(_) | Self::BradleyTerry(_) => 0.0,
         }
     }
 
@@ -138,6 +181,10 @@ impl Loss {
                     tokens: pair().map(|response| record.tokens[response]),
                 };
                 dpo.term(&pair, label)
+            }
+            Self::Kto(kto) => {
+                let log_ratio = record.outputs[first] - record.reference[first];
+                kto.term(log_ratio, record.kl, label)
             }
             Self::Sft(sft) => sft.term(record.outputs[first], record.tokens[first]),
             Self::BradleyTerry(loss) => {

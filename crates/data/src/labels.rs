@@ -1,0 +1,232 @@
+//! How an objective labels a record.
+//!
+//! Labels come from a score, a column, the data set's own order or a rule. Wherever it comes from, the label
+//! of a pair is the probability, in [0, 1], that the first of the two responses is preferred.
+
+use serde_json::Value;
+
+use crate::error::FieldProblem;
+use crate::objective::{LabelSource, ObjectiveSpec, Rule, Strength};
+use crate::readers::Reading;
+use crate::readers::fields::{Row, describe};
+
+/// What an objective says about one record.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Finding {
+    /// P(the first response is preferred); SFT: 1.
+    Label(f64),
+    /// Both responses are equally good, and only who is better counts.
+    Tie,
+    /// The record does not say.
+    Missing,
+}
+
+impl Rule {
+    /// The rule's score of one response; higher is better.
+    fn score(self, response: &str) -> f64 {
+        let characters = response.chars().count() as f64;
+        match self {
+            Self::Shorter => -characters,
+            Self::Longer => characters,
+        }
+    }
+}
+
+impl ObjectiveSpec {
+    /// The record's own score of every response, where the reward is that score; nothing otherwise.
+    pub(crate) fn own_scores(
+        &self,
+        row: &Row,
+        responses: usize,
+    ) -> Result<Option<Vec<Option<f64>>>, FieldProblem> {
+        let LabelSource::Reward(reward) = &self.source else {
+            return Ok(None);
+        };
+        let Some(key) = reward.record_score() else {
+            return Ok(None);
+        };
+        let field = format!("scores.{key}");
+        let value = scores_of(row, key)?;
+        value
+            .map(|value| numbers(value, &field, responses))
+            .transpose()
+    }
+
+    /// What this objective says about the `pair` of responses with these indices.
+    pub(crate) fn label_pair(
+        &self,
+        row: &Row,
+        reading: &Reading,
+        pair: [usize; 2],
+    ) -> Result<Finding, FieldProblem> {
+        let responses = reading.responses.len();
+        let finding = match &self.source {
+            LabelSource::Score(key) => match scores_of(row, key)? {
+                Some(value) => {
+                    let scores = numbers(value, &format!("scores.{key}"), responses)?;
+                    self.compare_scores(&scores, pair)
+                }
+                None => Finding::Missing,
+            },
+            LabelSource::Column(name) => match row.get(name) {
+                None | Some(Value::Null) => Finding::Missing,
+                Some(value @ Value::Array(_)) => {
+                    self.compare_scores(&numbers(value, name, responses)?, pair)
+                }
+                Some(value) => self.read_column(name, value, responses)?,
+            },
+            LabelSource::Chosen => match reading.preferred {
+                Some(index) => Finding::Label(if index == pair[0] { 1.0 } else { 0.0 }),
+                None => Finding::Missing,
+            },
+            LabelSource::Rule(rule) => {
+                self.compare(pair.map(|index| rule.score(&reading.responses[index])))
+            }
+            LabelSource::Reward(_) => Finding::Missing,
+        };
+        Ok(match finding {
+            Finding::Label(probability) if self.negate => Finding::Label(1.0 - probability),
+            other => other,
+        })
+    }
+
+    /// Whether a record with one response is an example of this objective. The caller has
+    /// refused sources that make no sense here ([`Self::check_sft`]).
+    pub(crate) fn label_single(&self, row: &Row) -> Result<Finding, FieldProblem> {
+        let belongs = match &self.source {
+            LabelSource::Column(name) => match row.get(name) {
+                None | Some(Value::Null) => return Ok(Finding::Missing),
+                Some(Value::Bool(flag)) => *flag,
+                Some(Value::Number(number)) => number.as_f64().is_some_and(|x| x > 0.0),
+                Some(Value::String(text)) => *text == self.name,
+                Some(Value::Array(items)) => {
+                    items.iter().any(|item| item.as_str() == Some(&self.name))
+                }
+                Some(other) => {
+                    return Err(FieldProblem {
+                        field: name.clone(),
+                        found: describe(other),
+                        expected: "true or false, a number, or the names of objectives".to_owned(),
+                    });
+                }
+            },
+            _ => true,
+        };
+        Ok(if belongs != self.negate {
+            Finding::Label(1.0)
+        } else {
+            Finding::Missing
+        })
+    }
+
+    /// Whether the only response of a record is desirable: KTO's label.
+    pub(crate) fn label_unpaired(&self, row: &Row) -> Result<Finding, FieldProblem> {
+        let LabelSource::Column(name) = &self.source else {
+            return Ok(Finding::Missing); // Refused by `check_unpaired`.
+        };
+        let desirable = match row.get(name) {
+            None | Some(Value::Null) => return Ok(Finding::Missing),
+            Some(Value::Bool(flag)) => Some(f64::from(u8::from(*flag))),
+            Some(value) => value.as_f64().filter(|x| (0.0..=1.0).contains(x)),
+        };
+        let Some(desirable) = desirable else {
+            return Err(FieldProblem {
+                field: name.clone(),
+                found: row.get(name).map_or_else(String::new, describe),
+                expected: "true or 1 (a good response), false or 0 (a bad one), or a probability between them".to_owned(),
+            });
+        };
+        let desirable = if self.negate {
+            1.0 - desirable
+        } else {
+            desirable
+        };
+        Ok(match self.strength {
+            Strength::BradleyTerry => Finding::Label(desirable),
+            Strength::Hard if desirable == 0.5 => Finding::Tie,
+            Strength::Hard => Finding::Label(f64::from(u8::from(desirable > 0.5))),
+        })
+    }
+
+    /// Compares the scores of two responses; a score may be missing.
+    fn compare_scores(&self, scores: &[Option<f64>], [first, second]: [usize; 2]) -> Finding {
+        match (scores[first], scores[second]) {
+            (Some(first), Some(second)) => self.compare([first, second]),
+            _ => Finding::Missing,
+        }
+    }
+
+    fn compare(&self, [first, second]: [f64; 2]) -> Finding {
+        match self.strength {
+            Strength::Hard if first == second => Finding::Tie,
+            Strength::Hard => Finding::Label(f64::from(u8::from(first > second))),
+            Strength::BradleyTerry => Finding::Label(1.0 / (1.0 + (second - first).exp())),
+        }
+    }
+
+    /// A column with one value for a pair of responses.
+    fn read_column(
+        &self,
+        name: &str,
+        value: &Value,
+        responses: usize,
+    ) -> Result<Finding, FieldProblem> {
+        if responses > 2 {
+            return Err(FieldProblem {
+                field: name.to_owned(),
+                found: describe(value),
+                expected: format!("a list of {responses} numbers, one for each response"),
+            });
+        }
+        if let Value::Bool(first) = value {
+            return Ok(Finding::Label(if *first { 1.0 } else { 0.0 }));
+        }
+        if let Some(index) = value.as_f64().filter(|x| (0.0..=1.0).contains(x)) {
+            return Ok(match self.strength {
+                Strength::Hard if index == 0.5 => Finding::Tie,
+                Strength::Hard => Finding::Label(if index < 0.5 { 1.0 } else { 0.0 }),
+                Strength::BradleyTerry => Finding::Label(1.0 - index),
+            });
+        }
+        Err(FieldProblem {
+            field: name.to_owned(),
+            found: describe(value),
+            expected: "the index of the preferred response (0 or 1), true (response 0), false (response 1), or a list of two scores".to_owned(),
+        })
+    }
+}
+
+/// `scores.KEY` of a record, `None` where it is not there.
+fn scores_of<'a>(row: &'a Row, key: &str) -> Result<Option<&'a Value>, FieldProblem> {
+    match row.get("scores") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Object(scores)) => Ok(scores.get(key).filter(|value| !value.is_null())),
+        Some(other) => Err(FieldProblem {
+            field: "scores".to_owned(),
+            found: describe(other),
+            expected: "an object that holds a list of numbers for each score".to_owned(),
+        }),
+    }
+}
+
+/// A score for each response; `None` where it is null.
+fn numbers(value: &Value, field: &str, responses: usize) -> Result<Vec<Option<f64>>, FieldProblem> {
+    let problem = |found: String| FieldProblem {
+        field: field.to_owned(),
+        found,
+        expected: format!("a list of {responses} numbers, one for each response"),
+    };
+    let Some(items) = value.as_array().filter(|items| items.len() == responses) else {
+        return Err(problem(describe(value)));
+    };
+    let number = |item: &Value| match item {
+        Value::Null => Ok(None),
+        Value::Bool(flag) => Ok(Some(f64::from(u8::from(*flag)))),
+        Value::Number(number) => match number.as_f64() {
+            Some(number) => Ok(Some(number)),
+            None => Err(problem(describe(value))),
+        },
+        other => Err(problem(format!("a list with {}", describe(other)))),
+    };
+    items.iter().map(number).collect()
+}
