@@ -6,8 +6,8 @@ use std::ops::Range;
 use burn_tensor::{Device, Distribution, Tensor};
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use panacea_kernels::{
-    CacheRow, Heads, Segment, Visibility, attention, attention_backward, attention_decode,
-    head_log_probs, matmul, rms_norm, rms_norm_backward, swiglu, swiglu_backward,
+    CacheRow, Gate, Heads, Segment, Visibility, attention, attention_backward, attention_decode,
+    gated, gated_backward, head_log_probs, matmul, rms_norm, rms_norm_backward,
 };
 use panacea_svd_lora::{Factors, SvdLora};
 
@@ -122,11 +122,11 @@ fn elementwise(criterion: &mut Criterion) {
     });
     let wide = || random([ROWS, INTERMEDIATE]);
     let (gate, up, d) = (wide(), wide(), wide());
-    group.bench_function("swiglu", |b| b.iter(|| swiglu(&gate, &up)));
+    group.bench_function("swiglu", |b| b.iter(|| gated(Gate::Silu, &gate, &up)));
     group.bench_function("swiglu_backward", |b| {
         b.iter_batched(
             || (gate.clone() + 0.0, up.clone() + 0.0),
-            |(gate, up)| swiglu_backward(gate, up, d.clone()),
+            |(gate, up)| gated_backward(Gate::Silu, gate, up, d.clone()),
             BatchSize::LargeInput,
         );
     });
@@ -134,7 +134,7 @@ fn elementwise(criterion: &mut Criterion) {
     let tokens: Vec<u32> = (0..128).map(|row| row * 300).collect();
     group.sample_size(20);
     group.bench_function("head_log_probs", |b| {
-        b.iter(|| head_log_probs(&h, &head, &tokens, true));
+        b.iter(|| head_log_probs(&h, &head, &tokens, None, true));
     });
     group.finish();
 }

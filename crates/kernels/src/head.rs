@@ -18,6 +18,8 @@ const FEWEST_COLUMNS: usize = 1024;
 /// log p of one `token` a row under softmax(h Wᵀ), h `[rows, hidden]` and W `[vocabulary, hidden]`; and if `keep`
 /// its slope ∂log p/∂h = W_token − Σ_v p_v W_v, `[rows, hidden]`.
 ///
+/// With a `cap` c, logits l become c · tanh(l / c), and every W_v in the slope is multiplied by 1 − tanh²(l_v / c).
+///
 /// The vocabulary is processed in pieces, each piece for all rows. After each piece every row has its largest logit so
 /// far, Σ_v exp(logit_v − largest) and Σ_v exp(logit_v − largest) W_v; a new largest logit scales both sums down
 /// (Milakov and Gimelshein, 2018).
@@ -28,6 +30,7 @@ pub fn head_log_probs(
     h: &Tensor<2>,
     weight: &Tensor<2>,
     tokens: &[u32],
+    cap: Option<f64>,
     keep: bool,
 ) -> (Vec<f32>, Option<Tensor<2>>) {
     let (operation, [rows, hidden], [vocabulary, width]) =
@@ -49,9 +52,9 @@ pub fn head_log_probs(
     }
     #[cfg(feature = "flex")]
     if Host::can_open(h) && Host::can_open(weight) {
-        return stream(on_host::Rows::new(tokens), h, weight, tokens, keep);
+        return stream(on_host::Rows::new(tokens), h, weight, tokens, cap, keep);
     }
-    stream(portable::Rows::new(h), h, weight, tokens, keep)
+    stream(portable::Rows::new(h), h, weight, tokens, cap, keep)
 }
 
 /// What is known of every row after some pieces of the vocabulary.
@@ -66,8 +69,8 @@ trait Rows {
         mean: Option<Tensor<2>>,
     ) -> (Tensor<2>, Option<Tensor<2>>);
 
-    /// log p of every row's token, and Σ exp(logit − largest) `[rows, 1]`.
-    fn finish(self) -> (Vec<f32>, Tensor<2>);
+    /// log p of every row's token, Σ exp(logit − largest) `[rows, 1]`, and the token's logit `[rows, 1]`.
+    fn finish(self) -> (Vec<f32>, Tensor<2>, Tensor<2>);
 }
 
 fn stream(
@@ -75,8 +78,11 @@ fn stream(
     h: &Tensor<2>,
     weight: &Tensor<2>,
     tokens: &[u32],
+    cap: Option<f64>,
     keep: bool,
 ) -> (Vec<f32>, Option<Tensor<2>>) {
+    // The slope of c tanh(l / c), from its value.
+    let slope = |capped: Tensor<2>, cap: f64| (capped / cap).powi_scalar(2).neg() + 1.0;
     let ([rows, hidden], [vocabulary, _]) = (h.dims(), weight.dims());
     let columns = (PIECE / rows).max(FEWEST_COLUMNS).min(vocabulary);
     let mut mean = keep.then(|| h.zeros_like());
@@ -84,15 +90,30 @@ fn stream(
         let piece = start..(start + columns).min(vocabulary);
         let part = weight.clone().slice([piece.clone(), 0..hidden]);
         let logits = matmul(h, &part.clone().transpose());
-        let (weights, scaled) = known.absorb(logits, piece, tokens, mean);
+        let (logits, slopes) = match cap {
+            None => (logits, None),
+            Some(cap) => {
+                let capped = (logits / cap).tanh() * cap;
+                let slopes = keep.then(|| slope(capped.clone(), cap));
+                (capped, slopes)
+            }
+        };
+        let (mut weights, scaled) = known.absorb(logits, piece, tokens, mean);
+        if let Some(slopes) = slopes {
+            weights = weights * slopes;
+        }
         mean = scaled.map(|mean| matmul_add(mean, &weights, &part));
     }
-    let (log_probs, sums) = known.finish();
+    let (log_probs, sums, targets) = known.finish();
     let slopes = mean.map(|mean| {
         let ids: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
         let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [rows]), &h.device());
         let of_tokens = weight.clone().select(0, ids);
-        of_tokens.cast(FloatDType::from(mean.dtype())) - mean / sums
+        let of_tokens = of_tokens.cast(FloatDType::from(mean.dtype()));
+        match cap {
+            None => of_tokens - mean / sums,
+            Some(cap) => of_tokens * slope(targets, cap) - mean / sums,
+        }
     });
     (log_probs, slopes)
 }
@@ -149,11 +170,11 @@ mod portable {
             (weights, mean.map(|mean| mean * shrink))
         }
 
-        fn finish(self) -> (Vec<f32>, Tensor<2>) {
-            let log_probs = self.target - self.largest - self.sum.clone().log();
+        fn finish(self) -> (Vec<f32>, Tensor<2>, Tensor<2>) {
+            let log_probs = self.target.clone() - self.largest - self.sum.clone().log();
             let log_probs = log_probs.into_data().convert::<f32>().try_to_vec::<f32>();
             let log_probs = log_probs.expect("the data was just converted to f32");
-            (log_probs, self.sum)
+            (log_probs, self.sum, self.target)
         }
     }
 }
@@ -223,12 +244,15 @@ mod on_host {
             (weights, mean)
         }
 
-        fn finish(self) -> (Vec<f32>, Tensor<2>) {
+        fn finish(self) -> (Vec<f32>, Tensor<2>, Tensor<2>) {
             let log_prob = |row: &Row| row.target - row.largest - row.sum.ln();
             let log_probs = self.0.iter().map(log_prob).collect();
-            let sums: Vec<f32> = self.0.iter().map(|row| row.sum).collect();
-            let shape = [sums.len(), 1];
-            (log_probs, host::tensor(sums, shape))
+            let column = |of: fn(&Row) -> f32| {
+                let values: Vec<f32> = self.0.iter().map(of).collect();
+                let shape = [values.len(), 1];
+                host::tensor(values, shape)
+            };
+            (log_probs, column(|row| row.sum), column(|row| row.target))
         }
     }
 
@@ -268,25 +292,38 @@ mod tests {
 
     #[test]
     fn both_forms_agree_with_a_softmax_of_all_logits() {
-        for rows in [1, 30, ROWS] {
+        for (rows, cap) in [
+            (1, None),
+            (30, None),
+            (ROWS, None),
+            (30, Some(5.0)),
+            (ROWS, Some(5.0)),
+        ] {
             let (h, weight) = (random([rows, HIDDEN]) * 4.0, random([VOCABULARY, HIDDEN]));
             let tokens = tokens(rows);
-            let logits = h.clone().matmul(weight.clone().transpose());
+            let mut logits = h.clone().matmul(weight.clone().transpose());
+            let mut slopes = logits.ones_like();
+            if let Some(cap) = cap {
+                let tanh = (logits / cap).tanh();
+                slopes = slopes - tanh.clone() * tanh.clone();
+                logits = tanh * cap;
+            }
             let log_softmax = log_softmax(logits, 1);
-            let mean = log_softmax.clone().exp().matmul(weight.clone());
+            let mean = (log_softmax.clone().exp() * slopes.clone()).matmul(weight.clone());
             let ids: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
             let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [rows]), &h.device());
             let expected = log_softmax.gather(1, ids.clone().reshape([rows, 1]));
-            let expected_slopes = weight.clone().select(0, ids) - mean;
+            let own = slopes.gather(1, ids.clone().reshape([rows, 1]));
+            let expected_slopes = weight.clone().select(0, ids) * own - mean;
 
-            let host = head_log_probs(&h, &weight, &tokens, true);
-            let portable = stream(portable::Rows::new(&h), &h, &weight, &tokens, true);
+            let host = head_log_probs(&h, &weight, &tokens, cap, true);
+            let portable = stream(portable::Rows::new(&h), &h, &weight, &tokens, cap, true);
             for (log_probs, slopes) in [host, portable] {
                 let found = Tensor::from_data(TensorData::new(log_probs, [rows, 1]), &h.device());
                 assert_close("log p", &found, &expected);
                 assert_close("slopes", &slopes.unwrap(), &expected_slopes);
             }
-            assert!(head_log_probs(&h, &weight, &tokens, false).1.is_none());
+            assert!(head_log_probs(&h, &weight, &tokens, cap, false).1.is_none());
         }
     }
 
@@ -294,7 +331,7 @@ mod tests {
     fn nothing_is_asked_of_no_row() {
         let (h, weight) = (random([1, HIDDEN]), random([VOCABULARY, HIDDEN]));
         let h = h.slice([0..0, 0..HIDDEN]);
-        let (log_probs, slopes) = head_log_probs(&h, &weight, &[], true);
+        let (log_probs, slopes) = head_log_probs(&h, &weight, &[], None, true);
         assert!(log_probs.is_empty());
         assert_eq!(slopes.unwrap().dims(), [0, HIDDEN]);
     }
@@ -306,7 +343,7 @@ mod tests {
             let weight = weight
                 .clone()
                 .slice_fill([broken..broken + 1, 0..1], f32::NAN);
-            let (log_probs, _) = head_log_probs(&h, &weight, &tokens(ROWS), false);
+            let (log_probs, _) = head_log_probs(&h, &weight, &tokens(ROWS), None, false);
             assert!(log_probs.iter().all(|x| x.is_nan()));
         }
     }

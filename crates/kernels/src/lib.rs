@@ -1,6 +1,6 @@
 //! # The operations of a decoder, each with its gradient
 //!
-//! Matrix products that add to what is there, RMSNorm, SwiGLU, rotary positions, attention over packed
+//! Matrix products that add to what is there, RMSNorm, SwiGLU and GeGLU, rotary positions, attention over packed
 //! segments, and the log-probabilities of a language-model head. Every operation exists in two forms that
 //! tests hold against each other:
 //!
@@ -20,19 +20,20 @@
 //!
 //! ```
 //! use burn_tensor::{Device, Tensor};
-//! use panacea_kernels::{swiglu, swiglu_backward};
+//! use panacea_kernels::{Gate, gated, gated_backward};
 //!
 //! let device = Device::flex();
 //! let gate = Tensor::<2>::from_floats([[0.0, 2.0]], &device);
 //! let up = Tensor::<2>::from_floats([[3.0, 1.0]], &device);
-//! let y = swiglu(&gate, &up);                                 // silu(gate) ⊙ up
-//! let (d_gate, d_up) = swiglu_backward(gate, up, y.ones_like());
+//! let y = gated(Gate::Silu, &gate, &up);                                 // silu(gate) ⊙ up
+//! let (d_gate, d_up) = gated_backward(Gate::Silu, gate, up, y.ones_like());
 //! assert_eq!(d_gate.dims(), d_up.dims());
 //! ```
 
 mod attention;
 #[cfg(feature = "flex")]
 mod fresh;
+mod gated;
 mod head;
 #[cfg(feature = "flex")]
 mod host;
@@ -42,7 +43,6 @@ mod packed;
 mod rotary;
 mod shape;
 mod steer;
-mod swiglu;
 #[cfg(feature = "flex")]
 mod team;
 #[cfg(all(test, feature = "flex"))]
@@ -54,13 +54,13 @@ pub use attention::{
     CacheRow, Heads, Segment, Visibility, attention, attention_backward, attention_decode,
     write_cache,
 };
+pub use gated::{Gate, gated, gated_backward};
 pub use head::head_log_probs;
 pub use matmul::{Weight, is_thin, linear_each, matmul, matmul_add};
 pub use norm::{rms_norm, rms_norm_backward};
 pub use packed::{Bits, PackedMatrix};
 pub use rotary::Rotation;
 pub use steer::steer;
-pub use swiglu::{swiglu, swiglu_backward};
 
 /// Makes the calling thread one of those that compute on the CPU, to be called once when a program starts. A thread
 /// outside the pool hands every operation over and sleeps until it is done, which for small operations takes longer

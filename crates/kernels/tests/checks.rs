@@ -7,9 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use burn_tensor::{DType, Device, Tensor};
 use panacea_kernels::{
-    Bits, CacheRow, Heads, PackedMatrix, Rotation, Segment, Visibility, Weight, attention,
-    attention_backward, attention_decode, head_log_probs, linear_each, matmul, matmul_add,
-    rms_norm, rms_norm_backward, steer, swiglu, swiglu_backward, write_cache,
+    Bits, CacheRow, Gate, Heads, PackedMatrix, Rotation, Segment, Visibility, Weight, attention,
+    attention_backward, attention_decode, gated, gated_backward, head_log_probs, linear_each,
+    matmul, matmul_add, rms_norm, rms_norm_backward, steer, write_cache,
 };
 
 /// A call that does not fit, beside what it panics with.
@@ -114,28 +114,28 @@ fn rows_and_elements() {
         let rotation = Rotation::new(&[0, 1, 2], &[1.0, 0.5], &Device::flex());
         assert_refused(vec![
             (
-                "swiglu: axis 0 of `up` is 1, expected 2 as in `gate`",
-                call(|| swiglu(&x([2, 4]), &x([1, 4]))),
+                "gated: axis 0 of `up` is 1, expected 2 as in `gate`",
+                call(|| gated(Gate::Silu, &x([2, 4]), &x([1, 4]))),
             ),
             (
-                "swiglu: axis 1 of `up` is 3, expected 4 as in `gate`",
-                call(|| swiglu(&x([2, 4]), &x([2, 3]))),
+                "gated: axis 1 of `up` is 3, expected 4 as in `gate`",
+                call(|| gated(Gate::Silu, &x([2, 4]), &x([2, 3]))),
             ),
             (
-                "swiglu_backward: axis 0 of `up` is 1, expected 2 as in `gate`",
-                call(|| swiglu_backward(x([2, 4]), x([1, 4]), x([2, 4]))),
+                "gated_backward: axis 0 of `up` is 1, expected 2 as in `gate`",
+                call(|| gated_backward(Gate::Silu, x([2, 4]), x([1, 4]), x([2, 4]))),
             ),
             (
-                "swiglu_backward: axis 1 of `up` is 1, expected 4 as in `gate`",
-                call(|| swiglu_backward(x([2, 4]), x([2, 1]), x([2, 4]))),
+                "gated_backward: axis 1 of `up` is 1, expected 4 as in `gate`",
+                call(|| gated_backward(Gate::Silu, x([2, 4]), x([2, 1]), x([2, 4]))),
             ),
             (
-                "swiglu_backward: axis 0 of `d` is 3, expected 2 as in `gate`",
-                call(|| swiglu_backward(x([2, 4]), x([2, 4]), x([3, 4]))),
+                "gated_backward: axis 0 of `d` is 3, expected 2 as in `gate`",
+                call(|| gated_backward(Gate::Silu, x([2, 4]), x([2, 4]), x([3, 4]))),
             ),
             (
-                "swiglu_backward: axis 1 of `d` is 5, expected 4 as in `gate`",
-                call(|| swiglu_backward(x([2, 4]), x([2, 4]), x([2, 5]))),
+                "gated_backward: axis 1 of `d` is 5, expected 4 as in `gate`",
+                call(|| gated_backward(Gate::Silu, x([2, 4]), x([2, 4]), x([2, 5]))),
             ),
             (
                 "rms_norm: axis 0 of `weight` is 2, expected 1 in front of the width",
@@ -208,7 +208,7 @@ fn rows_and_elements() {
             ),
         ]);
         // What does not fit is at fault above, and nothing else.
-        assert_eq!(swiglu(&x([2, 4]), &x([2, 4])).dims(), [2, 4]);
+        assert_eq!(gated(Gate::Silu, &x([2, 4]), &x([2, 4])).dims(), [2, 4]);
         assert_eq!(rms_norm(&x([2, 4]), &x([1, 4]), 1e-5).dims(), [2, 4]);
     });
 }
@@ -261,7 +261,13 @@ fn side_paths() {
 fn log_probs() {
     in_both_forms(|dtype| {
         let log_probs = |weight: [usize; 2], tokens: &[u32], keep| {
-            head_log_probs(&zeros(dtype, [2, 3]), &zeros(dtype, weight), tokens, keep)
+            head_log_probs(
+                &zeros(dtype, [2, 3]),
+                &zeros(dtype, weight),
+                tokens,
+                None,
+                keep,
+            )
         };
         for keep in [false, true] {
             assert_refused(vec![
@@ -587,9 +593,9 @@ fn caches() {
 fn of_nothing_comes_nothing() {
     in_both_forms(|dtype| {
         let x = |shape: [usize; 2]| zeros(dtype, shape);
-        let (d_gate, d_up) = swiglu_backward(x([0, 4]), x([0, 4]), x([0, 4]));
+        let (d_gate, d_up) = gated_backward(Gate::Silu, x([0, 4]), x([0, 4]), x([0, 4]));
         assert_eq!((d_gate.dims(), d_up.dims()), ([0, 4], [0, 4]));
-        assert_eq!(swiglu(&x([3, 0]), &x([3, 0])).dims(), [3, 0]);
+        assert_eq!(gated(Gate::Silu, &x([3, 0]), &x([3, 0])).dims(), [3, 0]);
         assert_eq!(rms_norm(&x([0, 4]), &x([1, 4]), 1e-5).dims(), [0, 4]);
         let onto = Some(x([0, 4]));
         let dx = rms_norm_backward(&x([0, 4]), &x([1, 4]), 1e-5, x([0, 4]), onto);

@@ -21,6 +21,21 @@ fn families() -> Vec<Value> {
         ),
         common::config("qwen3", json!({})),
         common::config("mistral", json!({"sliding_window": 3})),
+        common::config(
+            "gemma3_text",
+            json!({
+                "hidden_act": null, "sliding_window": 3, "sliding_window_pattern": 2,
+                "query_pre_attn_scalar": 9, "rope_scaling": {"rope_type": "linear", "factor": 8.0}
+            }),
+        ),
+        common::config(
+            "gemma3_text",
+            json!({"hidden_act": null, "sliding_window": 3, "final_logit_softcapping": 2.0}),
+        ),
+        common::config(
+            "phi3",
+            json!({"sliding_window": 3, "tie_word_embeddings": false}),
+        ),
     ]
 }
 

@@ -1,17 +1,15 @@
-//! The decoder: loading, log-probabilities, their gradient.
+//! The decoder: log-probabilities and values of a batch, and their gradients.
 
-use std::collections::BTreeMap;
-
-use burn_tensor::{DType, Device, Distribution, FloatDType, Tensor, TensorData};
-use panacea_kernels::{Bits, Heads, PackedMatrix, Rotation, Visibility, Weight, linear_each};
-use panacea_pretrained::{ModelConfig, Pretrained, TensorF32};
+use burn_tensor::{Device, FloatDType, Tensor, TensorData};
+use panacea_kernels::{Bits, PackedMatrix, Rotation, Visibility, Weight, linear_each};
+use panacea_pretrained::ModelConfig;
 use panacea_svd_lora::{Adapters, FactorSet};
 
 use crate::ModelError;
 use crate::batch::PackedBatch;
 use crate::head::{self, ValueHead};
-use crate::layer::{Context, Layer, RmsNorm, Saved};
-use crate::linear::{Linear, Mode};
+use crate::layer::{Context, Layer, RmsNorm, Saved, Sight};
+use crate::linear::Mode;
 use crate::steering::RowSteering;
 
 /// The projections of a layer that can be adapted, by their Hugging Face names.
@@ -36,19 +34,30 @@ pub enum MemoryPolicy {
     Recompute,
 }
 
-/// A decoder-only transformer of the Llama family on one device, frozen.
+/// A decoder-only transformer of the Llama family or a relative on one device, frozen.
 #[derive(Debug)]
 pub struct Decoder {
     pub(crate) config: ModelConfig,
     pub(crate) device: Device,
     /// `[vocabulary, hidden]`
-    embedding: Tensor<2>,
+    pub(crate) embedding: Tensor<2>,
     pub(crate) layers: Vec<Layer>,
-    norm: RmsNorm,
+    pub(crate) norm: RmsNorm,
     /// `[vocabulary, hidden]`; the embedding itself where they are tied.
-    head: Tensor<2>,
-    packed_head: Option<PackedMatrix>,
-    pub(crate) inverse_frequencies: Vec<f32>,
+    pub(crate) head: Tensor<2>,
+    pub(crate) packed_head: Option<PackedMatrix>,
+    /// The kinds of attention that its layers have, each once.
+    pub(crate) attention: Vec<AttentionKind>,
+    /// The embedding is multiplied by this.
+    pub(crate) embedding_scale: Option<f32>,
+}
+
+/// The attention of some layers.
+#[derive(Debug)]
+pub(crate) struct AttentionKind {
+    /// Each position sees only this many last positions, itself included.
+    pub window: Option<usize>,
+    pub inverse_frequencies: Vec<f32>,
 }
 
 /// Log-probabilities of a batch's targets, and what [`Decoder::backward`] needs.
@@ -138,132 +147,6 @@ impl Packing {
 }
 
 impl Decoder {
-    /// Builds the network from a model's files, all of it in 32 bits; every missing or misshapen tensor is reported at
-    /// once.
-    pub fn load(pretrained: &Pretrained, device: &Device) -> Result<Self, ModelError> {
-        Self::load_in(pretrained, device, FloatDType::F32)
-    }
-
-    /// [`Decoder::load`] with weight matrices of another type, `F16` or `BF16`. Products with them are computed in that
-    /// type; norms, softmax, adapters, gradients and what passes from layer to layer have 32 bits.
-    pub fn load_in(
-        pretrained: &Pretrained,
-        device: &Device,
-        weights: FloatDType,
-    ) -> Result<Self, ModelError> {
-        pretrained.check()?;
-        Self::assemble(pretrained.config().clone(), device, |name| {
-            let TensorF32 { shape, data } = pretrained.tensor(name)?;
-            // A vector becomes one row, which broadcasts over a batch.
-            Ok(match shape[..] {
-                [rows, columns] => {
-                    let data = TensorData::new(data, [rows, columns]);
-                    Tensor::from_data(data, (device, DType::from(weights)))
-                }
-                _ => {
-                    let shape = [1, data.len()];
-                    Tensor::from_data(TensorData::new(data, shape), device)
-                }
-            })
-        })
-    }
-
-    /// A network with the shapes of `config` and random weights, drawn on the device: to measure the time and memory of
-    /// a model without its files.
-    pub fn random(
-        config: ModelConfig,
-        device: &Device,
-        weights: FloatDType,
-        seed: u64,
-    ) -> Result<Self, ModelError> {
-        device.seed(seed);
-        let shapes: BTreeMap<_, _> = config.tensors().into_iter().collect();
-        Self::assemble(config, device, |name| {
-            Ok(match shapes[name][..] {
-                [rows, columns] => {
-                    let spread = Distribution::Normal(0.0, 0.02);
-                    Tensor::random([rows, columns], spread, (device, DType::from(weights)))
-                }
-                _ => Tensor::ones([1, shapes[name][0]], device),
-            })
-        })
-    }
-
-    /// The network of tensors that are asked for by name, `[1, n]` where the file has `[n]`.
-    fn assemble(
-        config: ModelConfig,
-        device: &Device,
-        tensor: impl Fn(&str) -> Result<Tensor<2>, ModelError>,
-    ) -> Result<Self, ModelError> {
-        let norm = |name: &str| -> Result<RmsNorm, ModelError> {
-            Ok(RmsNorm {
-                weight: tensor(name)?,
-                epsilon: config.rms_norm_eps,
-            })
-        };
-        let heads = Heads {
-            kv: config.num_key_value_heads,
-            group: config.num_attention_heads / config.num_key_value_heads,
-            dim: config.head_dim,
-        };
-        let layers = (0..config.num_hidden_layers).map(|index| -> Result<Layer, ModelError> {
-            let prefix = format!("model.layers.{index}");
-            let linear =
-                |block: &str, projection: &str, biased: bool| -> Result<Linear, ModelError> {
-                    let name = format!("{prefix}.{block}.{projection}");
-                    let bias = if biased {
-                        Some(tensor(&format!("{name}.bias"))?)
-                    } else {
-                        None
-                    };
-                    let weight = tensor(&format!("{name}.weight"))?;
-                    Ok(Linear {
-                        name: format!("layers.{index}.{projection}"),
-                        weight,
-                        packed: None,
-                        bias,
-                    })
-                };
-            let qk_norm = if config.qk_norm {
-                let q = norm(&format!("{prefix}.self_attn.q_norm.weight"))?;
-                Some((q, norm(&format!("{prefix}.self_attn.k_norm.weight"))?))
-            } else {
-                None
-            };
-            Ok(Layer {
-                heads,
-                attention_norm: norm(&format!("{prefix}.input_layernorm.weight"))?,
-                q: linear("self_attn", "q_proj", config.attention_bias)?,
-                k: linear("self_attn", "k_proj", config.attention_bias)?,
-                v: linear("self_attn", "v_proj", config.attention_bias)?,
-                o: linear("self_attn", "o_proj", false)?,
-                qk_norm,
-                mlp_norm: norm(&format!("{prefix}.post_attention_layernorm.weight"))?,
-                gate: linear("mlp", "gate_proj", false)?,
-                up: linear("mlp", "up_proj", false)?,
-                down: linear("mlp", "down_proj", false)?,
-            })
-        });
-        let layers = layers.collect::<Result<Vec<_>, _>>()?;
-        let embedding = tensor("model.embed_tokens.weight")?;
-        // A classifier has no such head; its own, `score.weight`, is a `ValueHead`.
-        let head = if config.tie_word_embeddings || config.labels.is_some() {
-            embedding.clone()
-        } else {
-            tensor("lm_head.weight")?
-        };
-        Ok(Self {
-            device: device.clone(),
-            embedding,
-            layers,
-            norm: norm("model.norm.weight")?,
-            head,
-            packed_head: None,
-            inverse_frequencies: config.rope.inverse_frequencies(config.head_dim),
-            config,
-        })
-    }
-
     /// The model's configuration.
     pub fn config(&self) -> &ModelConfig {
         &self.config
@@ -331,8 +214,7 @@ impl Decoder {
     ) -> Result<Vec<f64>, ModelError> {
         let context = self.context(batch, adapters)?;
         let (x, _) = self.through_layers(batch, &context, None);
-        let (log_probs, _) =
-            head::log_probs(&self.norm.forward(&x), &self.head, &batch.targets, false);
+        let (log_probs, _) = self.target_log_probs(&x, batch, false);
         Ok(log_probs)
     }
 
@@ -345,8 +227,7 @@ impl Decoder {
     ) -> Result<Forward, ModelError> {
         let context = self.context(batch, Some(adapters))?;
         let (last, layers) = self.through_layers(batch, &context, Some(memory));
-        let (log_probs, slopes) =
-            head::log_probs(&self.norm.forward(&last), &self.head, &batch.targets, true);
+        let (log_probs, slopes) = self.target_log_probs(&last, batch, true);
         let slopes = slopes.expect("slopes were asked for");
         Ok(Forward {
             log_probs,
@@ -356,6 +237,17 @@ impl Decoder {
                 slopes,
             },
         })
+    }
+
+    /// log p of every target from what comes out of the last layer, and ∂log p/∂h if `keep`.
+    fn target_log_probs(
+        &self,
+        last: &Tensor<2>,
+        batch: &PackedBatch,
+        keep: bool,
+    ) -> (Vec<f64>, Option<Tensor<2>>) {
+        let (h, cap) = (self.norm.forward(last), self.config.final_logit_softcapping);
+        head::log_probs(&h, &self.head, &batch.targets, cap, keep)
     }
 
     /// The gradient of Σ coefficients · log p with respect to U, V, σ and s of every adapter.
@@ -490,7 +382,11 @@ impl Decoder {
             packed: self.packed_head.as_ref().filter(|_| mode.reads_packed),
         };
         let logits = linear_each(&self.norm.forward(x), &[head]);
-        (logits.into_iter().next()).expect("one product was asked for")
+        let logits = (logits.into_iter().next()).expect("one product was asked for");
+        match self.config.final_logit_softcapping {
+            None => logits,
+            Some(cap) => (logits / cap).tanh() * cap,
+        }
     }
 
     /// [`Decoder::logits_of`], on the host.
@@ -508,7 +404,11 @@ impl Decoder {
     pub(crate) fn embed(&self, tokens: &[u32]) -> Tensor<2> {
         let indices = head::indices(tokens.iter().map(|&t| t as usize), &self.device);
         let rows = self.embedding.clone().select(0, indices);
-        rows.cast(FloatDType::F32)
+        let rows = rows.cast(FloatDType::F32);
+        match self.embedding_scale {
+            None => rows,
+            Some(scale) => rows * scale,
+        }
     }
 
     /// λ of every row (`[rows × m]`, row by row) with the adapters that they steer.
@@ -535,20 +435,18 @@ impl Decoder {
     ) -> Result<Context<'a>, ModelError> {
         let objectives = adapters.map(|adapters| adapters.config.objectives.len());
         batch.check(self.config.vocab_size, objectives)?;
-        let Self {
-            config,
-            device,
-            layers,
-            ..
-        } = self;
-        Ok(Context {
+        let Self { device, layers, .. } = self;
+        let sight = |kind: &AttentionKind| Sight {
             visibility: Visibility::new(
                 batch.segments.clone(),
                 layers[0].heads,
-                config.sliding_window,
+                kind.window,
                 device,
             ),
-            rotation: Rotation::new(&batch.positions, &self.inverse_frequencies, device),
+            rotation: Rotation::new(&batch.positions, &kind.inverse_frequencies, device),
+        };
+        Ok(Context {
+            sights: self.attention.iter().map(sight).collect(),
             mode: Mode {
                 steering: adapters.map(|adapters| self.steering(adapters, &batch.preferences)),
                 reads_packed: false,

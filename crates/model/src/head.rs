@@ -15,17 +15,19 @@ pub(crate) fn indices(values: impl Iterator<Item = usize>, device: &Device) -> T
 
 /// Log-probabilities of `targets` under softmax(h Wᵀ): h `[rows, hidden]`, W `[vocabulary, hidden]`.
 ///
-/// If `keep`, also ∂log p/∂h of each target, `[targets, hidden]`. Scaled by an objective's coefficients later, it is
+/// Logits are capped softly at `cap`, if there is one. If `keep`, also ∂log p/∂h of each target, `[targets, hidden]`. Scaled by an objective's coefficients later, it is
 /// the gradient at h, and the logits are never needed again.
 pub(crate) fn log_probs(
     h: &Tensor<2>,
     weight: &Tensor<2>,
     targets: &[Target],
+    cap: Option<f64>,
     keep: bool,
 ) -> (Vec<f64>, Option<Tensor<2>>) {
     let rows = indices(targets.iter().map(|t| t.row), &h.device());
     let tokens: Vec<u32> = targets.iter().map(|t| t.token).collect();
-    let (log_probs, slopes) = head_log_probs(&h.clone().select(0, rows), weight, &tokens, keep);
+    let (log_probs, slopes) =
+        head_log_probs(&h.clone().select(0, rows), weight, &tokens, cap, keep);
     (log_probs.into_iter().map(f64::from).collect(), slopes)
 }
 

@@ -1,9 +1,9 @@
-//! One decoder layer: attention and SwiGLU, each behind an RMSNorm and a residual; forward and gradient.
+//! One decoder layer: attention and a gated MLP, each behind an RMSNorm and a residual; forward and gradient.
 
 use burn_tensor::Tensor;
 use panacea_kernels::{
-    Heads, Rotation, Visibility, attention, attention_backward, rms_norm, rms_norm_backward,
-    swiglu, swiglu_backward,
+    Gate, Heads, Rotation, Visibility, attention, attention_backward, gated, gated_backward,
+    rms_norm, rms_norm_backward,
 };
 use panacea_svd_lora::FactorSet;
 
@@ -51,6 +51,8 @@ impl RmsNorm {
 #[derive(Debug, Clone)]
 pub(crate) struct Layer {
     pub heads: Heads,
+    /// Which of the model's kinds of attention it has: the index into [`Context::sights`].
+    pub sight: usize,
     pub attention_norm: RmsNorm,
     pub q: Linear,
     pub k: Linear,
@@ -58,7 +60,10 @@ pub(crate) struct Layer {
     pub o: Linear,
     /// Qwen3's norms of every query and key head.
     pub qk_norm: Option<(RmsNorm, RmsNorm)>,
+    /// Gemma's norms of what attention and the MLP put out.
+    pub output_norms: Option<(RmsNorm, RmsNorm)>,
     pub mlp_norm: RmsNorm,
+    pub gate_kind: Gate,
     pub gate: Linear,
     pub up: Linear,
     pub down: Linear,
@@ -66,9 +71,15 @@ pub(crate) struct Layer {
 
 /// What all layers of a pass share.
 pub(crate) struct Context<'a> {
+    /// One for each kind of attention.
+    pub sights: Vec<Sight>,
+    pub mode: Mode<'a>,
+}
+
+/// Who sees whom, and where each row stands, in layers of one kind.
+pub(crate) struct Sight {
     pub visibility: Visibility,
     pub rotation: Rotation,
-    pub mode: Mode<'a>,
 }
 
 /// What backward needs of a forward pass; norms and products that cost little are computed again.
@@ -81,6 +92,8 @@ pub(crate) struct Saved {
     middle: Tensor<2>,
     gate: Tensor<2>,
     up: Tensor<2>,
+    /// What attention and the MLP put out, where it is normed.
+    before_output_norms: Option<(Tensor<2>, Tensor<2>)>,
 }
 
 /// Queries and keys after norm and rotation, values; and, where heads are normed, what was normed.
@@ -93,6 +106,23 @@ pub(crate) struct QueryKeyValue {
     /// `[rows, kv × dim]`
     pub v: Tensor<2>,
     before_norm: Option<(Tensor<2>, Tensor<2>)>,
+}
+
+/// x + linear(input), or x + norm(linear(input)) and what was normed.
+fn add_output(
+    linear: &Linear,
+    norm: Option<&RmsNorm>,
+    x: Tensor<2>,
+    input: &Tensor<2>,
+    mode: &Mode<'_>,
+) -> (Tensor<2>, Option<Tensor<2>>) {
+    match norm {
+        None => (linear.forward_onto(x, input, mode), None),
+        Some(norm) => {
+            let [output] = Linear::forward_each([linear], input, mode);
+            (x + norm.forward(&output), Some(output))
+        }
+    }
 }
 
 impl Layer {
@@ -126,7 +156,17 @@ impl Layer {
         } else {
             0
         };
-        2 * hidden + 2 * queries + 2 * keys + self.heads.queries() + 2 * middle + before_norm
+        let before_output_norms = match self.output_norms {
+            Some(_) => 2 * hidden,
+            None => 0,
+        };
+        before_output_norms
+            + 2 * hidden
+            + 2 * queries
+            + 2 * keys
+            + self.heads.queries()
+            + 2 * middle
+            + before_norm
     }
 
     /// `[rows, hidden]` → the same shape, and what [`Layer::backward`] needs if `keep`.
@@ -136,12 +176,13 @@ impl Layer {
         context: &Context<'_>,
         keep: bool,
     ) -> (Tensor<2>, Option<Saved>) {
-        let mode = &context.mode;
-        let qkv = self.query_key_value(&x, &context.rotation, mode);
-        let (attended, log_sum) = attention(&qkv.q, &qkv.k, &qkv.v, &context.visibility);
-        let middle = self.o.forward_onto(x.clone(), &attended, mode);
+        let (mode, sight) = (&context.mode, &context.sights[self.sight]);
+        let qkv = self.query_key_value(&x, &sight.rotation, mode);
+        let (attended, log_sum) = attention(&qkv.q, &qkv.k, &qkv.v, &sight.visibility);
+        let (middle, attention_output) = self.add_attention(x.clone(), &attended, mode);
         let (gate, up) = self.gate_up(&middle, mode);
-        let y = (self.down).forward_onto(middle.clone(), &swiglu(&gate, &up), mode);
+        let product = gated(self.gate_kind, &gate, &up);
+        let (y, mlp_output) = self.add_mlp(middle.clone(), &product, mode);
         let saved = keep.then_some(Saved {
             x,
             qkv,
@@ -150,15 +191,39 @@ impl Layer {
             middle,
             gate,
             up,
+            before_output_norms: attention_output.zip(mlp_output),
         });
         (y, saved)
     }
 
     /// The part of the layer after attention, for generation: computes its output from its input `x` and `attended`.
     pub fn attend_cached(&self, x: Tensor<2>, mode: &Mode<'_>, attended: Tensor<2>) -> Tensor<2> {
-        let middle = self.o.forward_onto(x, &attended, mode);
+        let (middle, _) = self.add_attention(x, &attended, mode);
         let (gate, up) = self.gate_up(&middle, mode);
-        (self.down).forward_onto(middle, &swiglu(&gate, &up), mode)
+        self.add_mlp(middle, &gated(self.gate_kind, &gate, &up), mode)
+            .0
+    }
+
+    /// x + o(attended), and what was normed before it was added, where it is normed.
+    fn add_attention(
+        &self,
+        x: Tensor<2>,
+        attended: &Tensor<2>,
+        mode: &Mode<'_>,
+    ) -> (Tensor<2>, Option<Tensor<2>>) {
+        let norm = self.output_norms.as_ref().map(|(norm, _)| norm);
+        add_output(&self.o, norm, x, attended, mode)
+    }
+
+    /// middle + down(product), and what was normed before it was added, where it is normed.
+    fn add_mlp(
+        &self,
+        middle: Tensor<2>,
+        product: &Tensor<2>,
+        mode: &Mode<'_>,
+    ) -> (Tensor<2>, Option<Tensor<2>>) {
+        let norm = self.output_norms.as_ref().map(|(_, norm)| norm);
+        add_output(&self.down, norm, middle, product, mode)
     }
 
     /// Queries, keys and values of `x` `[rows, hidden]`, ready for attention.
@@ -207,18 +272,34 @@ impl Layer {
             middle,
             gate,
             up,
+            before_output_norms,
         } = saved;
+        let sight = &context.sights[self.sight];
+        let (attention_output, mlp_output) = before_output_norms.unzip();
+        let norms = self.output_norms.as_ref();
+        let (attention_norm, mlp_norm) = norms.map(|(a, m)| (a, m)).unzip();
+        // The gradient at what attention or the MLP put out, from that behind its norm.
+        let before =
+            |norm: Option<&RmsNorm>, output: Option<Tensor<2>>, d: &Tensor<2>| match (norm, output)
+            {
+                (Some(norm), Some(output)) => norm.backward(&output, d.clone(), None),
+                _ => d.clone(),
+            };
 
-        let product = swiglu(&gate, &up);
-        let d_product = (self.down).backward(&product, &dy, None, steering, gradients);
+        let product = gated(self.gate_kind, &gate, &up);
+        let d_output = before(mlp_norm, mlp_output, &dy);
+        let d_product = (self.down).backward(&product, &d_output, None, steering, gradients);
+        drop(d_output);
         drop(product);
-        let (d_gate, d_up) = swiglu_backward(gate, up, d_product);
+        let (d_gate, d_up) = gated_backward(self.gate_kind, gate, up, d_product);
         let normed = self.mlp_norm.forward(&middle);
         let d_normed = (self.gate).backward(&normed, &d_gate, None, steering, gradients);
         let d_normed = (self.up).backward(&normed, &d_up, Some(d_normed), steering, gradients);
         let d_middle = self.mlp_norm.backward(&middle, d_normed, Some(dy));
 
-        let d_attended = (self.o).backward(&attended, &d_middle, None, steering, gradients);
+        let d_output = before(attention_norm, attention_output, &d_middle);
+        let d_attended = (self.o).backward(&attended, &d_output, None, steering, gradients);
+        drop(d_output);
         let QueryKeyValue {
             q,
             k,
@@ -232,10 +313,10 @@ impl Layer {
             &attended,
             &log_sum,
             &d_attended,
-            &context.visibility,
+            &sight.visibility,
         );
-        let mut d_q = context.rotation.apply_backward(d_q);
-        let mut d_k = context.rotation.apply_backward(d_k);
+        let mut d_q = sight.rotation.apply_backward(d_q);
+        let mut d_k = sight.rotation.apply_backward(d_k);
         if let (Some((q_norm, k_norm)), Some((q, k))) = (&self.qk_norm, &before_norm) {
             d_q = q_norm.backward_heads(q, d_q);
             d_k = k_norm.backward_heads(k, d_k);

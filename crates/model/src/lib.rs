@@ -1,7 +1,8 @@
 //! # A decoder-only transformer, steered by a preference vector per row
 //!
-//! One readable decoder for the Llama family (Llama 1–3, SmolLM2, Mistral, Qwen2, Qwen3) with SVD-LoRA
-//! adapters on its projections. It does four things:
+//! One readable decoder for the Llama family and its relatives (Llama 1–3, SmolLM2, Mistral, Qwen2, Qwen3, Gemma 3, Phi-3)
+//! with SVD-LoRA adapters on its projections. What differs between them is data (`ModelConfig`): the window and rotation of
+//! each layer, norms, the gate, caps. It does four things:
 //!
 //! - [`Decoder::log_probs`] and [`Decoder::forward`]: log-probabilities of response tokens, each row of
 //!   the batch under its own λ;
@@ -28,6 +29,7 @@ mod generation;
 mod head;
 mod layer;
 mod linear;
+mod load;
 mod sampling;
 mod steering;
 

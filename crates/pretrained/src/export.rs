@@ -7,10 +7,11 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::config::SCORE;
+use crate::config::LayerAttention;
 use crate::json::{read_object, read_object_if_present};
 use crate::partial::PartialFolder;
 use crate::safetensors::{INDEX, SINGLE};
+use crate::tensors::{SCORE, Stored};
 use crate::tokenizer::{SPECIAL_TOKENS_MAP, TOKENIZER, TOKENIZER_CONFIG};
 use crate::{ModelConfig, Pretrained, PretrainedError, RopeScaling, TensorF32};
 
@@ -190,7 +191,7 @@ impl Export<'_> {
     /// All tensors, into one file or into shards with an index.
     fn write_weights(&self, folder: &Path, largest_shard: usize) -> Result<(), PretrainedError> {
         let replacements: BTreeMap<_, _> = self.replacements().collect();
-        let shards = shards(self.config.tensors(), largest_shard);
+        let shards = shards(self.config.stored_tensors(), largest_shard);
         let mut weight_map = Map::new();
         let mut total_size = 0;
         for (position, shard) in shards.iter().enumerate() {
@@ -204,9 +205,9 @@ impl Export<'_> {
                     None => self.model.tensor(tensor).map(|tensor| tensor.data),
                 }
             })?;
-            for (tensor, shape) in shard {
-                weight_map.insert(tensor.clone(), json!(name));
-                total_size += byte_length(shape);
+            for tensor in shard {
+                weight_map.insert(tensor.name.clone(), json!(name));
+                total_size += byte_length(&tensor.shape);
             }
         }
         if shards.len() > 1 {
@@ -254,6 +255,8 @@ fn architecture(config: &ModelConfig) -> &'static str {
         "mistral" => "Mistral",
         "qwen2" => "Qwen2",
         "qwen3" => "Qwen3",
+        "gemma3_text" => "Gemma3",
+        "phi3" => "Phi3",
         _ => "Llama",
     }
 }
@@ -294,10 +297,11 @@ fn hugging_face_config(
     dir: &Path,
     config: &ModelConfig,
 ) -> Result<Map<String, Value>, PretrainedError> {
-    let rope = config
-        .rope
+    // The layers of what GGUF files hold are all of one kind.
+    let LayerAttention { window, rope } = &config.attention[0];
+    let rope = rope
         .as_llama3(config.head_dim)
-        .unwrap_or_else(|| config.rope.clone());
+        .unwrap_or_else(|| rope.clone());
     let rope_scaling = match rope.scaling {
         RopeScaling::None => Value::Null,
         RopeScaling::Linear { factor } => json!({"rope_type": "linear", "factor": factor}),
@@ -336,10 +340,10 @@ fn hugging_face_config(
         "hidden_act": "silu",
         "max_position_embeddings": config.max_position_embeddings,
         "rms_norm_eps": config.rms_norm_eps,
-        "rope_theta": config.rope.theta,
+        "rope_theta": rope.theta,
         "rope_scaling": rope_scaling,
         "tie_word_embeddings": config.tie_word_embeddings,
-        "sliding_window": config.sliding_window,
+        "sliding_window": window,
         "bos_token_id": config.bos_token_id,
         "eos_token_id": config.eos_token_ids.first(),
         "torch_dtype": "float32"
@@ -347,7 +351,7 @@ fn hugging_face_config(
         unreachable!("an object was written out");
     };
     if config.model_type.starts_with("qwen") {
-        let is_windowed = config.sliding_window.is_some();
+        let is_windowed = window.is_some();
         // The first layer with a window.
         let first = if is_windowed {
             0
@@ -360,21 +364,19 @@ fn hugging_face_config(
     Ok(object)
 }
 
-type NamedShape = (String, Vec<usize>);
-
 /// Fills files in the order of the tensors; a tensor larger than a shard has one for itself.
-fn shards(tensors: Vec<NamedShape>, largest: usize) -> Vec<Vec<NamedShape>> {
+fn shards(tensors: Vec<Stored>, largest: usize) -> Vec<Vec<Stored>> {
     let mut shards = vec![Vec::new()];
     let mut filled = 0;
-    for (name, shape) in tensors {
-        let length = byte_length(&shape);
+    for tensor in tensors {
+        let length = byte_length(&tensor.shape);
         if filled > 0 && filled + length > largest {
             shards.push(Vec::new());
             filled = 0;
         }
         filled += length;
         let last = shards.len() - 1;
-        shards[last].push((name, shape));
+        shards[last].push(tensor);
     }
     shards
 }
@@ -386,14 +388,14 @@ fn byte_length(shape: &[usize]) -> usize {
 /// Writes one safetensors file, one tensor in memory at a time.
 fn write_safetensors(
     path: &Path,
-    tensors: &[NamedShape],
+    tensors: &[Stored],
     values: impl Fn(&str) -> Result<Vec<f32>, PretrainedError>,
 ) -> Result<(), PretrainedError> {
     let mut header = Map::new();
     // Loaders of transformers ask for this entry.
     header.insert("__metadata__".to_owned(), json!({"format": "pt"}));
     let mut offset = 0;
-    for (name, shape) in tensors {
+    for Stored { name, shape, .. } in tensors {
         let end = offset + byte_length(shape);
         header.insert(
             name.clone(),
@@ -410,8 +412,8 @@ fn write_safetensors(
     file.write_all(&(header.len() as u64).to_le_bytes())
         .map_err(failed)?;
     file.write_all(&header).map_err(failed)?;
-    for (name, _) in tensors {
-        for value in values(name)? {
+    for part in tensors.iter().flat_map(|tensor| &tensor.parts) {
+        for value in values(part)? {
             file.write_all(&value.to_le_bytes()).map_err(failed)?;
         }
     }
@@ -448,13 +450,17 @@ mod tests {
 
     #[test]
     fn shards_keep_the_order_and_the_limit() {
-        let tensors: Vec<NamedShape> = [3, 4, 20, 1, 1, 1]
+        let tensors: Vec<Stored> = [3, 4, 20, 1, 1, 1]
             .iter()
-            .map(|&n| (format!("t{n}"), vec![n]))
+            .map(|&n| Stored {
+                name: format!("t{n}"),
+                shape: vec![n],
+                parts: vec![format!("t{n}")],
+            })
             .collect();
         let sizes: Vec<Vec<usize>> = shards(tensors, 7 * 4)
             .into_iter()
-            .map(|shard| shard.into_iter().map(|(_, shape)| shape[0]).collect())
+            .map(|shard| shard.into_iter().map(|tensor| tensor.shape[0]).collect())
             .collect();
         assert_eq!(sizes, [vec![3, 4], vec![20], vec![1, 1, 1]]);
     }

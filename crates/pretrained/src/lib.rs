@@ -3,15 +3,16 @@
 //!
 //! # Is this for me?
 //!
-//! Yes, if you want the numbers of a decoder of the Llama family (Llama 1–3, SmolLM2, Mistral, Qwen2 and 2.5, Qwen3) as plain
-//! `f32` tensors, without a tensor library. A model is either
+//! Yes, if you want the numbers of a decoder of the Llama family or a relative (Llama 1–3, SmolLM2, Mistral, Qwen2 and 2.5,
+//! Qwen3, text models of Gemma 3, Phi-3 without "longrope") as plain `f32` tensors, without a tensor library. A model is
+//! either
 //!
 //! - a folder in Hugging Face layout: `config.json`, `*.safetensors` (one file, or shards with an index), `tokenizer.json`, and a
 //!   chat template in `tokenizer_config.json` or `chat_template.jinja`;
 //! - such a folder of a sequence classifier (`LlamaForSequenceClassification` and its like): the form in which reward models
 //!   are published. Its outputs are named in [`ModelConfig::labels`], and its head is the tensor `score.weight`; or
 //! - one GGUF file (version 2 or 3), quantised or not, with its tokenizer and template inside. Mistral's sliding window is
-//!   usually not in such files, as llama.cpp has no use for it.
+//!   usually not in such files, as llama.cpp has no use for it. Files of Gemma 3 and Phi-3 are not read in this form.
 //!
 //! No, if you want to run the model: this crate computes nothing. It reads models ([`Pretrained`]), turns conversations
 //! into tokens and back ([`ChatTokenizer`]), writes a model back for other tools ([`write_model`],
@@ -52,8 +53,10 @@
 //! error ([`PretrainedError`]) names the file, the field or tensor, what was found and what was expected.
 
 mod config;
+mod config_json;
 mod error;
 mod export;
+mod families;
 pub mod fetch;
 mod floats;
 mod gguf;
@@ -66,9 +69,10 @@ mod rope;
 mod safetensors;
 mod template;
 mod tensor;
+mod tensors;
 mod tokenizer;
 
-pub use config::{ModelConfig, SUPPORTED_MODEL_TYPES};
+pub use config::{Activation, LayerAttention, ModelConfig, SUPPORTED_MODEL_TYPES};
 pub use error::PretrainedError;
 pub use export::{write_classifier, write_model};
 pub use message::Message;

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::gguf::{self, GgufModel};
 use crate::safetensors::{self, SafetensorsFolder};
+use crate::tensors::{HEAD, Place};
 use crate::tokenizer::TokenizerFiles;
 use crate::{ChatTokenizer, ModelConfig, PretrainedError, TensorF32};
 
@@ -18,8 +19,10 @@ pub struct Pretrained {
     source: PathBuf,
     config: ModelConfig,
     weights: Weights,
-    /// What the configuration asks for: each tensor's name and shape.
+    /// What the configuration asks for: the name and shape of all that the files must hold.
     expected: BTreeMap<String, Vec<usize>>,
+    /// Where each tensor stands there.
+    places: BTreeMap<String, Place>,
     tokenizer: OnceLock<ChatTokenizer>,
 }
 
@@ -46,12 +49,15 @@ impl Pretrained {
                 (model.config.clone(), Weights::Gguf(Box::new(model)))
             }
         };
-        let expected = config.tensors().into_iter().collect();
+        let stored = config.stored_tensors().into_iter();
+        let expected = stored.map(|stored| (stored.name, stored.shape)).collect();
+        let places = config.places().into_iter().collect();
         Ok(Self {
             source: path.to_path_buf(),
             config,
             weights,
             expected,
+            places,
             tokenizer: OnceLock::new(),
         })
     }
@@ -87,9 +93,10 @@ impl Pretrained {
         self.stored_names().map(str::to_owned).collect()
     }
 
-    /// Whether the files hold this tensor.
+    /// Whether the files hold this tensor, alone or as a part of one.
     pub fn has_tensor(&self, name: &str) -> bool {
-        self.shape(name).is_some()
+        let stored = self.places.get(name).map_or(name, |place| &place.stored);
+        self.shape(stored).is_some()
     }
 
     /// Reads one of the tensors that the configuration asks for, by its Hugging Face name.
@@ -101,11 +108,11 @@ impl Pretrained {
             path: self.source.clone(),
             tensor: name.to_owned(),
         };
-        let expected = self.expected.get(name).ok_or_else(missing)?;
-        self.check_shape(name, expected)?;
+        let place = self.places.get(name).ok_or_else(missing)?;
+        self.check_shape(&place.stored, &self.expected[&place.stored])?;
         match &self.weights {
-            Weights::Safetensors(folder) => folder.read(name).ok_or_else(missing)?,
-            Weights::Gguf(model) => model.read(name).ok_or_else(missing),
+            Weights::Safetensors(folder) => folder.read(place).ok_or_else(missing)?,
+            Weights::Gguf(model) => model.read(&place.stored).ok_or_else(missing),
         }
     }
 
@@ -145,9 +152,7 @@ impl Pretrained {
         const PIECES: usize = 16;
         const PIECE_BYTES: usize = 4096;
         let mut hasher = Sha256::new();
-        // Language models keep the fingerprints that they had before there were labels.
-        let config = format!("{:?}", self.config).replace(", labels: None }", " }");
-        hasher.update(config);
+        hasher.update(self.config.identity());
         for name in self.expected.keys() {
             let (Some(shape), Some((format, bytes))) = (self.shape(name), self.stored(name)) else {
                 return Err(PretrainedError::MissingTensor {
@@ -192,9 +197,7 @@ impl Pretrained {
     /// Needed, or known to change nothing: the copy of a tied head, the language-model head that a classifier was left
     /// with, and the rotary frequencies that early Llama checkpoints carry.
     fn is_accounted_for(&self, name: &str) -> bool {
-        self.expected.contains_key(name)
-            || name == "lm_head.weight"
-            || name.ends_with(".rotary_emb.inv_freq")
+        self.expected.contains_key(name) || name == HEAD || name.ends_with(".rotary_emb.inv_freq")
     }
 
     fn stored_names(&self) -> Box<dyn Iterator<Item = &str> + '_> {

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::json::{self, Fields};
+use crate::tensors::Place;
 use crate::{PretrainedError, TensorF32, floats, mapped};
 
 pub(crate) const SINGLE: &str = "model.safetensors";
@@ -121,9 +122,10 @@ impl SafetensorsFolder {
         Some((&entry.dtype, file.bytes(entry)))
     }
 
-    pub fn read(&self, name: &str) -> Option<Result<TensorF32, PretrainedError>> {
-        let (file, entry) = self.entry(name)?;
-        Some(file.read(name, entry))
+    /// A tensor, whose rows are some of what is stored, or all.
+    pub fn read(&self, place: &Place) -> Option<Result<TensorF32, PretrainedError>> {
+        let (file, entry) = self.entry(&place.stored)?;
+        Some(file.read(place, entry))
     }
 
     fn entry(&self, name: &str) -> Option<(&SafetensorsFile, &Entry)> {
@@ -163,18 +165,21 @@ impl SafetensorsFile {
         &self.map[self.data_start + start..self.data_start + end]
     }
 
-    fn read(&self, name: &str, entry: &Entry) -> Result<TensorF32, PretrainedError> {
+    fn read(&self, place: &Place, entry: &Entry) -> Result<TensorF32, PretrainedError> {
         let convert = converter(&entry.dtype).ok_or_else(|| PretrainedError::UnsupportedType {
             path: self.path.clone(),
-            tensor: name.to_owned(),
+            tensor: place.stored.clone(),
             found: entry.dtype.clone(),
             supported: "F32, F16, BF16".to_owned(),
         })?;
-        let data = convert(self.bytes(entry));
-        let [start, end] = entry.data_offsets;
-        mapped::forget(&self.map, self.data_start + start..self.data_start + end);
+        let stored = self.bytes(entry);
+        let row_bytes = stored.len() / entry.shape.first().copied().unwrap_or(1).max(1);
+        let bytes = place.rows.start * row_bytes..place.rows.end * row_bytes;
+        let data = convert(&stored[bytes.clone()]);
+        let start = self.data_start + entry.data_offsets[0];
+        mapped::forget(&self.map, start + bytes.start..start + bytes.end);
         Ok(TensorF32 {
-            shape: entry.shape.clone(),
+            shape: place.shape.clone(),
             data,
         })
     }

@@ -130,7 +130,11 @@ fn golden_smollm2_configuration() {
         (30, 9, 3)
     );
     assert_eq!(
-        (config.head_dim, config.rms_norm_eps, config.rope.theta),
+        (
+            config.head_dim,
+            config.rms_norm_eps,
+            config.attention[0].rope.theta
+        ),
         (64, 1e-5, 1e5)
     );
     assert!(config.tie_word_embeddings && !model.has_tensor("lm_head.weight"));

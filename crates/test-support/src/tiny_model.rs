@@ -69,12 +69,23 @@ impl TinyModel {
                 |name: &str, shape: &[usize]| add(format!("model.layers.{layer}.{name}"), shape);
             add("input_layernorm.weight", &[hidden]);
             add("post_attention_layernorm.weight", &[hidden]);
+            if model_type == "gemma3_text" {
+                add("pre_feedforward_layernorm.weight", &[hidden]);
+                add("post_feedforward_layernorm.weight", &[hidden]);
+            }
+            if model_type == "phi3" {
+                add("self_attn.qkv_proj.weight", &[q + 2 * kv, hidden]);
+                add("self_attn.o_proj.weight", &[hidden, q]);
+                add("mlp.gate_up_proj.weight", &[2 * middle, hidden]);
+                add("mlp.down_proj.weight", &[hidden, middle]);
+                continue;
+            }
             for (name, rows) in [("q", q), ("k", kv), ("v", kv)] {
                 add(&format!("self_attn.{name}_proj.weight"), &[rows, hidden]);
                 if model_type == "qwen2" {
                     add(&format!("self_attn.{name}_proj.bias"), &[rows]);
                 }
-                if model_type == "qwen3" && name != "v" {
+                if ["qwen3", "gemma3_text"].contains(&model_type) && name != "v" {
                     add(&format!("self_attn.{name}_norm.weight"), &[head_dim]);
                 }
             }
@@ -90,8 +101,14 @@ impl TinyModel {
     /// within `spread` of 0.
     pub fn well_behaved(config: Value, spread: f32) -> Self {
         let mut noise = Noise(5);
+        // Gemma's norms multiply by 1 + w.
+        let norm = if config["model_type"] == json!("gemma3_text") {
+            0.0
+        } else {
+            1.0
+        };
         Self::new(config, |name| {
-            let centre = if name.contains("norm") { 1.0 } else { 0.0 };
+            let centre = if name.contains("norm") { norm } else { 0.0 };
             centre + noise.weight() * spread
         })
     }

@@ -83,6 +83,10 @@ impl Arguments {
             );
         }
         match form {
+            Form::Peft if pretrained.config().joined_projections => bail!(
+                "{} holds q, k and v of a layer as one matrix, beside which PEFT's adapter cannot stand: use --format merged",
+                base.display()
+            ),
             Form::Peft => {
                 let steering = open_at(&run, &preference, &decoder)?;
                 write_peft(&out, base, &decoder, &steering)?;

@@ -336,8 +336,9 @@ impl<'m> Generation<'m> {
         let slots: Vec<usize> = self.cache.free.drain(..rows.len()).collect();
         let mut x = model.embed(&batch.tokens);
         for (layer, cache) in model.layers.iter().zip(&mut self.cache.layers) {
-            let qkv = layer.query_key_value(&x, &context.rotation, &context.mode);
-            let (attended, _) = attention(&qkv.q, &qkv.k, &qkv.v, &context.visibility);
+            let sight = &context.sights[layer.sight];
+            let qkv = layer.query_key_value(&x, &sight.rotation, &context.mode);
+            let (attended, _) = attention(&qkv.q, &qkv.k, &qkv.v, &sight.visibility);
             x = layer.attend_cached(x, &context.mode, attended);
             let Heads { kv, dim, .. } = layer.heads;
             let fill = |mut cache: Tensor<4>, packed: Tensor<2>| {
@@ -409,31 +410,39 @@ fn decode_rows(
     let tokens: Vec<u32> = rows.iter().map(last).collect();
     let position = |running: &&mut Running| running.row.seen.len() - 1;
     let positions: Vec<usize> = rows.iter().map(position).collect();
-    let window = model.config.sliding_window;
-    let cache_row = |running: &&mut Running| {
-        let end = running.row.seen.len();
-        CacheRow {
-            slot: running.slot,
-            visible: window.map_or(0, |window| end.saturating_sub(window))..end,
-        }
+    let cache_rows = |window: Option<usize>| -> Vec<CacheRow> {
+        let cache_row = |running: &&mut Running| {
+            let end = running.row.seen.len();
+            CacheRow {
+                slot: running.slot,
+                visible: window.map_or(0, |window| end.saturating_sub(window))..end,
+            }
+        };
+        rows.iter().map(cache_row).collect()
     };
-    let cache_rows: Vec<CacheRow> = rows.iter().map(cache_row).collect();
+    // Of every kind of attention, what its layers see and where they stand.
+    let sights: Vec<(Vec<CacheRow>, Rotation)> = (model.attention.iter())
+        .map(|kind| {
+            let rotation = Rotation::new(&positions, &kind.inverse_frequencies, &model.device);
+            (cache_rows(kind.window), rotation)
+        })
+        .collect();
     let preferences = rows.iter().flat_map(|running| running.row.preference());
     let preferences: Vec<f64> = preferences.copied().collect();
     let mode = Mode {
         steering: adapters.map(|adapters| model.steering(adapters, &preferences)),
         reads_packed: true,
     };
-    let rotation = Rotation::new(&positions, &model.inverse_frequencies, &model.device);
     let mut x = model.embed(&tokens);
     for (layer, cache) in model.layers.iter().zip(caches) {
-        let qkv = layer.query_key_value(&x, &rotation, &mode);
+        let (cache_rows, rotation) = &sights[layer.sight];
+        let qkv = layer.query_key_value(&x, rotation, &mode);
         cache.change(
-            |keys| write_cache(keys, &qkv.k, &cache_rows),
-            |values| write_cache(values, &qkv.v, &cache_rows),
+            |keys| write_cache(keys, &qkv.k, cache_rows),
+            |values| write_cache(values, &qkv.v, cache_rows),
         );
         let LayerCache { keys, values } = cache;
-        let attended = attention_decode(qkv.q, keys, values, &cache_rows, layer.heads);
+        let attended = attention_decode(qkv.q, keys, values, cache_rows, layer.heads);
         x = layer.attend_cached(x, &mode, attended);
     }
     model.next_logits(x, &mode)

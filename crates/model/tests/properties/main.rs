@@ -23,6 +23,18 @@ fn families() -> Vec<Value> {
         config("mistral", json!({ "sliding_window": 4 })),
         config("qwen2", json!({})),
         config("qwen3", json!({})),
+        config(
+            "gemma3_text",
+            json!({
+                "hidden_act": null, "sliding_window": 3, "sliding_window_pattern": 2,
+                "query_pre_attn_scalar": 9, "rope_scaling": {"rope_type": "linear", "factor": 8.0}
+            }),
+        ),
+        config(
+            "gemma3_text",
+            json!({ "hidden_act": null, "sliding_window": 4, "final_logit_softcapping": 2.0 }),
+        ),
+        config("phi3", json!({ "sliding_window": 4 })),
     ]
 }
 

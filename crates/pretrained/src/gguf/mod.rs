@@ -10,6 +10,8 @@ use std::path::Path;
 pub(crate) use file::{GgufFile, MAGIC};
 pub(crate) use vocabulary::tokenizer_files;
 
+use crate::config::{Activation, LayerAttention};
+use crate::tensors::{LAYER, OUTSIDE};
 use crate::{ModelConfig, PretrainedError, Rope, RopeScaling, TensorF32};
 use file::TensorInfo;
 
@@ -119,29 +121,13 @@ fn row_order(config: &ModelConfig, name: &str) -> RowOrder {
 
 /// `blk.3.attn_q.weight` → `model.layers.3.self_attn.q_proj.weight`.
 fn hugging_face_name(name: &str) -> Option<String> {
-    match name {
-        "token_embd.weight" => return Some("model.embed_tokens.weight".to_owned()),
-        "output_norm.weight" => return Some("model.norm.weight".to_owned()),
-        "output.weight" => return Some("lm_head.weight".to_owned()),
-        _ => {}
+    if let Some((ours, _)) = OUTSIDE.iter().find(|(_, theirs)| *theirs == name) {
+        return Some((*ours).to_owned());
     }
     let (layer, rest) = name.strip_prefix("blk.")?.split_once('.')?;
     let layer: usize = layer.parse().ok()?;
     let (module, kind) = rest.split_once('.')?;
-    let module = match module {
-        "attn_norm" => "input_layernorm",
-        "ffn_norm" => "post_attention_layernorm",
-        "attn_q" => "self_attn.q_proj",
-        "attn_k" => "self_attn.k_proj",
-        "attn_v" => "self_attn.v_proj",
-        "attn_output" => "self_attn.o_proj",
-        "attn_q_norm" => "self_attn.q_norm",
-        "attn_k_norm" => "self_attn.k_norm",
-        "ffn_gate" => "mlp.gate_proj",
-        "ffn_up" => "mlp.up_proj",
-        "ffn_down" => "mlp.down_proj",
-        _ => return None,
-    };
+    let (module, _) = LAYER.iter().find(|(_, theirs)| *theirs == module)?;
     Some(format!("model.layers.{layer}.{module}.{kind}"))
 }
 
@@ -207,6 +193,10 @@ fn config(file: &GgufFile) -> Result<ModelConfig, PretrainedError> {
     } else {
         architecture
     };
+    let attention = LayerAttention {
+        window: sliding_window,
+        rope: rope(file, architecture, head_dim)?,
+    };
     let config = ModelConfig {
         model_type: model_type.to_owned(),
         vocab_size: embedding.shape.first().copied().unwrap_or(0),
@@ -221,11 +211,17 @@ fn config(file: &GgufFile) -> Result<ModelConfig, PretrainedError> {
         rms_norm_eps: file
             .positive(&epsilon)?
             .ok_or_else(|| file.wrong(&epsilon, "a number above 0"))?,
-        rope: rope(file, architecture, head_dim)?,
+        attention: vec![attention; required("block_count")?],
+        query_pre_attn_scalar: head_dim as f64,
         tie_word_embeddings: !file.tensors.contains_key("output.weight"),
         attention_bias: architecture == "qwen2",
         qk_norm: architecture == "qwen3",
-        sliding_window,
+        norm_adds_one: false,
+        output_norms: false,
+        activation: Activation::Silu,
+        scaled_embedding: false,
+        final_logit_softcapping: None,
+        joined_projections: false,
         max_position_embeddings: required("context_length")?,
         eos_token_ids: end_tokens(file)?,
         bos_token_id: file.token_id("tokenizer.ggml.bos_token_id")?,

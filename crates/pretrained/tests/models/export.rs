@@ -76,6 +76,46 @@ fn an_exported_model_is_the_same_model() {
     }
 }
 
+/// Models that no GGUF file is read of; of joined matrices, parts are replaced one by one.
+#[test]
+fn gemma_and_phi_are_exported_as_they_are_stored() {
+    for family in ["gemma3_text", "phi3"] {
+        let tiny = tiny_model(family);
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("source");
+        fs::create_dir(&source).unwrap();
+        tiny.write(&source);
+        let model = Pretrained::open(&source).unwrap();
+        let target = folder.path().join("same");
+        write_model(&target, &model, &none()).unwrap();
+        let reopened = Pretrained::open(&target).unwrap();
+        reopened.check().unwrap();
+        assert_same(&model, &reopened);
+        let bytes = fs::read(target.join("model.safetensors")).unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let names: Vec<&String> = tiny.tensors.keys().collect();
+        let mut found = tensors.names();
+        found.sort();
+        assert_eq!(found, names);
+
+        let name = "model.layers.1.self_attn.k_proj.weight";
+        let mut replaced = model.tensor(name).unwrap();
+        replaced.data.fill(0.5);
+        let target = folder.path().join("replaced");
+        let overrides = BTreeMap::from([(name.to_owned(), replaced.clone())]);
+        write_model(&target, &model, &overrides).unwrap();
+        let reopened = Pretrained::open(&target).unwrap();
+        assert_eq!(reopened.tensor(name).unwrap(), replaced);
+        for other in ["q_proj", "v_proj"] {
+            let other = format!("model.layers.1.self_attn.{other}.weight");
+            assert_eq!(
+                reopened.tensor(&other).unwrap(),
+                model.tensor(&other).unwrap()
+            );
+        }
+    }
+}
+
 #[test]
 fn overrides_replace_tensors_by_name() {
     let folder = tempfile::tempdir().unwrap();
@@ -173,7 +213,7 @@ fn llama3_factors_become_its_rule() {
     fs::create_dir(&source).unwrap();
     tiny.write(&source);
     let exact = Pretrained::open(&source).unwrap();
-    let scaled = exact.config().rope.inverse_frequencies(8);
+    let scaled = exact.config().attention[0].rope.inverse_frequencies(8);
     let factors: Vec<f32> = (0..4)
         .map(|j| 1e5_f32.powf(-(2.0 * j as f32) / 8.0) / scaled[j])
         .collect();
@@ -192,8 +232,7 @@ fn llama3_factors_become_its_rule() {
     let target = folder.path().join("out");
     write_model(&target, &stored, &none()).unwrap();
     let reopened = Pretrained::open(&target).unwrap();
-    for (found, expected) in reopened
-        .config()
+    for (found, expected) in reopened.config().attention[0]
         .rope
         .inverse_frequencies(8)
         .iter()

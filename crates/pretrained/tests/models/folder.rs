@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::tiny::tiny_model;
 
-const FAMILIES: [&str; 4] = ["llama", "mistral", "qwen2", "qwen3"];
+const FAMILIES: [&str; 5] = ["llama", "mistral", "qwen2", "qwen3", "gemma3_text"];
 
 /// What opening and checking a folder says; the change is made to a good model's folder.
 fn refusal(change: impl FnOnce(&Path)) -> String {
@@ -55,6 +55,44 @@ fn every_family_opens_with_its_tensors() {
             );
         }
     }
+}
+
+/// Phi-3's files hold q, k and v as one matrix, one below the other, and gate and up as another.
+#[test]
+fn joined_matrices_are_read_one_by_one() {
+    let tiny = tiny_model("phi3");
+    let folder = tempfile::tempdir().unwrap();
+    tiny.write(folder.path());
+    let model = Pretrained::open(folder.path()).unwrap();
+    model.check().unwrap();
+    for (whole, parts) in [
+        (
+            "self_attn.qkv_proj",
+            &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"][..],
+        ),
+        ("mlp.gate_up_proj", &["mlp.gate_proj", "mlp.up_proj"][..]),
+    ] {
+        let name = |module: &str| format!("model.layers.1.{module}.weight");
+        let parts = parts.iter().map(|part| model.tensor(&name(part)).unwrap());
+        let (rows, data): (Vec<usize>, Vec<Vec<f32>>) =
+            parts.map(|part| (part.shape[0], part.data)).unzip();
+        let (shape, expected) = &tiny.tensors[&name(whole)];
+        assert_eq!(rows.iter().sum::<usize>(), shape[0]);
+        assert_eq!(&data.concat(), expected);
+        assert!(model.tensor(&name(whole)).is_err());
+        assert!(model.has_tensor(&name("self_attn.k_proj")));
+    }
+    let mut short = tiny;
+    let name = "model.layers.0.self_attn.qkv_proj.weight";
+    let (shape, data) = short.tensors.get_mut(name).unwrap();
+    shape[0] -= 1;
+    data.truncate(shape[0] * shape[1]);
+    short.write(folder.path());
+    let message = Pretrained::open(folder.path())
+        .unwrap()
+        .check()
+        .unwrap_err();
+    assert_names(&message.to_string(), &[name, "[63, 32]", "[64, 32]"]);
 }
 
 #[test]

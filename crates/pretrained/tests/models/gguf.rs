@@ -94,7 +94,8 @@ fn rope_of_the_metadata() {
     let rope = |change: &dyn Fn(&mut Gguf)| {
         let mut gguf = Gguf::of(&tiny);
         change(&mut gguf);
-        Pretrained::open(&gguf.write(folder.path())).map(|model| model.config().rope.clone())
+        Pretrained::open(&gguf.write(folder.path()))
+            .map(|model| model.config().attention[0].rope.clone())
     };
     let factors = |values: &[f32]| {
         let bytes = values
