@@ -24,6 +24,5 @@ pub fn fingerprint(file: &Path) -> Result<String, DataError> {
         }
         hasher.update(&buffer[..count]);
     }
-    let digest: [u8; 32] = hasher.finalize().into();
-    Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex::encode(hasher.finalize()))
 }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use panacea_files::FileError;
+
 /// Why an indicator cannot be computed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum IndicatorError {
@@ -133,22 +135,9 @@ pub enum EvaluatorError {
         /// Its objectives.
         expected: Vec<String>,
     },
-    /// A file cannot be read.
-    #[error("{}: cannot be read: {source}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
-    /// A file cannot be written.
-    #[error("{}: cannot be written: {source}; the file is left as it was", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
+    /// A file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A file is not JSON of the expected form.
     #[error("{}: line {}, column {}: {source}", path.display(), source.line(), source.column())]
     Json {

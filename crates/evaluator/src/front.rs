@@ -1,17 +1,16 @@
 //! A front: what one or several methods reach over a grid of preferences (`front.json`).
 
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use panacea_files::{read_text, write_file};
 use panacea_objectives::non_dominated;
 use serde::{Deserialize, Serialize};
 
 use crate::indicators::{check_points, check_reference, ignored_warning};
 use crate::method::MethodPoints;
 use crate::statistics::ObjectiveOrdering;
-use crate::{
-    EvaluatorError, default_reference, files, hypervolume, inner_product, spacing, sparsity,
-};
+use crate::{EvaluatorError, default_reference, hypervolume, inner_product, spacing, sparsity};
 
 /// The fronts of one or several methods over the same objectives, all maximised; it is `front.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -258,7 +257,7 @@ impl Front {
     /// # Errors
     /// When the file cannot be read or is not of the form.
     pub fn read(path: &Path) -> Result<Self, EvaluatorError> {
-        serde_json::from_str(&files::read(path)?).map_err(|source| EvaluatorError::Json {
+        serde_json::from_str(&read_text(path)?).map_err(|source| EvaluatorError::Json {
             path: path.to_owned(),
             source,
         })
@@ -268,10 +267,14 @@ impl Front {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn write(&self, path: &Path) -> Result<PathBuf, EvaluatorError> {
-        let mut json = serde_json::to_string_pretty(self).expect("a front is plain data");
-        json.push('\n');
-        files::write(path.to_owned(), json.as_bytes())
+    pub fn write(&self, path: &Path) -> Result<(), EvaluatorError> {
+        Ok(write_file(path, self.to_json().as_bytes())?)
+    }
+
+    /// The contents of a `front.json`.
+    pub(crate) fn to_json(&self) -> String {
+        let json = serde_json::to_string_pretty(self).expect("a front is plain data");
+        json + "\n"
     }
 }
 
@@ -445,9 +448,8 @@ mod tests {
         let front =
             Front::new(objectives(), vec![method("panacea-linear")], None, None).expect("valid");
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let path = front
-            .write(&folder.path().join("front.json"))
-            .expect("written");
+        let path = folder.path().join("front.json");
+        front.write(&path).expect("written");
         let json: serde_json::Value =
             serde_json::from_str(&std::fs::read_to_string(&path).expect("there")).expect("JSON");
         assert_eq!(json["objectives"][0], "helpful");

@@ -52,7 +52,6 @@ pub mod calibration;
 mod cases;
 mod error;
 pub mod exact;
-mod files;
 mod front;
 mod indicators;
 mod method;

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::{EvaluatorError, files};
+use panacea_files::read_text;
+
+use crate::EvaluatorError;
 
 /// Reads points, one value per objective.
 ///
@@ -16,7 +18,7 @@ use crate::{EvaluatorError, files};
 /// When the file cannot be read, holds no point, or a line or row is not as many finite numbers as the
 /// first one; the message names it.
 pub fn read_points(path: &Path) -> Result<Vec<Vec<f64>>, EvaluatorError> {
-    let text = files::read(path)?;
+    let text = read_text(path)?;
     let text = text.trim_start_matches('\u{feff}');
     let points = match text.trim_start().chars().next() {
         Some('[') => from_json(path, text)?,

@@ -1,33 +1,7 @@
 //! Is a front ordered, and is what it shows more than noise?
 
+pub use panacea_objectives::{Estimate, estimate};
 use serde::{Deserialize, Serialize};
-
-/// A mean and its standard error.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Estimate {
-    /// The mean.
-    pub mean: f64,
-    /// s/√n, with s the sample standard deviation (n−1 in the denominator); 0 for a single value, which
-    /// shows no spread.
-    pub stderr: f64,
-}
-
-/// The mean of `values` with its standard error; `None` without a value.
-#[must_use]
-pub fn estimate(values: &[f64]) -> Option<Estimate> {
-    if values.is_empty() {
-        return None;
-    }
-    let count = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / count;
-    let stderr = if values.len() > 1 {
-        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-        (squares / (count - 1.0) / count).sqrt()
-    } else {
-        0.0
-    };
-    Some(Estimate { mean, stderr })
-}
 
 /// The mean of `high[r] − low[r]` over records r, with the standard error of that mean: what the records
 /// have in common cancels. `None` without a record.

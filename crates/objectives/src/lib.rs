@@ -58,6 +58,7 @@ mod preference;
 mod record;
 mod rl;
 mod sampler;
+mod statistics;
 
 pub use aggregation::{Aggregate, Aggregation};
 pub use batch::Batch;
@@ -77,3 +78,4 @@ pub use rl::{
     scalarise, sequence_return, token_rewards, whiten,
 };
 pub use sampler::{PreferenceSampler, SamplerError};
+pub use statistics::{Estimate, estimate, mean};

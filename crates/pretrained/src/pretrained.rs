@@ -170,7 +170,7 @@ impl Pretrained {
                 hasher.update(&bytes[start..start + PIECE_BYTES]);
             }
         }
-        Ok(hex(&hasher.finalize()))
+        Ok(hex::encode(hasher.finalize()))
     }
 
     /// The Hugging Face folder, if that is what was opened.
@@ -220,10 +220,6 @@ impl Pretrained {
             Weights::Gguf(model) => model.stored(name),
         }
     }
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What a path turned out to be.

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use panacea_config::ConfigErrors;
+use panacea_files::FileError;
 
 /// Every failure of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -13,15 +14,8 @@ pub enum RunError {
     Config(#[from] ConfigErrors),
 
     /// The operating system refused to read or write something.
-    #[error("cannot {action} {path}: {source}{hint}", path = path.display(), hint = io_hint(source))]
-    Io {
-        /// What was tried, as a verb: "write", "create the folder".
-        action: &'static str,
-        /// The file or folder it was tried on.
-        path: PathBuf,
-        /// The reason that the operating system gives.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Io(#[from] FileError),
 
     /// A new training was asked for in a folder that holds one already.
     #[error(
@@ -121,25 +115,7 @@ pub enum RunError {
 impl RunError {
     /// Wraps an I/O error with what was tried, and on which path: `.map_err(RunError::io("write", path))`.
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.to_path_buf();
-        move |source| Self::Io {
-            action,
-            path,
-            source,
-        }
-    }
-}
-
-/// What to do about the I/O errors that people meet most.
-fn io_hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "; free some space, then go on with --resume"
-        }
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            "; choose a folder that you may write to"
-        }
-        io::ErrorKind::NotADirectory => "; a file stands where a folder is needed",
-        _ => "",
+        let error = FileError::of(action, path);
+        move |source| error(source).into()
     }
 }

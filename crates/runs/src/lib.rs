@@ -9,7 +9,6 @@
 
 mod counted;
 mod error;
-mod files;
 mod interrupt;
 mod metrics;
 mod progress;
@@ -19,12 +18,12 @@ mod tensorboard;
 
 pub use counted::CountedProgress;
 pub use error::RunError;
-pub use files::{write_file, write_folder};
 pub use interrupt::{EXIT_INTERRUPTED, Interrupt};
 pub use metrics::{
     EvalMetrics, LogProbLevels, MetricsLine, MetricsLog, ObjectiveMetrics, ObjectiveValue,
     RlhfMetrics, StepMetrics, TrainingTotals, training_totals,
 };
+pub use panacea_files::{write_file, write_folder};
 pub use progress::{LINE_INTERVAL, Progress, ProgressMode};
 pub use record::{Differences, RunFacts, RunRecord};
 pub use run_folder::{Checkpoint, RunFolder, TrainingRun};

@@ -12,7 +12,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::error::RunError;
-use crate::files;
+use panacea_files as files;
 
 /// A line of `metrics.jsonl`; its `kind` is `"train"` or `"eval"`.
 #[derive(Debug, Clone, PartialEq, Serialize)]

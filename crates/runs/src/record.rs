@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use crate::error::RunError;
-use crate::files;
+use panacea_files as files;
 
 /// A run: its plan, and the versions and files that it was started with.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,7 +74,7 @@ impl RunRecord {
 
     /// Writes `run.toml`.
     pub fn write(&self, path: &Path) -> Result<(), RunError> {
-        files::write_file(path, self.to_toml()?.as_bytes())
+        Ok(files::write_file(path, self.to_toml()?.as_bytes())?)
     }
 
     /// Reads `run.toml`.

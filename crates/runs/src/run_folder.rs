@@ -18,8 +18,8 @@ use std::time::SystemTime;
 use chrono::{DateTime, Local};
 
 use crate::error::RunError;
-use crate::files;
 use crate::record::RunRecord;
+use panacea_files::{self as files, FileError};
 
 const LOCK: &str = ".lock";
 
@@ -288,7 +288,7 @@ impl TrainingRun {
 
     /// Saves the state after `step` finished steps: `write` fills a folder, which becomes a checkpoint
     /// when it is whole. Then the oldest ones beyond the last `keep` are removed.
-    pub fn save_checkpoint<E: From<RunError>>(
+    pub fn save_checkpoint<E: From<RunError> + From<FileError>>(
         &self,
         step: usize,
         keep: usize,
@@ -304,7 +304,7 @@ impl TrainingRun {
     }
 
     /// Saves the result: `write` fills a folder, which becomes `adapter/` when it is whole.
-    pub fn save_adapter<E: From<RunError>>(
+    pub fn save_adapter<E: From<RunError> + From<FileError>>(
         &self,
         write: impl FnOnce(&Path) -> Result<(), E>,
     ) -> Result<PathBuf, E> {
@@ -419,8 +419,11 @@ mod tests {
     }
 
     fn save(run: &TrainingRun, step: usize, keep: usize) {
-        run.save_checkpoint(step, keep, |folder| {
-            files::write_file(&folder.join("state"), step.to_string().as_bytes())
+        run.save_checkpoint(step, keep, |folder| -> Result<(), RunError> {
+            Ok(files::write_file(
+                &folder.join("state"),
+                step.to_string().as_bytes(),
+            )?)
         })
         .unwrap();
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use burn_tensor::{Device, Tensor, TensorData};
+use panacea_files::{FileError, write_file};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
@@ -94,16 +95,13 @@ impl Adapters {
         self.factors.save(&dir.join(ADAPTER_FILE))?;
         let json =
             serde_json::to_vec_pretty(&self.config).expect("the configuration is plain data");
-        file::write_atomically(&dir.join(ADAPTER_CONFIG_FILE), &json)
+        Ok(write_file(&dir.join(ADAPTER_CONFIG_FILE), &json)?)
     }
 
     /// Reads what [`Adapters::save`] wrote.
     pub fn load(dir: &Path, device: &Device) -> Result<Self, AdapterError> {
         let path = dir.join(ADAPTER_CONFIG_FILE);
-        let text = std::fs::read(&path).map_err(|source| AdapterError::Io {
-            path: path.clone(),
-            source,
-        })?;
+        let text = std::fs::read(&path).map_err(FileError::of("read", &path))?;
         let config: SvdLoraConfig =
             serde_json::from_slice(&text).map_err(|error| AdapterError::Malformed {
                 path,

@@ -2,17 +2,14 @@
 
 use std::path::PathBuf;
 
+use panacea_files::FileError;
+
 /// An adapter that cannot be read, written or put onto a model.
 #[derive(Debug, thiserror::Error)]
 pub enum AdapterError {
     /// A file that cannot be read or written.
-    #[error("{path}: {source}", path = path.display())]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A file that is there but is not what it should be.
     #[error("{path}: {problem}", path = path.display())]
     Malformed {

@@ -1,11 +1,10 @@
 //! Factor sets in safetensors files: `NAME.u`, `NAME.v`, `NAME.sigma`, `NAME.s`, all f32.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
 
-use atomic_write_file::AtomicWriteFile;
 use burn_tensor::{Device, Tensor, TensorData};
+use panacea_files::{FileError, write_file};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
@@ -18,17 +17,6 @@ pub(crate) fn to_host(tensor: Tensor<2>) -> Vec<f32> {
         .convert::<f32>()
         .try_to_vec()
         .expect("the data was just converted to f32")
-}
-
-/// Writes beside `path` and renames, so that a reader sees the old file or the new one, never a half.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), AdapterError> {
-    let io = |source| AdapterError::Io {
-        path: path.to_owned(),
-        source,
-    };
-    let mut file = AtomicWriteFile::open(path).map_err(io)?;
-    file.write_all(bytes).map_err(io)?;
-    file.commit().map_err(io)
 }
 
 impl FactorSet {
@@ -61,7 +49,7 @@ impl FactorSet {
             problem: error.to_string(),
         };
         let bytes = safetensors::serialize(views, None).map_err(malformed)?;
-        write_atomically(path, &bytes)
+        Ok(write_file(path, &bytes)?)
     }
 
     /// Reads what [`FactorSet::save`] wrote.
@@ -70,10 +58,7 @@ impl FactorSet {
             path: path.to_owned(),
             problem,
         };
-        let bytes = std::fs::read(path).map_err(|source| AdapterError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
+        let bytes = std::fs::read(path).map_err(FileError::of("read", path))?;
         let tensors = SafeTensors::deserialize(&bytes)
             .map_err(|error| malformed(format!("not a whole safetensors file: {error}")))?;
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use panacea_data::{BoxError, DataError, DataReport};
 use panacea_devices::{DeviceFailure, Memory};
+use panacea_files::FileError;
 use panacea_reward_models::ModelScorerError;
 use panacea_rewards::{ScoreError, SpecError};
 use panacea_runs::RunError;
@@ -132,11 +133,17 @@ impl TrainerError {
     }
 }
 
+impl From<FileError> for TrainerError {
+    fn from(error: FileError) -> Self {
+        Self::Run(error.into())
+    }
+}
+
 impl From<AdapterError> for TrainerError {
     fn from(error: AdapterError) -> Self {
         match error {
             // With the advice that such an error carries here.
-            AdapterError::Io { path, source } => Self::io("read or write", &path)(source),
+            AdapterError::File(error) => error.into(),
             other => Self::Adapter(other),
         }
     }
@@ -160,14 +167,13 @@ mod tests {
 
     #[test]
     fn a_full_disk_under_an_adapter_comes_with_advice() {
-        let error = TrainerError::from(AdapterError::Io {
-            path: "runs/first/adapter.safetensors".into(),
-            source: io::ErrorKind::StorageFull.into(),
-        });
+        let path = Path::new("runs/first/adapter.safetensors");
+        let full = FileError::of("write", path)(io::ErrorKind::StorageFull.into());
+        let error = TrainerError::from(AdapterError::File(full));
         let message = error.to_string();
-        assert!(message.starts_with("cannot read or write runs/first/adapter.safetensors: "));
+        assert!(message.starts_with("cannot write runs/first/adapter.safetensors: "));
         assert!(
-            message.ends_with("free some space, then go on with --resume"),
+            message.ends_with("free some space; a training then goes on with --resume"),
             "{message}"
         );
     }

@@ -3,7 +3,7 @@
 use panacea_config::Learning;
 use panacea_data::Example;
 use panacea_model::{Decoder, Steering};
-use panacea_objectives::{Loss, RecordTerms, Term};
+use panacea_objectives::{Loss, RecordTerms, Term, estimate, mean};
 use panacea_runs::ObjectiveValue;
 
 use crate::error::TrainerError;
@@ -73,17 +73,12 @@ fn kl_of(records: &[Prepared<'_>], outputs: &[Vec<f64>]) -> f64 {
     let each = records.iter().zip(outputs);
     let log_ratios =
         each.filter_map(|(record, outputs)| Some(log_ratio(*record, *outputs.last()?)));
-    mean(&log_ratios.collect::<Vec<_>>())
-        .unwrap_or(0.0)
-        .max(0.0)
+    mean(log_ratios).unwrap_or(0.0).max(0.0)
 }
 
 /// J_i of every record that is labelled on objective i: the mean of −loss over its judgements.
 pub fn record_values(records: &[Evaluated], i: usize) -> Vec<f64> {
-    let value = |record: &Evaluated| {
-        let losses: Vec<f64> = record.terms.of(i).map(|term| -term.loss).collect();
-        mean(&losses)
-    };
+    let value = |record: &Evaluated| mean(record.terms.of(i).map(|term| -term.loss));
     records.iter().filter_map(value).collect()
 }
 
@@ -95,8 +90,11 @@ pub fn summarise(names: &[String], records: &[Evaluated]) -> Vec<ObjectiveValue>
         let (margin, accuracy) = margin_and_accuracy(terms);
         ObjectiveValue {
             name: name.clone(),
-            value: mean(&values),
-            stderr: standard_error(&values),
+            value: mean(values.iter().copied()),
+            // A single record shows no spread.
+            stderr: estimate(&values)
+                .filter(|_| values.len() > 1)
+                .map(|of| of.stderr),
             labelled: values.len(),
             margin,
             accuracy,
@@ -114,19 +112,7 @@ pub(crate) fn margin_and_accuracy<'a>(
         margins.extend(term.margin);
         correct.extend(term.is_correct().map(|is| f64::from(u8::from(is))));
     }
-    (mean(&margins), mean(&correct))
-}
-
-pub(crate) fn mean(values: &[f64]) -> Option<f64> {
-    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
-}
-
-/// The standard error of the mean, from the sample variance (n − 1).
-fn standard_error(values: &[f64]) -> Option<f64> {
-    let mean = mean(values).filter(|_| values.len() > 1)?;
-    let n = values.len() as f64;
-    let variance = values.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / (n - 1.0);
-    Some((variance / n).sqrt())
+    (mean(margins.iter().copied()), mean(correct.iter().copied()))
 }
 
 #[cfg(test)]

@@ -178,8 +178,7 @@ fn key(example: &Example) -> String {
             hasher.update(token.to_le_bytes());
         }
     }
-    let digest = hasher.finalize();
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(hasher.finalize())
 }
 
 #[cfg(test)]

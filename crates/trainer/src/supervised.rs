@@ -2,12 +2,12 @@
 
 use panacea_data::Example;
 use panacea_model::MemoryPolicy;
-use panacea_objectives::{Loss, Preference};
+use panacea_objectives::{Loss, Preference, mean};
 use panacea_runs::{LogProbLevels, ObjectiveMetrics};
 use panacea_svd_lora::Adapters;
 
 use crate::error::TrainerError;
-use crate::evaluation::{margin_and_accuracy, mean, references};
+use crate::evaluation::{margin_and_accuracy, references};
 use crate::state::TrainingState;
 use crate::step::{BatchResult, Objective, Prepared, batch_gradient};
 use crate::training::{Stepped, Training};
@@ -106,7 +106,7 @@ fn objective_metrics(
         let (margin, accuracy) = margin_and_accuracy(terms());
         ObjectiveMetrics {
             name,
-            loss: mean(&losses),
+            loss: mean(losses.iter().copied()),
             weight: result.weights[i],
             labelled: losses.len(),
             margin,
@@ -143,9 +143,9 @@ fn log_prob_levels(batch: &[Prepared<'_>], policy: &[Vec<f64>], i: usize) -> Log
         }
     }
     LogProbLevels {
-        policy_chosen: mean(&levels[0]),
-        policy_rejected: mean(&levels[1]),
-        reference_chosen: mean(&levels[2]),
-        reference_rejected: mean(&levels[3]),
+        policy_chosen: mean(levels[0].iter().copied()),
+        policy_rejected: mean(levels[1].iter().copied()),
+        reference_chosen: mean(levels[2].iter().copied()),
+        reference_rejected: mean(levels[3].iter().copied()),
     }
 }

@@ -8,7 +8,9 @@ use super::{LengthRule, ObjectiveCalibration};
 use crate::report::Table;
 use crate::report::markdown::{escaped, table};
 use crate::report::numbers::{dash, estimate, texts};
-use crate::{EvaluatorError, files, plot};
+use panacea_files::{read_text, write_files};
+
+use crate::{EvaluatorError, plot};
 
 /// How good a reward model is on each of its objectives.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -100,16 +102,14 @@ impl CalibrationReport {
         let mut json = serde_json::to_string_pretty(self).expect("a report is plain data");
         json.push('\n');
 
-        std::fs::create_dir_all(dir).map_err(|source| EvaluatorError::Write {
-            path: dir.to_owned(),
-            source,
-        })?;
-        Ok(vec![
-            files::write(dir.join("calibration.json"), json.as_bytes())?,
-            files::write(dir.join("calibration.svg"), svg.as_bytes())?,
-            files::write(dir.join("calibration.png"), &png)?,
-            files::write(dir.join("calibration.md"), self.markdown().as_bytes())?,
-        ])
+        let markdown = self.markdown();
+        let files = [
+            ("calibration.json", json.as_bytes()),
+            ("calibration.svg", svg.as_bytes()),
+            ("calibration.png", &png),
+            ("calibration.md", markdown.as_bytes()),
+        ];
+        Ok(write_files(dir, &files)?)
     }
 
     /// Reads a `calibration.json`.
@@ -117,7 +117,7 @@ impl CalibrationReport {
     /// # Errors
     /// When the file cannot be read or is none.
     pub fn read(path: &Path) -> Result<Self, EvaluatorError> {
-        serde_json::from_str(&files::read(path)?).map_err(|source| EvaluatorError::Json {
+        serde_json::from_str(&read_text(path)?).map_err(|source| EvaluatorError::Json {
             path: path.to_owned(),
             source,
         })

@@ -10,7 +10,9 @@ pub use numbers::Table;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{EvaluatorError, Front, files, plot};
+use panacea_files::write_files;
+
+use crate::{EvaluatorError, Front, plot};
 
 /// A front with what else belongs into its report.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,17 +62,17 @@ impl Report {
         let html = html::page(self, &svg);
         let markdown = markdown::report(self);
 
-        std::fs::create_dir_all(dir).map_err(|source| EvaluatorError::Write {
-            path: dir.to_owned(),
-            source,
-        })?;
-        Ok(vec![
-            self.front.write(&dir.join("front.json"))?,
-            files::write(dir.join("front.svg"), svg.as_bytes())?,
-            files::write(dir.join("front.png"), &png)?,
-            files::write(dir.join("front.html"), html.as_bytes())?,
-            files::write(dir.join("report.md"), markdown.as_bytes())?,
-        ])
+        let files = [
+            ("front.json", self.front.to_json().into_bytes()),
+            ("front.svg", svg.into_bytes()),
+            ("front.png", png),
+            ("front.html", html.into_bytes()),
+            ("report.md", markdown.into_bytes()),
+        ];
+        let files = files
+            .each_ref()
+            .map(|(name, content)| (*name, &content[..]));
+        Ok(write_files(dir, &files)?)
     }
 }
 
@@ -159,7 +161,7 @@ mod tests {
             .expect_err("a file is no folder")
             .to_string();
         assert!(
-            error.contains("file/sub") && error.contains("cannot be written"),
+            error.starts_with("cannot create the folder ") && error.contains("file/sub"),
             "{error}"
         );
     }

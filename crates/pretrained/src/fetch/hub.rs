@@ -18,7 +18,6 @@ use ureq::{Agent, Body, Proxy};
 use super::{FetchError, Progress};
 use crate::PretrainedError;
 use crate::partial::PartialFolder;
-use crate::pretrained::hex;
 use crate::safetensors::{INDEX, SINGLE};
 
 /// What is taken of a repository, besides the weights.
@@ -429,7 +428,7 @@ fn digest(mut hasher: impl Digest, file: &mut File) -> io::Result<String> {
     let mut piece = vec![0; 1 << 18];
     loop {
         match file.read(&mut piece)? {
-            0 => return Ok(hex(&hasher.finalize())),
+            0 => return Ok(hex::encode(hasher.finalize())),
             length => hasher.update(&piece[..length]),
         }
     }
@@ -501,7 +500,7 @@ mod tests {
     }
 
     fn large(contents: &[u8]) -> StoredFile {
-        let etag = hex(&Sha256::digest(contents));
+        let etag = hex::encode(Sha256::digest(contents));
         StoredFile {
             contents: contents.to_vec(),
             etag,
@@ -516,7 +515,7 @@ mod tests {
             .chain_update(contents);
         StoredFile {
             contents: contents.to_vec(),
-            etag: hex(&git.finalize()),
+            etag: hex::encode(git.finalize()),
             large: false,
             breaks_after: None,
         }

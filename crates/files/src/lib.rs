@@ -1,4 +1,7 @@
-//! Files and folders that appear whole or not at all: each is written beside its place and renamed.
+//! # Files and folders that appear whole or not at all
+//!
+//! Each is written beside its place and renamed: a reader, or a crash, meets the old content or the new one.
+//! [`FileError`] says what was tried, on which path, and what to do about the reasons that people meet most.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -6,29 +9,81 @@ use std::path::{Path, PathBuf};
 
 use atomic_write_file::AtomicWriteFile;
 
-use crate::error::RunError;
+/// The operating system refused to read or write something.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {path}: {source}{hint}", path = path.display(), hint = hint(source))]
+pub struct FileError {
+    /// What was tried, as a verb: "write", "create the folder".
+    pub action: &'static str,
+    /// The file or folder it was tried on.
+    pub path: PathBuf,
+    /// The reason that the operating system gives.
+    pub source: io::Error,
+}
+
+impl FileError {
+    /// Wraps an I/O error with what was tried, and on which path: `.map_err(FileError::of("write", path))`.
+    pub fn of(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+        let path = path.to_path_buf();
+        move |source| Self {
+            action,
+            path,
+            source,
+        }
+    }
+}
+
+/// What to do about the I/O errors that people meet most.
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; free some space; a training then goes on with --resume"
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "; choose a folder that you may write to"
+        }
+        io::ErrorKind::NotADirectory => "; a file stands where a folder is needed",
+        _ => "",
+    }
+}
+
+/// The text of a file.
+pub fn read_text(path: &Path) -> Result<String, FileError> {
+    fs::read_to_string(path).map_err(FileError::of("read", path))
+}
 
 /// Writes a file so that a reader, or a crash, meets the old content or the new one and nothing between.
-pub fn write_file(path: &Path, content: &[u8]) -> Result<(), RunError> {
+pub fn write_file(path: &Path, content: &[u8]) -> Result<(), FileError> {
     let write = || -> io::Result<()> {
         let mut file = AtomicWriteFile::open(path)?;
         file.write_all(content)?;
         file.commit()
     };
-    write().map_err(RunError::io("write", path))
+    write().map_err(FileError::of("write", path))
+}
+
+/// Writes files of these names into a folder, which is made if it is absent, each as [`write_file`] does; their paths.
+pub fn write_files(folder: &Path, files: &[(&str, &[u8])]) -> Result<Vec<PathBuf>, FileError> {
+    fs::create_dir_all(folder).map_err(FileError::of("create the folder", folder))?;
+    let write = |(name, content): &(&str, &[u8])| {
+        let path = folder.join(name);
+        write_file(&path, content)?;
+        Ok(path)
+    };
+    files.iter().map(write).collect()
 }
 
 /// Writes a folder in the same way: `write` fills a hidden folder beside `target`, which then takes its
 /// name. If `write` fails, `target` is as it was and nothing is left over.
-pub fn write_folder<E: From<RunError>>(
+pub fn write_folder<E: From<FileError>>(
     target: &Path,
     write: impl FnOnce(&Path) -> Result<(), E>,
 ) -> Result<(), E> {
     let partial = sibling(target, PARTIAL);
     remove_folder(&partial)?;
-    fs::create_dir_all(&partial).map_err(RunError::io("create the folder", &partial))?;
+    fs::create_dir_all(&partial).map_err(FileError::of("create the folder", &partial))?;
     let written = write(&partial)
-        .and_then(|()| Ok(sync_files(&partial).map_err(RunError::io("write", &partial))?));
+        .and_then(|()| Ok(sync_files(&partial).map_err(FileError::of("write", &partial))?));
     if let Err(error) = written {
         // The first error is the one to report; if the removal fails as well, `recover` does it later.
         let _ = fs::remove_dir_all(&partial);
@@ -40,7 +95,7 @@ pub fn write_folder<E: From<RunError>>(
 
 /// Puts in order what a killed [`write_folder`] may have left in `parent`: half-written folders go, and
 /// an old folder that was about to be replaced gets its name back.
-pub(crate) fn recover(parent: &Path) -> Result<(), RunError> {
+pub fn recover(parent: &Path) -> Result<(), FileError> {
     for name in folder_names(parent)? {
         let left_over = parent.join(&name);
         if is_sibling(&name, PARTIAL).is_some() {
@@ -50,7 +105,7 @@ pub(crate) fn recover(parent: &Path) -> Result<(), RunError> {
             if target.exists() {
                 remove_folder(&left_over)?;
             } else {
-                fs::rename(&left_over, &target).map_err(RunError::io("restore", &target))?;
+                fs::rename(&left_over, &target).map_err(FileError::of("restore", &target))?;
             }
         }
     }
@@ -58,7 +113,7 @@ pub(crate) fn recover(parent: &Path) -> Result<(), RunError> {
 }
 
 /// The names of the folders in `parent`, sorted; none where `parent` does not exist.
-pub(crate) fn folder_names(parent: &Path) -> Result<Vec<String>, RunError> {
+pub fn folder_names(parent: &Path) -> Result<Vec<String>, FileError> {
     let list = || -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(parent)? {
@@ -73,15 +128,15 @@ pub(crate) fn folder_names(parent: &Path) -> Result<Vec<String>, RunError> {
     };
     match list() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        listed => listed.map_err(RunError::io("read the folder", parent)),
+        listed => listed.map_err(FileError::of("read the folder", parent)),
     }
 }
 
 /// Removes a folder with all that is in it; one that is absent is fine.
-pub(crate) fn remove_folder(path: &Path) -> Result<(), RunError> {
+pub fn remove_folder(path: &Path) -> Result<(), FileError> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        removed => removed.map_err(RunError::io("remove the folder", path)),
+        removed => removed.map_err(FileError::of("remove the folder", path)),
     }
 }
 
@@ -99,18 +154,18 @@ fn is_sibling<'a>(name: &'a str, suffix: &str) -> Option<&'a str> {
     name.strip_prefix('.')?.strip_suffix(suffix)
 }
 
-fn replace_folder(partial: &Path, target: &Path) -> Result<(), RunError> {
+fn replace_folder(partial: &Path, target: &Path) -> Result<(), FileError> {
     // A folder cannot be renamed onto one with content, so an old one steps aside first.
     let old = sibling(target, OLD);
     let replaces = target.exists();
     if replaces {
         remove_folder(&old)?;
-        fs::rename(target, &old).map_err(RunError::io("replace", target))?;
+        fs::rename(target, &old).map_err(FileError::of("replace", target))?;
     }
-    fs::rename(partial, target).map_err(RunError::io("write", target))?;
+    fs::rename(partial, target).map_err(FileError::of("write", target))?;
     // The parent of a bare name is the empty path, which nothing can open.
     let parent = (target.parent()).filter(|parent| !parent.as_os_str().is_empty());
-    sync_folder(parent.unwrap_or(Path::new("."))).map_err(RunError::io("write", target))?;
+    sync_folder(parent.unwrap_or(Path::new("."))).map_err(FileError::of("write", target))?;
     if replaces {
         remove_folder(&old)?;
     }
@@ -154,7 +209,7 @@ mod tests {
         names
     }
 
-    fn put(folder: &Path, text: &str) -> Result<(), RunError> {
+    fn put(folder: &Path, text: &str) -> Result<(), FileError> {
         write_file(&folder.join("value"), text.as_bytes())
     }
 
@@ -195,7 +250,7 @@ mod tests {
         let message = write_folder(&target, |folder| {
             put(folder, "half")?;
             let full = io::Error::from(io::ErrorKind::StorageFull);
-            Err(full).map_err(RunError::io("write", &folder.join("rest")))
+            Err(full).map_err(FileError::of("write", &folder.join("rest")))
         })
         .unwrap_err()
         .to_string();
