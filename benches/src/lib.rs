@@ -212,6 +212,8 @@ pub fn pairs_of(
             prompt: tokens(prompt),
             responses: vec![tokens(response), tokens(response)],
             judgements: vec![Judgement::pair(0, 1, labels.clone())],
+            scores: Vec::new(),
+            words: panacea_data::Words::default(),
         })
         .collect()
 }

@@ -279,6 +279,8 @@ fn the_ideal_has_a_value_for_each_objective() {
         prompt: vec![1],
         responses: vec![vec![2], vec![3]],
         judgements: vec![Judgement::pair(0, 1, vec![Some(1.0), Some(label)])],
+        scores: Vec::new(),
+        words: panacea_data::Words::default(),
     };
     let given = plan.clone();
     let plan = plan.with_ideal_of(&[example(0.5), example(1.0)]).unwrap();
@@ -535,6 +537,8 @@ fn kto_has_weights_and_an_ideal_of_its_own() {
         prompt: vec![1],
         responses: vec![vec![2], vec![3]],
         judgements: vec![Judgement::single(vec![Some(1.0), Some(label)])],
+        scores: Vec::new(),
+        words: panacea_data::Words::default(),
     };
     let plan = plan.with_ideal_of(&[example(0.0), example(0.2)]).unwrap();
     // Hard labels can be met; of a soft one the lighter side is lost: 0.2 · 1 against 0.8 · ½.

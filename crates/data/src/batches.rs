@@ -247,6 +247,8 @@ mod tests {
             prompt: vec![1, 2],
             responses: vec![vec![3]],
             judgements: vec![Judgement::single(labels.to_vec())],
+            scores: Vec::new(),
+            words: crate::Words::default(),
         };
         let (first, second) = ([Some(1.0), None], [None, Some(1.0)]);
         let mut examples: Vec<Example> = [first, second]

@@ -10,7 +10,7 @@ use crate::labels::Finding;
 use crate::objective::{LabelSource, ObjectiveSpec};
 use crate::readers::fields::Row;
 use crate::readers::{Format, Reading};
-use crate::record::{Record, Source};
+use crate::record::{Record, Scores, Source};
 use crate::report::{DataReport, FileReport, ObjectiveReport, SkipReason, Skipped};
 use crate::rows::for_each_row;
 use crate::{Judgement, RecordKind};
@@ -269,9 +269,9 @@ impl<'a> Loading<'a> {
             RecordKind::Sft if count > 1 => self.keep_preferred(&source, reading, &judgements),
             RecordKind::Unpaired if count > 1 => {
                 let each = self.judged_alone(count, &judgements);
-                self.keep(source, reading.prompt, reading.responses, each);
+                self.keep_judged(source, reading.prompt, reading.responses, each);
             }
-            _ => self.keep(source, reading.prompt, reading.responses, judgements),
+            _ => self.keep_judged(source, reading.prompt, reading.responses, judgements),
         }
         Ok(())
     }
@@ -286,31 +286,31 @@ impl<'a> Loading<'a> {
     ) -> Result<(), DataError> {
         self.note_columns(row, readers);
         let count = reading.responses.len();
-        let mut judgements: Vec<Judgement> = (0..count)
-            .map(|response| Judgement {
-                response,
-                against: None,
-                labels: vec![None; self.objectives.len()],
-            })
-            .collect();
+        let mut scores: Vec<Scores> = vec![vec![None; self.objectives.len()]; count];
         for &i in readers {
-            let scores = self.objectives[i].own_scores(row, count);
-            let scores = scores.map_err(|problem| DataError::Field {
+            let own = self.objectives[i].own_scores(row, count);
+            let own = own.map_err(|problem| DataError::Field {
                 record: source.clone(),
                 problem,
             })?;
             let counts = &mut self.report.objectives[i];
-            let Some(scores) = scores else {
+            let Some(own) = own else {
                 counts.missing += usize::from(self.objectives[i].asks_for_own_scores());
                 continue;
             };
-            for (judgement, score) in judgements.iter_mut().zip(scores) {
+            for (of_response, score) in scores.iter_mut().zip(own) {
                 counts.labelled += usize::from(score.is_some());
                 counts.missing += usize::from(score.is_none());
-                judgement.labels[i] = score;
+                of_response[i] = score;
             }
         }
-        self.keep(source, reading.prompt, reading.responses, judgements);
+        self.keep(Record {
+            source,
+            prompt: reading.prompt,
+            responses: reading.responses,
+            judgements: Vec::new(),
+            scores,
+        });
         Ok(())
     }
 
@@ -366,7 +366,7 @@ impl<'a> Loading<'a> {
             if labels.iter().any(Option::is_some) {
                 let judgement = Judgement::single(labels);
                 let prompt = reading.prompt.clone();
-                self.keep(source.clone(), prompt, vec![response], vec![judgement]);
+                self.keep_judged(source.clone(), prompt, vec![response], vec![judgement]);
             }
         }
     }
@@ -395,21 +395,26 @@ impl<'a> Loading<'a> {
         (0..responses).map(of_response).collect()
     }
 
-    fn keep(
+    fn keep_judged(
         &mut self,
         source: Source,
         prompt: Vec<panacea_pretrained::Message>,
         responses: Vec<String>,
         judgements: Vec<Judgement>,
     ) {
-        self.report.count_used(&judgements);
-        self.report.kept += 1;
-        self.records.push(Record {
+        self.keep(Record {
             source,
             prompt,
             responses,
             judgements,
+            scores: Vec::new(),
         });
+    }
+
+    fn keep(&mut self, record: Record) {
+        self.report.count_used(&record.judgements, &record.scores);
+        self.report.kept += 1;
+        self.records.push(record);
     }
 
     fn skip(&mut self, source: Source, reason: SkipReason) {

@@ -88,6 +88,6 @@ pub use mismatched::add_mismatched;
 pub use objective::{LabelSource, ObjectiveSpec, Rule, Strength};
 pub use panacea_objectives::{Judgement, RecordKind};
 pub use readers::Format;
-pub use record::{Example, Record, Source};
+pub use record::{Example, Record, Scores, Source, Words};
 pub use report::{DataReport, FileReport, ObjectiveReport, SkipReason, Skipped, TokenReport};
 pub use tokenize::{OverlongPrompts, TextEncoder, TokenLimits, tokenize};

@@ -51,6 +51,8 @@ mod tests {
             prompt: vec![prompt],
             responses: vec![vec![100 + index as u32]],
             judgements: vec![Judgement::single(vec![Some(1.0)])],
+            scores: Vec::new(),
+            words: crate::Words::default(),
         };
         prompts.iter().enumerate().map(example).collect()
     }

@@ -44,6 +44,21 @@ pub struct Record {
     pub responses: Vec<String>,
     /// What the objectives say about them; at least one entry, where they are what is trained on.
     pub judgements: Vec<Judgement>,
+    /// RLHF: the record's own scores of each response.
+    pub scores: Vec<Scores>,
+}
+
+/// What a record itself gives to one of its responses: a score for every objective, `None` where the objective asks for
+/// none or the record has none.
+pub type Scores = Vec<Option<f64>>;
+
+/// What an example is in words.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Words {
+    /// The conversation up to the response; whole, also where its tokens are cut.
+    pub prompt: Vec<Message>,
+    /// Each response of the record; whole, also where its tokens are cut.
+    pub responses: Vec<String>,
 }
 
 /// One training record in tokens.
@@ -57,15 +72,17 @@ pub struct Example {
     pub responses: Vec<Vec<u32>>,
     /// As in [`Record::judgements`].
     pub judgements: Vec<Judgement>,
+    /// As in [`Record::scores`].
+    pub scores: Vec<Scores>,
+    /// The record that it was made of, in words.
+    pub words: Words,
 }
 
 impl Example {
-    /// The objective that this example is labelled on, where it is a single one.
+    /// The objective that this example is labelled or scored on, where it is a single one.
     pub fn only_objective(&self) -> Option<usize> {
-        let labels = self
-            .judgements
-            .iter()
-            .flat_map(|j| j.labels.iter().enumerate());
+        let marks = marks(&self.judgements, &self.scores);
+        let labels = marks.flat_map(|marks| marks.iter().enumerate());
         let mut labelled = labels.filter_map(|(i, label)| label.map(|_| i));
         let first = labelled.next()?;
         labelled.all(|i| i == first).then_some(first)
@@ -90,4 +107,13 @@ impl Example {
     pub fn rows(&self) -> usize {
         self.prompt.len() + self.responses.iter().map(Vec::len).sum::<usize>()
     }
+}
+
+/// What is said about responses, objective by objective: labels, and scores.
+pub(crate) fn marks<'a>(
+    judgements: &'a [Judgement],
+    scores: &'a [Scores],
+) -> impl Iterator<Item = &'a [Option<f64>]> {
+    let labels = judgements.iter().map(|judgement| &judgement.labels[..]);
+    labels.chain(scores.iter().map(|scores| &scores[..]))
 }

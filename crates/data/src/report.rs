@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::Judgement;
 use crate::readers::Format;
-use crate::record::Source;
+use crate::record::{Record, Scores, Source, marks};
 
 /// Counts of everything that was read, labelled, skipped and truncated. Its [`Display`] form
 /// is a short table for people.
@@ -127,17 +127,17 @@ impl DataReport {
         reasons
     }
 
-    /// Counts the labels of judgements that are kept.
-    pub(crate) fn count_used(&mut self, judgements: &[Judgement]) {
+    /// Counts the labels and scores of what is kept.
+    pub(crate) fn count_used(&mut self, judgements: &[Judgement], scores: &[Scores]) {
         for (i, objective) in self.objectives.iter_mut().enumerate() {
-            objective.used += labelled(judgements, i);
+            objective.used += marked(judgements, scores, i);
         }
     }
 
-    /// Takes the labels of judgements that were kept until now out of the count.
-    pub(crate) fn count_dropped(&mut self, judgements: &[Judgement]) {
+    /// Takes the labels and scores of what was kept until now out of the count.
+    pub(crate) fn count_dropped(&mut self, record: &Record) {
         for (i, objective) in self.objectives.iter_mut().enumerate() {
-            objective.used -= labelled(judgements, i);
+            objective.used -= marked(&record.judgements, &record.scores, i);
         }
     }
 
@@ -152,9 +152,11 @@ impl DataReport {
     }
 }
 
-/// How many judgements have a label on objective `i`.
-fn labelled(judgements: &[Judgement], i: usize) -> usize {
-    judgements.iter().filter(|j| j.labels[i].is_some()).count()
+/// How many labels and scores there are on objective `i`.
+fn marked(judgements: &[Judgement], scores: &[Scores], i: usize) -> usize {
+    marks(judgements, scores)
+        .filter(|marks| marks[i].is_some())
+        .count()
 }
 
 impl fmt::Display for DataReport {

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{BoxError, DataError};
-use crate::record::{Example, Record};
+use crate::record::{Example, Record, Words};
 use crate::report::{DataReport, SkipReason, Skipped, TokenReport};
 
 /// What turns text into tokens.
@@ -90,8 +90,8 @@ pub fn tokenize(
                 responses_cut,
             } => {
                 tokens.add(&example);
-                report.count_dropped(&record.judgements);
-                report.count_used(&example.judgements);
+                report.count_dropped(record);
+                report.count_used(&example.judgements, &example.scores);
                 report.truncated_prompts += usize::from(is_prompt_cut);
                 report.truncated_responses += responses_cut;
                 examples.push(example);
@@ -174,6 +174,11 @@ fn tokenize_record(
             prompt,
             responses,
             judgements,
+            scores: record.scores.clone(),
+            words: Words {
+                prompt: record.prompt.clone(),
+                responses: record.responses.clone(),
+            },
         },
         is_prompt_cut,
         responses_cut,
@@ -246,7 +251,7 @@ impl DataReport {
     /// A record that was kept until now is skipped.
     fn drop_record(&mut self, record: &Record, reason: SkipReason) {
         self.kept -= 1;
-        self.count_dropped(&record.judgements);
+        self.count_dropped(record);
         self.skipped.push(Skipped {
             source: record.source.clone(),
             reason,

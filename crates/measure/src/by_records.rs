@@ -135,7 +135,7 @@ fn menu_point(
     let objectives = preference.len();
     let mut values = vec![Vec::with_capacity(examples.len()); objectives];
     for ((example, log_probs), reference) in examples.iter().zip(log_probs).zip(references) {
-        let menu = kl_menu(objectives, example, reference)?;
+        let menu = kl_menu(example, reference)?;
         let problem = KlProblem::new(objectives, rlhf.beta, vec![menu])?;
         let of_record = problem.values(std::slice::from_ref(log_probs));
         for (values, value) in values.iter_mut().zip(of_record) {

@@ -10,7 +10,7 @@ use panacea_methods::Served;
 use panacea_model::{Generated, Request, Sampling, Steering};
 use panacea_objectives::Preference;
 use panacea_runs::CountedProgress;
-use panacea_trainer::Judges;
+use panacea_trainer::{Judges, PromptText};
 use serde::Serialize;
 
 use crate::error::MeasureError;
@@ -79,13 +79,8 @@ impl Opened {
         let objectives = self.policy.plan().objective_names();
         let tokenizer = self.base.pretrained.tokenizer()?;
         let decode = |tokens: &[u32]| Ok(tokenizer.decode(tokens, true)?);
-        let (judges, apart) = Judges::open(
-            &self.yardstick,
-            &self.base,
-            &self.eval.prompts,
-            &decode,
-            tokenizer.stop_ids(),
-        )?;
+        let (judges, apart) =
+            Judges::open(&self.yardstick, &self.base, &decode, tokenizer.stop_ids())?;
         let examples = &self.eval.examples;
         let prompts: Vec<&[u32]> = examples.iter().map(|e| e.prompt.as_slice()).collect();
         let progress = CountedProgress::new(grid.len(), format!("answers of {}", self.run.name()));
@@ -112,7 +107,7 @@ impl Opened {
                 kept.push(ScoredAnswer {
                     lambda: preference.weights().to_vec(),
                     record: example.source.to_string(),
-                    prompt: judges.prompts[&example.source].text.clone(),
+                    prompt: PromptText::of(&example.words.prompt).text,
                     answer: scored.text,
                     tokens: tokens.len(),
                     rewards: objectives.iter().cloned().zip(scored.rewards).collect(),

@@ -17,7 +17,7 @@ pub fn kl_problem(
     references: &[Vec<f64>],
 ) -> Result<KlProblem, MeasureError> {
     let menus = examples.iter().zip(references);
-    let menus = menus.map(|(example, reference)| kl_menu(objectives, example, reference));
+    let menus = menus.map(|(example, reference)| kl_menu(example, reference));
     Ok(KlProblem::new(
         objectives,
         rlhf.beta,
@@ -26,26 +26,18 @@ pub fn kl_problem(
 }
 
 /// The responses of a record with its own scores of them.
-pub fn kl_menu(
-    objectives: usize,
-    example: &Example,
-    reference: &[f64],
-) -> Result<KlMenu, MeasureError> {
-    let mut rewards = vec![vec![0.0; objectives]; example.responses.len()];
-    for judgement in &example.judgements {
-        for (reward, score) in rewards[judgement.response]
-            .iter_mut()
-            .zip(&judgement.labels)
-        {
-            *reward = score.ok_or_else(|| MeasureError::NoScore {
-                record: example.source.to_string(),
-                response: judgement.response + 1,
-            })?;
-        }
-    }
+pub fn kl_menu(example: &Example, reference: &[f64]) -> Result<KlMenu, MeasureError> {
+    let rewards = example.scores.iter().enumerate().map(|(response, scores)| {
+        let missing = || MeasureError::NoScore {
+            record: example.source.to_string(),
+            response: response + 1,
+        };
+        let scores = scores.iter().map(|score| score.ok_or_else(missing));
+        scores.collect::<Result<Vec<f64>, _>>()
+    });
     Ok(KlMenu {
         reference: reference.to_vec(),
-        rewards,
+        rewards: rewards.collect::<Result<_, _>>()?,
     })
 }
 

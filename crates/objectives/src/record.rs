@@ -27,7 +27,6 @@ pub struct Judgement {
     /// Per objective: the probability that `response` is preferred to `against`, or `None` where
     /// the record says nothing about it. SFT: `Some(1.0)` where it is an example of the objective.
     /// KTO: the probability that it is desirable.
-    /// RLHF: the record's own score of `response`, where the objective asks for it.
     pub labels: Vec<Option<f64>>,
 }
 

@@ -3,19 +3,17 @@
 use std::path::PathBuf;
 
 use panacea_config::Plan;
-use panacea_data::{DataReport, Example, Loader, Part, Source, add_mismatched, tokenize};
-use panacea_pretrained::{ChatTokenizer, Message};
+use panacea_data::{DataReport, Example, Loader, Part, add_mismatched, tokenize};
+use panacea_pretrained::ChatTokenizer;
 
 use crate::error::TrainerError;
 
-/// The records of a plan in tokens, with their prompts in words.
+/// The records of a plan in tokens, each with its words.
 pub struct Records {
     /// In tokens.
     pub examples: Vec<Example>,
     /// What was read, skipped and cut.
     pub report: DataReport,
-    /// The prompts in words, in the order of the files.
-    pub prompts: Vec<(Source, Vec<Message>)>,
 }
 
 impl Records {
@@ -42,14 +40,7 @@ impl Records {
         if plan.method().learning.needs_kl() {
             add_mismatched(&mut examples)?;
         }
-        let prompts = records
-            .into_iter()
-            .map(|record| (record.source, record.prompt));
-        Ok(Self {
-            examples,
-            report,
-            prompts: prompts.collect(),
-        })
+        Ok(Self { examples, report })
     }
 
     /// Reads the evaluation files of `plan`, or `files` in their place; nothing where there are neither.

@@ -51,6 +51,8 @@ impl Golden {
                 prompt: rows[0].0.clone(),
                 responses: rows.iter().map(|(_, response)| response.clone()).collect(),
                 judgements: vec![Judgement::pair(0, 1, labels)],
+                scores: Vec::new(),
+                words: panacea_data::Words::default(),
             })
             .collect();
         let references = examples

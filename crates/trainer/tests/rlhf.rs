@@ -1,6 +1,5 @@
 //! Reinforcement learning of a tiny model: rewards rise, λ decides which, and nothing depends on interruptions.
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
@@ -9,11 +8,11 @@ use panacea_config::{Overrides, Plan, Spec};
 use panacea_data::{BoxError, Example, Judgement, Source};
 use panacea_model::Decoder;
 use panacea_pretrained::Pretrained;
-use panacea_rewards::{Sample, ScoreError, Scorer, Scorers};
+use panacea_rewards::{Sample, ScoreError, Scorer, ScorerSpec, Scorers};
 use panacea_runs::{Interrupt, ProgressMode, TrainingRun};
 use panacea_test_support::TinyModel;
 use panacea_trainer::{
-    Judges, Outcome, PromptText, Quantity, References, TrainerError, Training, TrainingState,
+    Judges, Outcome, Quantity, References, TrainerError, Training, TrainingState,
 };
 use serde_json::{Value, json};
 
@@ -44,6 +43,8 @@ fn prompts() -> Vec<Example> {
         prompt: vec![1, 3 + line as u32, 4],
         responses: Vec::new(),
         judgements: Vec::new(),
+        scores: Vec::new(),
+        words: panacea_data::Words::default(),
     };
     (1..=6).map(example).collect()
 }
@@ -211,15 +212,9 @@ fn train_with(
         None => TrainingState::new(plan, &model, "fingerprint")?,
     };
     fs::write(run.folder().run_toml(), "").unwrap();
-    let prompt = PromptText {
-        text: "?".to_owned(),
-        turns: Vec::new(),
-    };
     let judges = Judges {
         scorers: Mutex::new(Scorers::new(scorers)),
         own_scores: vec![None, None],
-        prompts: (train.iter().map(|e| (e.source.clone(), prompt.clone())))
-            .collect::<HashMap<_, _>>(),
         decode: &words,
         stop: &[STOP],
     };
@@ -609,4 +604,38 @@ fn a_record_without_a_response_cannot_be_learned_from_by_ptx() {
     let message = error.to_string();
     assert!(message.contains("prompts:4 has no response"), "{message}");
     assert!(message.contains("rlhf.ptx_weight = 0.5"), "{message}");
+}
+
+/// A record's own response has its whole text and its score, also where its tokens are cut; anything else is decoded.
+#[test]
+fn own_responses_are_known_by_their_tokens() {
+    let mut example = prompts().remove(0);
+    example.responses = vec![vec![5, 6], vec![7, STOP]];
+    example.words.responses = vec!["five six seven".into(), "seven".into()];
+    example.scores = vec![vec![Some(2.5), None], vec![Some(-1.0), None]];
+    let scorer: ScorerSpec =
+        serde_json::from_value(json!({"score": "warmth", "otherwise": -9.0})).unwrap();
+    let judges = Judges {
+        scorers: Mutex::new(Scorers::new(vec![scorer.build().unwrap()])),
+        own_scores: vec![Some("warmth".to_owned()), None],
+        decode: &words,
+        stop: &[STOP],
+    };
+    let answers: [&[u32]; 4] = [&[5, 6], &[7], &[5, 7], &[7, STOP]];
+    let scored = judges
+        .score(&answers.map(|tokens| (&example, tokens)))
+        .unwrap();
+    let found: Vec<(&str, f64)> = (scored.iter())
+        .map(|scored| (scored.text.as_str(), scored.rewards[0]))
+        .collect();
+    let decoded = words(&[5, 7]).unwrap();
+    assert_eq!(
+        found,
+        [
+            ("five six seven", 2.5),
+            ("seven", -1.0),
+            (decoded.as_str(), -9.0),
+            ("seven", -1.0)
+        ]
+    );
 }

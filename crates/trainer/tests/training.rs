@@ -62,6 +62,8 @@ fn examples(count: usize, responses: usize) -> Vec<Example> {
                 .map(|i| tokens(2 + (line + i) as u32 % 5))
                 .collect(),
             judgements: judgements(line, responses),
+            scores: Vec::new(),
+            words: panacea_data::Words::default(),
         })
         .collect()
 }

@@ -10,7 +10,6 @@ use panacea_evaluator::{Answer, Front, PromptSamples, Report};
 use panacea_measure::{Choices, Opened, Writing};
 use panacea_methods::Served;
 use panacea_objectives::Preference;
-use panacea_pretrained::ChatTokenizer;
 use panacea_runs::{CountedProgress, RunFolder, write_file};
 use panacea_trainer::{PromptText, Records};
 
@@ -193,12 +192,7 @@ impl Arguments {
             preferences.insert(m.min(1), Preference::uniform(m));
         }
 
-        let (texts, prompts) = prompts(
-            eval,
-            tokenizer,
-            plan.data().limits.max_prompt_tokens,
-            self.prompts,
-        )?;
+        let (texts, prompts) = prompts(eval, self.prompts);
         let progress =
             CountedProgress::new(preferences.len(), format!("answers of {}", run.name()));
         let mut samples: Vec<PromptSamples> = texts
@@ -239,23 +233,17 @@ impl Arguments {
     }
 }
 
-/// The first `count` different prompts of the records that fit, in words and in tokens.
-fn prompts(
-    eval: &Records,
-    tokenizer: &ChatTokenizer,
-    max_tokens: usize,
-    count: usize,
-) -> Result<(Vec<String>, Vec<Vec<u32>>)> {
+/// The first `count` different prompts of the records, in words and in tokens.
+fn prompts(eval: &Records, count: usize) -> (Vec<String>, Vec<Vec<u32>>) {
     let (mut texts, mut prompts): (Vec<String>, Vec<Vec<u32>>) = (Vec::new(), Vec::new());
-    for (_, messages) in &eval.prompts {
+    for example in &eval.examples {
         if prompts.len() == count {
             break;
         }
-        let tokens = tokenizer.encode_prompt(messages)?;
-        if tokens.len() <= max_tokens && !prompts.contains(&tokens) {
-            texts.push(PromptText::of(messages).text);
-            prompts.push(tokens);
+        if !prompts.contains(&example.prompt) {
+            texts.push(PromptText::of(&example.words.prompt).text);
+            prompts.push(example.prompt.clone());
         }
     }
-    Ok((texts, prompts))
+    (texts, prompts)
 }

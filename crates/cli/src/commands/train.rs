@@ -157,8 +157,7 @@ impl Arguments {
         let judges = match record.plan.method().learning {
             Learning::Rlhf(_) => {
                 let stop = tokenizer.stop_ids();
-                let (judges, apart) =
-                    Judges::open(&record.plan, &base, &train.prompts, &decode, stop)?;
+                let (judges, apart) = Judges::open(&record.plan, &base, &decode, stop)?;
                 for path in apart {
                     eprintln!(
                         "reward model {}: weights of its own, beside the policy's",

@@ -350,6 +350,31 @@ fn compared_responses_are_judged_one_by_one() {
     assert_eq!(found[0], [[Some(label)], [Some(1.0 - label)]]);
 }
 
+/// What a record scores itself is no label: a score may be any number, and nobody is compared.
+#[test]
+fn rlhf_records_keep_their_own_scores_apart_from_labels() {
+    let files = Files::new();
+    let file = files.lines(
+        "data.jsonl",
+        &[
+            scored(json!({"warmth": [3.5, -2]})),
+            scored(json!({"warmth": [null, 1]})),
+        ],
+    );
+    let reward = |spec: Value| -> ObjectiveSpec { serde_json::from_value(spec).unwrap() };
+    let objectives = [
+        reward(json!({"name": "warm", "reward": {"score": "warmth", "otherwise": 0.0}})),
+        reward(json!({"name": "brief", "reward": {"rule": "conciseness"}})),
+    ];
+    let (records, report) = load(&[file], &objectives, RecordKind::Prompt).unwrap();
+    assert!(records.iter().all(|record| record.judgements.is_empty()));
+    let scores: Vec<_> = records.iter().map(|record| record.scores.clone()).collect();
+    assert_eq!(scores[0], [[Some(3.5), None], [Some(-2.0), None]]);
+    assert_eq!(scores[1], [[None, None], [Some(1.0), None]]);
+    let warm = &report.objectives[0];
+    assert_eq!((warm.labelled, warm.missing, warm.used), (3, 1, 3));
+}
+
 #[test]
 fn specs_come_from_configuration_and_go_back() {
     let spec = |value: Value| serde_json::from_value::<ObjectiveSpec>(value);

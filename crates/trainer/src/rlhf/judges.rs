@@ -1,6 +1,6 @@
 //! Who scores the answers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
@@ -18,8 +18,6 @@ pub struct Judges<'a> {
     pub scorers: Mutex<Scorers>,
     /// The name of the record's own score that each objective looks up, if it does.
     pub own_scores: Vec<Option<String>>,
-    /// The prompts of the records in words.
-    pub prompts: HashMap<Source, PromptText>,
     /// From tokens to words.
     pub decode: &'a (dyn Fn(&[u32]) -> Result<String, BoxError> + Sync),
     /// Tokens that end an answer.
@@ -66,12 +64,11 @@ impl PromptText {
 }
 
 impl<'a> Judges<'a> {
-    /// What scores the answers to `prompts`, as the objectives of `plan` have it. Programs are started and reward models
+    /// What scores answers, as the objectives of `plan` have it. Programs are started and reward models
     /// are opened here; those that stand on the weights of `base` share them, and the others come back by their paths.
     pub fn open(
         plan: &Plan,
         base: &Base,
-        prompts: &[(Source, Vec<Message>)],
         decode: &'a (dyn Fn(&[u32]) -> Result<String, BoxError> + Sync),
         stop: &'a [u32],
     ) -> Result<(Self, Vec<PathBuf>), TrainerError> {
@@ -90,12 +87,9 @@ impl<'a> Judges<'a> {
             });
         }
         let own = specs.iter().map(|spec| spec.record_score());
-        let in_words =
-            (prompts.iter()).map(|(source, messages)| (source.clone(), PromptText::of(messages)));
         let judges = Self {
             scorers: Mutex::new(Scorers::new(scorers)),
             own_scores: own.map(|name| name.map(str::to_owned)).collect(),
-            prompts: in_words.collect(),
             decode,
             stop,
         };
@@ -108,18 +102,22 @@ impl Judges<'_> {
     pub fn score(&self, answers: &[(&Example, &[u32])]) -> Result<Vec<Scored>, TrainerError> {
         // The words first, since samples borrow them.
         let mut texts = Vec::with_capacity(answers.len());
-        let mut records: HashMap<&Source, (String, Vec<KnownResponse>)> = HashMap::new();
+        let mut records: HashMap<&Source, InWords> = HashMap::new();
         for (example, tokens) in answers {
-            texts.push((self.decode)(tokens).map_err(TrainerError::Decode)?);
-            if !records.contains_key(&example.source) {
-                let known = self.known_responses(example)?;
-                records.insert(&example.source, (example.source.to_string(), known));
-            }
+            texts.push(self.text(example, tokens)?);
+            records.entry(&example.source).or_insert_with(|| InWords {
+                origin: example.source.to_string(),
+                prompt: PromptText::of(&example.words.prompt),
+                known: self.known_responses(example),
+            });
         }
         let sample = |((example, tokens), text)| -> Sample<'_> {
             let (example, tokens): (&Example, &[u32]) = (example, tokens);
-            let (origin, known) = &records[&example.source];
-            let prompt = &self.prompts[&example.source];
+            let InWords {
+                origin,
+                prompt,
+                known,
+            } = &records[&example.source];
             Sample {
                 prompt: &prompt.text,
                 turns: &prompt.turns,
@@ -145,23 +143,45 @@ impl Judges<'_> {
             .collect())
     }
 
-    /// The record's own responses, with its scores of them.
-    fn known_responses(&self, example: &Example) -> Result<Vec<KnownResponse>, TrainerError> {
-        let mut known = Vec::with_capacity(example.responses.len());
-        for tokens in &example.responses {
-            known.push(KnownResponse {
-                text: (self.decode)(tokens).map_err(TrainerError::Decode)?,
-                scores: BTreeMap::new(),
-            });
-        }
-        for judgement in &example.judgements {
-            let scores = &mut known[judgement.response].scores;
-            for (name, score) in self.own_scores.iter().zip(&judgement.labels) {
-                if let (Some(name), Some(score)) = (name, score) {
-                    scores.insert(name.clone(), *score);
-                }
+    /// An answer in words: those of the record, where it is one of the record's own responses token by token, and else what
+    /// its tokens decode to.
+    fn text(&self, example: &Example, tokens: &[u32]) -> Result<String, TrainerError> {
+        let own = example.responses.iter().zip(&example.words.responses);
+        for (response, text) in own {
+            if without_end(response, self.stop) == without_end(tokens, self.stop) {
+                return Ok(text.clone());
             }
         }
-        Ok(known)
+        (self.decode)(tokens).map_err(TrainerError::Decode)
+    }
+
+    /// The record's own responses, with its scores of them.
+    fn known_responses(&self, example: &Example) -> Vec<KnownResponse> {
+        let known = |(response, text): (usize, &String)| {
+            let scores = example.scores.get(response).into_iter().flatten();
+            let named = self.own_scores.iter().zip(scores);
+            let scores = named.filter_map(|(name, score)| Some((name.clone()?, (*score)?)));
+            KnownResponse {
+                text: text.clone(),
+                scores: scores.collect(),
+            }
+        };
+        let responses = example.words.responses.iter().enumerate();
+        responses.map(known).collect()
+    }
+}
+
+/// What a record is in words, for its scorers.
+struct InWords {
+    origin: String,
+    prompt: PromptText,
+    known: Vec<KnownResponse>,
+}
+
+/// Tokens without one that ends an answer, if that is the last.
+fn without_end<'a>(tokens: &'a [u32], stop: &[u32]) -> &'a [u32] {
+    match tokens.split_last() {
+        Some((last, rest)) if stop.contains(last) => rest,
+        _ => tokens,
     }
 }

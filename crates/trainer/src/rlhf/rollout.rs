@@ -251,6 +251,8 @@ mod tests {
             prompt: vec![1, 2],
             responses,
             judgements: Vec::new(),
+            scores: Vec::new(),
+            words: panacea_data::Words::default(),
         };
         let examples = [example(vec![vec![5, 6]]), example(vec![vec![8]])];
         let preference = Preference::uniform(2);
