@@ -13,8 +13,9 @@ use crate::resolver::Resolver;
 use crate::sections::general::General;
 use crate::sections::rlhf::RunScales;
 use crate::sections::{
-    AdapterPlan, CheckpointPlan, DataPlan, EvaluationPlan, GeneralSpec, Learning, MethodPlan,
-    ModelSpec, OptimizerPlan, PrecisionSpec, PreferencePlan, PreferenceSpec, RlhfSpec, label_ideal,
+    AdapterPlan, CheckpointPlan, DataPlan, EvaluationPlan, EvaluationSpec, GeneralSpec, Learning,
+    MethodPlan, ModelSpec, OptimizerPlan, PrecisionSpec, PreferencePlan, PreferenceSpec, RlhfSpec,
+    label_ideal,
 };
 use crate::spec::Spec;
 
@@ -126,8 +127,8 @@ impl Plan {
         plan
     }
 
-    /// The same plan with Tchebycheff's ideal z taken from the labels of `train`, where the user gave none. Under DPO's
-    /// sigmoid z_i is minus the mean entropy of the labels, the upper bound of J_i; for other losses it is 0.
+    /// The same plan with Tchebycheff's ideal z taken from the labels of `train`, where the user gave none: the upper bound of
+    /// each J_i under them ([`Loss::lowest`](panacea_objectives::Loss::lowest)).
     pub fn with_ideal_of(self, train: &[Example]) -> Result<Self, ConfigErrors> {
         match &self.method.aggregation {
             Aggregation::Tchebycheff { ideal } if ideal.is_empty() => {
@@ -187,7 +188,10 @@ impl Plan {
                 false => self.preference.to_spec(),
             },
             optimizer: self.optimizer.to_spec(),
-            evaluation: self.evaluation.to_spec(),
+            evaluation: match &self.method.learning {
+                Learning::Supervised(_) => self.evaluation.to_spec(),
+                Learning::Rlhf(_) => EvaluationSpec::default(),
+            },
             checkpoint: self.checkpoint.to_spec(),
             ..Spec::default()
         }

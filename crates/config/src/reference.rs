@@ -8,6 +8,7 @@ use toml::{Table, Value};
 
 use crate::problems::ConfigErrors;
 use crate::reading::{Overrides, SECTIONS};
+use crate::resolver::Resolver;
 use crate::schema::{KeyDefault, KeyReference};
 use crate::spec::Spec;
 
@@ -93,10 +94,18 @@ impl Spec {
     /// behind `#` the default of every other key.
     pub fn with_every_key(mut self, overrides: &Overrides) -> Result<String, ConfigErrors> {
         self.apply(overrides);
-        if let Some(errors) = ConfigErrors::from_problems(self.sources.problems.clone()) {
+        let mut resolver = Resolver {
+            sources: std::mem::take(&mut self.sources),
+            warnings: Vec::new(),
+        };
+        self.check_ranges(&mut resolver);
+        let said = Table::try_from(&self).unwrap_or_else(|error| {
+            resolver.problem("", format!("a value cannot be written in TOML: {error}"));
+            Table::new()
+        });
+        if let Some(errors) = ConfigErrors::from_problems(resolver.sources.problems) {
             return Err(errors);
         }
-        let said = Table::try_from(&self).expect("what was read can be written");
         let mut file = String::new();
         for section in &SECTIONS {
             let reference = (section.reference)();

@@ -1,5 +1,6 @@
 //! What every section resolves with: defaults, ranges, and what is said where a value is outside of them.
 
+use crate::names::MethodName;
 use crate::problems::Problem;
 use crate::schema::{Entry, Setting};
 use crate::sources::Sources;
@@ -50,12 +51,16 @@ impl Resolver {
         if is_default || (when.holds)(choices) {
             return;
         }
+        // What a reward model needs is said of all other methods.
+        let why = match choices.method {
+            MethodName::RewardModel => " with method.name = \"reward-model\"".to_owned(),
+            _ => format!(": it needs {}", when.words),
+        };
         let place = (self.sources.origins.get(entry.key)).map(|origin| format!("{origin}: "));
         self.warnings.push(format!(
-            "{}{} has no effect: it needs {}",
+            "{}{} has no effect{why}",
             place.unwrap_or_default(),
-            entry.key,
-            when.words
+            entry.key
         ));
     }
 

@@ -81,6 +81,23 @@ impl Setting for f64 {
     }
 }
 
+/// Whole numbers, which may be larger than TOML's.
+macro_rules! whole_numbers {
+    ($($setting:ty),+) => {
+        $(impl Setting for $setting {
+            fn kind() -> String {
+                "a whole number".into()
+            }
+
+            fn show(&self) -> String {
+                self.to_string()
+            }
+        })+
+    };
+}
+
+whole_numbers!(u64, usize);
+
 /// Types with a name for what may stand there.
 macro_rules! kinds {
     ($($setting:ty: $kind:expr,)+) => {
@@ -93,8 +110,6 @@ macro_rules! kinds {
 }
 
 kinds! {
-    u64: "a whole number",
-    usize: "a whole number",
     bool: "true or false",
     String: "a text",
     PathBuf: "a path",
@@ -117,10 +132,15 @@ kinds! {
 
 /// The names of an enumeration, each in quotation marks, with commas between them.
 pub(crate) fn names_of<T: DeserializeOwned>() -> String {
-    let quoted: Vec<String> = (asked_of::<T>().iter())
-        .map(|name| format!("\"{name}\""))
-        .collect();
-    quoted.join(", ")
+    let mut names: Vec<&str> = Vec::new();
+    for name in asked_of::<T>() {
+        // Another spelling of a name is no choice of its own.
+        if !names.iter().any(|other| other.replace('-', "_") == *name) {
+            names.push(name);
+        }
+    }
+    let quoted = names.iter().map(|name| format!("\"{name}\""));
+    quoted.collect::<Vec<_>>().join(", ")
 }
 
 /// The fields that a struct reads from a table, or the names of an enumeration: the type is asked to read, and what it

@@ -67,6 +67,21 @@ impl Spec {
         }
     }
 
+    /// Reports every value that is out of its range.
+    pub(crate) fn check_ranges(&self, resolver: &mut Resolver) {
+        self.general.check_ranges(resolver);
+        self.model.check_ranges(resolver);
+        self.precision.check_ranges(resolver);
+        self.data.check_ranges(resolver);
+        self.adapter.check_ranges(resolver);
+        self.method.check_ranges(resolver);
+        self.rlhf.check_ranges(resolver);
+        self.preference.check_ranges(resolver);
+        self.optimizer.check_ranges(resolver);
+        self.evaluation.check_ranges(resolver);
+        self.checkpoint.check_ranges(resolver);
+    }
+
     /// Warns about every key that says something but has no effect.
     pub(crate) fn warn_of_idle_keys(&self, resolver: &mut Resolver) {
         let choices = &self.choices();

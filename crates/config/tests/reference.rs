@@ -80,4 +80,29 @@ fn mistakes_are_told_before_a_file_is_written() {
         .unwrap_err()
         .to_string();
     assert!(message.contains("my.toml:2: adapter.rang"), "{message}");
+
+    let set = |overrides: Overrides| {
+        let message = Spec::default().with_every_key(&overrides).unwrap_err();
+        message.to_string()
+    };
+    let large = Overrides {
+        seed: Some(u64::MAX),
+        ..Overrides::default()
+    };
+    let message = set(large);
+    assert!(
+        message.contains("--seed: seed: found 18446744073709551615, expected"),
+        "{message}"
+    );
+    let many = Overrides {
+        steps: Some(usize::MAX),
+        set: vec!["adapter.rank=0".into()],
+        ..Overrides::default()
+    };
+    let message = set(many);
+    assert!(
+        message.contains("adapter.rank: found 0, expected 1 or more"),
+        "{message}"
+    );
+    assert!(message.contains("cannot be written in TOML"), "{message}");
 }

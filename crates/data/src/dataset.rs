@@ -65,7 +65,7 @@ pub struct Loader {
 /// read as its preferred responses: each response that some objective prefers makes a record,
 /// an example of those objectives. For KTO, each response of a pair is judged by itself: the preferred one is desirable,
 /// the other one is not; of several responses the one that wins every comparison is, and the one that loses every one
-/// is not.
+/// is not. With more than two, only who is better counts, whatever the objective's `strength`.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -269,6 +269,10 @@ impl<'a> Loading<'a> {
             RecordKind::Sft if count > 1 => self.keep_preferred(&source, reading, &judgements),
             RecordKind::Unpaired if count > 1 => {
                 let each = self.judged_alone(count, &judgements);
+                if each.is_empty() {
+                    self.skip(source, SkipReason::Unlabelled);
+                    return Ok(());
+                }
                 self.keep_judged(source, reading.prompt, reading.responses, each);
             }
             _ => self.keep_judged(source, reading.prompt, reading.responses, judgements),
@@ -372,7 +376,7 @@ impl<'a> Loading<'a> {
     }
 
     /// Compared responses, each judged by itself: KTO's records.
-    fn judged_alone(&self, responses: usize, judgements: &[Judgement]) -> Vec<Judgement> {
+    fn judged_alone(&mut self, responses: usize, judgements: &[Judgement]) -> Vec<Judgement> {
         let of_response = |response: usize| {
             let label = |objective: usize| match judgements {
                 // The other one's label is the complement, soft ones included.
@@ -392,7 +396,16 @@ impl<'a> Loading<'a> {
                 labels: (0..self.objectives.len()).map(label).collect(),
             }
         };
-        (0..responses).map(of_response).collect()
+        let each: Vec<Judgement> = (0..responses)
+            .map(of_response)
+            .filter(|judgement| judgement.labels.iter().any(Option::is_some))
+            .collect();
+        // What is counted from here on are responses, not comparisons.
+        for (i, counts) in self.report.objectives.iter_mut().enumerate() {
+            let labelled = |of: &[Judgement]| of.iter().filter(|j| j.labels[i].is_some()).count();
+            counts.labelled = counts.labelled + labelled(&each) - labelled(judgements);
+        }
+        each
     }
 
     fn keep_judged(

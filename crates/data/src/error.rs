@@ -98,7 +98,7 @@ pub enum DataError {
     },
     /// The file holds single responses where pairs are needed.
     #[error(
-        "{record}: found one response (format `{format}`), expected two: preference training needs pairs; use method `sft` or a data set of pairs"
+        "{record}: found one response (format `{format}`), expected two: this loss needs pairs; use a data set of pairs, or for single responses method.loss = \"kto\" (a column calls them good or bad) or \"sft\""
     )]
     NeedsPairs {
         /// The record.
@@ -108,9 +108,11 @@ pub enum DataError {
     },
     /// Responses to other prompts are needed, and there is no other prompt.
     #[error(
-        "all {records} records have one prompt: KTO compares each with a response to another prompt"
+        "{first}: found one prompt in all {records} records that are read with it, expected two or more: KTO compares each with a response to another prompt"
     )]
     OnePrompt {
+        /// The first record.
+        first: Source,
         /// The records.
         records: usize,
     },

@@ -1,6 +1,6 @@
 //! Multi-objective preference data: from the files that people have to batches of tokens.
 //!
-//! A record is a prompt with responses: two or more (preference training), one (SFT) or any number (RLHF). For
+//! A record is a prompt with responses: two or more (preference training), one (SFT) or any number (KTO, RLHF). For
 //! preference training, each pair of different responses has a label for each objective that the record says something
 //! about:
 //!

@@ -25,7 +25,12 @@ pub fn add_mismatched(examples: &mut [Example]) -> Result<(), DataError> {
             .filter(|&partner| partner != index && examples[index - 1].prompt == example.prompt);
         match before.or_else(|| first_change(&example.prompt, index + 1)) {
             Some(partner) => partners.push(partner),
-            None => return Err(DataError::OnePrompt { records: count }),
+            None => {
+                return Err(DataError::OnePrompt {
+                    first: example.source.clone(),
+                    records: count,
+                });
+            }
         }
     }
     let responses: Vec<Vec<u32>> = (partners.iter())
@@ -61,8 +66,8 @@ mod tests {
         let mut examples = examples(prompts);
         add_mismatched(&mut examples).unwrap();
         let partner = |example: &Example| {
-            assert_eq!(example.judged().len(), 1);
-            example.unjudged()[0][0] - 100
+            assert_eq!(example.responses.len(), 2);
+            example.responses[1][0] - 100
         };
         examples.iter().map(partner).collect()
     }

@@ -40,7 +40,7 @@ pub struct Record {
     pub source: Source,
     /// The conversation up to the response; the last turn is never the assistant's.
     pub prompt: Vec<Message>,
-    /// Two or more (pairs), one (SFT) or any number (RLHF): see [`RecordKind`](crate::RecordKind).
+    /// Two or more (pairs), one (SFT) or any number (KTO, RLHF): see [`RecordKind`](crate::RecordKind).
     pub responses: Vec<String>,
     /// What the objectives say about them; at least one entry, where they are what is trained on.
     pub judgements: Vec<Judgement>,
@@ -68,7 +68,8 @@ pub struct Example {
     pub source: Source,
     /// Chat template up to and including the header of the answer.
     pub prompt: Vec<u32>,
-    /// Each response with its end-of-turn token, unless it was truncated. Those that are judged stand first.
+    /// Each response with its end-of-turn token, unless it was truncated. For KTO the last one is a response to another
+    /// prompt: [`add_mismatched`](crate::add_mismatched).
     pub responses: Vec<Vec<u32>>,
     /// As in [`Record::judgements`].
     pub judgements: Vec<Judgement>,
@@ -86,21 +87,6 @@ impl Example {
         let mut labelled = labels.filter_map(|(i, label)| label.map(|_| i));
         let first = labelled.next()?;
         labelled.all(|i| i == first).then_some(first)
-    }
-
-    /// The responses up to the last one that a judgement is about.
-    pub fn judged(&self) -> &[Vec<u32>] {
-        &self.responses[..self.judged_responses()]
-    }
-
-    /// The responses behind those that are judged.
-    pub fn unjudged(&self) -> &[Vec<u32>] {
-        &self.responses[self.judged_responses()..]
-    }
-
-    fn judged_responses(&self) -> usize {
-        let judged = self.judgements.iter().flat_map(Judgement::responses);
-        judged.max().map_or(0, |last| last + 1)
     }
 
     /// Tokens of the prompt and of all responses: what a network that shares the prompt computes.

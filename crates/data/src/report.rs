@@ -53,7 +53,7 @@ pub struct FileReport {
 pub struct ObjectiveReport {
     /// Its name.
     pub name: String,
-    /// Pairs of responses (SFT, RLHF: single responses) with a label.
+    /// Pairs of responses (SFT, KTO, RLHF: single responses) with a label.
     pub labelled: usize,
     /// Pairs of equally good responses, which have no label.
     pub ties: usize,

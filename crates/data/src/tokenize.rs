@@ -162,8 +162,14 @@ fn tokenize_record(
     // Two responses that the cut made equal cannot be told apart.
     let mut judgements = record.judgements.clone();
     judgements.retain(|judgement| {
-        (judgement.against)
-            .is_none_or(|against| responses[judgement.response] != responses[against])
+        let tokens = &responses[judgement.response];
+        match judgement.against {
+            Some(against) => *tokens != responses[against],
+            // Where others are judged beside it, each by itself.
+            None => record.judgements.iter().all(|other| {
+                other.response == judgement.response || *tokens != responses[other.response]
+            }),
+        }
     });
     if judgements.is_empty() && !record.judgements.is_empty() {
         return Ok(Tokenized::Skipped(SkipReason::EqualAfterTruncation));

@@ -25,7 +25,7 @@ impl Opened {
     pub fn measure(&self, grid: &[Preference]) -> Result<Measured, MeasureError> {
         let objectives = self.policy.plan().objective_names();
         let learning = &self.yardstick.method().learning;
-        let examples = &self.eval.examples;
+        let examples = self.measured();
 
         let work = examples.len() * (grid.len() + 1);
         let progress = CountedProgress::new(work, format!("front of {}", self.run.name()));

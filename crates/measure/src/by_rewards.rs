@@ -81,7 +81,7 @@ impl Opened {
         let decode = |tokens: &[u32]| Ok(tokenizer.decode(tokens, true)?);
         let (judges, apart) =
             Judges::open(&self.yardstick, &self.base, &decode, tokenizer.stop_ids())?;
-        let examples = &self.eval.examples;
+        let examples = self.measured();
         let prompts: Vec<&[u32]> = examples.iter().map(|e| e.prompt.as_slice()).collect();
         let progress = CountedProgress::new(grid.len(), format!("answers of {}", self.run.name()));
         let (mut points, mut kept) = (Vec::with_capacity(grid.len()), Vec::new());
@@ -124,7 +124,7 @@ impl Opened {
             } else {
                 "greedy"
             },
-            self.eval.examples.len(),
+            examples.len(),
             writing.max_new_tokens
         );
         let label = self.policy.plan().method().label();

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use panacea_config::Plan;
+use panacea_data::Example;
 use panacea_evaluator::{Cost, Front};
 use panacea_methods::Trainings;
 use panacea_objectives::{Preference, simplex_grid, usual_divisions};
@@ -41,6 +42,8 @@ pub struct Opened {
     pub policy: Policy,
     /// Held-out records.
     pub eval: Records,
+    /// How many of them are measured, from the first on.
+    pub(crate) measured: usize,
     pub(crate) references: References,
 }
 
@@ -67,10 +70,9 @@ impl Opened {
         let pretrained = open_language_model(choices.model.unwrap_or(plan.model()))?;
         let tokenizer = pretrained.tokenizer()?;
         let eval = Records::load_held_out(&yardstick, choices.eval, tokenizer)?;
-        let mut eval = eval.ok_or_else(|| MeasureError::NoHeldOut { run: run.name() })?;
-        if let Some(records) = choices.records {
-            eval.examples.truncate(records);
-        }
+        let eval = eval.ok_or_else(|| MeasureError::NoHeldOut { run: run.name() })?;
+        let measured = choices.records.unwrap_or(usize::MAX);
+        let measured = measured.min(eval.examples.len());
         let device = panacea_devices::select(choices.device)?;
         let weights = plan.precision().on(&device)?;
         let base = Base::load(pretrained, &device, weights)?;
@@ -92,8 +94,14 @@ impl Opened {
             base,
             policy,
             eval,
+            measured,
             references,
         })
+    }
+
+    /// The held-out records that are measured.
+    pub(crate) fn measured(&self) -> &[Example] {
+        &self.eval.examples[..self.measured]
     }
 
     /// The grid of preferences with `divisions` steps along each edge of the simplex; the default is

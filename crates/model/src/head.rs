@@ -15,8 +15,8 @@ pub(crate) fn indices(values: impl Iterator<Item = usize>, device: &Device) -> T
 
 /// Log-probabilities of `targets` under softmax(h Wᵀ): h `[rows, hidden]`, W `[vocabulary, hidden]`.
 ///
-/// Logits are capped softly at `cap`, if there is one. If `keep`, also ∂log p/∂h of each target, `[targets, hidden]`. Scaled by an objective's coefficients later, it is
-/// the gradient at h, and the logits are never needed again.
+/// Logits are capped softly at `cap`, if there is one. If `keep`, also ∂log p/∂h of each target, `[targets, hidden]`. Scaled
+/// by an objective's coefficients later, it is the gradient at h, and the logits are never needed again.
 pub(crate) fn log_probs(
     h: &Tensor<2>,
     weight: &Tensor<2>,

@@ -58,7 +58,8 @@ pub(crate) struct Layer {
     pub k: Linear,
     pub v: Linear,
     pub o: Linear,
-    /// Qwen3's norms of every query and key head.
+    /// Qwen3's and Gemma's norms of every query and key head; where a model divides by another root than √head_dim, the
+    /// queries' makes up for it.
     pub qk_norm: Option<(RmsNorm, RmsNorm)>,
     /// Gemma's norms of what attention and the MLP put out.
     pub output_norms: Option<(RmsNorm, RmsNorm)>,

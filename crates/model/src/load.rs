@@ -51,6 +51,7 @@ impl Decoder {
         seed: u64,
     ) -> Result<Self, ModelError> {
         device.seed(seed);
+        let has_centred_norms = config.norm_adds_one;
         let shapes: BTreeMap<_, _> = config.tensors().into_iter().collect();
         Self::assemble(config, device, |name| {
             Ok(match shapes[name][..] {
@@ -58,6 +59,7 @@ impl Decoder {
                     let spread = Distribution::Normal(0.0, 0.02);
                     Tensor::random([rows, columns], spread, (device, DType::from(weights)))
                 }
+                _ if has_centred_norms => Tensor::zeros([1, shapes[name][0]], device),
                 _ => Tensor::ones([1, shapes[name][0]], device),
             })
         })

@@ -12,7 +12,7 @@ pub enum Aggregation {
     /// Objectives of weight 0 are left out. (Their term λ_i (L_i + z_i) is 0, which would be the largest as
     /// soon as every other objective is better than its z_i, and the gradient would be 0.)
     Tchebycheff {
-        /// The ideal z_i of each objective J_i; empty means all 0, which is valid for DPO and SFT,
+        /// The ideal z_i of each objective J_i; empty means all 0, which is valid for DPO, KTO and SFT,
         /// since their J_i ≤ 0.
         ideal: Vec<f64>,
     },

@@ -175,16 +175,14 @@ impl ModelConfig {
                 expected,
             ));
         }
+        check_layers(path, "num_hidden_layers", self.num_hidden_layers)?;
         for (field, value) in [
             ("vocab_size", self.vocab_size),
             ("hidden_size", self.hidden_size),
             ("intermediate_size", self.intermediate_size),
             ("num_attention_heads", heads),
             ("head_dim", self.head_dim),
-            ("num_hidden_layers", self.num_hidden_layers),
         ] {
-            // Far above any real model, and low enough that products of three sizes cannot overflow 64 bits.
-            const LARGEST: usize = 1 << 20;
             if value > LARGEST {
                 return Err(PretrainedError::field(
                     path,
@@ -195,5 +193,21 @@ impl ModelConfig {
             }
         }
         Ok(())
+    }
+}
+
+/// Far above any real model, and low enough that products of three sizes cannot overflow 64 bits.
+const LARGEST: usize = 1 << 20;
+
+/// Refuses more layers than any model has, before there is anything for each of them.
+pub(crate) fn check_layers(path: &Path, field: &str, layers: usize) -> Result<(), PretrainedError> {
+    match layers > LARGEST {
+        true => Err(PretrainedError::field(
+            path,
+            field,
+            layers,
+            format!("at most {LARGEST}"),
+        )),
+        false => Ok(()),
     }
 }

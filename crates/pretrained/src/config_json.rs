@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::PretrainedError;
-use crate::config::ModelConfig;
+use crate::config::{ModelConfig, check_layers};
 use crate::families::{Family, refuse_partial_rotation};
 use crate::json::{self, Fields};
 
@@ -35,6 +35,7 @@ impl ModelConfig {
         refuse_unsupported(&fields)?;
 
         let num_hidden_layers = fields.required_count("num_hidden_layers")?;
+        check_layers(path, "num_hidden_layers", num_hidden_layers)?;
         let num_attention_heads = fields.required_count("num_attention_heads")?;
         let max_position_embeddings = match fields.count("max_position_embeddings")? {
             Some(length) => length,
@@ -67,7 +68,9 @@ impl ModelConfig {
             num_attention_heads,
             num_key_value_heads: family.key_value_heads(&fields, num_attention_heads)?,
             head_dim,
-            rms_norm_eps: fields.positive("rms_norm_eps")?.unwrap_or(1e-6),
+            rms_norm_eps: fields
+                .positive("rms_norm_eps")?
+                .unwrap_or(family.default_epsilon()),
             attention: family.attention(&fields, num_hidden_layers, max_position_embeddings)?,
             query_pre_attn_scalar,
             tie_word_embeddings: fields.flag("tie_word_embeddings", is_gemma)?,
@@ -108,6 +111,9 @@ fn refuse_unsupported(fields: &Fields) -> Result<(), PretrainedError> {
         ) {
             return Err(fields.wrong(field, "nothing"));
         }
+    }
+    if fields.get("rope_parameters").is_some() && fields.get("rope_scaling").is_some() {
+        return Err(fields.wrong("rope_scaling", "nothing beside `rope_parameters`"));
     }
     refuse_partial_rotation(fields)
 }
@@ -279,6 +285,11 @@ mod tests {
             ("hidden_activation", json!("gelu")),
             ("attn_logit_softcapping", json!(50.0)),
             ("use_bidirectional_attention", json!(true)),
+            ("sliding_window", Value::Null),
+            (
+                "rope_parameters",
+                json!({"rope_type": "yarn", "factor": 4.0}),
+            ),
         ] {
             let message = gemma(json!({field: wrong})).unwrap_err().to_string();
             assert!(message.contains(field), "{message}");
@@ -466,6 +477,16 @@ mod tests {
                 json!({"rope_scaling": {"rope_type": "linear"}}),
                 "rope_scaling.factor",
                 "nothing",
+            ),
+            (
+                json!({"num_hidden_layers": 1u64 << 60}),
+                "num_hidden_layers",
+                "at most",
+            ),
+            (
+                json!({"rope_parameters": {"rope_theta": 1e4}, "rope_scaling": {"type": "linear", "factor": 2.0}}),
+                "rope_scaling",
+                "nothing beside",
             ),
             (json!({"hidden_size": null}), "hidden_size", "null"),
             (json!({"hidden_size": -4}), "hidden_size", "-4"),

@@ -131,6 +131,8 @@ impl Export<'_> {
             Some(source) => {
                 let mut config = read_object(&source.join(CONFIG))?;
                 config.remove("dtype");
+                // Code of the model's own, which is not copied; transformers has all that can be opened here.
+                config.remove("auto_map");
                 config.insert("torch_dtype".to_owned(), json!("float32"));
                 config
             }
@@ -255,7 +257,8 @@ fn architecture(config: &ModelConfig) -> &'static str {
         "mistral" => "Mistral",
         "qwen2" => "Qwen2",
         "qwen3" => "Qwen3",
-        "gemma3_text" => "Gemma3",
+        // transformers has several classes for Gemma 3; this is the one of classifiers that read text alone.
+        "gemma3_text" => "Gemma3Text",
         "phi3" => "Phi3",
         _ => "Llama",
     }

@@ -60,6 +60,14 @@ impl Family {
         }
     }
 
+    /// ε where the file has none, as in transformers' configuration classes.
+    pub fn default_epsilon(self) -> f64 {
+        match self {
+            Self::Phi3 => 1e-5,
+            Self::Llama | Self::Mistral | Self::Qwen2 | Self::Qwen3 | Self::Gemma3 => 1e-6,
+        }
+    }
+
     /// The width of a head where it is not the hidden size over the number of heads.
     pub fn default_head_dim(self) -> Option<usize> {
         match self {
@@ -195,7 +203,13 @@ fn gemma_attention(
     layers: usize,
     context: usize,
 ) -> Result<Vec<LayerAttention>, PretrainedError> {
-    let window = fields.count("sliding_window")?.unwrap_or(4096);
+    let window = match fields.count("sliding_window")? {
+        Some(window) => window,
+        None if fields.object.contains_key("sliding_window") => {
+            return Err(fields.wrong("sliding_window", "a whole number above 0"));
+        }
+        None => 4096,
+    };
     let is_local = match layer_types(fields, layers)? {
         Some(is_local) => is_local,
         None => {
@@ -211,6 +225,11 @@ fn gemma_attention(
     let by_kind = match &parameters {
         // transformers 5: one for each kind of layer.
         Some(parameters) => {
+            for name in ["rope_type", "rope_theta", "factor"] {
+                if parameters.get(name).is_some() {
+                    return Err(parameters.wrong(name, "one for each kind of layer"));
+                }
+            }
             let full = parameters.nested("full_attention", "rope_parameters.full_attention.")?;
             [
                 full,

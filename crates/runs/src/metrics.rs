@@ -70,7 +70,7 @@ pub struct ObjectiveMetrics {
     /// Judgements of the batch with a label on this objective; for RLHF, the answers.
     pub labelled: usize,
     /// The mean reward margin: β·(Δ_chosen − Δ_rejected) with Δ = log π − log π_ref for DPO, r_chosen − r_rejected for
-    /// reward models, none for other losses.
+    /// reward models, β·(Δ − z₀) with the sign of the label for KTO, none for other losses.
     pub margin: Option<f64>,
     /// The share of the judgements with a preferred response whose margin is above 0.
     pub accuracy: Option<f64>,
@@ -114,7 +114,7 @@ pub struct RlhfMetrics {
 }
 
 /// Mean log-probabilities per response token, over the labelled records. What the objective prefers is
-/// "chosen"; SFT has nothing rejected and no reference.
+/// "chosen", and so is what KTO's label calls good; SFT has nothing rejected and no reference.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize)]
 pub struct LogProbLevels {
     /// Of the chosen responses, by the policy.
@@ -153,7 +153,7 @@ pub struct ObjectiveValue {
     pub stderr: Option<f64>,
     /// Held-out records with a label on this objective.
     pub labelled: usize,
-    /// The mean reward margin over all judgements; DPO and reward models only.
+    /// The mean reward margin over all judgements; DPO, KTO and reward models only.
     pub margin: Option<f64>,
     /// The share of the judgements with a preferred response whose margin is above 0.
     pub accuracy: Option<f64>,

@@ -156,15 +156,17 @@ pub fn batch_gradient(
     let dealt = Batch::deal(preferences, judgements);
     let starts: Vec<usize> = (0..batch.len()).step_by(micro_batch_size).collect();
     let micro = |start: usize| start..(start + micro_batch_size).min(batch.len());
-    let packed_responses = |start: usize, of: fn(&Example) -> &[Vec<u32>]| {
+    let packed_responses = |start: usize, is_mismatched: bool| {
         let sequences = micro(start).map(|record| {
             let example = batch[record].example;
             let preference = dealt.preference(record).weights();
-            sequence(&example.prompt, of(example), preference)
+            let (own, mismatched) = split_responses(objective.loss, example);
+            let responses = if is_mismatched { mismatched } else { own };
+            sequence(&example.prompt, responses, preference)
         });
         pack(objective.loss, &sequences.collect::<Vec<_>>())
     };
-    let packed = |start: usize| packed_responses(start, Example::judged);
+    let packed = |start: usize| packed_responses(start, false);
     let aggregate = |terms: &[RecordTerms]| {
         let losses = dealt.losses(terms);
         dealt.aggregate(objective.aggregation, &losses)
@@ -173,7 +175,7 @@ pub fn batch_gradient(
     let mut log_ratios = Vec::with_capacity(batch.len());
     if objective.loss.needs_kl() {
         let read_ratios = |lane: &Lane<'_>, start: usize| {
-            let packed = packed_responses(start, Example::unjudged)?;
+            let packed = packed_responses(start, true)?;
             let outputs = read(lane.model, &lane.adapters, objective.loss, &packed)?;
             let records = batch[micro(start)].iter();
             Ok(records
@@ -263,6 +265,12 @@ fn sequence<'a>(
     }
 }
 
+/// A record's own responses, and, for a loss that needs it, the one to another prompt that stands behind them.
+fn split_responses<'a>(loss: &Loss, example: &'a Example) -> (&'a [Vec<u32>], &'a [Vec<u32>]) {
+    let responses = &example.responses;
+    responses.split_at(responses.len() - usize::from(loss.needs_kl()))
+}
+
 /// log π(y'|x) − log π_ref(y'|x) of a record's last response, which is one to another prompt.
 pub(crate) fn log_ratio(record: Prepared<'_>, output: f64) -> f64 {
     output - record.reference[record.example.responses.len() - 1]
@@ -304,7 +312,8 @@ fn split_terms(
     let split = records.iter().zip(kl).map(|(&record, kl)| {
         let judgements = &record.example.judgements;
         let objectives = judgements.first().map_or(1, |j| j.labels.len());
-        let (own, others) = rest.split_at(record.example.judged().len() * loss.width(objectives));
+        let (own, others) =
+            rest.split_at(split_responses(loss, record.example).0.len() * loss.width(objectives));
         rest = others;
         (record_terms(loss, record, own, kl), own.to_vec())
     });

@@ -128,13 +128,10 @@ fn log_prob_levels(batch: &[Prepared<'_>], policy: &[Vec<f64>], i: usize) -> Log
             let Some(label) = judgement.labels[i] else {
                 continue;
             };
-            let chosen = match judgement.against {
-                Some(against) if label < 0.5 => against,
-                _ => judgement.response,
-            };
             for response in judgement.responses() {
                 let tokens = record.example.responses[response].len() as f64;
-                let side = usize::from(response != chosen);
+                let is_chosen = (response == judgement.response) == (label >= 0.5);
+                let side = usize::from(!is_chosen);
                 levels[side].push(policy[response] / tokens);
                 if let Some(reference) = record.reference.get(response) {
                     levels[2 + side].push(reference / tokens);

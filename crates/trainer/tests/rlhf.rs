@@ -606,36 +606,30 @@ fn a_record_without_a_response_cannot_be_learned_from_by_ptx() {
     assert!(message.contains("rlhf.ptx_weight = 0.5"), "{message}");
 }
 
-/// A record's own response has its whole text and its score, also where its tokens are cut; anything else is decoded.
+/// A record's own response has the record's words and its score; one that is cut is known by what is left of it.
 #[test]
 fn own_responses_are_known_by_their_tokens() {
     let mut example = prompts().remove(0);
     example.responses = vec![vec![5, 6], vec![7, STOP]];
     example.words.responses = vec!["five six seven".into(), "seven".into()];
     example.scores = vec![vec![Some(2.5), None], vec![Some(-1.0), None]];
-    let scorer: ScorerSpec =
-        serde_json::from_value(json!({"score": "warmth", "otherwise": -9.0})).unwrap();
+    let spec = json!({"score": "warmth", "otherwise": -9.0});
+    let scorer: ScorerSpec = serde_json::from_value(spec).unwrap();
     let judges = Judges {
         scorers: Mutex::new(Scorers::new(vec![scorer.build().unwrap()])),
         own_scores: vec![Some("warmth".to_owned()), None],
         decode: &words,
         stop: &[STOP],
     };
-    let answers: [&[u32]; 4] = [&[5, 6], &[7], &[5, 7], &[7, STOP]];
-    let scored = judges
-        .score(&answers.map(|tokens| (&example, tokens)))
-        .unwrap();
+    let answers: [&[u32]; 5] = [&[5, 6], &[7], &[5, 7], &[7, STOP], &[5, 6, STOP]];
+    let answers = answers.map(|tokens| (&example, tokens));
+    let scored = judges.score(&answers).unwrap();
     let found: Vec<(&str, f64)> = (scored.iter())
         .map(|scored| (scored.text.as_str(), scored.rewards[0]))
         .collect();
-    let decoded = words(&[5, 7]).unwrap();
+    let cut = ("t5 t6", 2.5);
     assert_eq!(
         found,
-        [
-            ("five six seven", 2.5),
-            ("seven", -1.0),
-            (decoded.as_str(), -9.0),
-            ("seven", -1.0)
-        ]
+        [cut, ("seven", -1.0), ("t5 t7", -9.0), ("seven", -1.0), cut]
     );
 }

@@ -514,6 +514,25 @@ fn the_gradient_of_a_batch_is_the_slope_of_its_aggregate() {
     }
 }
 
+/// What KTO's labels call good is "chosen" in the metrics, and what they call bad is "rejected".
+#[test]
+fn kto_tells_good_and_bad_responses_apart_in_its_metrics() {
+    let (model, dir) = (model(), tempfile::tempdir().unwrap());
+    let folder = dir.path().join("kto");
+    train(&plan(KTO), &model, &folder, &Interrupt::manual());
+    let lines = metrics(&folder);
+    let steps = lines.iter().filter(|line| line["kind"] == "train");
+    let mut both = 0;
+    for step in steps {
+        let levels = &step["objectives"]["first"]["log_prob"];
+        let [chosen, rejected] =
+            ["policy_chosen", "policy_rejected"].map(|key| levels[key].as_f64());
+        both += usize::from(chosen.is_some() && rejected.is_some());
+        assert!(chosen.is_some() || rejected.is_some(), "{step}");
+    }
+    assert!(both >= 3, "{both} steps with good and bad responses");
+}
+
 /// z₀ > 0 shifts what a response is compared with, as if the reference thought that much more of it; every group of λ
 /// has its own.
 #[test]

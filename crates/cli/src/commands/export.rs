@@ -65,6 +65,12 @@ impl Arguments {
         let base = self.model.as_deref().unwrap_or(plan.model());
         let (form, preference) = self.form(&run, &plan)?;
         let pretrained = open_language_model(base)?;
+        if matches!(form, Form::Peft) && pretrained.config().joined_projections {
+            bail!(
+                "{} holds q, k and v of a layer as one matrix, beside which PEFT's adapter cannot stand: use --format merged",
+                base.display()
+            );
+        }
         let decoder = Decoder::load(&pretrained, &panacea_devices::select(&self.device)?)?;
         let out = self.out.clone().unwrap_or_else(|| {
             let weights: Vec<_> = (preference.weights().iter())
@@ -83,10 +89,6 @@ impl Arguments {
             );
         }
         match form {
-            Form::Peft if pretrained.config().joined_projections => bail!(
-                "{} holds q, k and v of a layer as one matrix, beside which PEFT's adapter cannot stand: use --format merged",
-                base.display()
-            ),
             Form::Peft => {
                 let steering = open_at(&run, &preference, &decoder)?;
                 write_peft(&out, base, &decoder, &steering)?;

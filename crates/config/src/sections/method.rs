@@ -43,7 +43,7 @@ section! {
         /// How the losses become one number: `"linear"` is Σ λᵢ Lᵢ, `"tchebycheff"` is max λᵢ (zᵢ + Lᵢ), z the ideal.
         aggregation: AggregationName = AggregationName::Linear, when STEERED;
         /// The best value Jᵢ = −Lᵢ known of each objective.
-        ideal: Vec<f64>, default "the best that the labels of the training records allow, which for hard labels is 0", when TCHEBYCHEFF;
+        ideal: Vec<f64>, default "the best that the labels of the training records allow: 0 for hard labels without smoothing", when TCHEBYCHEFF;
         /// Steps of the grid of preferences along each edge of the simplex.
         divisions: usize, in COUNT, default "that of `eval-front`", when DISCRETE;
         /// The lead that the preferred response's reward is to have.

@@ -64,6 +64,11 @@ macro_rules! section {
                 })+
             }
 
+            /// Reports every value that is out of its range.
+            pub(crate) fn check_ranges(&self, resolver: &mut crate::resolver::Resolver) {
+                $(resolver.take_if_given(self.$key());)+
+            }
+
             /// Warns about every key that says something but has no effect.
             pub(crate) fn warn_of_idle_keys(
                 &self,

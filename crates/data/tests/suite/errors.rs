@@ -338,8 +338,8 @@ fn pairs_are_needed_for_preferences() {
     );
     assert_eq!(
         text,
-        "data.jsonl:1: found one response (format `prompt-completion`), expected two: preference training needs pairs; \
-         use method `sft` or a data set of pairs"
+        "data.jsonl:1: found one response (format `prompt-completion`), expected two: this loss needs pairs; \
+         use a data set of pairs, or for single responses method.loss = \"kto\" (a column calls them good or bad) or \"sft\""
     );
     let files = Files::new();
     let file = files.lines("data.jsonl", &[json!({"prompt": "q", "completion": "a"})]);

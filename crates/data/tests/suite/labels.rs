@@ -350,6 +350,28 @@ fn compared_responses_are_judged_one_by_one() {
     assert_eq!(found[0], [[Some(label)], [Some(1.0 - label)]]);
 }
 
+/// A record on which nothing is said after all is skipped, and the report counts responses.
+#[test]
+fn unpaired_records_without_a_verdict_are_skipped() {
+    let files = Files::new();
+    let three = |scores: Value| json!({"prompt": "q", "responses": ["a", "bb", "cc c"], "scores": {"helpful": scores}});
+    let rows = [three(json!([1, 1, 1])), three(json!([3, 2, 1]))];
+    let file = files.lines("data.jsonl", &rows);
+    let mut soft = score("helpful");
+    soft.strength = Strength::BradleyTerry;
+    let (records, report) = load(&[file], &[soft], RecordKind::Unpaired).unwrap();
+    assert_eq!(records.len(), 1);
+    let judged: Vec<_> = (records[0].judgements.iter())
+        .map(|judgement| (judgement.response, judgement.labels[0]))
+        .collect();
+    assert_eq!(judged, [(0, Some(1.0)), (2, Some(0.0))]);
+    assert_eq!(report.skipped[0].reason, SkipReason::Unlabelled);
+    assert_eq!(
+        (report.objectives[0].labelled, report.objectives[0].used),
+        (2, 2)
+    );
+}
+
 /// What a record scores itself is no label: a score may be any number, and nobody is compared.
 #[test]
 fn rlhf_records_keep_their_own_scores_apart_from_labels() {

@@ -7,7 +7,7 @@ use panacea_data::{
 use panacea_pretrained::Message;
 use serde_json::{Value, json};
 
-use super::{Files, shorter};
+use super::{Files, chosen, shorter};
 
 /// A token a character; `<` opens the conversation, a turn is its role's first letter and its
 /// content, `>` asks for the answer, and `$` ends it.
@@ -167,6 +167,19 @@ fn responses_that_differ_behind_the_limit_only_are_skipped() {
         report.truncated_responses, 0,
         "counted for kept records only"
     );
+
+    // KTO judges the two one by one: the same tokens cannot be good and bad.
+    let files = Files::new();
+    let file = files.lines("data.jsonl", &rows);
+    let (records, mut report) = load(&[file], &[chosen()], RecordKind::Unpaired).unwrap();
+    let limits = TokenLimits {
+        max_prompt_tokens: 9,
+        max_response_tokens: 4,
+        overlong_prompts: OverlongPrompts::Skip,
+    };
+    let examples = tokenize(&records, &Characters, &limits, &mut report).unwrap();
+    assert_eq!((examples.len(), examples[0].source.line), (1, 2));
+    assert_eq!(report.skipped[0].reason, SkipReason::EqualAfterTruncation);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::path::Path;
 pub(crate) use file::{GgufFile, MAGIC};
 pub(crate) use vocabulary::tokenizer_files;
 
-use crate::config::{Activation, LayerAttention};
+use crate::config::{Activation, LayerAttention, check_layers};
 use crate::tensors::{LAYER, OUTSIDE};
 use crate::{ModelConfig, PretrainedError, Rope, RopeScaling, TensorF32};
 use file::TensorInfo;
@@ -193,6 +193,8 @@ fn config(file: &GgufFile) -> Result<ModelConfig, PretrainedError> {
     } else {
         architecture
     };
+    let num_hidden_layers = required("block_count")?;
+    check_layers(&file.path, &key("block_count"), num_hidden_layers)?;
     let attention = LayerAttention {
         window: sliding_window,
         rope: rope(file, architecture, head_dim)?,
@@ -202,7 +204,7 @@ fn config(file: &GgufFile) -> Result<ModelConfig, PretrainedError> {
         vocab_size: embedding.shape.first().copied().unwrap_or(0),
         hidden_size,
         intermediate_size: required("feed_forward_length")?,
-        num_hidden_layers: required("block_count")?,
+        num_hidden_layers,
         num_attention_heads,
         num_key_value_heads: file
             .count(&key("attention.head_count_kv"))?
@@ -211,7 +213,7 @@ fn config(file: &GgufFile) -> Result<ModelConfig, PretrainedError> {
         rms_norm_eps: file
             .positive(&epsilon)?
             .ok_or_else(|| file.wrong(&epsilon, "a number above 0"))?,
-        attention: vec![attention; required("block_count")?],
+        attention: vec![attention; num_hidden_layers],
         query_pre_attn_scalar: head_dim as f64,
         tie_word_embeddings: !file.tensors.contains_key("output.weight"),
         attention_bias: architecture == "qwen2",

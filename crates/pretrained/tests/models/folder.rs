@@ -348,7 +348,7 @@ fn configurations_that_cannot_be_used_are_refused() {
             "config.json",
             "model_type",
             "mamba",
-            "llama, mistral, qwen2, qwen3",
+            "llama, mistral, qwen2, qwen3, gemma3_text, phi3",
         ],
     );
     let message = config(&|config| config["rope_scaling"] = json!({"type": "yarn", "factor": 2.0}));

@@ -1,4 +1,4 @@
-//! A tiny model of every family, and GGUF files of it.
+//! A tiny model of every family, and GGUF files of those that have them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ pub fn tiny_model(model_type: &str) -> TinyModel {
         "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": HEADS,
         "num_key_value_heads": KEY_VALUE_HEADS, "head_dim": head_dim, "hidden_act": "silu",
         "max_position_embeddings": 128, "rms_norm_eps": 1e-5, "rope_theta": 1e5, "tie_word_embeddings": false,
-        "sliding_window": if model_type == "mistral" { json!(16) } else { Value::Null },
+        "sliding_window": if ["mistral", "gemma3_text"].contains(&model_type) { json!(16) } else { Value::Null },
         "bos_token_id": 0, "eos_token_id": 1
     });
     let mut noise = Noise(7);

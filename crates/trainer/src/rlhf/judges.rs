@@ -108,8 +108,16 @@ impl Judges<'_> {
             records.entry(&example.source).or_insert_with(|| InWords {
                 origin: example.source.to_string(),
                 prompt: PromptText::of(&example.words.prompt),
-                known: self.known_responses(example),
+                known: Vec::new(),
             });
+        }
+        for (example, _) in answers {
+            if let Some(record) = records
+                .get_mut(&example.source)
+                .filter(|r| r.known.is_empty())
+            {
+                record.known = self.known_responses(example)?;
+            }
         }
         let sample = |((example, tokens), text)| -> Sample<'_> {
             let (example, tokens): (&Example, &[u32]) = (example, tokens);
@@ -123,7 +131,7 @@ impl Judges<'_> {
                 turns: &prompt.turns,
                 response: text,
                 response_tokens: tokens.len(),
-                reference: known.first().map(|response| response.text.as_str()),
+                reference: example.words.responses.first().map(String::as_str),
                 known,
                 origin,
             }
@@ -143,31 +151,33 @@ impl Judges<'_> {
             .collect())
     }
 
-    /// An answer in words: those of the record, where it is one of the record's own responses token by token, and else what
-    /// its tokens decode to.
+    /// An answer in words: those of the record, where it is one of the record's own responses token by token and that is not
+    /// cut, and else what its tokens decode to.
     fn text(&self, example: &Example, tokens: &[u32]) -> Result<String, TrainerError> {
         let own = example.responses.iter().zip(&example.words.responses);
         for (response, text) in own {
-            if without_end(response, self.stop) == without_end(tokens, self.stop) {
+            let whole = without_end(response, self.stop);
+            if whole.len() < response.len() && whole == without_end(tokens, self.stop) {
                 return Ok(text.clone());
             }
         }
         (self.decode)(tokens).map_err(TrainerError::Decode)
     }
 
-    /// The record's own responses, with its scores of them.
-    fn known_responses(&self, example: &Example) -> Vec<KnownResponse> {
-        let known = |(response, text): (usize, &String)| {
-            let scores = example.scores.get(response).into_iter().flatten();
+    /// The record's own responses, with its scores of them; those whose tokens are cut as what is left of them, by which an
+    /// answer that was cut like them is found.
+    fn known_responses(&self, example: &Example) -> Result<Vec<KnownResponse>, TrainerError> {
+        let mut known = Vec::with_capacity(example.words.responses.len());
+        for (index, tokens) in example.responses.iter().enumerate() {
+            let scores = example.scores.get(index).into_iter().flatten();
             let named = self.own_scores.iter().zip(scores);
             let scores = named.filter_map(|(name, score)| Some((name.clone()?, (*score)?)));
-            KnownResponse {
-                text: text.clone(),
+            known.push(KnownResponse {
+                text: self.text(example, tokens)?,
                 scores: scores.collect(),
-            }
-        };
-        let responses = example.words.responses.iter().enumerate();
-        responses.map(known).collect()
+            });
+        }
+        Ok(known)
     }
 }
 
