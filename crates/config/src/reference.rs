@@ -1,7 +1,5 @@
 //! The reference of every key: the page `docs/configuration.md`, and a configuration file in which every key stands.
 
-use std::fmt::Write;
-
 use panacea_data::ObjectiveSpec;
 use panacea_rewards::SCORERS;
 use toml::{Table, Value};
@@ -54,12 +52,7 @@ pub fn reference() -> String {
             name => format!("`[{name}]`"),
         };
         let section_needs = code(&needs(reference.when));
-        write!(
-            page,
-            "\n## {title}\n\n{}{section_needs}\n\n",
-            reference.text
-        )
-        .unwrap();
+        page += &format!("\n## {title}\n\n{}{section_needs}\n\n", reference.text);
         page += "| key | values | default | what it is |\n|---|---|---|---|\n";
         for key in &reference.keys {
             let default = match &key.default {
@@ -68,21 +61,17 @@ pub fn reference() -> String {
             };
             let key_needs = code(&needs(key.when));
             let (name, expected) = (key.name, code(&key.expected));
-            writeln!(
-                page,
-                "| `{name}` | {expected} | {default} | {}{key_needs} |",
-                key.text
-            )
-            .unwrap();
+            let text = &key.text;
+            page += &format!("| `{name}` | {expected} | {default} | {text}{key_needs} |\n");
         }
         if section.name() == "data" {
             page += OBJECTIVES;
             for (key, text) in ObjectiveSpec::KEYS {
-                writeln!(page, "| `{key}` | {} |", text.trim()).unwrap();
+                page += &format!("| `{key}` | {} |\n", text.trim());
             }
             page += REWARDS;
             for scorer in SCORERS {
-                writeln!(page, "| `{}` | {} |", scorer.table, scorer.text).unwrap();
+                page += &format!("| `{}` | {} |\n", scorer.table, scorer.text);
             }
         }
     }
@@ -107,17 +96,15 @@ impl Spec {
             return Err(errors);
         }
         let mut file = String::new();
+        let objective = said.get("objective").and_then(Value::as_array);
+        let objective = objective.map_or(&[][..], Vec::as_slice);
         for section in &SECTIONS {
             let reference = (section.reference)();
             let said = match section.name() {
                 "" => Some(&said),
                 name => {
-                    write!(
-                        file,
-                        "\n{}[{name}]\n",
-                        comment(&format!("{}{}", reference.text, needs(reference.when)))
-                    )
-                    .unwrap();
+                    let about = format!("{}{}", reference.text, needs(reference.when));
+                    file += &format!("\n{}[{name}]\n", comment(&about));
                     said.get(name).and_then(Value::as_table)
                 }
             };
@@ -125,7 +112,7 @@ impl Spec {
                 file += &line(key, said.and_then(|said| said.get(key.name)));
             }
             if section.name() == "data" {
-                file += &objectives(&self.objective);
+                file += &objectives(objective.iter().filter_map(Value::as_table));
             }
         }
         Ok(file)
@@ -145,19 +132,21 @@ fn line(key: &KeyReference, said: Option<&Value>) -> String {
     format!("\n{}{entry}\n", comment(&about))
 }
 
-fn objectives(objectives: &[ObjectiveSpec]) -> String {
+/// What the keys of an objective are, and the objectives.
+fn objectives<'a>(objectives: impl Iterator<Item = &'a Table>) -> String {
     let about = "What records are judged by: one table each. Exactly one of score, column, chosen, rule and reward stands there.";
     let mut lines = format!("\n{}", comment(about));
     for (key, text) in ObjectiveSpec::KEYS {
         lines += &comment(&format!("{key}: {}", text.trim()));
     }
-    if objectives.is_empty() {
+    let mut objectives = objectives.peekable();
+    if objectives.peek().is_none() {
         lines += "# [[objective]]\n# name = \"helpfulness\"\n# score = \"helpfulness\"\n";
     }
     for objective in objectives {
         lines += "[[objective]]\n";
-        for (key, value) in Table::try_from(objective).expect("what was read can be written") {
-            writeln!(lines, "{key} = {value}").unwrap();
+        for (key, value) in objective {
+            lines += &format!("{key} = {value}\n");
         }
     }
     lines
@@ -177,7 +166,7 @@ fn code(words: &str) -> String {
     for piece in words.split_inclusive(' ') {
         let word = piece.trim_end_matches([' ', ',', '.']);
         match is_code(word) {
-            true => write!(marked, "`{word}`{}", &piece[word.len()..]).unwrap(),
+            true => marked += &format!("`{word}`{}", &piece[word.len()..]),
             false => marked += piece,
         }
     }
@@ -190,7 +179,7 @@ fn comment(text: &str) -> String {
     let mut line = String::from("#");
     for word in text.replace('`', "").split(' ') {
         if line.chars().count() + 1 + word.chars().count() > 100 && line != "#" {
-            writeln!(lines, "{line}").unwrap();
+            lines += &format!("{line}\n");
             line.truncate(1);
         }
         line = line + " " + word;

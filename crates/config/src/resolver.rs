@@ -2,7 +2,7 @@
 
 use crate::names::MethodName;
 use crate::problems::Problem;
-use crate::schema::{Entry, Setting};
+use crate::schema::{Entry, HasUsual, Setting, Usual};
 use crate::sources::Sources;
 use crate::when::Choices;
 
@@ -14,21 +14,19 @@ pub(crate) struct Resolver {
 
 impl Resolver {
     /// The value of a key that has a default of its own.
-    pub(crate) fn take<T: Setting>(&mut self, entry: Entry<T>) -> T {
-        let default = entry
-            .default
-            .unwrap_or_else(|| panic!("{} has no default", entry.key));
+    pub(crate) fn take<T: Setting>(&mut self, entry: Entry<T, Usual<T>>) -> T {
+        let default = entry.default;
         self.take_or(entry, default())
     }
 
     /// The value of a key whose default depends on other keys; the default as well where it is (which is a problem) out
     /// of range.
-    pub(crate) fn take_or<T: Setting>(&mut self, entry: Entry<T>, default: T) -> T {
+    pub(crate) fn take_or<T: Setting, D>(&mut self, entry: Entry<T, D>, default: T) -> T {
         self.take_if_given(entry).unwrap_or(default)
     }
 
     /// The value of a key that need not be there.
-    pub(crate) fn take_if_given<T: Setting>(&mut self, entry: Entry<T>) -> Option<T> {
+    pub(crate) fn take_if_given<T: Setting, D>(&mut self, entry: Entry<T, D>) -> Option<T> {
         let value = entry.given?;
         let Some(range) = entry.range.filter(|range| !(range.holds)(&value)) else {
             return Some(value);
@@ -39,15 +37,15 @@ impl Resolver {
     }
 
     /// Warns where a key has no effect, unless its value is the default.
-    pub(crate) fn warn_if_idle<T: Setting + PartialEq>(
+    pub(crate) fn warn_if_idle<T: Setting + PartialEq, D: HasUsual<T>>(
         &mut self,
-        entry: &Entry<T>,
+        entry: &Entry<T, D>,
         choices: &Choices,
     ) {
         let (Some(given), Some(when)) = (&entry.given, &entry.when) else {
             return;
         };
-        let is_default = entry.default.is_some_and(|default| default() == *given);
+        let is_default = entry.default.usual().as_ref() == Some(given);
         if is_default || (when.holds)(choices) {
             return;
         }

@@ -16,18 +16,40 @@ use crate::names::{
 };
 use crate::when::When;
 
-/// A key and what the file says of it.
-pub(crate) struct Entry<T: 'static> {
+/// A key and what the file says of it. `D` is its default: [`Usual`], or `()` where that depends on other keys or there is
+/// none.
+pub(crate) struct Entry<T: 'static, D = ()> {
     /// The key with its section, such as `adapter.rank`.
     pub key: &'static str,
     /// What the file says.
     pub given: Option<T>,
-    /// What it is where the file says nothing, if that depends on nothing else.
-    pub default: Option<fn() -> T>,
+    /// What it is where the file says nothing.
+    pub default: D,
     /// The values that are allowed, where its type allows more.
     pub range: Option<Range<T>>,
     /// When it has an effect, if not always.
     pub when: Option<When>,
+}
+
+/// A default that depends on nothing else.
+pub(crate) type Usual<T> = fn() -> T;
+
+/// What stands for the default of a key.
+pub(crate) trait HasUsual<T> {
+    /// It, if it depends on nothing else.
+    fn usual(&self) -> Option<T>;
+}
+
+impl<T> HasUsual<T> for Usual<T> {
+    fn usual(&self) -> Option<T> {
+        Some(self())
+    }
+}
+
+impl<T> HasUsual<T> for () {
+    fn usual(&self) -> Option<T> {
+        None
+    }
 }
 
 /// The values of a key that are allowed.
@@ -211,7 +233,7 @@ pub(crate) enum KeyDefault {
     Words(&'static str),
 }
 
-impl<T: Setting> Entry<T> {
+impl<T: Setting, D: HasUsual<T>> Entry<T, D> {
     /// What the reference says of it; `doc` are the lines of its documentation, `words` those of a default that is no
     /// single value.
     pub(crate) fn reference(
@@ -222,9 +244,9 @@ impl<T: Setting> Entry<T> {
         section_when: Option<When>,
     ) -> KeyReference {
         let when = |when: Option<When>| when.map(|when| when.words);
-        let default = match (self.default, words) {
+        let default = match (self.default.usual(), words) {
             (_, Some(words)) => KeyDefault::Words(words),
-            (Some(value), None) => KeyDefault::Value(value().show()),
+            (Some(value), None) => KeyDefault::Value(value.show()),
             (None, None) => KeyDefault::Words("none"),
         };
         KeyReference {

@@ -46,6 +46,21 @@ fn check_mistake(more: &str, expected: &str) {
     );
 }
 
+/// An example with this judgement about its two responses.
+fn judged(judgement: Judgement) -> Example {
+    Example {
+        source: Source {
+            file: "a.jsonl".into(),
+            line: 1,
+        },
+        prompt: vec![1],
+        responses: vec![vec![2], vec![3]],
+        judgements: vec![judgement],
+        scores: Vec::new(),
+        words: panacea_data::Words::default(),
+    }
+}
+
 #[test]
 fn a_small_configuration_gets_every_default() {
     let plan = resolve(MINIMAL).unwrap();
@@ -271,17 +286,7 @@ fn the_ideal_has_a_value_for_each_objective() {
     ))
     .unwrap();
     // Without one, the records tell: the entropy of soft labels, 0 for hard ones.
-    let example = |label: f64| Example {
-        source: Source {
-            file: "a.jsonl".into(),
-            line: 1,
-        },
-        prompt: vec![1],
-        responses: vec![vec![2], vec![3]],
-        judgements: vec![Judgement::pair(0, 1, vec![Some(1.0), Some(label)])],
-        scores: Vec::new(),
-        words: panacea_data::Words::default(),
-    };
+    let example = |label: f64| judged(Judgement::pair(0, 1, vec![Some(1.0), Some(label)]));
     let given = plan.clone();
     let plan = plan.with_ideal_of(&[example(0.5), example(1.0)]).unwrap();
     let ideal = vec![0.0, -0.5 * 2f64.ln()];
@@ -529,17 +534,7 @@ fn kto_has_weights_and_an_ideal_of_its_own() {
         resolve(&toml::to_string(&plan.to_spec()).unwrap()).unwrap(),
         plan
     );
-    let example = |label: f64| Example {
-        source: Source {
-            file: "a.jsonl".into(),
-            line: 1,
-        },
-        prompt: vec![1],
-        responses: vec![vec![2], vec![3]],
-        judgements: vec![Judgement::single(vec![Some(1.0), Some(label)])],
-        scores: Vec::new(),
-        words: panacea_data::Words::default(),
-    };
+    let example = |label: f64| judged(Judgement::single(vec![Some(1.0), Some(label)]));
     let plan = plan.with_ideal_of(&[example(0.0), example(0.2)]).unwrap();
     // Hard labels can be met; of a soft one the lighter side is lost: 0.2 · 1 against 0.8 · ½.
     let ideal = vec![0.0, -0.1];

@@ -1,6 +1,6 @@
 //! A batch whose records follow several preferences: the losses of each group, and the coefficient of each response.
 
-use crate::{Aggregate, Aggregation, Judgement, Preference, RecordTerms};
+use crate::{Aggregate, Aggregation, Judgement, Preference, RecordTerms, mismatched_kl};
 
 /// The records of a batch, dealt to preferences in turn: record r follows the preference r mod the number of groups.
 ///
@@ -81,20 +81,17 @@ impl<'a> Batch<'a> {
         record % self.preferences.len()
     }
 
-    /// z₀ of each group: the mean of its records' log-ratios log π(y'|x) − log π_ref(y'|x), y' a response to another
-    /// prompt, and 0 at least. It estimates KL(π‖π_ref) under the group's preference, as KTO does (Ethayarajh et al. 2024).
+    /// z₀ of each group, from the log-ratio of each record: [`mismatched_kl`] under the group's preference.
     ///
     /// # Panics
     /// When there is not one log-ratio a record.
     #[must_use]
     pub fn kl(&self, log_ratios: &[f64]) -> Vec<f64> {
         assert_eq!(log_ratios.len(), self.records, "one log-ratio a record");
-        let of_group = |group: usize| {
-            let of_group = log_ratios.iter().skip(group).step_by(self.groups());
-            let count = of_group.len() as f64;
-            (of_group.sum::<f64>() / count).max(0.0)
-        };
-        (0..self.groups()).map(of_group).collect()
+        let of_group = |group| log_ratios.iter().skip(group).step_by(self.groups());
+        (0..self.groups())
+            .map(|group| mismatched_kl(of_group(group).copied()))
+            .collect()
     }
 
     /// L_{g,i}, from the terms of all records; `None` where no judgement of a group is labelled on i.

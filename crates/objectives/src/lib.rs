@@ -67,7 +67,7 @@ pub use grid::{simplex_grid, usual_divisions};
 pub use log_sigmoid::{log_sigmoid, sigmoid};
 pub use losses::{
     BradleyTerry, BradleyTerryError, Dpo, DpoError, DpoLoss, Kto, KtoError, Loss, Outputs,
-    PairLogProbs, RecordTerms, Sft, Term,
+    PairLogProbs, RecordTerms, Sft, Term, mismatched_kl,
 };
 pub use preference::{Preference, PreferenceError, rounded_weight};
 pub use record::{Judgement, Record, RecordKind};

@@ -415,7 +415,7 @@ fn write_safetensors(
     file.write_all(&(header.len() as u64).to_le_bytes())
         .map_err(failed)?;
     file.write_all(&header).map_err(failed)?;
-    for part in tensors.iter().flat_map(|tensor| &tensor.parts) {
+    for (part, _) in tensors.iter().flat_map(|tensor| &tensor.parts) {
         for value in values(part)? {
             file.write_all(&value.to_le_bytes()).map_err(failed)?;
         }
@@ -458,7 +458,7 @@ mod tests {
             .map(|&n| Stored {
                 name: format!("t{n}"),
                 shape: vec![n],
-                parts: vec![format!("t{n}")],
+                parts: vec![(format!("t{n}"), vec![n])],
             })
             .collect();
         let sizes: Vec<Vec<usize>> = shards(tensors, 7 * 4)

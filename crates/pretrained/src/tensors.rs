@@ -52,8 +52,8 @@ const JOINED: [(&str, &[&str]); 2] = [
 pub(crate) struct Stored {
     pub name: String,
     pub shape: Vec<usize>,
-    /// The tensors that it consists of, one below the other; mostly itself alone.
-    pub parts: Vec<String>,
+    /// Name and shape of the tensors that it consists of, one below the other; mostly itself alone.
+    pub parts: Vec<(String, Vec<usize>)>,
 }
 
 /// Where a tensor stands in the files.
@@ -120,12 +120,12 @@ impl ModelConfig {
             match (joined, stored.last_mut()) {
                 (Some(joined), Some(whole)) if whole.name == joined => {
                     whole.shape[0] += shape[0];
-                    whole.parts.push(name);
+                    whole.parts.push((name, shape));
                 }
                 (joined, _) => stored.push(Stored {
                     name: joined.unwrap_or_else(|| name.clone()),
-                    shape,
-                    parts: vec![name],
+                    shape: shape.clone(),
+                    parts: vec![(name, shape)],
                 }),
             }
         }
@@ -134,12 +134,10 @@ impl ModelConfig {
 
     /// Where each tensor stands in the files, by its name.
     pub(crate) fn places(&self) -> Vec<(String, Place)> {
-        let shapes: std::collections::BTreeMap<_, _> = self.tensors().into_iter().collect();
         let mut places = Vec::new();
         for stored in self.stored_tensors() {
             let mut start = 0;
-            for part in stored.parts {
-                let shape = shapes[&part].clone();
+            for (part, shape) in stored.parts {
                 let rows = start..start + shape[0];
                 start = rows.end;
                 let place = Place {

@@ -3,7 +3,7 @@
 use panacea_config::Learning;
 use panacea_data::Example;
 use panacea_model::{Decoder, Steering};
-use panacea_objectives::{Loss, RecordTerms, Term, estimate, mean};
+use panacea_objectives::{Loss, RecordTerms, Term, estimate, mean, mismatched_kl};
 use panacea_runs::ObjectiveValue;
 
 use crate::error::TrainerError;
@@ -73,7 +73,7 @@ fn kl_of(records: &[Prepared<'_>], outputs: &[Vec<f64>]) -> f64 {
     let each = records.iter().zip(outputs);
     let log_ratios =
         each.filter_map(|(record, outputs)| Some(log_ratio(*record, *outputs.last()?)));
-    mean(log_ratios).unwrap_or(0.0).max(0.0)
+    mismatched_kl(log_ratios)
 }
 
 /// J_i of every record that is labelled on objective i: the mean of −loss over its judgements.

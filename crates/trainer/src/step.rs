@@ -143,7 +143,7 @@ pub struct BatchResult {
 ///
 /// The batch goes through the network in micro-batches of `micro_batch_size` records, dealt to the devices of `lanes`.
 /// Label counts and, under Tchebycheff, the worst objective are those of the whole batch: where they depend on losses
-/// that are not known yet, a first pass without gradients finds them.
+/// that are not known yet, a first pass without gradients finds them. So is KTO's z₀ of every group.
 pub fn batch_gradient(
     lanes: &Lanes<'_>,
     objective: Objective<'_>,
@@ -172,8 +172,10 @@ pub fn batch_gradient(
         dealt.aggregate(objective.aggregation, &losses)
     };
 
-    let mut log_ratios = Vec::with_capacity(batch.len());
+    // z₀ of every group, by a pass without gradients over the responses to other prompts.
+    let mut kl = vec![0.0; dealt.groups()];
     if objective.loss.needs_kl() {
+        let mut log_ratios = Vec::with_capacity(batch.len());
         let read_ratios = |lane: &Lane<'_>, start: usize| {
             let packed = packed_responses(start, true)?;
             let outputs = read(lane.model, &lane.adapters, objective.loss, &packed)?;
@@ -186,11 +188,8 @@ pub fn batch_gradient(
         lanes.deal(starts.iter().copied(), read_ratios, |of| {
             log_ratios.extend(of)
         })?;
+        kl = dealt.kl(&log_ratios);
     }
-    let kl = match objective.loss.needs_kl() {
-        true => dealt.kl(&log_ratios),
-        false => vec![0.0; dealt.groups()],
-    };
     let split_terms = |start: usize, outputs: &[f64]| {
         let kl = micro(start).map(|record| kl[dealt.group(record)]);
         split_terms(objective.loss, &batch[micro(start)], outputs, kl)

@@ -179,16 +179,16 @@ impl Arguments {
             progress: ProgressMode::Auto,
             note: &|note| eprintln!("{note}"),
         };
+        let runs = match self.runs.as_os_str() == RUNS {
+            true => String::new(),
+            false => format!(" --runs '{}'", self.runs.display()),
+        };
         match work.carry_out(&record, &run)? {
             Outcome::Finished => {
                 say!("run       {}", run.folder().path().display());
                 let command = match record.plan.method().is_reward_model() {
                     true => "eval-reward",
                     false => "eval-front",
-                };
-                let runs = match self.runs.as_os_str() == RUNS {
-                    true => String::new(),
-                    false => format!(" --runs '{}'", self.runs.display()),
                 };
                 say!(
                     "next      cargo xtask {command} --run {}{runs}",
@@ -198,7 +198,7 @@ impl Arguments {
             }
             Outcome::Interrupted { step } => {
                 eprintln!(
-                    "stopped after step {step}; go on with cargo xtask train --run {} --resume",
+                    "stopped after step {step}; go on with cargo xtask train --run {}{runs} --resume",
                     run.folder().name()
                 );
                 Ok(ExitCode::from(EXIT_INTERRUPTED as u8))

@@ -4,7 +4,7 @@ use panacea_model::PROJECTIONS;
 
 use crate::problems::nearest;
 use crate::resolver::Resolver;
-use crate::schema::{COUNT, Entry, NOT_NEGATIVE, POSITIVE};
+use crate::schema::{COUNT, Entry, NOT_NEGATIVE, POSITIVE, Usual};
 
 section! {
     /// The SVD-LoRA on every adapted matrix.
@@ -68,7 +68,7 @@ impl Resolver {
     }
 
     /// The modules in the order of [`PROJECTIONS`], so that the order in the file changes no number.
-    fn modules(&mut self, modules: Entry<Vec<String>>) -> Vec<String> {
+    fn modules(&mut self, modules: Entry<Vec<String>, Usual<Vec<String>>>) -> Vec<String> {
         let key = modules.key;
         let asked = self.take(modules);
         if asked.is_empty() {

@@ -46,11 +46,13 @@ macro_rules! section {
                 section!(@optional $(crate::when::$section_when)?);
 
             $(
-                pub(crate) fn $key(&self) -> crate::schema::Entry<$value> {
+                pub(crate) fn $key(
+                    &self,
+                ) -> crate::schema::Entry<$value, section!(@default_type $value $(, $default)?)> {
                     crate::schema::Entry {
                         key: concat!($prefix, stringify!($key)),
                         given: self.$key.clone(),
-                        default: section!(@optional $(|| $default)?),
+                        default: section!(@default $(|| $default)?),
                         range: section!(@optional $($range)?),
                         when: section!(@optional $(crate::when::$when)?).or(Self::WHEN),
                     }
@@ -93,6 +95,10 @@ macro_rules! section {
             }
         }
     };
+    (@default) => { () };
+    (@default $usual:expr) => { $usual };
+    (@default_type $value:ty) => { () };
+    (@default_type $value:ty, $default:expr) => { crate::schema::Usual<$value> };
     (@optional) => { None };
     (@optional $given:expr) => { Some($given) };
 }

@@ -2,6 +2,7 @@
 
 use super::Term;
 use crate::log_sigmoid::sigmoid;
+use crate::statistics::mean;
 
 /// The KTO loss of a response (Ethayarajh et al. 2024, eq. 8).
 ///
@@ -20,6 +21,13 @@ pub struct Kto {
     beta: f64,
     desirable_weight: f64,
     undesirable_weight: f64,
+}
+
+/// z₀ of a group of records: the mean of their log-ratios log π(y'|x) − log π_ref(y'|x), y' a response to another prompt,
+/// and 0 at least; 0 without a record. A log-ratio that is no number is not hidden.
+#[must_use]
+pub fn mismatched_kl(log_ratios: impl IntoIterator<Item = f64>) -> f64 {
+    mean(log_ratios).map_or(0.0, |mean| if mean < 0.0 { 0.0 } else { mean })
 }
 
 /// Why KTO parameters cannot be.
@@ -148,6 +156,14 @@ mod tests {
             prop_assert_eq!(kto.term(kl, kl, 0.0).loss, 0.5 * kto.undesirable_weight);
             prop_assert_eq!(kto.term(kl, kl, 1.0).is_correct(), Some(false));
         }
+    }
+
+    #[test]
+    fn a_broken_log_ratio_is_not_hidden() {
+        assert_eq!(mismatched_kl([3.0, -1.0]), 1.0);
+        assert_eq!(mismatched_kl([-3.0, 1.0]), 0.0);
+        assert_eq!(mismatched_kl([]), 0.0);
+        assert!(mismatched_kl([1.0, f64::NAN]).is_nan());
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod sft;
 
 pub use bradley_terry::{BradleyTerry, BradleyTerryError};
 pub use dpo::{Dpo, DpoError, DpoLoss, PairLogProbs};
-pub use kto::{Kto, KtoError};
+pub use kto::{Kto, KtoError, mismatched_kl};
 pub use sft::Sft;
 
 use crate::{Judgement, Record, RecordKind};

@@ -105,18 +105,13 @@ impl Judges<'_> {
         let mut records: HashMap<&Source, InWords> = HashMap::new();
         for (example, tokens) in answers {
             texts.push(self.text(example, tokens)?);
-            records.entry(&example.source).or_insert_with(|| InWords {
-                origin: example.source.to_string(),
-                prompt: PromptText::of(&example.words.prompt),
-                known: Vec::new(),
-            });
-        }
-        for (example, _) in answers {
-            if let Some(record) = records
-                .get_mut(&example.source)
-                .filter(|r| r.known.is_empty())
-            {
-                record.known = self.known_responses(example)?;
+            if !records.contains_key(&example.source) {
+                let in_words = InWords {
+                    origin: example.source.to_string(),
+                    prompt: PromptText::of(&example.words.prompt),
+                    known: self.known_responses(example)?,
+                };
+                records.insert(&example.source, in_words);
             }
         }
         let sample = |((example, tokens), text)| -> Sample<'_> {
