@@ -1,68 +1,108 @@
-//! `cargo xtask ci`: what has to hold before a change goes in, cheapest first. This is the only list of it: the test command
+//! `cargo xtask ci`: what has to hold before a change goes in. This is the only list of it: the test command
 //! of README and the project's CI call it.
 
 use std::process::ExitCode;
 use std::time::Instant;
 
-use crate::Failure;
 use crate::build::{cannot_start, cargo, workspace};
+use crate::{Failure, dependencies};
 
 struct Check {
     name: &'static str,
-    /// What cargo is called with. All calls are about the whole workspace, so that all of them find the same features and
-    /// nothing is compiled twice for the sake of others.
+    /// What cargo is called with. All calls but that for GPUs are about the whole workspace, so that all of them find the
+    /// same features and nothing is compiled twice for the sake of others.
     arguments: &'static str,
-    rustdoc_flags: &'static str,
+    environment: Option<(&'static str, &'static str)>,
 }
 
-const CHECKS: [Check; 5] = [
+const CHECKS: [Check; 7] = [
     Check {
         name: "formatting",
         arguments: "fmt --all --check",
-        rustdoc_flags: "",
+        environment: None,
     },
     Check {
         name: "lints",
         arguments: "clippy --workspace --all-targets --locked -- -D warnings",
-        rustdoc_flags: "",
+        environment: None,
     },
     Check {
         name: "documentation",
         arguments: "doc --workspace --no-deps --locked",
-        rustdoc_flags: "-D warnings",
+        environment: Some(("RUSTDOCFLAGS", "-D warnings")),
     },
     Check {
         name: "build",
         arguments: "test --workspace --locked --no-run",
-        rustdoc_flags: "",
+        environment: None,
     },
-    // Without the flags of the documentation: they would count for the examples in it.
     Check {
         name: "tests",
         arguments: "test --workspace --locked",
-        rustdoc_flags: "",
+        environment: None,
+    },
+    // What is compiled for GPUs only, by its types: the variable keeps the build scripts below from asking for LLVM.
+    Check {
+        name: "GPUs",
+        arguments: "clippy --package panacea-devices --package panacea-kernels --package panacea-benches --bins --lib \
+                    --features panacea-benches/cuda,panacea-benches/wgpu --locked -- -D warnings",
+        environment: Some(("DOCS_RS", "1")),
+    },
+    Check {
+        name: DEPENDENCIES,
+        arguments: "--offline check",
+        environment: None,
     },
 ];
+
+/// The check that is not one of cargo's own, but of a program that is fetched for it.
+const DEPENDENCIES: &str = "dependencies";
+
+impl Check {
+    fn program(&self) -> &'static str {
+        match self.name {
+            DEPENDENCIES => "cargo-deny",
+            _ => "cargo",
+        }
+    }
+
+    /// Whether it passes.
+    fn run(&self) -> Result<bool, Failure> {
+        let mut program = match self.name {
+            DEPENDENCIES => dependencies::cargo_deny()?,
+            _ => cargo(),
+        };
+        program
+            .args(self.arguments.split_whitespace())
+            .env_remove("RUSTDOCFLAGS")
+            .envs(self.environment)
+            .current_dir(workspace());
+        let status = program.status();
+        let status = status.map_err(|error| cannot_start(&program, &error))?;
+        Ok(status.success())
+    }
+}
 
 /// Runs every check to its end, so that one call shows all that is wrong, and says how long each took.
 pub fn run() -> Result<ExitCode, Failure> {
     let mut failed = Vec::new();
     let mut summary = String::new();
     for check in CHECKS {
-        eprintln!("\n==> {}: cargo {}", check.name, check.arguments);
+        eprintln!(
+            "\n==> {}: {} {}",
+            check.name,
+            check.program(),
+            check.arguments
+        );
         let start = Instant::now();
-        let mut program = cargo();
-        program
-            .args(check.arguments.split(' '))
-            .env("RUSTDOCFLAGS", check.rustdoc_flags)
-            .current_dir(workspace());
-        let status = program
-            .status()
-            .map_err(|error| cannot_start(&program, &error))?;
+        let passed = check.run().unwrap_or_else(|failure| {
+            eprintln!("error: {}", failure.message);
+            false
+        });
         let seconds = start.elapsed().as_secs();
-        let verdict = if status.success() { "" } else { "  FAILED" };
+        let verdict = if passed { "" } else { "  FAILED" };
         summary += &format!("    {:<14} {seconds:>5} s{verdict}\n", check.name);
-        if !status.success() {
+        if !passed {
             failed.push(check.name);
         }
     }

@@ -12,12 +12,14 @@
 
 mod build;
 mod checks;
+mod dependencies;
 mod features;
 mod launch;
 
 use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 const HELP: &str = "\
@@ -41,7 +43,8 @@ Chores:
   bench peers  Run PyTorch and Panacea in turn on the same work, and print a table of ratios
   bench gpu    The same for DPO steps on a GPU
   reproduce    Run again what docs/results.md reports
-  ci           Formatting, lints, documentation and tests of the whole workspace
+  ci           Formatting, lints, documentation and tests of the whole workspace, and what it depends on
+  advisories   Renew the list of known faults of dependencies, from the folder of RustSec's database
   help         This page
 
 Devices: --device flex (the CPU, default), wgpu, vulkan, cuda; each is compiled in when first asked for.
@@ -62,6 +65,12 @@ fn main() -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
         Command::Ci => checks::run(),
+        Command::Advisories => match &arguments[1..] {
+            [folder] => dependencies::renew(Path::new(folder)).map(|()| ExitCode::SUCCESS),
+            _ => Err(Failure::new(
+                "cargo xtask advisories FOLDER takes a checkout of https://github.com/rustsec/advisory-db",
+            )),
+        },
         Command::Peers => build::benches("peers", &BTreeSet::new())
             .and_then(|binary| launch::become_program(&binary, &arguments[2..])),
         Command::Gpu => build::benches("gpu", &features::of_gpu_bench(&arguments[2..]))
@@ -83,6 +92,7 @@ fn main() -> ExitCode {
 enum Command {
     Help,
     Ci,
+    Advisories,
     Peers,
     Gpu,
     Reproduce,
@@ -95,6 +105,7 @@ impl Command {
         match words[..] {
             [] | [Some("help" | "-h" | "--help")] => Self::Help,
             [Some("ci")] => Self::Ci,
+            [Some("advisories"), ..] => Self::Advisories,
             [Some("bench"), Some("peers"), ..] => Self::Peers,
             [Some("bench"), Some("gpu"), ..] => Self::Gpu,
             [Some("reproduce"), ..] => Self::Reproduce,
@@ -139,6 +150,8 @@ mod tests {
             assert_eq!(command(line), Command::Help, "{line:?}");
         }
         assert_eq!(command("ci"), Command::Ci);
+        assert_eq!(command("advisories folder"), Command::Advisories);
+        assert_eq!(command("advisories"), Command::Advisories);
         assert_eq!(command("bench peers --rounds 1"), Command::Peers);
         assert_eq!(command("bench gpu --device wgpu"), Command::Gpu);
         assert_eq!(command("reproduce quickstart"), Command::Reproduce);
