@@ -1,12 +1,13 @@
 //! # The operations of a decoder, each with its gradient
 //!
-//! Matrix products that add to what is there, RMSNorm, SwiGLU and GeGLU, rotary positions, attention over packed
+//! Matrix products that add to what is there, AdamW, RMSNorm, SwiGLU and GeGLU, rotary positions, attention over packed
 //! segments, and the log-probabilities of a language-model head. Every operation exists in two forms that
 //! tests hold against each other:
 //!
 //! - on the CPU (`flex`) as one pass over memory on all cores, with vectorised exponentials and without
 //!   zeroing what is overwritten anyway;
-//! - on any other device, composed of burn's tensor operations.
+//! - on any other device, composed of burn's tensor operations; on GPUs with products, AdamW and sums of squares of
+//!   our own (feature `wgpu`, `vulkan` or `cuda`).
 //!
 //! The caller sees neither: functions take tensors and return tensors. There is no tape; whoever calls an
 //! operation forward keeps what its gradient asks for.
@@ -30,10 +31,15 @@
 //! assert_eq!(d_gate.dims(), d_up.dims());
 //! ```
 
+mod adamw;
 mod attention;
+#[cfg(feature = "cuda")]
+mod cuda;
 #[cfg(feature = "flex")]
 mod fresh;
 mod gated;
+#[cfg(feature = "gpu")]
+mod gpu;
 mod head;
 #[cfg(feature = "flex")]
 mod host;
@@ -42,6 +48,7 @@ mod norm;
 mod packed;
 mod rotary;
 mod shape;
+mod squares;
 mod steer;
 #[cfg(feature = "flex")]
 mod team;
@@ -50,6 +57,7 @@ mod test_support;
 #[cfg(feature = "flex")]
 mod thin;
 
+pub use adamw::{AdamWStep, adamw};
 pub use attention::{
     CacheRow, Heads, Segment, Visibility, attention, attention_backward, attention_decode,
     write_cache,
@@ -60,6 +68,7 @@ pub use matmul::{Weight, is_thin, linear_each, matmul, matmul_add};
 pub use norm::{rms_norm, rms_norm_backward};
 pub use packed::{Bits, PackedMatrix};
 pub use rotary::Rotation;
+pub use squares::sum_of_squares;
 pub use steer::steer;
 
 /// Makes the calling thread one of those that compute on the CPU, to be called once when a program starts. A thread

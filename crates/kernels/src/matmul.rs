@@ -2,6 +2,8 @@
 
 use burn_tensor::{FloatDType, Tensor};
 
+#[cfg(feature = "gpu")]
+use crate::gpu;
 #[cfg(feature = "flex")]
 use crate::host::{self, Factor, Host, Write};
 use crate::packed::PackedMatrix;
@@ -30,9 +32,22 @@ pub fn matmul(a: &Tensor<2>, b: &Tensor<2>) -> Tensor<2> {
     product(a, b)
 }
 
-/// a b by burn. Where b is of another type, such as weights of 16 bits, a is brought to it, and the product to a's: sums
-/// over a row are the device's (32 bits in tensor cores), and what is kept between products has a's precision.
+/// a b of every pair of matrices: a `[batch, m, k]`, b `[batch, k, n]` → `[batch, m, n]`.
+pub(crate) fn matmul_each(a: Tensor<3>, b: Tensor<3>) -> Tensor<3> {
+    #[cfg(feature = "gpu")]
+    if let Some(products) = gpu::product(&a, &b) {
+        return products.cast(FloatDType::from(a.dtype()));
+    }
+    a.matmul(b)
+}
+
+/// a b on any device, with a's type. Where b is of another type, such as weights of 16 bits, a is brought to it, and the product
+/// to a's: sums over a row are the device's (32 bits in tensor cores), and what is kept between products has a's precision.
 fn product(a: &Tensor<2>, b: &Tensor<2>) -> Tensor<2> {
+    #[cfg(feature = "gpu")]
+    if let Some(product) = gpu::product(a, b) {
+        return product.cast(FloatDType::from(a.dtype()));
+    }
     let (dtype, of_b) = (a.dtype(), b.dtype());
     if dtype == of_b {
         return a.clone().matmul(b.clone());
@@ -129,6 +144,11 @@ pub fn matmul_add(c: Tensor<2>, a: &Tensor<2>, b: &Tensor<2>) -> Tensor<2> {
             host::product_into(out, n, Write::Onto, left, right, 1.0, true);
         });
     }
+    #[cfg(feature = "gpu")]
+    let c = match gpu::product_onto(c, a, b) {
+        Ok(sum) => return sum,
+        Err(c) => c,
+    };
     c + product(a, b)
 }
 

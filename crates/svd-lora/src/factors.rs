@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use burn_tensor::{Device, Tensor};
+use panacea_kernels::{matmul, sum_of_squares};
 
 /// Which of the four tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,7 +158,7 @@ impl FactorSet {
         for (name, gradient) in &mut self.0 {
             for part in [Part::U, Part::V] {
                 let x = factors.0[name].part(part).clone();
-                let slope = x.clone().matmul(gram_excess(x)) * (4.0 * weight);
+                let slope = matmul(&x, &gram_excess(&x)) * (4.0 * weight);
                 let sum = gradient.part_mut(part);
                 *sum = sum.clone() + slope;
             }
@@ -166,21 +167,19 @@ impl FactorSet {
 
     /// √(Σ x²) over every element of every tensor.
     pub fn norm(&self) -> f64 {
-        let squares = self.0.values().flat_map(|factors| {
-            Part::ALL.map(|part| {
-                let x = factors.part(part).clone();
-                let sum: f32 = (x.clone() * x).sum().into_scalar();
-                f64::from(sum)
-            })
-        });
-        squares.sum::<f64>().sqrt()
+        let tensors: Vec<&Tensor<2>> = self
+            .0
+            .values()
+            .flat_map(|factors| Part::ALL.map(|part| factors.part(part)))
+            .collect();
+        sum_of_squares(&tensors).sqrt()
     }
 }
 
 /// XᵀX − I `[columns, columns]` of X `[rows, columns]`.
-fn gram_excess(x: Tensor<2>) -> Tensor<2> {
+fn gram_excess(x: &Tensor<2>) -> Tensor<2> {
     let identity = Tensor::eye(x.dims()[1], &x.device());
-    x.clone().transpose().matmul(x) - identity
+    matmul(&x.clone().transpose(), x) - identity
 }
 
 #[cfg(test)]
@@ -208,7 +207,7 @@ mod tests {
         let sum = |x: Tensor<2>| f64::from(x.sum().into_scalar::<f32>());
         let moved = |part: Part, h: f64| {
             let x = at.part(part).clone() + direction.part(part).clone() * h;
-            let excess = gram_excess(x);
+            let excess = gram_excess(&x);
             0.25 * sum(excess.clone() * excess)
         };
         for part in [Part::U, Part::V] {

@@ -95,7 +95,7 @@ impl SvdLora<'_> {
     /// ΔW(λ) = c · U diag(σ, s·λ) Vᵀ for one λ (`[1, m]`): `[d_out, d_in]`.
     pub fn delta(&self, preference: &Tensor<2>) -> Tensor<2> {
         let (a, b) = self.lora(preference);
-        b.matmul(a)
+        matmul(&b, &a)
     }
 
     /// The plain LoRA of rank k+m that equals this adapter at one λ (`[1, m]`):

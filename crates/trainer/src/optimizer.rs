@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use burn_tensor::Device;
+use burn_tensor::{Device, Tensor};
 use panacea_config::Plan;
-use panacea_svd_lora::{FactorSet, Part};
+use panacea_kernels::{AdamWStep, adamw};
+use panacea_svd_lora::{FactorSet, Factors, Part};
 
 use crate::error::TrainerError;
 
@@ -43,12 +44,7 @@ impl From<&Plan> for AdamWSettings {
     }
 }
 
-/// Adam with decoupled weight decay (Loshchilov and Hutter, 2019, algorithm 2):
-///
-/// ```text
-/// m ← β₁ m + (1 − β₁) g        v ← β₂ v + (1 − β₂) g²
-/// p ← p − lr · ( (m / (1 − β₁ᵗ)) / (√(v / (1 − β₂ᵗ)) + ε) + decay · p )
-/// ```
+/// [`adamw`] for each factor of every adapted matrix, with its moments.
 #[derive(Debug, Clone)]
 pub struct AdamW {
     settings: AdamWSettings,
@@ -78,38 +74,51 @@ impl AdamW {
         let AdamWSettings {
             learning_rate,
             learning_rate_singular,
-            betas: [b1, b2],
+            betas,
             eps,
             weight_decay,
             holds_s,
         } = self.settings;
         let step = i32::try_from(step).unwrap_or(i32::MAX);
-        let (correction1, correction2) = (1.0 - b1.powi(step), 1.0 - b2.powi(step));
+        let corrections = betas.map(|beta| 1.0 - beta.powi(step));
         for (name, gradient) in &gradients.0 {
-            let of = "every adapted matrix has parameters and moments";
-            let parameter = parameters.0.get_mut(name).expect(of);
-            let first = self.first.0.get_mut(name).expect(of);
-            let second = self.second.0.get_mut(name).expect(of);
-            for part in Part::ALL {
+            // Taken out, so that nobody else holds them and they can be overwritten.
+            let [parameter, first, second] = [&mut *parameters, &mut self.first, &mut self.second]
+                .map(|set| {
+                    let factors = set.0.remove(name);
+                    factors.expect("every adapted matrix has parameters and moments")
+                });
+            let updated = |part: Part, at: [Tensor<2>; 3]| {
                 if holds_s && part == Part::S {
-                    continue;
+                    return at;
                 }
                 let rate = if part.is_singular() {
                     learning_rate_singular
                 } else {
                     learning_rate
-                } * factor;
-                let g = gradient.part(part).clone();
-                let m = first.part(part).clone() * b1 + g.clone() * (1.0 - b1);
-                let v = second.part(part).clone() * b2 + g.clone() * g * (1.0 - b2);
-                let direction =
-                    (m.clone() / correction1) / ((v.clone() / correction2).sqrt() + eps);
-                let p = parameter.part(part).clone();
-                *parameter.part_mut(part) =
-                    p.clone() * (1.0 - rate * weight_decay) - direction * rate;
-                *first.part_mut(part) = m;
-                *second.part_mut(part) = v;
-            }
+                };
+                let step = AdamWStep {
+                    rate: rate * factor,
+                    betas,
+                    corrections,
+                    eps,
+                    weight_decay,
+                };
+                adamw(at, gradient.part(part), &step)
+            };
+            let u = updated(Part::U, [parameter.u, first.u, second.u]);
+            let v = updated(Part::V, [parameter.v, first.v, second.v]);
+            let sigma = updated(Part::Sigma, [parameter.sigma, first.sigma, second.sigma]);
+            let s = updated(Part::S, [parameter.s, first.s, second.s]);
+            let [parameter, first, second] = [0, 1, 2].map(|i| Factors {
+                u: u[i].clone(),
+                v: v[i].clone(),
+                sigma: sigma[i].clone(),
+                s: s[i].clone(),
+            });
+            parameters.0.insert(name.clone(), parameter);
+            self.first.0.insert(name.clone(), first);
+            self.second.0.insert(name.clone(), second);
         }
     }
 

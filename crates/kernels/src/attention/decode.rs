@@ -7,6 +7,7 @@ use burn_tensor::{Bool, Int, Tensor, TensorData, activation::softmax};
 use super::Heads;
 #[cfg(feature = "flex")]
 use crate::host::{self, Host};
+use crate::matmul::matmul_each;
 use crate::shape;
 
 /// Multiplications below which a step stays on one thread.
@@ -148,9 +149,16 @@ fn portable(
     let columns = rows.iter().map(|row| row.visible.end).max().unwrap_or(0);
     let slots: Vec<i32> = rows.iter().map(|row| row.slot as i32).collect();
     let slots = Tensor::<1, Int>::from_data(TensorData::new(slots, [count]), &device);
+    // One matrix a row and key head; what nobody sees is cut off before the rows are copied.
+    let [all, ..] = keys.dims();
     let seen = |cache: &Tensor<4>| {
-        let cache = cache.clone().select(0, slots.clone());
-        cache.slice([0..count, 0..heads.kv, 0..columns, 0..heads.dim])
+        let cache = cache.clone();
+        let cache = cache.slice([0..all, 0..heads.kv, 0..columns, 0..heads.dim]);
+        cache.select(0, slots.clone())
+    };
+    let each = |x: Tensor<4>| {
+        let [_, _, rows, width] = x.dims();
+        x.reshape([count * heads.kv, rows, width])
     };
     let hidden: Vec<bool> = rows
         .iter()
@@ -160,14 +168,15 @@ fn portable(
     let hidden = Tensor::<4, Bool>::from_data(hidden, &device);
     let unseen = hidden.clone().reshape([count, 1, columns, 1]);
     let queries = q.reshape([count, heads.kv, heads.group, heads.dim]) * heads.scale();
-    let scores = queries.matmul(seen(keys).transpose());
+    let scores = matmul_each(each(queries), each(seen(keys)).transpose());
+    let scores = scores.reshape([count, heads.kv, heads.group, columns]);
     let hidden = hidden.expand(scores.dims());
     let weights = softmax(scores.mask_fill(hidden, f32::NEG_INFINITY), 3);
     // A weight of 0 does not hide what is left of an earlier row, if that is NaN.
     let values = seen(values);
     let hidden = unseen.expand(values.dims());
     let values = values.mask_fill(hidden, 0.0);
-    weights.matmul(values).reshape([count, width])
+    matmul_each(each(weights), each(values)).reshape([count, width])
 }
 
 #[cfg(feature = "flex")]

@@ -7,9 +7,11 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use burn_tensor::{Bool, Device, Tensor, TensorData};
+use burn_tensor::{Device, Tensor};
 
 use crate::shape;
+
+use portable::Blocks;
 
 mod decode;
 #[cfg(feature = "flex")]
@@ -44,9 +46,8 @@ pub struct Visibility {
     segments: Vec<Segment>,
     heads: Heads,
     window: Option<usize>,
-    /// What each segment's queries must not see, `[1, group × own, prefix + own]`, `true` = hidden. Empty
-    /// where the loops of the CPU know it from the positions.
-    hidden: Vec<Tensor<3, Bool>>,
+    /// The segments as composed operations take them; `None` where the loops of the CPU need nothing but positions.
+    blocks: Option<Blocks>,
 }
 
 impl Visibility {
@@ -86,14 +87,14 @@ impl Visibility {
             segments,
             heads,
             window,
-            hidden: Vec::new(),
+            blocks: None,
         };
         // Empty segments have neither queries nor keys.
         visibility
             .segments
             .retain(|segment| !segment.own.is_empty());
         if !is_cpu(device) {
-            visibility.build_masks(device);
+            visibility.build_blocks(device);
         }
         visibility
     }
@@ -103,14 +104,14 @@ impl Visibility {
         self.segments.last().map_or(0, |segment| segment.own.end)
     }
 
-    /// Itself with masks, which only the loops of the CPU do without.
-    fn masked(&self, device: &Device) -> Cow<'_, Self> {
-        if self.hidden.is_empty() {
-            let mut masked = self.clone();
-            masked.build_masks(device);
-            Cow::Owned(masked)
-        } else {
-            Cow::Borrowed(self)
+    /// Its blocks, which only the loops of the CPU do without.
+    fn blocks(&self, device: &Device) -> Cow<'_, Blocks> {
+        match &self.blocks {
+            Some(blocks) => Cow::Borrowed(blocks),
+            None => {
+                let Self { heads, window, .. } = *self;
+                Cow::Owned(Blocks::new(&self.segments, heads, window, device))
+            }
         }
     }
 
@@ -132,21 +133,8 @@ impl Visibility {
         shape::check(operation, "v", v.dims(), k_is);
     }
 
-    fn build_masks(&mut self, device: &Device) {
-        let (heads, window) = (self.heads, self.window);
-        let mask = |segment: &Segment| {
-            let (prefix, own) = (segment.prefix.len(), segment.own.len());
-            let keys = prefix + own;
-            let hidden: Vec<bool> = (0..heads.group * own)
-                .flat_map(|row| {
-                    let seen = visible_keys(prefix + row % own, window);
-                    (0..keys).map(move |key| !seen.contains(&key))
-                })
-                .collect();
-            let shape = [1, heads.group * own, keys];
-            Tensor::from_data(TensorData::new(hidden, shape), device)
-        };
-        self.hidden = self.segments.iter().map(mask).collect();
+    fn build_blocks(&mut self, device: &Device) {
+        self.blocks = Some(self.blocks(device).into_owned());
     }
 }
 
@@ -205,12 +193,13 @@ pub fn attention(
         return (q.clone(), log_sum);
     }
     #[cfg(feature = "flex")]
-    if visibility.hidden.is_empty()
+    if visibility.blocks.is_none()
         && let Some(operands) = on_host::Operands::open(q, k, v)
     {
         return on_host::forward(&operands, visibility);
     }
-    portable::forward(q, k, v, &visibility.masked(&q.device()))
+    let blocks = visibility.blocks(&q.device());
+    portable::forward(q, k, v, visibility.heads, &blocks)
 }
 
 /// Gradients at q, k and v, from `d_out` at the output; `out` and `log_sum` are what [`attention`] gave.
@@ -240,14 +229,19 @@ pub fn attention_backward(
         return (q.clone(), k.clone(), v.clone());
     }
     #[cfg(feature = "flex")]
-    if visibility.hidden.is_empty()
+    if visibility.blocks.is_none()
         && let Some(operands) = on_host::Operands::open(q, k, v)
         && let Some(result) = on_host::Result::open(out, log_sum, d_out)
     {
         return on_host::backward(&operands, &result, visibility);
     }
-    let visibility = visibility.masked(&q.device());
-    portable::backward(q, k, v, out, log_sum, d_out, &visibility)
+    let output = portable::Output {
+        out,
+        log_sum,
+        d_out,
+    };
+    let blocks = visibility.blocks(&q.device());
+    portable::backward(q, k, v, &output, visibility.heads, &blocks)
 }
 
 #[cfg(all(test, feature = "flex"))]
@@ -307,7 +301,7 @@ mod tests {
             let device = Device::flex();
             let fused = Visibility::new(segments, heads, window, &device);
             let mut masked = fused.clone();
-            masked.build_masks(&device);
+            masked.build_blocks(&device);
             let (q, k, v) = (random([330, 48]), random([330, 16]), random([330, 16]));
             let d_out = random([330, 48]);
             let (out, log_sum) = attention(&q, &k, &v, &fused);

@@ -1,0 +1,172 @@
+//! What every device computes alike, on the one that the environment names.
+
+use burn_tensor::{Device, Tensor, TensorData};
+use panacea_kernels::{AdamWStep, adamw, matmul, matmul_add, sum_of_squares};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// Random numbers in −1 … 1.
+struct Noise(ChaCha8Rng);
+
+impl Noise {
+    fn of(seed: u64) -> Self {
+        Self(ChaCha8Rng::seed_from_u64(seed))
+    }
+
+    fn values(&mut self, count: usize) -> Vec<f32> {
+        (0..count).map(|_| self.0.random_range(-1.0..1.0)).collect()
+    }
+
+    fn tensor(&mut self, [rows, columns]: [usize; 2], device: &Device) -> Tensor<2> {
+        let values = self.values(rows * columns);
+        Tensor::from_data(TensorData::new(values, [rows, columns]), device)
+    }
+}
+
+fn values(x: Tensor<2>) -> Vec<f32> {
+    x.into_data().try_to_vec().expect("it is f32")
+}
+
+fn assert_close(what: &str, found: &[f32], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let apart = (f64::from(*found) - expected).abs();
+        assert!(
+            apart <= tolerance * (1.0 + expected.abs()),
+            "{what}[{i}]: {found}, expected {expected}"
+        );
+    }
+}
+
+/// 10 bits of mantissa, which GPUs like to multiply with, would be off by 1e-3.
+#[test]
+fn products_of_32_bits_are_computed_in_32_bits() {
+    let device = panacea_devices::of_environment();
+    for [m, k, n] in [[1, 1, 1], [3, 70, 5], [64, 576, 10], [130, 96, 200]] {
+        let mut noise = Noise::of(1);
+        let (a, b) = (noise.values(m * k), noise.values(k * n));
+        let expected: Vec<f64> = (0..m * n)
+            .map(|i| {
+                let terms =
+                    (0..k).map(|j| f64::from(a[i / n * k + j]) * f64::from(b[j * n + i % n]));
+                terms.sum()
+            })
+            .collect();
+        let tensor = |values: &[f32], shape: [usize; 2]| {
+            Tensor::<2>::from_data(TensorData::new(values.to_vec(), shape), &device)
+        };
+        let (a, b) = (tensor(&a, [m, k]), tensor(&b, [k, n]));
+        let lying = |x: &Tensor<2>| (x.clone().transpose() + 0.0).transpose();
+        let wide = |x: &Tensor<2>| {
+            let [rows, columns] = x.dims();
+            let more = Tensor::cat(vec![x.clone() + 1.0, x.clone()], 1);
+            more.slice([0..rows, columns..2 * columns])
+        };
+        for (how, a, b) in [
+            ("as they are", a.clone(), b.clone()),
+            ("the other way round", lying(&a), lying(&b)),
+            ("parts of larger ones", wide(&a), wide(&b)),
+        ] {
+            let what = format!("{m} × {k} × {n}, {how}");
+            assert_close(&what, &values(matmul(&a, &b)), &expected, 1e-5);
+            let mut noise = Noise::of(2);
+            let c = noise.tensor([m, n], &device);
+            let kept = c.clone();
+            let before = values(c.clone());
+            let sum: Vec<f64> = before
+                .iter()
+                .zip(&expected)
+                .map(|(c, x)| f64::from(*c) + x)
+                .collect();
+            // While somebody else holds c, and when nobody does.
+            assert_close(&what, &values(matmul_add(c, &a, &b)), &sum, 1e-5);
+            assert_eq!(values(kept.clone()), before, "{what}");
+            assert_close(&what, &values(matmul_add(kept, &a, &b)), &sum, 1e-5);
+        }
+    }
+}
+
+/// A GPU may have more than one queue of work: a product begins when its operands are there, and what comes after it waits.
+#[test]
+fn products_and_other_operations_wait_for_each_other() {
+    let chain = |device: &Device, n: usize| {
+        let mut noise = Noise::of(3);
+        let mut x = noise.tensor([n, n], device);
+        let w = noise.tensor([n, n], device) * (2.0 / (n as f64).sqrt());
+        let (v, u) = (noise.tensor([n, 10], device), noise.tensor([10, n], device));
+        for i in 0..30 {
+            let w = if i % 2 == 0 {
+                w.clone()
+            } else {
+                w.clone().transpose()
+            };
+            let y = matmul(&x, &w);
+            let y = matmul_add(y, &(matmul(&x, &v) * 0.1), &u) * 0.1;
+            x = y.clone().tanh() + x * 0.5 + y.slice([0..1, 0..n]);
+        }
+        values(x)
+    };
+    let device = panacea_devices::of_environment();
+    for n in [16, 100, 256] {
+        let expected: Vec<f64> = chain(&Device::flex(), n)
+            .into_iter()
+            .map(f64::from)
+            .collect();
+        assert_close(&format!("{n}"), &chain(&device, n), &expected, 1e-3);
+    }
+}
+
+#[test]
+fn adamw_is_its_formula() {
+    let device = panacea_devices::of_environment();
+    let mut noise = Noise::of(4);
+    let shape = [37, 10];
+    let [p, g, m] = [(); 3].map(|()| noise.tensor(shape, &device));
+    let v = noise.tensor(shape, &device).powi_scalar(2);
+    let step = AdamWStep {
+        rate: 0.01,
+        betas: [0.9, 0.99],
+        corrections: [1.0 - 0.9_f64.powi(3), 1.0 - 0.99_f64.powi(3)],
+        eps: 1e-8,
+        weight_decay: 0.1,
+    };
+    let before = [&p, &m, &v].map(|x| values(x.clone()));
+    let of_g = values(g.clone());
+    let held = p.clone();
+    let found = adamw([p, m, v], &g, &step);
+    // What others hold stays as it was.
+    assert_eq!(values(held), before[0]);
+    let mut expected: [Vec<f64>; 3] = Default::default();
+    for (i, g) in of_g.iter().enumerate() {
+        let [p, m, v] = [0, 1, 2].map(|j: usize| f64::from(before[j][i]));
+        let g = f64::from(*g);
+        let m = 0.9 * m + 0.1 * g;
+        let v = 0.99 * v + 0.01 * g * g;
+        let [correction1, correction2] = step.corrections;
+        let direction = m / correction1 / ((v / correction2).sqrt() + 1e-8);
+        expected[0].push(p - 0.01 * (direction + 0.1 * p));
+        expected[1].push(m);
+        expected[2].push(v);
+    }
+    for ((name, found), expected) in ["p", "m", "v"].into_iter().zip(found).zip(expected) {
+        assert_close(name, &values(found), &expected, 1e-6);
+    }
+}
+
+#[test]
+fn squares_of_all_tensors_add_up() {
+    let device = panacea_devices::of_environment();
+    let mut noise = Noise::of(5);
+    let tensors = [[1, 1], [1, 8], [576, 10], [3000, 10]].map(|shape| noise.tensor(shape, &device));
+    let expected: f64 = tensors
+        .iter()
+        .flat_map(|x| values(x.clone()))
+        .map(|x| f64::from(x).powi(2))
+        .sum();
+    let found = sum_of_squares(&tensors.iter().collect::<Vec<_>>());
+    assert!(
+        (found / expected - 1.0).abs() < 1e-5,
+        "{found}, expected {expected}"
+    );
+    assert_eq!(sum_of_squares(&[]), 0.0);
+}
