@@ -1,6 +1,7 @@
 //! `cargo xtask ci`: what has to hold before a change goes in. This is the only list of it: the test command
 //! of README and the project's CI call it.
 
+use std::fmt;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -9,7 +10,8 @@ use crate::{Failure, dependencies};
 
 struct Check {
     name: &'static str,
-    /// What cargo is called with. All calls but that for GPUs are about the whole workspace, so that all of them find the
+    program: Program,
+    /// What it is called with. All calls of cargo but that for GPUs are about the whole workspace, so that all of them find the
     /// same features and nothing is compiled twice for the sake of others.
     arguments: &'static str,
     environment: Option<(&'static str, &'static str)>,
@@ -18,59 +20,72 @@ struct Check {
 const CHECKS: [Check; 7] = [
     Check {
         name: "formatting",
+        program: Program::Cargo,
         arguments: "fmt --all --check",
         environment: None,
     },
     Check {
         name: "lints",
+        program: Program::Cargo,
         arguments: "clippy --workspace --all-targets --locked -- -D warnings",
         environment: None,
     },
     Check {
         name: "documentation",
+        program: Program::Cargo,
         arguments: "doc --workspace --no-deps --locked",
         environment: Some(("RUSTDOCFLAGS", "-D warnings")),
     },
     Check {
         name: "build",
+        program: Program::Cargo,
         arguments: "test --workspace --locked --no-run",
         environment: None,
     },
     Check {
         name: "tests",
+        program: Program::Cargo,
         arguments: "test --workspace --locked",
         environment: None,
     },
     // What is compiled for GPUs only, by its types: the variable keeps the build scripts below from asking for LLVM.
     Check {
         name: "GPUs",
+        program: Program::Cargo,
         arguments: "clippy --package panacea-devices --package panacea-kernels --package panacea-benches --bins --lib \
                     --features panacea-benches/cuda,panacea-benches/wgpu --locked -- -D warnings",
         environment: Some(("DOCS_RS", "1")),
     },
     Check {
-        name: DEPENDENCIES,
+        name: "dependencies",
+        program: Program::CargoDeny,
         arguments: "--offline check",
         environment: None,
     },
 ];
 
-/// The check that is not one of cargo's own, but of a program that is fetched for it.
-const DEPENDENCIES: &str = "dependencies";
+#[derive(Clone, Copy)]
+enum Program {
+    Cargo,
+    /// Not one of cargo's own: it is fetched when it is first called.
+    CargoDeny,
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cargo => "cargo",
+            Self::CargoDeny => "cargo-deny",
+        })
+    }
+}
 
 impl Check {
-    fn program(&self) -> &'static str {
-        match self.name {
-            DEPENDENCIES => "cargo-deny",
-            _ => "cargo",
-        }
-    }
-
     /// Whether it passes.
     fn run(&self) -> Result<bool, Failure> {
-        let mut program = match self.name {
-            DEPENDENCIES => dependencies::cargo_deny()?,
-            _ => cargo(),
+        let mut program = match self.program {
+            Program::Cargo => cargo(),
+            Program::CargoDeny => dependencies::cargo_deny()?,
         };
         program
             .args(self.arguments.split_whitespace())
@@ -90,9 +105,7 @@ pub fn run() -> Result<ExitCode, Failure> {
     for check in CHECKS {
         eprintln!(
             "\n==> {}: {} {}",
-            check.name,
-            check.program(),
-            check.arguments
+            check.name, check.program, check.arguments
         );
         let start = Instant::now();
         let passed = check.run().unwrap_or_else(|failure| {

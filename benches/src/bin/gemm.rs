@@ -52,7 +52,7 @@ mod gpu {
     use burn_backend::cubecl::dtype_to_storage_type;
     use burn_cubecl::tensor::CubeTensor;
     use burn_dispatch::backends::Cube;
-    use burn_tensor::{DType, Device, Distribution, FloatDType, Tensor};
+    use burn_tensor::{DType, Device, Distribution, Tensor};
     use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems};
     use cubek::matmul::multi_level::Strategy as Way;
     use cubek::matmul::multi_level::components::tile::TileMatmulKind;
@@ -60,6 +60,7 @@ mod gpu {
     use cubek::matmul::routine::BlueprintStrategy::Inferred;
     use cubek::matmul::strategy::Strategy;
     use cubek::std::InputBinding;
+    use panacea_devices::Precision;
     use panacea_kernels::matmul;
 
     use super::{Arguments, Operands};
@@ -177,9 +178,10 @@ mod gpu {
             bail!("flex is no GPU");
         }
         let dtype = match arguments.operands {
-            Operands::F32 => FloatDType::F32,
-            Operands::Bf16 => FloatDType::BF16,
+            Operands::F32 => Precision::F32,
+            Operands::Bf16 => Precision::Bf16,
         };
+        let dtype = dtype.on(&device)?;
         let random = |[rows, columns]: [usize; 2], lies: bool| {
             let shape = if lies {
                 [columns, rows]
@@ -231,7 +233,7 @@ mod gpu {
                 // Not every way fits every shape and device.
                 let compute = || by(&strategy, &product.a, &product.b);
                 if let Err(error) = product.report(way, compute) {
-                    eprintln!("{name}, {way}: {error:#}");
+                    eprintln!("{name}, {way}: {}", error.to_string().trim());
                 }
             }
         }
