@@ -94,11 +94,20 @@ pub fn cannot_start(program: &Command, error: &io::Error) -> Failure {
 /// (`CARGO_TARGET_DIR`, a cargo configuration, a build target) is honoured without being looked up again:
 /// `target/debug/xtask` → `target/release/panacea`.
 fn beside_xtask(name: &str) -> Result<PathBuf, Failure> {
+    built("release", name)
+}
+
+/// The binary that the tests of the workspace call.
+pub fn built_for_tests(name: &str) -> Result<PathBuf, Failure> {
+    built("debug", name)
+}
+
+fn built(profile: &str, name: &str) -> Result<PathBuf, Failure> {
     let xtask = env::current_exe()
         .map_err(|error| Failure::new(format!("cannot find the path of xtask itself: {error}")))?;
     let target = xtask.ancestors().nth(2).unwrap_or(Path::new(""));
     let binary = target
-        .join("release")
+        .join(profile)
         .join(format!("{name}{}", env::consts::EXE_SUFFIX));
     if !binary.is_file() {
         return Err(Failure::new(format!(

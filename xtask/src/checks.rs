@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use crate::build::{cannot_start, cargo, workspace};
-use crate::{Failure, dependencies};
+use crate::{Failure, clients, dependencies};
 
 struct Check {
     name: &'static str,
@@ -17,7 +17,7 @@ struct Check {
     environment: Option<(&'static str, &'static str)>,
 }
 
-const CHECKS: [Check; 7] = [
+const CHECKS: [Check; 8] = [
     Check {
         name: "formatting",
         program: Program::Cargo,
@@ -48,6 +48,12 @@ const CHECKS: [Check; 7] = [
         arguments: "test --workspace --locked",
         environment: None,
     },
+    Check {
+        name: "clients",
+        program: Program::OpenAiClient,
+        arguments: "",
+        environment: None,
+    },
     // What is compiled for GPUs only, by its types: the variable keeps the build scripts below from asking for LLVM.
     Check {
         name: "GPUs",
@@ -69,6 +75,8 @@ enum Program {
     Cargo,
     /// Not one of cargo's own: it is fetched when it is first called.
     CargoDeny,
+    /// Likewise.
+    OpenAiClient,
 }
 
 impl fmt::Display for Program {
@@ -76,6 +84,7 @@ impl fmt::Display for Program {
         f.write_str(match self {
             Self::Cargo => "cargo",
             Self::CargoDeny => "cargo-deny",
+            Self::OpenAiClient => "integrations/openai/check.py",
         })
     }
 }
@@ -86,6 +95,7 @@ impl Check {
         let mut program = match self.program {
             Program::Cargo => cargo(),
             Program::CargoDeny => dependencies::cargo_deny()?,
+            Program::OpenAiClient => clients::openai()?,
         };
         program
             .args(self.arguments.split_whitespace())

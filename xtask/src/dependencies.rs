@@ -25,7 +25,8 @@ const LOOKED_UP: &str = "Looked up: ";
 /// Of an advisory, its facts begin here.
 const BEGIN: &str = "[advisory]\n";
 
-fn tools() -> PathBuf {
+/// Where programs are installed that checks need.
+pub fn tools() -> PathBuf {
     workspace().join("target").join("tools")
 }
 
@@ -68,7 +69,7 @@ fn is_installed(program: &Path) -> bool {
     })
 }
 
-fn run(command: &mut Command) -> Result<(), Failure> {
+pub fn run(command: &mut Command) -> Result<(), Failure> {
     command.current_dir(workspace());
     let status = command
         .status()
@@ -202,11 +203,11 @@ fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
     })
 }
 
-fn read(file: &Path) -> Result<String, Failure> {
+pub fn read(file: &Path) -> Result<String, Failure> {
     fs::read_to_string(file).map_err(|error| cannot("read", file, &error))
 }
 
-fn cannot(what: &str, file: &Path, error: &std::io::Error) -> Failure {
+pub fn cannot(what: &str, file: &Path, error: &std::io::Error) -> Failure {
     Failure::new(format!("cannot {what} {}: {error}", file.display()))
 }
 

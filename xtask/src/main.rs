@@ -12,6 +12,7 @@
 
 mod build;
 mod checks;
+mod clients;
 mod dependencies;
 mod features;
 mod launch;
@@ -33,6 +34,7 @@ Commands of the panacea binary (built in release first, for the --device that is
   eval-front   Measure and draw the Pareto front of a run
   eval-reward  Measure a reward model: accuracy beside a rule of length, calibration
   generate     Answer a prompt under a preference
+  serve        Answer over HTTP, each request under its own preference
   score        Log-probabilities of given responses
   export       Write a PEFT adapter or a merged model for one preference
   indicators   Hypervolume and the other indicators of a table of points
@@ -55,6 +57,7 @@ Examples:
       --train train.jsonl --eval test.jsonl --run first
   cargo xtask eval-front --run first --eval test.jsonl
   cargo xtask generate --model models/smollm2-135m-instruct --run first --preference 0.3,0.7 --prompt 'Why is the sky blue?'
+  cargo xtask serve --model models/smollm2-135m-instruct --run first
 ";
 
 fn main() -> ExitCode {

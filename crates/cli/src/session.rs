@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use panacea_devices::Precision;
 use panacea_methods::Served;
-use panacea_model::{Decoder, Steering};
+use panacea_model::{Bits, Decoder, Steering};
 use panacea_objectives::Preference;
 use panacea_pretrained::{ChatTokenizer, Pretrained};
 use panacea_runs::RunFolder;
@@ -81,6 +81,31 @@ pub fn open_at(run: &RunFolder, preference: &Preference, decoder: &Decoder) -> R
         );
     }
     Ok(steering)
+}
+
+/// Lays out the weights in a few bits for decoding, and says what that costs.
+pub fn pack(decoder: &mut Decoder, bits: Bits) -> Result<()> {
+    let packing = decoder.pack(bits)?;
+    eprintln!(
+        "weights for decoding: {} bits, {:.0} MiB, off by {:.2} % (root mean square){}",
+        bits.count(),
+        packing.bytes as f64 / f64::from(1 << 20),
+        100.0 * packing.relative_error(),
+        match packing.dense {
+            0 => String::new(),
+            n => format!("; {n} matrices stay as they are, since 32 does not divide their columns"),
+        }
+    );
+    Ok(())
+}
+
+/// The argument of `--bits`.
+pub fn parse_bits(text: &str) -> Result<Bits, String> {
+    match text {
+        "8" => Ok(Bits::Eight),
+        "4" => Ok(Bits::Four),
+        _ => Err("expected 8 or 4".to_owned()),
+    }
 }
 
 /// What a person should know, and no program reads.

@@ -60,6 +60,7 @@ impl Opened {
             stop: stop.to_vec(),
             max_new_tokens: writing.max_new_tokens.min(decoder.room_after(prompt)),
             seed,
+            likelihoods: None,
         });
         Ok(decoder.generate(requests)?)
     }

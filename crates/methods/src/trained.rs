@@ -75,6 +75,17 @@ impl Trained {
         })
     }
 
+    /// The preference that answers where `preference` is asked for: another one, where only a grid was trained.
+    ///
+    /// # Panics
+    /// If a grid has no member.
+    pub fn answering<'a>(&'a self, preference: &'a Preference) -> &'a Preference {
+        match self {
+            Self::Panacea(_) | Self::RewardedSoups(_) => preference,
+            Self::Discrete(members) => &nearest(members, preference).preference,
+        }
+    }
+
     /// What answers under `preference`.
     ///
     /// # Panics
@@ -91,9 +102,7 @@ impl Trained {
                 (Arc::new(soup), preference)
             }
             Self::Discrete(members) => {
-                let nearest = (members.iter())
-                    .min_by(|a, b| distance(a, preference).total_cmp(&distance(b, preference)))
-                    .expect("a grid has at least one preference");
+                let nearest = nearest(members, preference);
                 // It was trained at its own λ only, so it is served at that λ.
                 (Arc::clone(&nearest.adapters), &nearest.preference)
             }
@@ -103,6 +112,14 @@ impl Trained {
             preference: at.weights().to_vec(),
         })
     }
+}
+
+/// The member whose preference is nearest.
+fn nearest<'a>(members: &'a [Member], preference: &Preference) -> &'a Member {
+    let nearer =
+        |a: &&Member, b: &&Member| distance(a, preference).total_cmp(&distance(b, preference));
+    let nearest = members.iter().min_by(nearer);
+    nearest.expect("a grid has at least one preference")
 }
 
 /// The squared distance of the preference that a member was trained for.
@@ -203,6 +220,8 @@ mod tests {
             .position(|member| member.preference.weights() == [0.5, 0.5])
             .unwrap();
         let expected = update(&opened[nearest], &[0.5, 0.5], &device);
+        let asked = Preference::new(vec![0.4, 0.6]).unwrap();
+        assert_eq!(trained.answering(&asked).weights(), [0.5, 0.5]);
         assert_close(served(&trained, [0.4, 0.6], &device), expected);
     }
 

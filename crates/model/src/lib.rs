@@ -43,5 +43,5 @@ pub use error::ModelError;
 pub use generation::{Generated, Generation, NewToken, Request, RequestId, StopReason};
 pub use head::ValueHead;
 pub use panacea_kernels::{Bits, compute_on_this_thread};
-pub use sampling::Sampling;
+pub use sampling::{Likelihood, Sampling};
 pub use steering::Steering;

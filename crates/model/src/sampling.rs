@@ -26,6 +26,15 @@ pub(crate) struct Drawn {
     pub log_prob: f64,
 }
 
+/// Log-probabilities under the model itself: no temperature, no filter, no penalty.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Likelihood {
+    /// That of the token that was drawn.
+    pub log_prob: f64,
+    /// The likeliest tokens, in order, each with its own.
+    pub likeliest: Vec<(u32, f64)>,
+}
+
 impl Sampling {
     /// The likeliest token, always.
     pub fn greedy() -> Self {
@@ -148,6 +157,29 @@ impl Sampling {
     }
 }
 
+/// What the model makes of `token`, and of the `count` tokens that it finds likeliest.
+pub(crate) fn likelihood(logits: &[f32], token: u32, count: usize) -> Likelihood {
+    let max = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    let weights = logits.iter().map(|&logit| (f64::from(logit) - max).exp());
+    let log_sum = max + weights.sum::<f64>().ln();
+    let log_prob = |id: u32| f64::from(logits[id as usize]) - log_sum;
+    let descending = |a: &u32, b: &u32| {
+        let [a_logit, b_logit] = [a, b].map(|&id| logits[id as usize]);
+        b_logit.total_cmp(&a_logit).then(a.cmp(b))
+    };
+    let mut likeliest: Vec<u32> = (0..logits.len() as u32).collect();
+    let count = count.min(likeliest.len());
+    if 0 < count && count < likeliest.len() {
+        likeliest.select_nth_unstable_by(count - 1, descending);
+    }
+    likeliest.truncate(count);
+    likeliest.sort_unstable_by(descending);
+    Likelihood {
+        log_prob: log_prob(token),
+        likeliest: likeliest.into_iter().map(|id| (id, log_prob(id))).collect(),
+    }
+}
+
 fn argmax(logits: &[f64]) -> u32 {
     let mut best = 0;
     for (id, &logit) in logits.iter().enumerate() {
@@ -247,6 +279,22 @@ mod tests {
             ..Sampling::exact()
         };
         check(cut, &[0.5 / 0.95, 0.3 / 0.95, 0.15 / 0.95, 0.0]);
+    }
+
+    #[test]
+    fn likelihoods_are_the_models_own() {
+        let logits = [0.5f32, 0.3, 0.15, 0.05].map(|p| p.ln() + 3.0);
+        let found = likelihood(&logits, 2, 3);
+        assert!((found.log_prob - 0.15f64.ln()).abs() < 1e-6, "{found:?}");
+        for ((id, log_prob), (expected_id, p)) in
+            (found.likeliest.iter()).zip([(0, 0.5f64), (1, 0.3), (2, 0.15)])
+        {
+            assert_eq!(*id, expected_id);
+            assert!((log_prob - p.ln()).abs() < 1e-6, "{found:?}");
+        }
+        assert_eq!(found.likeliest.len(), 3);
+        assert_eq!(likelihood(&logits, 3, 9).likeliest.len(), 4);
+        assert_eq!(likelihood(&logits, 3, 0).likeliest, []);
     }
 
     #[test]

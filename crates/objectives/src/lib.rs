@@ -59,6 +59,7 @@ mod record;
 mod rl;
 mod sampler;
 mod statistics;
+mod weights;
 
 pub use aggregation::{Aggregate, Aggregation};
 pub use batch::Batch;
@@ -79,3 +80,4 @@ pub use rl::{
 };
 pub use sampler::{PreferenceSampler, SamplerError};
 pub use statistics::{Estimate, estimate, mean};
+pub use weights::{Weights, WeightsError};

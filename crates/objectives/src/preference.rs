@@ -93,25 +93,31 @@ impl Preference {
     /// # Errors
     /// When the weights are not a point of the simplex.
     pub fn new(weights: Vec<f64>) -> Result<Self, PreferenceError> {
-        if weights.is_empty() {
-            return Err(PreferenceError::Empty);
-        }
-        for (i, &value) in weights.iter().enumerate() {
-            let position = i + 1;
-            if !value.is_finite() {
-                return Err(PreferenceError::NotFinite { position, value });
-            }
-            if value < 0.0 {
-                return Err(PreferenceError::Negative { position, value });
-            }
-        }
+        check(&weights)?;
         let sum: f64 = weights.iter().sum();
-        if sum == 0.0 {
-            return Err(PreferenceError::Zero { weights });
-        }
         if (sum - 1.0).abs() > SUM_TOLERANCE {
             return Err(PreferenceError::Sum { weights, sum });
         }
+        Ok(Self {
+            weights: normalised(weights, sum),
+        })
+    }
+
+    /// Takes weights that are finite, ≥ 0 and not all 0, whatever their sum, and divides them by it.
+    ///
+    /// # Errors
+    /// When the weights are not such.
+    pub fn normalised(mut weights: Vec<f64>) -> Result<Self, PreferenceError> {
+        check(&weights)?;
+        let sum = weights.iter().sum::<f64>();
+        // Numbers near either end of what 64 bits hold: their sum overflows, or says too little of its parts.
+        if !sum.is_finite() || sum < f64::MIN_POSITIVE {
+            let largest = weights.iter().copied().fold(0.0, f64::max);
+            for weight in &mut weights {
+                *weight /= largest;
+            }
+        }
+        let sum = weights.iter().sum();
         Ok(Self {
             weights: normalised(weights, sum),
         })
@@ -142,6 +148,21 @@ impl Preference {
         Self {
             weights: vec![1.0 / objectives as f64; objectives],
         }
+    }
+
+    /// The numbers of a text like `0.2,0.8`.
+    pub(crate) fn numbers(text: &str) -> Result<Vec<f64>, PreferenceError> {
+        if text.trim().is_empty() {
+            return Err(PreferenceError::Empty);
+        }
+        let number = |(i, weight): (usize, &str)| {
+            let weight = weight.trim();
+            weight.parse().map_err(|_| PreferenceError::Parse {
+                position: i + 1,
+                text: weight.to_owned(),
+            })
+        };
+        text.split(',').enumerate().map(number).collect()
     }
 
     /// Weights that are known to be a point of the simplex up to rounding.
@@ -191,6 +212,27 @@ impl Preference {
     }
 }
 
+/// Whether all are finite and ≥ 0, and one is above 0.
+fn check(weights: &[f64]) -> Result<(), PreferenceError> {
+    if weights.is_empty() {
+        return Err(PreferenceError::Empty);
+    }
+    for (i, &value) in weights.iter().enumerate() {
+        let position = i + 1;
+        if !value.is_finite() {
+            return Err(PreferenceError::NotFinite { position, value });
+        }
+        if value < 0.0 {
+            return Err(PreferenceError::Negative { position, value });
+        }
+    }
+    if weights.iter().all(|&weight| weight == 0.0) {
+        let weights = weights.to_vec();
+        return Err(PreferenceError::Zero { weights });
+    }
+    Ok(())
+}
+
 /// Divides by the sum, unless the sum is 1 up to the rounding of the addition itself: weights that were
 /// written out and read back stay the same numbers.
 fn normalised(mut weights: Vec<f64>, sum: f64) -> Vec<f64> {
@@ -221,21 +263,7 @@ impl FromStr for Preference {
 
     /// Reads weights separated by commas, as in `0.2,0.8`.
     fn from_str(text: &str) -> Result<Self, PreferenceError> {
-        if text.trim().is_empty() {
-            return Err(PreferenceError::Empty);
-        }
-        let weights = text
-            .split(',')
-            .enumerate()
-            .map(|(i, weight)| {
-                let weight = weight.trim();
-                weight.parse().map_err(|_| PreferenceError::Parse {
-                    position: i + 1,
-                    text: weight.to_owned(),
-                })
-            })
-            .collect::<Result<Vec<f64>, _>>()?;
-        Self::new(weights)
+        Self::new(Self::numbers(text)?)
     }
 }
 

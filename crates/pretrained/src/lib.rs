@@ -70,6 +70,7 @@ mod safetensors;
 mod template;
 mod tensor;
 mod tensors;
+mod text_stream;
 mod tokenizer;
 
 pub use config::{Activation, LayerAttention, ModelConfig, SUPPORTED_MODEL_TYPES};
@@ -79,4 +80,5 @@ pub use message::Message;
 pub use pretrained::Pretrained;
 pub use rope::{Rope, RopeScaling};
 pub use tensor::TensorF32;
+pub use text_stream::TextStream;
 pub use tokenizer::ChatTokenizer;

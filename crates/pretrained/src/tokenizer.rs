@@ -175,6 +175,11 @@ impl ChatTokenizer {
         })
     }
 
+    /// What does the work.
+    pub(crate) fn inner(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
     /// The tokens of a text. Special tokens written in the text are recognised; `add_special` also puts those around it
     /// that the tokenizer puts around every text.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, PretrainedError> {

@@ -71,6 +71,16 @@ impl Policy {
         &self.plan
     }
 
+    /// The run's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The preference that answers where `preference` is asked for ([`Trained::answering`]).
+    pub fn answering<'a>(&'a self, preference: &'a Preference) -> &'a Preference {
+        self.trained.answering(preference)
+    }
+
     /// What answers under `preference`, which has a weight for each of the run's objectives.
     pub fn serve(&self, preference: &Preference) -> Result<Served, ServingError> {
         let objectives = self.plan.objective_names();

@@ -7,7 +7,7 @@ use clap::Args;
 use panacea_model::{Bits, Request, Sampling};
 use panacea_pretrained::Message;
 
-use crate::session::ModelArguments;
+use crate::session::{ModelArguments, pack, parse_bits};
 
 /// Answer prompts, steered by a preference.
 #[derive(Args)]
@@ -59,19 +59,7 @@ impl Arguments {
     pub fn run(self) -> Result<ExitCode> {
         let mut steered = self.model.open()?;
         if let Some(bits) = self.bits {
-            let packing = steered.decoder.pack(bits)?;
-            eprintln!(
-                "weights for decoding: {} bits, {:.0} MiB, off by {:.2} % (root mean square){}",
-                bits.count(),
-                packing.bytes as f64 / f64::from(1 << 20),
-                100.0 * packing.relative_error(),
-                match packing.dense {
-                    0 => String::new(),
-                    n => format!(
-                        "; {n} matrices stay as they are, since 32 does not divide their columns"
-                    ),
-                }
-            );
+            pack(&mut steered.decoder, bits)?;
         }
         let tokenizer = steered.tokenizer()?;
         let mut prompts = Vec::with_capacity(self.prompt.len());
@@ -107,19 +95,12 @@ impl Arguments {
                 sampling: sampling.clone(),
                 stop: tokenizer.stop_ids().to_vec(),
                 seed,
+                likelihoods: None,
             });
         let answers = steered.decoder.generate(requests)?;
         for answer in answers {
             say!("{}", tokenizer.decode(&answer.tokens, true)?);
         }
         Ok(ExitCode::SUCCESS)
-    }
-}
-
-fn parse_bits(text: &str) -> Result<Bits, String> {
-    match text {
-        "8" => Ok(Bits::Eight),
-        "4" => Ok(Bits::Four),
-        _ => Err("expected 8 or 4".to_owned()),
     }
 }

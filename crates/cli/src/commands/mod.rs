@@ -8,6 +8,7 @@ mod fetch;
 mod generate;
 mod indicators;
 mod score;
+mod serve;
 mod train;
 
 use std::process::ExitCode;
@@ -29,6 +30,7 @@ enum Command {
     EvalReward(eval_reward::Arguments),
     Generate(generate::Arguments),
     Score(score::Arguments),
+    Serve(serve::Arguments),
     Export(export::Arguments),
     Indicators(indicators::Arguments),
     Fetch(fetch::Arguments),
@@ -44,6 +46,7 @@ impl Cli {
             Command::EvalReward(arguments) => arguments.run(),
             Command::Generate(arguments) => arguments.run(),
             Command::Score(arguments) => arguments.run(),
+            Command::Serve(arguments) => arguments.run(),
             Command::Export(arguments) => arguments.run(),
             Command::Indicators(arguments) => arguments.run(),
             Command::Fetch(arguments) => arguments.run(),

@@ -27,7 +27,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::batch::{PackedBatch, Sequence};
 use crate::decoder::{Decoder, Logits};
 use crate::linear::Mode;
-use crate::sampling::Drawn;
+use crate::sampling::{Drawn, likelihood};
 use crate::{ModelError, Steering};
 use cache::{Cache, LayerCache, Size};
 pub use request::{Generated, NewToken, Request, RequestId, StopReason};
@@ -513,10 +513,12 @@ impl Running {
             (seen.len() == request.limit()).then_some(StopReason::Length)
         };
         self.is_done = end.is_some();
+        let likeliest = request.likelihoods;
         NewToken {
             request: *id,
             token,
             log_prob,
+            likelihood: likeliest.map(|count| likelihood(logits, token, count)),
             end,
         }
     }

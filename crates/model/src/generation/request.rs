@@ -1,6 +1,6 @@
 //! What is asked, and what comes back.
 
-use crate::{Sampling, Steering};
+use crate::{Likelihood, Sampling, Steering};
 
 /// A prompt to be continued.
 #[derive(Debug, Clone)]
@@ -17,6 +17,8 @@ pub struct Request {
     pub max_new_tokens: usize,
     /// The request's own stream of random numbers.
     pub seed: u64,
+    /// With `Some(n)`, every token comes with its [`Likelihood`], in which so many of the likeliest tokens are named.
+    pub likelihoods: Option<usize>,
 }
 
 impl Request {
@@ -29,6 +31,7 @@ impl Request {
             stop: Vec::new(),
             max_new_tokens,
             seed: 0,
+            likelihoods: None,
         }
     }
 
@@ -52,7 +55,7 @@ pub enum StopReason {
 }
 
 /// A token that a step has added to an answer.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct NewToken {
     /// Whose token it is.
     pub request: RequestId,
@@ -61,6 +64,8 @@ pub struct NewToken {
     /// The logarithm of the probability that it was drawn with, all filters applied; 0 for greedy. With
     /// [`Sampling::exact`] it is log p under the model.
     pub log_prob: f64,
+    /// What the model itself makes of it, for those who asked.
+    pub likelihood: Option<Likelihood>,
     /// Why the answer ends with it, if it does.
     pub end: Option<StopReason>,
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use panacea_pretrained::{Message, Pretrained, PretrainedError};
+use panacea_pretrained::{ChatTokenizer, Message, Pretrained, PretrainedError, TextStream};
 use panacea_test_support::{
     CHAT_TEMPLATE, Noise, tokenizer_config, tokenizer_json, tokens, write_json,
 };
@@ -69,6 +69,42 @@ fn both_kinds_of_file_give_the_same_tokens() {
         two.encode_prompt(&talk).unwrap()
     );
     assert_eq!(one.stop_ids(), two.stop_ids());
+}
+
+/// The pieces in which the text of `ids` comes; all of them together are that text.
+fn streamed(tokenizer: &ChatTokenizer, ids: &[u32]) -> Vec<String> {
+    let mut stream = TextStream::new();
+    let piece = |&id| stream.push(tokenizer, id).unwrap();
+    let mut pieces: Vec<String> = ids.iter().map(piece).collect();
+    pieces.push(stream.finish(tokenizer).unwrap());
+    let whole = tokenizer.decode(ids, true).unwrap();
+    assert_eq!(pieces.concat(), whole, "{ids:?} came as {pieces:?}");
+    pieces
+}
+
+#[test]
+fn a_text_that_comes_token_by_token_is_the_text_of_all_tokens() {
+    let (_folder, model) = folder_model(|_| ());
+    let tokenizer = model.tokenizer().unwrap();
+    for text in TEXTS {
+        let ids = tokenizer.encode(text, false).unwrap();
+        streamed(tokenizer, &ids);
+    }
+    // A character comes with the last of its bytes, and half a one at the end.
+    let rocket = tokenizer.encode("🚀a🚀", false).unwrap();
+    let pieces = streamed(tokenizer, &rocket[..rocket.len() - 1]);
+    assert_eq!(
+        pieces,
+        ["", "", "", "🚀", "a", "", "", "", "\u{FFFD}"],
+        "{rocket:?}"
+    );
+    // Whatever a model may write: bytes that are no text, special tokens.
+    let mut noise = Noise(11);
+    for _ in 0..300 {
+        let length = noise.next() % 12;
+        let ids: Vec<u32> = (0..length).map(|_| noise.next() % VOCAB as u32).collect();
+        streamed(tokenizer, &ids);
+    }
 }
 
 #[test]
@@ -506,7 +542,20 @@ fn sentencepiece_merges_follow_the_scores() {
             .collect();
         assert_eq!(found, merge_by_scores(&input, &known), "{input:?}");
         assert_eq!(tokenizer.decode(&ids, true).unwrap(), input);
+        streamed(tokenizer, &ids);
     }
+    // Here two bytes make a character, and take it back when the byte behind them makes none.
+    let mut stream = TextStream::new();
+    let bytes = [0xC3, 0xA9, 0xC3, 0x61, 0xC3].map(|byte: u32| 3 + byte);
+    let mut pieces: Vec<String> = (bytes.iter())
+        .map(|&id| stream.push(tokenizer, id).unwrap())
+        .collect();
+    pieces.push(stream.finish(tokenizer).unwrap());
+    assert_eq!(
+        tokenizer.decode(&bytes, true).unwrap(),
+        "\u{FFFD}".repeat(5)
+    );
+    assert_eq!(pieces.concat(), "é\u{FFFD}\u{FFFD}\u{FFFD}", "{pieces:?}");
     // Characters outside the vocabulary become their bytes.
     let ids = tokenizer.encode("é", false).unwrap();
     assert_eq!(ids[ids.len() - 2..], [3 + 0xC3, 3 + 0xA9]);

@@ -91,6 +91,7 @@ impl<'a> Rollout<'a> {
                         .max_new_tokens
                         .min(model.room_after(&example.prompt)),
                     seed: writing.seed.wrapping_add(requests.len() as u64),
+                    likelihoods: None,
                 });
             }
         }

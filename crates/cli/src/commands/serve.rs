@@ -1,0 +1,164 @@
+//! `serve`: answers over HTTP, each request under its own preference.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use panacea_devices::Precision;
+use panacea_model::{Bits, Decoder};
+use panacea_objectives::{Preference, Weights};
+use panacea_runs::RunFolder;
+use panacea_server::{Catalogue, Server, Settings, read_api_key};
+use panacea_serving::{Policy, open_language_model};
+
+use crate::session::{RUNS, pack, parse_bits, say_aside};
+
+/// Serve a model and runs on it over OpenAI's API, with a preference in every request.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  cargo xtask serve --model models/smollm2-135m-instruct --run first
+  cargo xtask serve --model M --run first@0.3,0.7 --run second --bits 8 --port 9000
+  cargo xtask serve --model M --run first --host 0.0.0.0 --api-key-file key.txt
+  curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\
+      -d '{\"model\": \"first\", \"preference\": [0.2, 0.8],
+           \"messages\": [{\"role\": \"user\", \"content\": \"Why is the sky blue?\"}]}'
+
+docs/serve.md says what a request may hold.")]
+pub struct Arguments {
+    /// A folder in Hugging Face layout, or a GGUF file.
+    #[arg(long)]
+    model: PathBuf,
+    /// A run whose adapter steers the model, and the preference of requests that say none, where it is not the same weight
+    /// for all objectives. May be given several times; the first run answers requests that name no model.
+    #[arg(long = "run", value_name = "NAME[@WEIGHTS]")]
+    served: Vec<String>,
+    /// Where runs are kept.
+    #[arg(long, default_value = RUNS)]
+    runs: PathBuf,
+    /// Where to listen: a name or address of this machine. Others than the loopback ask for --api-key-file.
+    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST).to_string())]
+    host: String,
+    /// The port; 0 takes any that is free.
+    #[arg(long, default_value_t = 8080)]
+    port: u16,
+    /// A file with a key that clients have to send, as in `Authorization: Bearer KEY`.
+    #[arg(long, value_name = "FILE")]
+    api_key_file: Option<PathBuf>,
+    /// Let everybody who reaches this machine ask.
+    #[arg(long, conflicts_with = "api_key_file")]
+    without_api_key: bool,
+    /// A name by which the loopback may be asked for without a key, such as that of a proxy in front of it.
+    #[arg(long, value_name = "NAME")]
+    allow_host: Vec<String>,
+    /// Answers that are written together.
+    #[arg(long, default_value_t = Settings::default().places, value_parser = at_least_one)]
+    places: usize,
+    /// Answers that wait for a place; more are refused, with the time after which to try again.
+    #[arg(long, default_value_t = Settings::default().queue)]
+    queue: usize,
+    /// Seconds from a request to the end of its answer: it is cut there.
+    #[arg(long, default_value_t = Settings::default().time_limit.as_secs(), value_name = "SECONDS")]
+    time_limit: u64,
+    /// Seconds that running answers may go on after Ctrl-C or SIGTERM.
+    #[arg(long, default_value_t = Settings::default().grace.as_secs(), value_name = "SECONDS")]
+    grace: u64,
+    /// Decode from weights of 8 or 4 bits instead of 32, on the CPU: faster, and a little less exact. Prompts are
+    /// read with the exact weights.
+    #[arg(long, value_name = "8|4", value_parser = parse_bits)]
+    bits: Option<Bits>,
+    /// flex (the CPU), wgpu, vulkan, cuda or cuda:INDEX.
+    #[arg(long, default_value = "flex")]
+    device: String,
+}
+
+impl Arguments {
+    pub fn run(self) -> Result<ExitCode> {
+        let settings = Settings {
+            address: self.address()?,
+            api_key: self.api_key_file.as_deref().map(read_api_key).transpose()?,
+            without_api_key: self.without_api_key,
+            allowed_hosts: self.allow_host.clone(),
+            places: self.places,
+            queue: self.queue,
+            time_limit: Duration::from_secs(self.time_limit),
+            grace: Duration::from_secs(self.grace),
+            ..Settings::default()
+        };
+        let device = panacea_devices::select(&self.device)?;
+        let pretrained = open_language_model(&self.model)?;
+        let mut decoder = Decoder::load_in(&pretrained, &device, Precision::Auto.on(&device)?)?;
+        if let Some(bits) = self.bits {
+            pack(&mut decoder, bits)?;
+        }
+        let mut catalogue = Catalogue::new(&name_of(&self.model));
+        for run in &self.served {
+            let (policy, default) = self.open(run, &decoder)?;
+            catalogue.add(policy, default)?;
+        }
+        let listed: Vec<String> = (catalogue.models().iter())
+            .map(|model| model.to_string())
+            .collect();
+        let server = Server::bind(catalogue, pretrained.tokenizer()?, settings)?;
+        eprintln!("models: {}", listed.join("; "));
+        eprintln!("Ctrl-C ends it; running answers are finished first");
+        say!("listening on http://{}", server.address());
+        server.run(&decoder)?;
+        eprintln!("ended");
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn address(&self) -> Result<SocketAddr> {
+        let addresses = (self.host.as_str(), self.port).to_socket_addrs();
+        let mut addresses =
+            addresses.with_context(|| format!("--host {} is no address", self.host))?;
+        match addresses.next() {
+            Some(address) => Ok(address),
+            None => bail!("--host {} has no address", self.host),
+        }
+    }
+
+    /// A run, and its default preference: `NAME`, or `NAME@WEIGHTS` where no run is called that.
+    fn open(&self, run: &str, decoder: &Decoder) -> Result<(Policy, Option<Preference>)> {
+        let open = |name: &str| {
+            RunFolder::locate(&self.runs, name).and_then(|path| RunFolder::open(&path))
+        };
+        let (folder, weights) = match (open(run), run.rsplit_once('@')) {
+            (Err(_), Some((name, weights))) => {
+                let weights: Weights = weights.parse().with_context(|| format!("--run {run}"))?;
+                (open(name)?, Some(weights))
+            }
+            (folder, _) => (folder?, None),
+        };
+        let policy = Policy::open(&folder, decoder)?;
+        say_aside(&policy.notes);
+        let objectives = policy.plan().objective_names();
+        let default = weights.map(|weights| weights.preference(&objectives));
+        let default = default
+            .transpose()
+            .with_context(|| format!("--run {run}"))?;
+        Ok((policy, default))
+    }
+}
+
+/// The name of a folder or a file, without what says that it is a GGUF.
+fn name_of(model: &Path) -> String {
+    let path = model.canonicalize().unwrap_or_else(|_| model.to_owned());
+    let name = match path.extension() {
+        Some(extension) if extension == "gguf" => path.file_stem(),
+        _ => path.file_name(),
+    };
+    name.map_or_else(
+        || "base".to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    )
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("expected a number ≥ 1".to_owned()),
+        Ok(number) => Ok(number),
+    }
+}

@@ -1,0 +1,391 @@
+//! `/v1/chat/completions`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use panacea_model::Likelihood;
+use panacea_pretrained::{ChatTokenizer, Message};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::options::{Options, WithoutEffect};
+use super::shared::{Described, Usage, events, gather};
+use super::{Api, aside, body};
+use crate::answers::{Asked, DrawnToken, FinishReason, Piece};
+use crate::api_error::{ApiError, ErrorResponse};
+
+/// The most likely tokens that are named beside each one.
+const MOST_LIKELY: usize = 20;
+
+/// A request's own fields.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct ChatFields {
+    /// The conversation, as the model's chat template takes it.
+    messages: Vec<ChatMessage>,
+    /// Whether each token comes with its log-probability.
+    logprobs: Option<bool>,
+    /// How many of the likeliest tokens are named beside each one.
+    #[schema(minimum = 0, maximum = 20)]
+    top_logprobs: Option<usize>,
+    /// Must be text.
+    response_format: Option<Value>,
+    /// Must be empty: not supported.
+    tools: Option<Vec<Value>>,
+    /// Must be `none` or `auto`.
+    tool_choice: Option<Value>,
+    /// Must be text.
+    modalities: Option<Vec<String>>,
+}
+
+/// A request, as a whole.
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "it describes the body, whose parts are read one by one"
+)]
+pub struct ChatRequest {
+    #[serde(flatten)]
+    chat: ChatFields,
+    #[serde(flatten)]
+    options: Options,
+    #[serde(flatten)]
+    without_effect: WithoutEffect,
+}
+
+/// A turn of the conversation.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChatMessage {
+    /// `system`, `developer` (which is the same), `user` or `assistant`.
+    role: String,
+    /// A text, or parts of the type `text`, which are put together line by line.
+    #[schema(value_type = ContentField)]
+    content: Value,
+}
+
+/// A text, or parts of one.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(
+    dead_code,
+    reason = "it describes the field, which is read by hand to say what is wrong with it"
+)]
+pub enum ContentField {
+    Text(String),
+    Parts(Vec<TextPart>),
+}
+
+/// A part of a text.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct TextPart {
+    /// Must be `text`.
+    r#type: String,
+    text: Option<String>,
+}
+
+/// A whole answer.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ChatResponse {
+    #[serde(flatten)]
+    described: Described,
+    choices: Vec<ChatChoice>,
+    usage: Usage,
+}
+
+/// One of `n` answers.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ChatChoice {
+    index: usize,
+    message: Answer,
+    logprobs: Option<ChatLogProbs>,
+    finish_reason: FinishReason,
+}
+
+/// What the model says.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Answer {
+    role: &'static str,
+    content: String,
+    /// Always nothing.
+    refusal: Option<String>,
+}
+
+/// A piece of an answer.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ChatChunk {
+    #[serde(flatten)]
+    described: Described,
+    choices: Vec<ChunkChoice>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Usage>,
+}
+
+/// What is new in one of `n` answers.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ChunkChoice {
+    index: usize,
+    delta: Delta,
+    logprobs: Option<ChatLogProbs>,
+    finish_reason: Option<FinishReason>,
+}
+
+/// What is new.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub struct Delta {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content: Option<String>,
+}
+
+/// The log-probabilities of an answer's tokens, under the model itself: no temperature, no filter.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub struct ChatLogProbs {
+    content: Vec<ChatLogProb>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ChatLogProb {
+    #[serde(flatten)]
+    token: TokenLogProb,
+    top_logprobs: Vec<TokenLogProb>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TokenLogProb {
+    token: String,
+    logprob: f64,
+    /// Nothing where the token is a part of a character.
+    bytes: Option<Vec<u8>>,
+}
+
+/// Answers a conversation.
+#[utoipa::path(
+    post,
+    path = "/v1/chat/completions",
+    request_body = ChatRequest,
+    params(("X-Preference" = Option<String>, Header, description = "λ, as in help=3,brevity=7")),
+    responses(
+        (status = 200, description = "The answer", body = ChatResponse),
+        (status = 200, description = "With `stream`, its pieces", content_type = "text/event-stream", body = ChatChunk),
+        (status = "4XX", description = "What is wrong with the request", body = ErrorResponse),
+    )
+)]
+pub async fn complete(State(api): State<Arc<Api>>, request: Request) -> Result<Response, ApiError> {
+    let (headers, bytes) = body::read(request, api.answers.limits.body).await?;
+    body::check_fields::<ChatRequest>(&bytes)?;
+    let options: Options = body::parse(&bytes)?;
+    let fields: ChatFields = body::parse(&bytes)?;
+    options.check()?;
+    fields.check()?;
+    let choice = options.choice(&api.catalogue, &headers)?;
+    let messages = fields.messages()?;
+    let tokenizer = Arc::clone(&api.answers.tokenizer);
+    let prompt = aside(move || tokenizer.encode_prompt(&messages)).await?;
+    let described = Described::new("chatcmpl", &choice);
+    let pieces = api.answers.ask(Asked {
+        choice,
+        prompts: vec![prompt],
+        n: options.n()?,
+        sampling: options.sampling()?,
+        stop: options.stop()?,
+        max_tokens: options.max_tokens()?,
+        seed: options.seed(),
+        likelihoods: fields.likelihoods()?,
+    })?;
+    if !options.stream() {
+        let prompt_tokens = pieces.prompt_tokens;
+        let answers = gather(pieces, options.n()?).await?;
+        let usage = Usage::new(prompt_tokens, answers.iter().map(|a| a.tokens.len()).sum());
+        let choices = answers
+            .into_iter()
+            .enumerate()
+            .map(|(index, answer)| ChatChoice {
+                index,
+                logprobs: log_probs(&api.answers.tokenizer, &answer.tokens),
+                message: Answer {
+                    role: "assistant",
+                    content: answer.text,
+                    refusal: None,
+                },
+                finish_reason: answer.finish_reason,
+            });
+        let response = ChatResponse {
+            described: described.whole("chat.completion"),
+            choices: choices.collect(),
+            usage,
+        };
+        return Ok(Json(response).into_response());
+    }
+    let described = described.whole("chat.completion.chunk");
+    let tokenizer = Arc::clone(&api.answers.tokenizer);
+    let chunk = move |choices: Vec<ChunkChoice>, usage| ChatChunk {
+        described: described.clone(),
+        choices,
+        usage,
+    };
+    let first = (0..options.n()?).map(|index| ChunkChoice {
+        index,
+        delta: Delta {
+            role: Some("assistant"),
+            content: Some(String::new()),
+        },
+        logprobs: None,
+        finish_reason: None,
+    });
+    let first = chunk(first.collect(), None);
+    let counts_usage = options.counts_usage();
+    let next = {
+        let chunk = chunk.clone();
+        move |piece: Piece, finish_reason| {
+            let choice = ChunkChoice {
+                index: piece.index,
+                logprobs: log_probs(&tokenizer, &piece.tokens),
+                delta: Delta {
+                    role: None,
+                    content: (!piece.text.is_empty()).then_some(piece.text),
+                },
+                finish_reason,
+            };
+            chunk(vec![choice], None)
+        }
+    };
+    let last = move |usage| counts_usage.then(|| chunk(Vec::new(), Some(usage)));
+    Ok(events(pieces, Some(first), next, last))
+}
+
+impl ChatFields {
+    fn check(&self) -> Result<(), ApiError> {
+        if self.tools.as_ref().is_some_and(|tools| !tools.is_empty()) {
+            return Err(ApiError::unsupported("tools", "calling tools"));
+        }
+        let choices = [Value::Null, "none".into(), "auto".into()];
+        if self
+            .tool_choice
+            .as_ref()
+            .is_some_and(|choice| !choices.contains(choice))
+        {
+            return Err(ApiError::unsupported("tool_choice", "calling tools"));
+        }
+        let format = self.response_format.as_ref();
+        let kind = format.and_then(|format| format.get("type"));
+        if kind.is_some_and(|kind| kind != "text") {
+            return Err(ApiError::unsupported(
+                "response_format",
+                "a format other than text",
+            ));
+        }
+        let others = |modality: &String| modality != "text";
+        if self.modalities.iter().flatten().any(others) {
+            return Err(ApiError::unsupported(
+                "modalities",
+                "a modality other than text",
+            ));
+        }
+        Ok(())
+    }
+
+    fn likelihoods(&self) -> Result<Option<usize>, ApiError> {
+        match (self.logprobs.unwrap_or(false), self.top_logprobs) {
+            (_, Some(count)) if count > MOST_LIKELY => Err(ApiError::wrong(
+                "top_logprobs",
+                format!("{count}, expected at most {MOST_LIKELY}"),
+            )),
+            (false, Some(1..)) => Err(ApiError::wrong(
+                "top_logprobs",
+                "it takes logprobs = true".to_owned(),
+            )),
+            (false, _) => Ok(None),
+            (true, count) => Ok(Some(count.unwrap_or(0))),
+        }
+    }
+
+    /// The conversation, in the template's form.
+    fn messages(&self) -> Result<Vec<Message>, ApiError> {
+        if self.messages.is_empty() {
+            let message = "empty, expected at least one message".to_owned();
+            return Err(ApiError::wrong("messages", message));
+        }
+        let messages = self.messages.iter().enumerate();
+        let messages = messages.map(|(index, message)| {
+            let field = |name: &str| format!("messages[{index}].{name}");
+            let role = match message.role.as_str() {
+                "developer" => "system",
+                role @ ("system" | "user" | "assistant") => role,
+                role => {
+                    let expected = format!("`{role}`, expected system, user or assistant");
+                    return Err(ApiError::wrong(&field("role"), expected));
+                }
+            };
+            Ok(Message {
+                role: role.to_owned(),
+                content: content(&message.content, &field("content"))?,
+            })
+        });
+        messages.collect()
+    }
+}
+
+fn content(value: &Value, field: &str) -> Result<String, ApiError> {
+    let parts = match value {
+        Value::String(text) => return Ok(text.clone()),
+        Value::Array(parts) => parts,
+        other => {
+            let message = format!("found {other}, expected a text or parts of the type text");
+            return Err(ApiError::wrong(field, message));
+        }
+    };
+    let texts = parts.iter().enumerate().map(|(index, part)| {
+        let field = format!("{field}[{index}]");
+        match TextPart::deserialize(part) {
+            Ok(TextPart {
+                r#type,
+                text: Some(text),
+            }) if r#type == "text" => Ok(text),
+            Ok(TextPart { r#type, .. }) if r#type != "text" => Err(ApiError::unsupported(
+                &field,
+                &format!("a part of the type {type}"),
+            )),
+            Ok(_) => Err(ApiError::wrong(&field, "it has no text".to_owned())),
+            Err(error) => Err(ApiError::wrong(&field, error.to_string())),
+        }
+    });
+    let texts: Vec<String> = texts.collect::<Result<_, _>>()?;
+    Ok(texts.join("\n"))
+}
+
+/// None where nobody asked for them.
+fn log_probs(tokenizer: &ChatTokenizer, tokens: &[DrawnToken]) -> Option<ChatLogProbs> {
+    let named = |id: u32, logprob: f64| {
+        let token = token_text(tokenizer, id);
+        TokenLogProb {
+            bytes: (!token.contains(char::REPLACEMENT_CHARACTER))
+                .then(|| token.clone().into_bytes()),
+            token,
+            logprob,
+        }
+    };
+    let content = tokens.iter().filter_map(|token| {
+        let Likelihood {
+            log_prob,
+            likeliest,
+        } = token.likelihood.as_ref()?;
+        Some(ChatLogProb {
+            token: named(token.id, *log_prob),
+            top_logprobs: likeliest
+                .iter()
+                .map(|&(id, log_prob)| named(id, log_prob))
+                .collect(),
+        })
+    });
+    let content: Vec<ChatLogProb> = content.collect();
+    (!content.is_empty()).then_some(ChatLogProbs { content })
+}
+
+/// A token as text, special ones by name.
+pub fn token_text(tokenizer: &ChatTokenizer, id: u32) -> String {
+    tokenizer.decode(&[id], false).unwrap_or_default()
+}

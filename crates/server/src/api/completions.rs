@@ -1,0 +1,273 @@
+//! `/v1/completions`: texts that go on, without a chat template.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use panacea_model::Likelihood;
+use panacea_pretrained::{ChatTokenizer, PretrainedError};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::chat::token_text;
+use super::options::{Options, WithoutEffect};
+use super::shared::{Described, Usage, events, gather};
+use super::{Api, aside, body};
+use crate::answers::{Asked, DrawnToken, FinishReason, Piece};
+use crate::api_error::{ApiError, ErrorResponse};
+
+/// Tokens of an answer where the request does not say, as in OpenAI's API.
+const USUAL_MAX_TOKENS: usize = 16;
+/// The most likely tokens that are named beside each one.
+const MOST_LIKELY: usize = 5;
+
+/// A request's own fields.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct CompletionFields {
+    /// A text, its tokens, or several of either. Texts get the special tokens that the tokenizer puts around every text.
+    #[schema(value_type = PromptField)]
+    prompt: Value,
+    /// How many of the likeliest tokens are named beside each one, with log-probabilities.
+    #[schema(minimum = 0, maximum = 5)]
+    logprobs: Option<usize>,
+    /// Must be false: not supported.
+    echo: Option<bool>,
+    /// Must be empty: not supported.
+    suffix: Option<String>,
+    /// Must be `n`: not supported.
+    best_of: Option<usize>,
+}
+
+/// A request, as a whole.
+#[derive(ToSchema)]
+#[expect(
+    dead_code,
+    reason = "it describes the body, whose parts are read one by one"
+)]
+pub struct CompletionRequest {
+    #[serde(flatten)]
+    completion: CompletionFields,
+    #[serde(flatten)]
+    options: Options,
+    #[serde(flatten)]
+    without_effect: WithoutEffect,
+}
+
+/// Texts or tokens.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(
+    dead_code,
+    reason = "it describes the field, which is read by hand to say what is wrong with it"
+)]
+pub enum PromptField {
+    Text(String),
+    Texts(Vec<String>),
+    Tokens(Vec<u32>),
+    Several(Vec<Vec<u32>>),
+}
+
+/// A whole answer, or a piece of one.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CompletionResponse {
+    #[serde(flatten)]
+    described: Described,
+    choices: Vec<CompletionChoice>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Usage>,
+}
+
+/// One answer: the `n` of the first prompt, then those of the next.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CompletionChoice {
+    index: usize,
+    text: String,
+    logprobs: Option<CompletionLogProbs>,
+    finish_reason: Option<FinishReason>,
+}
+
+/// The log-probabilities of an answer's tokens, under the model itself: no temperature, no filter.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub struct CompletionLogProbs {
+    tokens: Vec<String>,
+    token_logprobs: Vec<f64>,
+    top_logprobs: Vec<BTreeMap<String, f64>>,
+    /// Where each token begins in the answer, in characters.
+    text_offset: Vec<usize>,
+}
+
+/// Goes on with a text.
+#[utoipa::path(
+    post,
+    path = "/v1/completions",
+    request_body = CompletionRequest,
+    params(("X-Preference" = Option<String>, Header, description = "λ, as in help=3,brevity=7")),
+    responses(
+        (status = 200, description = "The answer; with `stream`, its pieces as server-sent events", body = CompletionResponse),
+        (status = "4XX", description = "What is wrong with the request", body = ErrorResponse),
+    )
+)]
+pub async fn complete(State(api): State<Arc<Api>>, request: Request) -> Result<Response, ApiError> {
+    let (headers, bytes) = body::read(request, api.answers.limits.body).await?;
+    body::check_fields::<CompletionRequest>(&bytes)?;
+    let options: Options = body::parse(&bytes)?;
+    let fields: CompletionFields = body::parse(&bytes)?;
+    options.check()?;
+    let n = options.n()?;
+    fields.check(n)?;
+    let choice = options.choice(&api.catalogue, &headers)?;
+    let prompts = Prompts::read(&fields.prompt)?;
+    let tokenizer = Arc::clone(&api.answers.tokenizer);
+    let prompts = aside(move || prompts.tokens(&tokenizer)).await?;
+    let count = prompts.len() * n;
+    let described = Described::new("cmpl", &choice).whole("text_completion");
+    let pieces = api.answers.ask(Asked {
+        choice,
+        prompts,
+        n,
+        sampling: options.sampling()?,
+        stop: options.stop()?,
+        max_tokens: Some(options.max_tokens()?.unwrap_or(USUAL_MAX_TOKENS)),
+        seed: options.seed(),
+        likelihoods: fields.logprobs,
+    })?;
+    if !options.stream() {
+        let prompt_tokens = pieces.prompt_tokens;
+        let answers = gather(pieces, count).await?;
+        let usage = Usage::new(prompt_tokens, answers.iter().map(|a| a.tokens.len()).sum());
+        let choices = answers
+            .into_iter()
+            .enumerate()
+            .map(|(index, answer)| CompletionChoice {
+                index,
+                logprobs: log_probs(&api.answers.tokenizer, &answer.tokens, &mut 0),
+                text: answer.text,
+                finish_reason: Some(answer.finish_reason),
+            });
+        let response = CompletionResponse {
+            described,
+            choices: choices.collect(),
+            usage: Some(usage),
+        };
+        return Ok(Json(response).into_response());
+    }
+    let tokenizer = Arc::clone(&api.answers.tokenizer);
+    let chunk = move |choices: Vec<CompletionChoice>, usage| CompletionResponse {
+        described: described.clone(),
+        choices,
+        usage,
+    };
+    let mut offsets = vec![0; count];
+    let next = {
+        let chunk = chunk.clone();
+        move |piece: Piece, finish_reason| {
+            let choice = CompletionChoice {
+                index: piece.index,
+                logprobs: log_probs(&tokenizer, &piece.tokens, &mut offsets[piece.index]),
+                text: piece.text,
+                finish_reason,
+            };
+            chunk(vec![choice], None)
+        }
+    };
+    let counts_usage = options.counts_usage();
+    let last = move |usage| counts_usage.then(|| chunk(Vec::new(), Some(usage)));
+    Ok(events(pieces, None, next, last))
+}
+
+impl CompletionFields {
+    fn check(&self, n: usize) -> Result<(), ApiError> {
+        if self.echo == Some(true) {
+            return Err(ApiError::unsupported("echo", "repeating the prompt"));
+        }
+        if self
+            .suffix
+            .as_ref()
+            .is_some_and(|suffix| !suffix.is_empty())
+        {
+            return Err(ApiError::unsupported("suffix", "text behind the answer"));
+        }
+        if self.best_of.is_some_and(|best_of| best_of != n) {
+            return Err(ApiError::unsupported(
+                "best_of",
+                "writing more answers than are returned",
+            ));
+        }
+        match self.logprobs {
+            Some(count) if count > MOST_LIKELY => Err(ApiError::wrong(
+                "logprobs",
+                format!("{count}, expected at most {MOST_LIKELY}"),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What is to go on.
+enum Prompts {
+    Texts(Vec<String>),
+    Tokens(Vec<Vec<u32>>),
+}
+
+impl Prompts {
+    fn read(value: &Value) -> Result<Self, ApiError> {
+        if let Value::String(text) = value {
+            return Ok(Self::Texts(vec![text.clone()]));
+        }
+        let tried = [
+            Vec::<String>::deserialize(value).map(Self::Texts),
+            Vec::<u32>::deserialize(value).map(|tokens| Self::Tokens(vec![tokens])),
+            Vec::<Vec<u32>>::deserialize(value).map(Self::Tokens),
+        ];
+        let read = tried.into_iter().find_map(Result::ok);
+        read.filter(|prompts| !prompts.is_empty()).ok_or_else(|| {
+            let message = "expected a text, its tokens, or a list of either that is not empty";
+            ApiError::wrong("prompt", message.to_owned())
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Texts(texts) => texts.is_empty(),
+            Self::Tokens(tokens) => tokens.is_empty(),
+        }
+    }
+
+    fn tokens(self, tokenizer: &ChatTokenizer) -> Result<Vec<Vec<u32>>, PretrainedError> {
+        match self {
+            Self::Texts(texts) => texts
+                .iter()
+                .map(|text| tokenizer.encode(text, true))
+                .collect(),
+            Self::Tokens(tokens) => Ok(tokens),
+        }
+    }
+}
+
+/// None where nobody asked for them. `offset` is the place behind what came before.
+fn log_probs(
+    tokenizer: &ChatTokenizer,
+    tokens: &[DrawnToken],
+    offset: &mut usize,
+) -> Option<CompletionLogProbs> {
+    let mut log_probs = CompletionLogProbs::default();
+    for token in tokens {
+        let Likelihood {
+            log_prob,
+            likeliest,
+        } = token.likelihood.as_ref()?;
+        let text = token_text(tokenizer, token.id);
+        log_probs.text_offset.push(*offset);
+        *offset += text.chars().count();
+        log_probs.tokens.push(text);
+        log_probs.token_logprobs.push(*log_prob);
+        let named = likeliest
+            .iter()
+            .map(|&(id, log_prob)| (token_text(tokenizer, id), log_prob));
+        log_probs.top_logprobs.push(named.collect());
+    }
+    (!log_probs.tokens.is_empty()).then_some(log_probs)
+}

@@ -1,0 +1,307 @@
+//! What both kinds of requests have in common.
+
+use std::collections::BTreeMap;
+
+use axum::http::HeaderMap;
+use panacea_model::Sampling;
+use panacea_objectives::Weights;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use crate::api_error::ApiError;
+use crate::catalogue::{Catalogue, Choice};
+
+/// The header that says a preference.
+pub const PREFERENCE_HEADER: &str = "x-preference";
+
+/// Fields of every request for answers.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub struct Options {
+    /// A model of `/v1/models`, also as `NAME@0.3,0.7` or `NAME@help=3,brevity=7`. Without, the first of them.
+    pub model: Option<String>,
+    /// λ: a weight ≥ 0 for each objective of the model, by name or in their order; they are divided by their sum. It counts
+    /// more than the header `X-Preference: help=3,brevity=7`, which counts more than what is behind the model's name.
+    #[schema(value_type = Option<PreferenceField>)]
+    preference: Option<Value>,
+    /// The same in llama.cpp's way: the objectives are the adapters of `/lora-adapters`, those not named have 0.
+    lora: Option<Vec<AdapterScale>>,
+    /// Tokens of an answer, at most.
+    #[schema(minimum = 1)]
+    max_tokens: Option<usize>,
+    /// The newer name of `max_tokens`.
+    #[schema(minimum = 1)]
+    max_completion_tokens: Option<usize>,
+    /// Logits are divided by it; 0 takes the likeliest token, always. 1 where it is left out.
+    #[schema(minimum = 0)]
+    temperature: Option<f64>,
+    /// Only the smallest set of the likeliest tokens whose probabilities add up to this.
+    #[schema(exclusive_minimum = 0, maximum = 1)]
+    top_p: Option<f64>,
+    /// Only so many of the likeliest tokens; 0 and -1 are all.
+    #[schema(minimum = -1)]
+    top_k: Option<i64>,
+    /// Above 1, tokens that were seen become less likely.
+    #[schema(exclusive_minimum = 0)]
+    repetition_penalty: Option<f64>,
+    /// One string or up to 16 that end an answer and are not part of it.
+    #[schema(value_type = Option<StopField>)]
+    stop: Option<Value>,
+    /// The same seed and request give the same answer. Without, every answer is another.
+    seed: Option<i64>,
+    /// Answers to each prompt.
+    #[schema(minimum = 1)]
+    n: Option<usize>,
+    /// Whether the answer comes piece by piece, as server-sent events.
+    stream: Option<bool>,
+    /// What else a stream tells.
+    stream_options: Option<StreamOptions>,
+    /// Must be 0: not supported.
+    frequency_penalty: Option<f64>,
+    /// Must be 0: not supported.
+    presence_penalty: Option<f64>,
+    /// Must be empty: not supported.
+    #[schema(value_type = Option<BTreeMap<String, f64>>)]
+    logit_bias: Option<Map<String, Value>>,
+}
+
+/// Fields that clients send and that change no answer.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes fields that nobody reads")]
+pub struct WithoutEffect {
+    user: Option<Value>,
+    metadata: Option<Value>,
+    /// Nothing is stored, whatever it says.
+    store: Option<Value>,
+    service_tier: Option<Value>,
+    safety_identifier: Option<Value>,
+    prompt_cache_key: Option<Value>,
+    /// There are no tools.
+    parallel_tool_calls: Option<Value>,
+}
+
+/// What a stream tells.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub struct StreamOptions {
+    /// Whether the last piece counts tokens.
+    include_usage: Option<bool>,
+    /// Changes nothing: no padding is sent.
+    #[expect(dead_code, reason = "it describes a field that nobody reads")]
+    include_obfuscation: Option<Value>,
+}
+
+/// A weight, as llama.cpp's clients say it.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct AdapterScale {
+    /// The id of an adapter, from `/lora-adapters`.
+    id: usize,
+    /// Its weight.
+    scale: f64,
+}
+
+/// λ in a body.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(
+    dead_code,
+    reason = "it describes the field, which is read by hand to say what is wrong with it"
+)]
+pub enum PreferenceField {
+    /// In the order of the objectives.
+    InOrder(Vec<f64>),
+    /// By name, all of them.
+    ByName(BTreeMap<String, f64>),
+}
+
+/// One string or several.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(
+    dead_code,
+    reason = "it describes the field, which is read by hand to say what is wrong with it"
+)]
+pub enum StopField {
+    One(String),
+    Several(Vec<String>),
+}
+
+/// The most stop strings of a request.
+const MOST_STOPS: usize = 16;
+
+impl Options {
+    /// Refuses what this server cannot do, rather than answer as if it had not been asked.
+    pub fn check(&self) -> Result<(), ApiError> {
+        let penalties = [
+            ("frequency_penalty", self.frequency_penalty),
+            ("presence_penalty", self.presence_penalty),
+        ];
+        for (field, penalty) in penalties {
+            if penalty.is_some_and(|penalty| penalty != 0.0) {
+                return Err(ApiError::unsupported(field, "a penalty other than 0"));
+            }
+        }
+        if self
+            .logit_bias
+            .as_ref()
+            .is_some_and(|bias| !bias.is_empty())
+        {
+            return Err(ApiError::unsupported("logit_bias", "a bias"));
+        }
+        Ok(())
+    }
+
+    /// Who answers: the model and the preference that the body, the header or the model's name asks for, in this order.
+    pub fn choice(&self, catalogue: &Catalogue, headers: &HeaderMap) -> Result<Choice, ApiError> {
+        let (model, suffix) = catalogue.find(self.model.as_deref())?;
+        let steered = model.steered.as_ref();
+        let objectives = steered.map_or(0, |steered| steered.objectives.len());
+        let lora = self.lora.as_deref().filter(|lora| !lora.is_empty());
+        let lora = lora.map(|lora| scales(lora, objectives)).transpose()?;
+        let body = self.preference.as_ref().filter(|value| !value.is_null());
+        model.at([
+            ("preference", body.map(weights).transpose()?),
+            ("lora", lora),
+            ("X-Preference", header(headers)?),
+            ("model", suffix),
+        ])
+    }
+
+    /// How tokens are chosen; the names of the parameters that are out of their range are in the error.
+    pub fn sampling(&self) -> Result<Sampling, ApiError> {
+        let top_k = match self.top_k {
+            None | Some(-1) => 0,
+            Some(k) => usize::try_from(k).map_err(|_| {
+                ApiError::wrong(
+                    "top_k",
+                    format!("{k}, expected a number ≥ 0, or -1 for all"),
+                )
+            })?,
+        };
+        Ok(Sampling {
+            repetition_penalty: self.repetition_penalty.unwrap_or(1.0),
+            temperature: self.temperature.unwrap_or(1.0),
+            top_k,
+            top_p: self.top_p.unwrap_or(1.0),
+        })
+    }
+
+    /// The most tokens of an answer.
+    pub fn max_tokens(&self) -> Result<Option<usize>, ApiError> {
+        let (field, count) = match (self.max_completion_tokens, self.max_tokens) {
+            (Some(count), _) => ("max_completion_tokens", count),
+            (None, Some(count)) => ("max_tokens", count),
+            (None, None) => return Ok(None),
+        };
+        match count {
+            0 => Err(ApiError::wrong(
+                field,
+                "0, expected a number ≥ 1".to_owned(),
+            )),
+            count => Ok(Some(count)),
+        }
+    }
+
+    /// Answers to each prompt.
+    pub fn n(&self) -> Result<usize, ApiError> {
+        match self.n.unwrap_or(1) {
+            0 => Err(ApiError::wrong("n", "0, expected a number ≥ 1".to_owned())),
+            n => Ok(n),
+        }
+    }
+
+    /// The seed that was given, or one that nobody had.
+    pub fn seed(&self) -> u64 {
+        self.seed.map_or_else(rand::random, i64::cast_unsigned)
+    }
+
+    /// Strings that end an answer.
+    pub fn stop(&self) -> Result<Vec<String>, ApiError> {
+        let expected = |found: &Value| {
+            let message = format!("found {found}, expected a string or up to {MOST_STOPS} strings");
+            ApiError::wrong("stop", message)
+        };
+        match self.stop.as_ref() {
+            None | Some(Value::Null) => Ok(Vec::new()),
+            Some(Value::String(one)) => Ok(vec![one.clone()]),
+            Some(several @ Value::Array(strings)) if strings.len() <= MOST_STOPS => {
+                let string = |value: &Value| {
+                    value
+                        .as_str()
+                        .map(str::to_owned)
+                        .ok_or_else(|| expected(value))
+                };
+                let strings: Result<Vec<String>, ApiError> = strings.iter().map(string).collect();
+                strings.map_err(|_| expected(several))
+            }
+            Some(other) => Err(expected(other)),
+        }
+    }
+
+    /// Whether the answer comes piece by piece.
+    pub fn stream(&self) -> bool {
+        self.stream == Some(true)
+    }
+
+    /// Whether a stream ends with a count of tokens.
+    pub fn counts_usage(&self) -> bool {
+        let options = self.stream_options.as_ref();
+        options.is_some_and(|options| options.include_usage == Some(true))
+    }
+}
+
+/// λ of a body.
+fn weights(value: &Value) -> Result<Weights, ApiError> {
+    let number = |place: &str, value: &Value| {
+        value.as_f64().ok_or_else(|| {
+            let message = format!("found {value}, expected a number ≥ 0");
+            ApiError::wrong(&format!("preference{place}"), message)
+        })
+    };
+    match value {
+        Value::Array(values) => {
+            let values = values.iter().enumerate();
+            let numbers = values.map(|(i, value)| number(&format!("[{i}]"), value));
+            Ok(Weights::InOrder(numbers.collect::<Result<_, _>>()?))
+        }
+        Value::Object(values) => {
+            let named = values.iter().map(|(name, value)| {
+                let weight = number(&format!(".{name}"), value)?;
+                Ok((name.clone(), weight))
+            });
+            Ok(Weights::ByName(named.collect::<Result<_, ApiError>>()?))
+        }
+        other => {
+            let message = format!(
+                "found {other}, expected weights in the objectives' order, [0.3, 0.7], or by name, {{\"help\": 0.3, \"brevity\": 0.7}}"
+            );
+            Err(ApiError::wrong("preference", message))
+        }
+    }
+}
+
+/// λ of the header.
+fn header(headers: &HeaderMap) -> Result<Option<Weights>, ApiError> {
+    let Some(value) = headers.get(PREFERENCE_HEADER) else {
+        return Ok(None);
+    };
+    let wrong = |message: String| ApiError::wrong("X-Preference", message);
+    // Objectives may have any name, and HTTP says nothing of the bytes of a header.
+    let text = std::str::from_utf8(value.as_bytes()).map_err(|_| wrong("not UTF-8".to_owned()))?;
+    let weights = text.parse();
+    weights
+        .map(Some)
+        .map_err(|error: panacea_objectives::WeightsError| wrong(error.to_string()))
+}
+
+/// λ in llama.cpp's way.
+fn scales(lora: &[AdapterScale], objectives: usize) -> Result<Weights, ApiError> {
+    let mut weights = vec![0.0; objectives];
+    for &AdapterScale { id, scale } in lora {
+        let weight = weights.get_mut(id).ok_or_else(|| {
+            let message = format!("there is no adapter {id}; there are {objectives}, from 0 on");
+            ApiError::wrong("lora", message)
+        })?;
+        *weight = scale;
+    }
+    Ok(Weights::InOrder(weights))
+}

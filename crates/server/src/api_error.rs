@@ -1,0 +1,171 @@
+//! Requests that are not answered, in the shape in which OpenAI's API says so.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use panacea_pretrained::PretrainedError;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// Why a request is not answered, or not to its end.
+#[derive(Debug)]
+pub struct ApiError {
+    status: StatusCode,
+    body: ErrorBody,
+    retry_after: Option<u64>,
+}
+
+/// An error, as clients read it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErrorResponse {
+    error: ErrorBody,
+}
+
+#[derive(Debug, Clone, Serialize, ToSchema)]
+struct ErrorBody {
+    /// What is wrong, and what would be right.
+    message: String,
+    /// The kind of error.
+    r#type: &'static str,
+    /// The field of the request that it is about.
+    param: Option<String>,
+    /// A word for programs.
+    code: Option<&'static str>,
+}
+
+impl ApiError {
+    fn new(status: StatusCode, code: Option<&'static str>, message: String) -> Self {
+        let r#type = match status {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => "overloaded_error",
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => "authentication_error",
+            status if status.is_server_error() => "server_error",
+            _ => "invalid_request_error",
+        };
+        Self {
+            status,
+            body: ErrorBody {
+                message,
+                r#type,
+                param: None,
+                code,
+            },
+            retry_after: None,
+        }
+    }
+
+    /// The request as a whole is wrong.
+    pub fn bad(message: String) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, None, message)
+    }
+
+    /// A field of the request is wrong.
+    pub fn wrong(field: &str, message: String) -> Self {
+        let mut error = Self::bad(format!("{field}: {message}"));
+        error.body.param = Some(field.to_owned());
+        error
+    }
+
+    /// A field that would change the answer, if this server knew it.
+    pub fn unsupported(field: &str, what: &str) -> Self {
+        let mut error = Self::wrong(field, format!("{what} is not supported; leave it out"));
+        error.body.code = Some("unsupported_parameter");
+        error
+    }
+
+    pub fn too_long(message: String) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            Some("context_length_exceeded"),
+            message,
+        )
+    }
+
+    pub fn no_model(message: String) -> Self {
+        let mut error = Self::new(StatusCode::NOT_FOUND, Some("model_not_found"), message);
+        error.body.param = Some("model".to_owned());
+        error
+    }
+
+    pub fn no_path(path: &str) -> Self {
+        let message = format!("there is nothing at {path}; /openapi.json says what there is");
+        Self::new(StatusCode::NOT_FOUND, None, message)
+    }
+
+    pub fn no_method(method: &str, path: &str) -> Self {
+        let message = format!("{path} does not take {method}; /openapi.json says what it takes");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, None, message)
+    }
+
+    pub fn key() -> Self {
+        let message = "the API key is missing or wrong: send Authorization: Bearer KEY".to_owned();
+        Self::new(StatusCode::UNAUTHORIZED, Some("invalid_api_key"), message)
+    }
+
+    pub fn host(host: &str) -> Self {
+        let message = format!(
+            "this server was asked for as `{host}`, which is not its own machine; --allow-host {host} lets it answer, or --api-key-file, whatever it is called"
+        );
+        Self::new(StatusCode::FORBIDDEN, None, message)
+    }
+
+    pub fn not_json(found: &str) -> Self {
+        let message = format!("the body is {found}, expected Content-Type: application/json");
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, None, message)
+    }
+
+    pub fn too_large(limit: usize) -> Self {
+        let message = format!("the body has more than {limit} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, None, message)
+    }
+
+    pub fn slow() -> Self {
+        let message = "the body did not come in time".to_owned();
+        Self::new(StatusCode::REQUEST_TIMEOUT, None, message)
+    }
+
+    /// As many answers wait as may.
+    pub fn busy(retry_after: u64) -> Self {
+        let message = format!("too many answers are waiting; try again in {retry_after} s");
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        let mut error = Self::new(status, Some("queue_full"), message);
+        error.retry_after = Some(retry_after);
+        error
+    }
+
+    pub fn stopped() -> Self {
+        let message = "the server is stopping".to_owned();
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, None, message)
+    }
+
+    pub fn failed(message: String) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, None, message)
+    }
+
+    /// What clients read, also behind the beginning of a stream.
+    pub fn response(self) -> ErrorResponse {
+        ErrorResponse { error: self.body }
+    }
+}
+
+/// Of texts and templates that the tokenizer does not take.
+impl From<PretrainedError> for ApiError {
+    fn from(error: PretrainedError) -> Self {
+        Self::bad(error.to_string())
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (status, retry_after) = (self.status, self.retry_after);
+        let mut response = (status, Json(self.response())).into_response();
+        let headers = response.headers_mut();
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            let bearer = HeaderValue::from_static("Bearer");
+            headers.insert(header::WWW_AUTHENTICATE, bearer);
+        }
+        response
+    }
+}

@@ -1,0 +1,274 @@
+//! # A server that is told a preference with every request
+//!
+//! OpenAI's API on one model: its base, and the runs that steer it. A request says λ in its body, in a header or behind the
+//! model's name, and everybody's answers are written in one batch, each under its own λ.
+//!
+//! ```text
+//! connections ──► api ──► answers ── jobs ──► engine       one session, on the thread that calls `run`
+//!                  │         ◄────── tokens ──────┘
+//!                  └─ catalogue    which model, which λ
+//! ```
+//!
+//! ```no_run
+//! # use burn_tensor::Device;
+//! # use panacea_model::Decoder;
+//! # use panacea_serving::open_language_model;
+//! use panacea_server::{Catalogue, Server, Settings};
+//!
+//! let pretrained = open_language_model("models/smollm2-135m-instruct".as_ref())?;
+//! let decoder = Decoder::load(&pretrained, &Device::flex())?;
+//! let server = Server::bind(
+//!     Catalogue::new("smollm2-135m-instruct"),
+//!     pretrained.tokenizer()?,
+//!     Settings::default(),
+//! )?;
+//! println!("http://{}", server.address());
+//! server.run(&decoder)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod answers;
+mod api;
+mod api_error;
+mod catalogue;
+mod connections;
+mod engine;
+mod error;
+mod metrics;
+mod stops;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use panacea_model::Decoder;
+use panacea_pretrained::ChatTokenizer;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Notify, Semaphore};
+
+use answers::{Answers, Limits};
+use api::{Api, Guard};
+pub use catalogue::{Catalogue, Listed};
+pub use error::ServerError;
+use metrics::Metrics;
+
+/// How a server behaves.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where it listens; port 0 is any that is free.
+    pub address: SocketAddr,
+    /// What clients have to know, where they have to.
+    pub api_key: Option<String>,
+    /// Whether everybody may ask a server that other machines reach.
+    pub without_api_key: bool,
+    /// Names by which a server without a key may be asked for, beside those of its own machine.
+    pub allowed_hosts: Vec<String>,
+    /// Answers that are written together.
+    pub places: usize,
+    /// Answers that wait for a place; more are refused, with the time after which to try again.
+    pub queue: usize,
+    /// Bytes of a request's body, at most.
+    pub body_limit: usize,
+    /// From a request to the end of its answer, at most: it is cut there.
+    pub time_limit: Duration,
+    /// How long running answers may go on when the server is to end.
+    pub grace: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080),
+            api_key: None,
+            without_api_key: false,
+            allowed_hosts: Vec::new(),
+            places: panacea_model::Generation::USUAL_LIMIT,
+            queue: 256,
+            body_limit: 4 << 20,
+            time_limit: Duration::from_secs(600),
+            grace: Duration::from_secs(30),
+        }
+    }
+}
+
+/// A server that has an address and answers nobody yet.
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    runtime: Runtime,
+    catalogue: Catalogue,
+    tokenizer: ChatTokenizer,
+    guard: Guard,
+    settings: Settings,
+    end: Arc<Notify>,
+}
+
+/// Ends a server, as a signal does.
+#[derive(Debug, Clone)]
+pub struct EndServer(Arc<Notify>);
+
+impl EndServer {
+    /// Lets running answers finish, or cuts them where that takes too long.
+    pub fn end(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// The key in a file.
+///
+/// # Errors
+/// Where the file does not hold one line.
+pub fn read_api_key(path: &Path) -> Result<String, ServerError> {
+    let wrong = |problem: String| ServerError::Key {
+        path: path.to_owned(),
+        problem,
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    let key = text.trim();
+    if key.is_empty() {
+        return Err(wrong("the file is empty".to_owned()));
+    }
+    if key.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(wrong("the key has space in it".to_owned()));
+    }
+    Ok(key.to_owned())
+}
+
+impl Server {
+    /// Takes the address. Whoever connects from now on waits until [`run`](Self::run).
+    ///
+    /// # Errors
+    /// Where the address is taken, or reachable from other machines while nobody said that this is meant.
+    pub fn bind(
+        catalogue: Catalogue,
+        tokenizer: &ChatTokenizer,
+        settings: Settings,
+    ) -> Result<Self, ServerError> {
+        let address = settings.address;
+        let guard = match &settings.api_key {
+            Some(key) => Guard::Key(key.clone()),
+            None if address.ip().is_loopback() => Guard::Loopback(settings.allowed_hosts.clone()),
+            None if settings.without_api_key => Guard::Nobody,
+            None => return Err(ServerError::Open { address }),
+        };
+        let bind = |source| ServerError::Bind { address, source };
+        let listener = TcpListener::bind(address).map_err(bind)?;
+        listener.set_nonblocking(true).map_err(bind)?;
+        let runtime = Builder::new_multi_thread().enable_all().build();
+        let runtime = runtime.map_err(|source| ServerError::System {
+            action: "start threads",
+            source,
+        })?;
+        Ok(Self {
+            address: listener.local_addr().map_err(bind)?,
+            listener,
+            runtime,
+            catalogue,
+            tokenizer: tokenizer.clone(),
+            guard,
+            settings,
+            end: Arc::new(Notify::new()),
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What ends it, for those who run it on a thread of theirs.
+    pub fn handle(&self) -> EndServer {
+        EndServer(Arc::clone(&self.end))
+    }
+
+    /// Answers until Ctrl-C, SIGTERM or [`EndServer::end`]. Answers are written on this thread, which has to be the one that
+    /// computes where a program has named one.
+    ///
+    /// # Errors
+    /// Where the system does not do what a server needs.
+    ///
+    /// # Panics
+    /// If the network does.
+    pub fn run(self, decoder: &Decoder) -> Result<(), ServerError> {
+        let Settings {
+            places,
+            queue,
+            body_limit,
+            time_limit,
+            grace,
+            ..
+        } = self.settings;
+        connections::raise_limit();
+        let metrics = Arc::new(Metrics::new(places, queue));
+        let is_well = Arc::new(AtomicBool::new(true));
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (jobs, queued) = mpsc::channel();
+        let api = Api {
+            catalogue: self.catalogue,
+            answers: Answers {
+                tokenizer: Arc::new(self.tokenizer),
+                context: decoder.room_after(&[]),
+                limits: Limits {
+                    places,
+                    queue,
+                    body: body_limit,
+                    time: time_limit,
+                },
+                seats: Arc::new(Semaphore::new(places + queue)),
+                jobs,
+                metrics: Arc::clone(&metrics),
+            },
+            guard: self.guard,
+            is_well: Arc::clone(&is_well),
+            started: api::now(),
+        };
+        let router = api::router(Arc::new(api));
+
+        let (listener, runtime) = (self.listener, self.runtime);
+        let (end, cut) = (Arc::clone(&self.end), Arc::clone(&is_over));
+        let network = thread::spawn(move || {
+            let served = runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener)?;
+                let asked = async {
+                    tokio::select! {
+                        asked = connections::asked_to_end() => asked.unwrap_or(()),
+                        () = end.notified() => {}
+                    }
+                };
+                let cut = || cut.store(true, Ordering::Relaxed);
+                connections::serve(listener, router, asked, grace, cut).await;
+                Ok(())
+            });
+            // Connections that are still open end with the runtime, and with them the last sender of jobs.
+            runtime.shutdown_background();
+            served
+        });
+        let ended = Ended {
+            is_well,
+            end: self.end,
+        };
+        engine::run(decoder, places, &queued, &is_over, &metrics);
+        drop(ended);
+        let served = network.join().expect("the network does not panic");
+        served.map_err(|source| ServerError::System {
+            action: "use the network",
+            source,
+        })
+    }
+}
+
+/// Tells the network when nobody writes answers any more, also when that is by a panic.
+struct Ended {
+    is_well: Arc<AtomicBool>,
+    end: Arc<Notify>,
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.is_well.store(false, Ordering::Relaxed);
+        self.end.notify_one();
+    }
+}

@@ -1,0 +1,47 @@
+//! Other people's clients, which have to get along with the server: the official one of OpenAI's API, in Python.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::Failure;
+use crate::build::{built_for_tests, workspace};
+use crate::dependencies::{cannot, read, run, tools};
+
+/// The check, in a virtual environment that has what it needs; `python3` makes it when it is first asked for.
+pub fn openai() -> Result<Command, Failure> {
+    let folder = workspace().join("integrations").join("openai");
+    let requirements = folder.join("requirements.txt");
+    let wanted = read(&requirements)?;
+    let environment = tools().join("openai");
+    // Written when all is in place.
+    let installed = environment.join("installed.txt");
+    if fs::read_to_string(&installed).ok().as_ref() != Some(&wanted) {
+        if environment.exists() {
+            fs::remove_dir_all(&environment)
+                .map_err(|error| cannot("remove", &environment, &error))?;
+        }
+        let mut make = Command::new(if cfg!(windows) { "python" } else { "python3" });
+        run(make.args(["-m", "venv"]).arg(&environment))?;
+        let mut install = Command::new(python(&environment));
+        install.args(["-m", "pip", "install", "--quiet", "--no-deps"]);
+        run(install.arg("--requirement").arg(&requirements))?;
+        fs::write(&installed, wanted).map_err(|error| cannot("write", &installed, &error))?;
+    }
+    let mut check = Command::new(python(&environment));
+    check
+        .arg(folder.join("check.py"))
+        .arg(built_for_tests("panacea")?);
+    Ok(check)
+}
+
+fn python(environment: &Path) -> PathBuf {
+    let (folder, program) = match cfg!(windows) {
+        true => ("Scripts", "python"),
+        false => ("bin", "python3"),
+    };
+    environment
+        .join(folder)
+        .join(format!("{program}{}", env::consts::EXE_SUFFIX))
+}
