@@ -1,6 +1,5 @@
 //! Connections: who is let in, who is put out, and the end of all of them.
 
-use std::future::Future;
 use std::io;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 
@@ -22,20 +22,19 @@ const NO_ROOM: Duration = Duration::from_millis(100);
 /// How long cut answers may take to reach their readers.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// Serves until `end`; then lets nobody in, and waits for `grace` until running answers are whole, calls `cut`, and waits a
-/// little more.
+/// Serves until `end` is notified; then lets nobody in, and waits until running answers are whole. After `grace`, or when `end` is
+/// notified once more, it calls `cut` and waits a little longer.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
-    end: impl Future<Output = ()>,
+    end: &Notify,
     grace: Duration,
     cut: impl FnOnce(),
 ) {
     let connections = GracefulShutdown::new();
-    tokio::pin!(end);
     loop {
         let accepted = tokio::select! {
-            () = &mut end => break,
+            () = end.notified() => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -48,10 +47,13 @@ pub async fn serve(
     drop((listener, router));
     let whole = connections.shutdown();
     tokio::pin!(whole);
-    if timeout(grace, &mut whole).await.is_err() {
-        cut();
-        timeout(FAREWELL, whole).await.ok();
+    tokio::select! {
+        () = &mut whole => return,
+        () = sleep(grace) => {}
+        () = end.notified() => {}
     }
+    cut();
+    timeout(FAREWELL, whole).await.ok();
 }
 
 /// Serves one connection, beside all others.
@@ -87,19 +89,23 @@ pub fn raise_limit() {
 #[cfg(not(unix))]
 pub fn raise_limit() {}
 
-/// Waits for Ctrl-C or SIGTERM.
-pub async fn asked_to_end() -> io::Result<()> {
+/// Notifies `end` of every Ctrl-C and SIGTERM.
+pub async fn watch_signals(end: &Notify) -> io::Result<()> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => end.notify_one(),
+                _ = interrupt.recv() => end.notify_one(),
+            }
         }
-        Ok(())
     }
     #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await
+    loop {
+        tokio::signal::ctrl_c().await?;
+        end.notify_one();
+    }
 }

@@ -111,7 +111,7 @@ pub struct Server {
 pub struct EndServer(Arc<Notify>);
 
 impl EndServer {
-    /// Lets running answers finish, or cuts them where that takes too long.
+    /// Lets running answers finish, or cuts them where that takes too long; called again, it cuts them at once.
     pub fn end(&self) {
         self.0.notify_one();
     }
@@ -232,15 +232,11 @@ impl Server {
         let network = thread::spawn(move || {
             let served = runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
-                let asked = async {
-                    tokio::select! {
-                        asked = connections::asked_to_end() => asked.unwrap_or(()),
-                        () = end.notified() => {}
-                    }
-                };
                 let cut = || cut.store(true, Ordering::Relaxed);
-                connections::serve(listener, router, asked, grace, cut).await;
-                Ok(())
+                tokio::select! {
+                    () = connections::serve(listener, router, &end, grace, cut) => Ok(()),
+                    error = connections::watch_signals(&end) => error,
+                }
             });
             // Connections that are still open end with the runtime, and with them the last sender of jobs.
             runtime.shutdown_background();

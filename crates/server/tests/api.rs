@@ -677,13 +677,21 @@ fn an_ending_server_finishes_what_it_can_and_cuts_the_rest() {
     stream.read_exact(&mut head).unwrap();
     served.wait_for("panacea_places_taken ", 1.0);
     served.end();
-    let (events, is_done) = events(stream);
-    assert!(is_done, "{:?}", events.last());
-    assert_eq!(
-        events.last().unwrap()["choices"][0]["finish_reason"],
-        "length"
-    );
+    let (cut, is_done) = events(stream);
+    assert!(is_done, "{:?}", cut.last());
+    assert_eq!(cut.last().unwrap()["choices"][0]["finish_reason"], "length");
     assert!(TcpStream::connect(served.address).is_err());
+
+    // Told twice, it does not wait.
+    let mut served = Served::new(|settings| settings.grace = Duration::from_secs(3600));
+    let stream = served.stream("/v1/chat/completions", &endless);
+    served.wait_for("panacea_places_taken ", 1.0);
+    served.end.end();
+    while TcpStream::connect(served.address).is_ok() {
+        thread::sleep(Duration::from_millis(10));
+    }
+    served.end();
+    assert!(events(stream).1);
 }
 
 #[test]

@@ -103,7 +103,7 @@ impl Arguments {
             .collect();
         let server = Server::bind(catalogue, pretrained.tokenizer()?, settings)?;
         eprintln!("models: {}", listed.join("; "));
-        eprintln!("Ctrl-C ends it; running answers are finished first");
+        eprintln!("Ctrl-C ends it when running answers are whole; a second one cuts them");
         say!("listening on http://{}", server.address());
         server.run(&decoder)?;
         eprintln!("ended");

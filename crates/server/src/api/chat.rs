@@ -169,8 +169,10 @@ pub struct TokenLogProb {
     request_body = ChatRequest,
     params(("X-Preference" = Option<String>, Header, description = "λ, as in help=3,brevity=7")),
     responses(
-        (status = 200, description = "The answer", body = ChatResponse),
-        (status = 200, description = "With `stream`, its pieces", content_type = "text/event-stream", body = ChatChunk),
+        (status = 200, description = "The answer; with `stream`, its pieces", content(
+            (ChatResponse = "application/json"),
+            (ChatChunk = "text/event-stream"),
+        )),
         (status = "4XX", description = "What is wrong with the request", body = ErrorResponse),
     )
 )]

@@ -106,7 +106,10 @@ pub struct CompletionLogProbs {
     request_body = CompletionRequest,
     params(("X-Preference" = Option<String>, Header, description = "λ, as in help=3,brevity=7")),
     responses(
-        (status = 200, description = "The answer; with `stream`, its pieces as server-sent events", body = CompletionResponse),
+        (status = 200, description = "The answer; with `stream`, its pieces", content(
+            (CompletionResponse = "application/json"),
+            (CompletionResponse = "text/event-stream"),
+        )),
         (status = "4XX", description = "What is wrong with the request", body = ErrorResponse),
     )
 )]
