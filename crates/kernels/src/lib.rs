@@ -43,6 +43,8 @@ mod gpu;
 mod head;
 #[cfg(feature = "flex")]
 mod host;
+#[cfg(feature = "gpu")]
+mod launch;
 mod matmul;
 mod norm;
 mod packed;
@@ -69,7 +71,7 @@ pub use norm::{rms_norm, rms_norm_backward};
 pub use packed::{Bits, PackedMatrix};
 pub use rotary::Rotation;
 pub use squares::sum_of_squares;
-pub use steer::steer;
+pub use steer::{Steered, steer, steer_backward};
 
 /// Makes the calling thread one of those that compute on the CPU, to be called once when a program starts. A thread
 /// outside the pool hands every operation over and sleeps until it is done, which for small operations takes longer

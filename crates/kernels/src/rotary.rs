@@ -87,6 +87,10 @@ impl Rotation {
         {
             return rotate_on_host(x, cos, sin, direction);
         }
+        #[cfg(feature = "gpu")]
+        if let Some(rotated) = on_gpu::rotate(&x, &self.cos, &self.sin, direction) {
+            return rotated;
+        }
         self.rotate_portably(x, direction)
     }
 
@@ -102,6 +106,71 @@ impl Rotation {
         let first = a.clone() * cos.clone() - b.clone() * sin.clone();
         let second = b * cos + a * sin;
         Tensor::cat(vec![first, second], 2).reshape([rows, width])
+    }
+}
+
+#[cfg(feature = "gpu")]
+mod on_gpu {
+    use burn_cubecl::cubecl;
+    use burn_cubecl::cubecl::prelude::*;
+    use burn_cubecl::cubecl::std::tensor::layout::linear::{LinearView, LinearViewMut};
+    use burn_tensor::Tensor as BurnTensor;
+
+    use crate::gpu::tensor;
+    use crate::launch::{a_thread_each, operands, room};
+
+    /// A thread for two elements that are rotated together.
+    #[cube(launch)]
+    fn rotate_kernel(
+        x: LinearView<'_, f32>,
+        cos: LinearView<'_, f32>,
+        sin: LinearView<'_, f32>,
+        mut rotated: LinearViewMut<'_, f32>,
+        pairs: usize,
+        width: usize,
+        half: usize,
+        direction: f32,
+    ) {
+        if ABSOLUTE_POS >= pairs {
+            terminate!();
+        }
+        let i = ABSOLUTE_POS % half;
+        let head = ABSOLUTE_POS / half;
+        let angle = ABSOLUTE_POS / (width / 2) * half + i;
+        let (cos, sin) = (cos.read(angle), sin.read(angle) * direction);
+        let first = head * 2 * half + i;
+        let second = first + half;
+        let (a, b) = (x.read(first), x.read(second));
+        rotated.write(first, a * cos - b * sin);
+        rotated.write(second, b * cos + a * sin);
+    }
+
+    /// One launch. `None` where the tensors do not lie on one GPU.
+    pub fn rotate(
+        x: &BurnTensor<2>,
+        cos: &BurnTensor<2>,
+        sin: &BurnTensor<2>,
+        direction: f32,
+    ) -> Option<BurnTensor<2>> {
+        let ([rows, width], [_, half]) = (x.dims(), cos.dims());
+        let [x, cos, sin] = operands([x, cos, sin])?;
+        let rotated = room(&x, [rows, width]);
+        let pairs = rows * width / 2;
+        let (cubes, threads) = a_thread_each(&x, pairs);
+        rotate_kernel::launch(
+            &rotated.client,
+            cubes,
+            threads,
+            x.into_linear_view(),
+            cos.into_linear_view(),
+            sin.into_linear_view(),
+            rotated.clone().into_linear_view(),
+            pairs,
+            width,
+            half,
+            direction,
+        );
+        Some(tensor(rotated))
     }
 }
 

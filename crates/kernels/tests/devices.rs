@@ -1,7 +1,10 @@
 //! What every device computes alike, on the one that the environment names.
 
 use burn_tensor::{Device, Tensor, TensorData};
-use panacea_kernels::{AdamWStep, adamw, matmul, matmul_add, sum_of_squares};
+use panacea_kernels::{
+    AdamWStep, Gate, Rotation, Steered, adamw, gated, gated_backward, matmul, matmul_add, rms_norm,
+    rms_norm_backward, steer, steer_backward, sum_of_squares,
+};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -38,6 +41,34 @@ fn assert_close(what: &str, found: &[f32], expected: &[f64], tolerance: f64) {
     }
 }
 
+/// What `compute` makes on the device equals what it makes on the CPU, and itself when it is done again, bit by bit.
+fn assert_as_on_the_cpu(what: &str, compute: impl Fn(&Device, Noise) -> Vec<Tensor<2>>) {
+    let all = |device: &Device| -> Vec<Vec<f32>> {
+        let computed = compute(device, Noise::of(7));
+        computed.into_iter().map(values).collect()
+    };
+    let device = panacea_devices::of_environment();
+    let (found, expected) = (all(&device), all(&Device::flex()));
+    assert_eq!(found.len(), expected.len());
+    for (i, (found, expected)) in found.iter().zip(&expected).enumerate() {
+        let expected: Vec<f64> = expected.iter().copied().map(f64::from).collect();
+        assert_close(&format!("{what}, result {i}"), found, &expected, 1e-5);
+    }
+    assert!(found == all(&device), "{what}: not the same twice");
+}
+
+/// The same numbers, as a part of a larger tensor.
+fn lying_wide(x: &Tensor<2>) -> Tensor<2> {
+    let [rows, columns] = x.dims();
+    let more = Tensor::cat(vec![x.clone() + 1.0, x.clone()], 1);
+    more.slice([0..rows, columns..2 * columns])
+}
+
+/// The same numbers, column by column.
+fn lying_transposed(x: &Tensor<2>) -> Tensor<2> {
+    (x.clone().transpose() + 0.0).transpose()
+}
+
 /// 10 bits of mantissa, which GPUs like to multiply with, would be off by 1e-3.
 #[test]
 fn products_of_32_bits_are_computed_in_32_bits() {
@@ -56,16 +87,14 @@ fn products_of_32_bits_are_computed_in_32_bits() {
             Tensor::<2>::from_data(TensorData::new(values.to_vec(), shape), &device)
         };
         let (a, b) = (tensor(&a, [m, k]), tensor(&b, [k, n]));
-        let lying = |x: &Tensor<2>| (x.clone().transpose() + 0.0).transpose();
-        let wide = |x: &Tensor<2>| {
-            let [rows, columns] = x.dims();
-            let more = Tensor::cat(vec![x.clone() + 1.0, x.clone()], 1);
-            more.slice([0..rows, columns..2 * columns])
-        };
         for (how, a, b) in [
             ("as they are", a.clone(), b.clone()),
-            ("the other way round", lying(&a), lying(&b)),
-            ("parts of larger ones", wide(&a), wide(&b)),
+            (
+                "the other way round",
+                lying_transposed(&a),
+                lying_transposed(&b),
+            ),
+            ("parts of larger ones", lying_wide(&a), lying_wide(&b)),
         ] {
             let what = format!("{m} × {k} × {n}, {how}");
             assert_close(&what, &values(matmul(&a, &b)), &expected, 1e-5);
@@ -169,4 +198,98 @@ fn squares_of_all_tensors_add_up() {
         "{found}, expected {expected}"
     );
     assert_eq!(sum_of_squares(&[]), 0.0);
+}
+
+/// Sizes that fill no group of threads, one row, rows wider than a group, and more rows than a GPU may count in one direction.
+const SIZES: [[usize; 2]; 7] = [
+    [1, 1],
+    [1, 2050],
+    [3, 7],
+    [5, 64],
+    [701, 130],
+    [33, 1000],
+    [70_000, 2],
+];
+
+#[test]
+fn norms_are_as_on_the_cpu() {
+    for [rows, width] in SIZES {
+        assert_as_on_the_cpu(&format!("{rows} × {width}"), |device, mut noise| {
+            let [x, dy, onto] = [(); 3].map(|()| noise.tensor([rows, width], device));
+            let weight = noise.tensor([1, width], device);
+            let (kept, epsilon) = (onto.clone(), 1e-3);
+            let backward = |x: &Tensor<2>, dy: &Tensor<2>, onto| {
+                rms_norm_backward(x, &weight, epsilon, dy.clone(), onto)
+            };
+            vec![
+                rms_norm(&x, &weight, epsilon),
+                rms_norm(&lying_transposed(&x), &weight, epsilon),
+                backward(&x, &dy, None),
+                backward(&x, &dy, Some(onto)),
+                backward(&lying_wide(&x), &lying_transposed(&dy), Some(kept.clone())),
+                kept,
+            ]
+        });
+    }
+}
+
+#[test]
+fn gates_are_as_on_the_cpu() {
+    for shape in SIZES {
+        for kind in [Gate::Silu, Gate::GeluTanh] {
+            assert_as_on_the_cpu(&format!("{kind:?}, {shape:?}"), |device, mut noise| {
+                // Far enough to where an exponential has no number of 32 bits.
+                let gate = noise.tensor(shape, device) * 150.0;
+                let [up, d] = [(); 2].map(|()| noise.tensor(shape, device));
+                let y = gated(kind, &gate, &up);
+                let lying = gated(kind, &lying_wide(&gate), &lying_transposed(&up));
+                let (d_gate, d_up) = gated_backward(kind, gate, up, d);
+                vec![y, lying, d_gate, d_up]
+            });
+        }
+    }
+}
+
+#[test]
+fn rotations_are_as_on_the_cpu() {
+    for (rows, heads, half) in [(1, 1, 1), (3, 5, 4), (257, 3, 33), (70_000, 1, 2)] {
+        let what = format!("{rows} rows, {heads} heads of {}", 2 * half);
+        assert_as_on_the_cpu(&what, |device, mut noise| {
+            let x = noise.tensor([rows, heads * 2 * half], device);
+            let positions: Vec<usize> = (0..rows).map(|row| (row * 7) % 50).collect();
+            let frequencies: Vec<f32> = (0..half).map(|i| 0.7_f32.powi(i as i32)).collect();
+            let rotation = Rotation::new(&positions, &frequencies, device);
+            vec![
+                rotation.apply(x.clone()),
+                rotation.apply(lying_wide(&x)),
+                rotation.apply_backward(lying_transposed(&x)),
+                x,
+            ]
+        });
+    }
+}
+
+#[test]
+fn steering_is_as_on_the_cpu() {
+    for (rows, rank, m) in [(1, 1, 1), (3, 8, 2), (300, 5, 3), (1030, 16, 1)] {
+        let what = format!("{rows} rows, rank {rank}, {m} objectives");
+        assert_as_on_the_cpu(&what, |device, mut noise| {
+            let shape = [rows, rank + m];
+            let [p, d] = [(); 2].map(|()| noise.tensor(shape, device));
+            let (sigma, s) = (
+                noise.tensor([1, rank], device),
+                noise.tensor([1, 1], device),
+            );
+            let preferences = noise.tensor([rows, m], device);
+            let forward = steer(p.clone(), &sigma, &s, &preferences, 0.5);
+            let (p, d) = (lying_wide(&p), lying_transposed(&d));
+            let Steered {
+                output,
+                d_p,
+                d_sigma,
+                d_s,
+            } = steer_backward(p, &sigma, &s, &preferences, 0.5, d);
+            vec![forward, output, d_p, d_sigma, d_s]
+        });
+    }
 }
