@@ -1,4 +1,4 @@
-//! What kernels of our own share on GPUs: operands, room for results, who computes what, and sums over a cube, which is a
+//! What kernels of our own share on GPUs: operands, room for results, who computes what, and sums and maxima over a cube, which is a
 //! group of threads that can wait for each other.
 
 use burn_cubecl::cubecl;
@@ -6,7 +6,8 @@ use burn_cubecl::cubecl::calculate_cube_count_elemwise;
 use burn_cubecl::cubecl::prelude::*;
 use burn_cubecl::ops::numeric::empty_device_dtype;
 use burn_cubecl::tensor::CubeTensor;
-use burn_tensor::{DType, Tensor as BurnTensor};
+use burn_dispatch::backends::Cube;
+use burn_tensor::{DType, Int, Tensor as BurnTensor};
 
 use crate::gpu::open;
 
@@ -25,6 +26,12 @@ pub(crate) fn operands<const D: usize, const N: usize>(
     let opened = opened.map(|x| x.expect("all were opened"));
     let together = opened.iter().all(|x| x.device == opened[0].device);
     together.then_some(opened)
+}
+
+/// `None` where they lie elsewhere, or have not 32 bits.
+pub(crate) fn open_ints(x: BurnTensor<1, Int>) -> Option<CubeTensor> {
+    let opened = x.try_into_primitive::<Cube>().ok();
+    opened.filter(|x| x.dtype == DType::I32)
 }
 
 /// Room for numbers of 32 bits where `x` lies.
@@ -68,4 +75,26 @@ pub(crate) fn sum_of_cube(value: f32, #[comptime] threads: usize) -> f32 {
     // Nobody writes there again before all have read it.
     sync_cube();
     sum
+}
+
+/// The largest `value` of the threads of a cube, as [`sum_of_cube`].
+#[cube]
+pub(crate) fn max_of_cube(value: f32, #[comptime] threads: usize) -> f32 {
+    let mut partial = Shared::new_slice(threads);
+    partial[UNIT_POS as usize] = value;
+    sync_cube();
+    let mut active = CUBE_DIM / 2;
+    while active > 0 {
+        if UNIT_POS < active {
+            let other = partial[(UNIT_POS + active) as usize];
+            if other > partial[UNIT_POS as usize] {
+                partial[UNIT_POS as usize] = other;
+            }
+        }
+        sync_cube();
+        active /= 2;
+    }
+    let max = partial[0];
+    sync_cube();
+    max
 }

@@ -2,8 +2,9 @@
 
 use burn_tensor::{Device, Tensor, TensorData};
 use panacea_kernels::{
-    AdamWStep, Gate, Rotation, Steered, adamw, gated, gated_backward, matmul, matmul_add, rms_norm,
-    rms_norm_backward, steer, steer_backward, sum_of_squares,
+    AdamWStep, Gate, Heads, Rotation, Segment, Steered, Visibility, adamw, attention,
+    attention_backward, gated, gated_backward, matmul, matmul_add, rms_norm, rms_norm_backward,
+    steer, steer_backward, sum_of_squares,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -290,6 +291,75 @@ fn steering_is_as_on_the_cpu() {
                 d_s,
             } = steer_backward(p, &sigma, &s, &preferences, 0.5, d);
             vec![forward, output, d_p, d_sigma, d_s]
+        });
+    }
+}
+
+/// Segments of these lengths, each with the lengths of those that have it as a prefix.
+fn segments(of: &[(usize, &[usize])]) -> Vec<Segment> {
+    let (mut segments, mut end) = (Vec::new(), 0);
+    let mut push = |prefix, length| {
+        let own = end..end + length;
+        end += length;
+        segments.push(Segment {
+            prefix,
+            own: own.clone(),
+        });
+        own
+    };
+    for &(prompt, responses) in of {
+        let prefix = push(0..0, prompt);
+        for &response in responses {
+            push(prefix.clone(), response);
+        }
+    }
+    segments
+}
+
+#[test]
+fn attention_is_as_on_the_cpu() {
+    let small = Heads {
+        kv: 2,
+        group: 3,
+        dim: 5,
+    };
+    let large = Heads {
+        kv: 4,
+        group: 2,
+        dim: 3,
+    };
+    for (heads, window, of) in [
+        (small, None, segments(&[(1, &[])])),
+        (
+            small,
+            None,
+            segments(&[(100, &[70, 1]), (3, &[86]), (70, &[])]),
+        ),
+        (
+            small,
+            Some(7),
+            segments(&[(30, &[20, 0, 301]), (2, &[5, 5, 5])]),
+        ),
+        // Too different to be padded to one size.
+        (
+            large,
+            None,
+            segments(&[(700, &[9, 40]), (1, &[2]), (400, &[])]),
+        ),
+    ] {
+        let rows = of.last().expect("there are some").own.end;
+        let what = format!("{rows} rows, {heads:?}, window {window:?}");
+        assert_as_on_the_cpu(&what, |device, mut noise| {
+            let visibility = Visibility::new(of.clone(), heads, window, device);
+            let width = heads.queries() * heads.dim;
+            let q = noise.tensor([rows, width], device) * 3.0;
+            let [k, v] = [(); 2].map(|()| noise.tensor([rows, heads.kv * heads.dim], device) * 3.0);
+            let d_out = noise.tensor([rows, width], device);
+            let (out, log_sum) = attention(&q, &k, &v, &visibility);
+            let (d_q, d_k, d_v) =
+                attention_backward(&q, &k, &v, &out, &log_sum, &d_out, &visibility);
+            let lying = attention(&lying_wide(&q), &lying_transposed(&k), &v, &visibility);
+            vec![out, log_sum, d_q, d_k, d_v, lying.0]
         });
     }
 }
