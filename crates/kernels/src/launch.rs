@@ -12,13 +12,14 @@ use burn_tensor::{DType, Int, Tensor as BurnTensor};
 use crate::gpu::open;
 
 /// Most threads of a cube, a power of two.
-const MOST_THREADS: usize = 256;
+pub(crate) const MOST_THREADS: usize = 256;
 
-/// `None` unless all lie on one GPU, have 32 bits and elements, and are not tracked by autodiff.
+/// `None` unless all lie on one GPU, have 32 bits and elements that 32 bits count, and are not tracked by autodiff.
 pub(crate) fn operands<const D: usize, const N: usize>(
     tensors: [&BurnTensor<D>; N],
 ) -> Option<[CubeTensor; N]> {
-    let usable = |x: &CubeTensor| x.dtype == DType::F32 && x.meta.num_elements() > 0;
+    let counted = |x: &CubeTensor| (1..u32::MAX as usize).contains(&x.meta.num_elements());
+    let usable = |x: &CubeTensor| x.dtype == DType::F32 && counted(x);
     let opened = tensors.map(|x| open(x.clone()).filter(usable));
     if opened.iter().any(Option::is_none) {
         return None;

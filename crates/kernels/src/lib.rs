@@ -61,8 +61,8 @@ mod thin;
 
 pub use adamw::{AdamWStep, adamw};
 pub use attention::{
-    CacheRow, Heads, Segment, Visibility, attention, attention_backward, attention_decode,
-    write_cache,
+    CacheRow, CacheRows, Heads, Segment, Visibility, attention, attention_backward,
+    attention_decode, write_cache,
 };
 pub use gated::{Gate, gated, gated_backward};
 pub use head::head_log_probs;

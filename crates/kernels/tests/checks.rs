@@ -7,9 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use burn_tensor::{DType, Device, Tensor};
 use panacea_kernels::{
-    Bits, CacheRow, Gate, Heads, PackedMatrix, Rotation, Segment, Visibility, Weight, attention,
-    attention_backward, attention_decode, gated, gated_backward, head_log_probs, linear_each,
-    matmul, matmul_add, rms_norm, rms_norm_backward, steer, write_cache,
+    Bits, CacheRow, CacheRows, Gate, Heads, PackedMatrix, Rotation, Segment, Visibility, Weight,
+    attention, attention_backward, attention_decode, gated, gated_backward, head_log_probs,
+    linear_each, matmul, matmul_add, rms_norm, rms_norm_backward, steer, write_cache,
 };
 
 /// A call that does not fit, beside what it panics with.
@@ -463,14 +463,21 @@ fn attentions() {
 #[test]
 fn caches() {
     let row = |slot, visible| CacheRow { slot, visible };
+    let told = |rows: &[CacheRow]| CacheRows::new(rows.to_vec(), &Device::flex());
     let two = |second: CacheRow| [row(0, 0..9), second];
     in_both_forms(|dtype| {
         let cache = |shape: [usize; 4]| zeros(dtype, shape);
         let decode = |q: [usize; 2], keys, values, rows: &[CacheRow], heads| {
-            attention_decode(zeros(dtype, q), &cache(keys), &cache(values), rows, heads)
+            attention_decode(
+                zeros(dtype, q),
+                &cache(keys),
+                &cache(values),
+                &told(rows),
+                heads,
+            )
         };
         let write = |into: [usize; 4], new: [usize; 2], rows: &[CacheRow]| {
-            write_cache(cache(into), &zeros(dtype, new), rows)
+            write_cache(cache(into), &zeros(dtype, new), &told(rows))
         };
         let (q, c, good) = ([2, 24], [3, 2, 9, 4], two(row(2, 3..5)));
         let of = |heads| call(move || decode(q, c, c, &two(row(2, 3..5)), heads));
@@ -609,9 +616,13 @@ fn of_nothing_comes_nothing() {
         assert_eq!(steered([0, 3], [1, 2], [0, 1]), [0, 3]);
         assert_eq!(steered([2, 2], [1, 2], [2, 0]), [2, 2]);
         let cache = zeros(dtype, [3, 2, 9, 4]);
-        let decoded = attention_decode(x([0, 24]), &cache, &cache, &[], HEADS);
+        let no_rows = CacheRows::new(vec![], &Device::flex());
+        let decoded = attention_decode(x([0, 24]), &cache, &cache, &no_rows, HEADS);
         assert_eq!(decoded.dims(), [0, 24]);
-        assert_eq!(write_cache(cache, &x([0, 8]), &[]).dims(), [3, 2, 9, 4]);
+        assert_eq!(
+            write_cache(cache, &x([0, 8]), &no_rows).dims(),
+            [3, 2, 9, 4]
+        );
         for [m, k, n] in [[0, 3, 2], [2, 3, 0], [0, 0, 0]] {
             assert_eq!(matmul(&x([m, k]), &x([k, n])).dims(), [m, n]);
             assert_eq!(matmul_add(x([m, n]), &x([m, k]), &x([k, n])).dims(), [m, n]);

@@ -2,9 +2,9 @@
 
 use burn_tensor::{Device, Tensor, TensorData};
 use panacea_kernels::{
-    AdamWStep, Gate, Heads, Rotation, Segment, Steered, Visibility, adamw, attention,
-    attention_backward, gated, gated_backward, matmul, matmul_add, rms_norm, rms_norm_backward,
-    steer, steer_backward, sum_of_squares,
+    AdamWStep, CacheRow, CacheRows, Gate, Heads, Rotation, Segment, Steered, Visibility, adamw,
+    attention, attention_backward, attention_decode, gated, gated_backward, matmul, matmul_add,
+    rms_norm, rms_norm_backward, steer, steer_backward, sum_of_squares, write_cache,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -360,6 +360,45 @@ fn attention_is_as_on_the_cpu() {
                 attention_backward(&q, &k, &v, &out, &log_sum, &d_out, &visibility);
             let lying = attention(&lying_wide(&q), &lying_transposed(&k), &v, &visibility);
             vec![out, log_sum, d_q, d_k, d_v, lying.0]
+        });
+    }
+}
+
+#[test]
+fn decoding_is_as_on_the_cpu() {
+    for (kv, group, dim, columns) in [
+        (1, 1, 1, 1),
+        (3, 2, 20, 9),
+        (2, 3, 64, 700),
+        (1, 2, 250, 40),
+    ] {
+        let heads = Heads { kv, group, dim };
+        let what = format!("{heads:?}, {columns} columns");
+        assert_as_on_the_cpu(&what, |device, mut noise| {
+            // Rows that see different parts of their caches, slots in another order.
+            let row = |i: usize| CacheRow {
+                slot: 4 - i,
+                visible: match i {
+                    0 => 0..1,
+                    _ => columns / 7 * (i - 1)..columns.min(columns / i + 1),
+                },
+            };
+            let rows = CacheRows::new((0..4).map(row).collect(), device);
+            let mut cache = || {
+                let all = noise.tensor([5 * kv * columns, dim], device) * 3.0;
+                all.reshape([5, kv, columns, dim])
+            };
+            let (keys, values) = (cache(), cache());
+            let new = noise.tensor([4, kv * dim], device);
+            let q = noise.tensor([4, heads.queries() * dim], device) * 3.0;
+            // While somebody else holds the cache, and when nobody does.
+            let written = write_cache(keys.clone(), &lying_wide(&new), &rows);
+            let kept = keys.clone().reshape([5 * kv * columns, dim]) + 0.0;
+            let again = write_cache(keys, &new, &rows);
+            let out = attention_decode(q.clone(), &again, &values, &rows, heads);
+            let lying = attention_decode(lying_transposed(&q), &written, &values, &rows, heads);
+            let whole = |cache: Tensor<4>| cache.reshape([5 * kv * columns, dim]);
+            vec![whole(written), kept, whole(again), out, lying]
         });
     }
 }

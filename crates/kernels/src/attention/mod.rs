@@ -20,7 +20,7 @@ mod on_gpu;
 mod on_host;
 mod portable;
 
-pub use decode::{CacheRow, attention_decode, write_cache};
+pub use decode::{CacheRow, CacheRows, attention_decode, write_cache};
 
 /// Numbers of heads and their width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
