@@ -3,8 +3,8 @@
 use burn_tensor::{Device, Tensor, TensorData};
 use panacea_kernels::{
     AdamWStep, CacheRow, CacheRows, Gate, Heads, Rotation, Segment, Steered, Visibility, adamw,
-    attention, attention_backward, attention_decode, gated, gated_backward, matmul, matmul_add,
-    rms_norm, rms_norm_backward, steer, steer_backward, sum_of_squares, write_cache,
+    attention, attention_backward, attention_decode, gated, gated_backward, head_log_probs, matmul,
+    matmul_add, rms_norm, rms_norm_backward, steer, steer_backward, sum_of_squares, write_cache,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -400,5 +400,31 @@ fn decoding_is_as_on_the_cpu() {
             let whole = |cache: Tensor<4>| cache.reshape([5 * kv * columns, dim]);
             vec![whole(written), kept, whole(again), out, lying]
         });
+    }
+}
+
+#[test]
+fn log_probabilities_are_as_on_the_cpu() {
+    for (rows, hidden, vocabulary, cap) in [
+        (1, 1, 1, None),
+        (3, 7, 1000, None),
+        (3, 7, 1000, Some(2.0)),
+        // Two pieces, the last one with fewer columns.
+        (20_000, 2, 2500, None),
+    ] {
+        for keep in [false, true] {
+            let what = format!("{rows} rows, {hidden} wide, {vocabulary} tokens, {cap:?}, {keep}");
+            assert_as_on_the_cpu(&what, |device, mut noise| {
+                let h = noise.tensor([rows, hidden], device) * 5.0;
+                let weight = noise.tensor([vocabulary, hidden], device) * 5.0;
+                let token = |row: usize| (row * 977 % vocabulary) as u32;
+                let tokens: Vec<u32> = (0..rows).map(token).collect();
+                let (log_probs, slopes) = head_log_probs(&h, &weight, &tokens, cap, keep);
+                let log_probs = TensorData::new(log_probs, [1, rows]);
+                let mut all = vec![Tensor::from_data(log_probs, device)];
+                all.extend(slopes);
+                all
+            });
+        }
     }
 }
