@@ -59,7 +59,7 @@ mod test_support;
 #[cfg(feature = "flex")]
 mod thin;
 
-pub use adamw::{AdamWStep, adamw};
+pub use adamw::{AdamWStep, AdamWUpdate, adamw};
 pub use attention::{
     CacheRow, CacheRows, Heads, Segment, Visibility, attention, attention_backward,
     attention_decode, write_cache,

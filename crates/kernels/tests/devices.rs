@@ -2,9 +2,10 @@
 
 use burn_tensor::{Device, Tensor, TensorData};
 use panacea_kernels::{
-    AdamWStep, CacheRow, CacheRows, Gate, Heads, Rotation, Segment, Steered, Visibility, adamw,
-    attention, attention_backward, attention_decode, gated, gated_backward, head_log_probs, matmul,
-    matmul_add, rms_norm, rms_norm_backward, steer, steer_backward, sum_of_squares, write_cache,
+    AdamWStep, AdamWUpdate, CacheRow, CacheRows, Gate, Heads, Rotation, Segment, Steered,
+    Visibility, adamw, attention, attention_backward, attention_decode, gated, gated_backward,
+    head_log_probs, matmul, matmul_add, rms_norm, rms_norm_backward, steer, steer_backward,
+    sum_of_squares, write_cache,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -150,36 +151,49 @@ fn products_and_other_operations_wait_for_each_other() {
 fn adamw_is_its_formula() {
     let device = panacea_devices::of_environment();
     let mut noise = Noise::of(4);
-    let shape = [37, 10];
-    let [p, g, m] = [(); 3].map(|()| noise.tensor(shape, &device));
-    let v = noise.tensor(shape, &device).powi_scalar(2);
     let step = AdamWStep {
-        rate: 0.01,
         betas: [0.9, 0.99],
         corrections: [1.0 - 0.9_f64.powi(3), 1.0 - 0.99_f64.powi(3)],
         eps: 1e-8,
         weight_decay: 0.1,
     };
-    let before = [&p, &m, &v].map(|x| values(x.clone()));
-    let of_g = values(g.clone());
-    let held = p.clone();
-    let found = adamw([p, m, v], &g, &step);
+    // More than are updated at once.
+    let shapes = [[37, 10], [1, 1], [1, 8], [300, 3], [2, 2], [70, 7]];
+    let given = shapes.map(|shape| {
+        let [p, g, m] = [(); 3].map(|()| noise.tensor(shape, &device));
+        [p, m, noise.tensor(shape, &device).powi_scalar(2), g]
+    });
+    let before = given.clone().map(|given| given.map(values));
+    let held = given.clone().map(|[p, ..]| p);
+    let gradients = given.clone().map(|[.., g]| g);
+    let rate = |i: usize| 0.01 * (i + 1) as f64;
+    let each = given.into_iter().zip(&gradients).enumerate();
+    let updates = each.map(|(i, ([parameter, m, v, _], gradient))| AdamWUpdate {
+        parameter,
+        moments: [m, v],
+        gradient,
+        rate: rate(i),
+    });
+    let found = adamw(updates.collect(), &step);
     // What others hold stays as it was.
-    assert_eq!(values(held), before[0]);
-    let mut expected: [Vec<f64>; 3] = Default::default();
-    for (i, g) in of_g.iter().enumerate() {
-        let [p, m, v] = [0, 1, 2].map(|j: usize| f64::from(before[j][i]));
-        let g = f64::from(*g);
-        let m = 0.9 * m + 0.1 * g;
-        let v = 0.99 * v + 0.01 * g * g;
-        let [correction1, correction2] = step.corrections;
-        let direction = m / correction1 / ((v / correction2).sqrt() + 1e-8);
-        expected[0].push(p - 0.01 * (direction + 0.1 * p));
-        expected[1].push(m);
-        expected[2].push(v);
+    for (held, before) in held.into_iter().zip(&before) {
+        assert_eq!(&values(held), &before[0]);
     }
-    for ((name, found), expected) in ["p", "m", "v"].into_iter().zip(found).zip(expected) {
-        assert_close(name, &values(found), &expected, 1e-6);
+    for (i, (found, before)) in found.into_iter().zip(before).enumerate() {
+        let mut expected: [Vec<f64>; 3] = Default::default();
+        for at in 0..before[0].len() {
+            let [p, m, v, g] = [0, 1, 2, 3].map(|j: usize| f64::from(before[j][at]));
+            let m = 0.9 * m + 0.1 * g;
+            let v = 0.99 * v + 0.01 * g * g;
+            let [correction1, correction2] = step.corrections;
+            let direction = m / correction1 / ((v / correction2).sqrt() + 1e-8);
+            expected[0].push(p - rate(i) * (direction + 0.1 * p));
+            expected[1].push(m);
+            expected[2].push(v);
+        }
+        for ((name, found), expected) in ["p", "m", "v"].into_iter().zip(found).zip(expected) {
+            assert_close(&format!("{name} of {i}"), &values(found), &expected, 1e-6);
+        }
     }
 }
 
@@ -187,7 +201,10 @@ fn adamw_is_its_formula() {
 fn squares_of_all_tensors_add_up() {
     let device = panacea_devices::of_environment();
     let mut noise = Noise::of(5);
-    let tensors = [[1, 1], [1, 8], [576, 10], [3000, 10]].map(|shape| noise.tensor(shape, &device));
+    // More than are summed at once.
+    let shapes = [[1, 1], [1, 8], [576, 10], [3000, 10], [3, 7]].repeat(3);
+    let tensors = shapes.into_iter().map(|shape| noise.tensor(shape, &device));
+    let tensors: Vec<Tensor<2>> = tensors.collect();
     let expected: f64 = tensors
         .iter()
         .flat_map(|x| values(x.clone()))
