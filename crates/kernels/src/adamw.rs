@@ -86,7 +86,7 @@ mod on_gpu {
 
     use super::{AdamWStep, AdamWUpdate};
     use crate::gpu::{open, tensor};
-    use crate::launch::{a_thread_each, operands};
+    use crate::launch::{a_thread_each, operands, single};
 
     /// Updates of one launch, where a GPU binds as many buffers: four for each, and one for numbers.
     const TOGETHER: usize = 4;
@@ -147,15 +147,7 @@ mod on_gpu {
             .map(|update| {
                 let [first, second] = update.moments;
                 let gradient = open(update.gradient.clone()).expect("it was opened above");
-                let [parameter, first, second] = [update.parameter, first, second].map(|x| {
-                    let x = open(x).expect("it was opened above");
-                    // What others hold stays as it is for them, and no element is written twice.
-                    if x.can_mut() && x.is_nonoverlapping() {
-                        x
-                    } else {
-                        x.copy()
-                    }
-                });
+                let [parameter, first, second] = [update.parameter, first, second].map(single);
                 ([gradient, parameter, first, second], update.rate)
             })
             .collect();

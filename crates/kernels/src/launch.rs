@@ -29,6 +29,16 @@ pub(crate) fn operands<const D: usize, const N: usize>(
     together.then_some(opened)
 }
 
+/// What [`operands`] would open, to be overwritten. What others hold stays as it is for them, and no element is written twice.
+pub(crate) fn single<const D: usize>(x: BurnTensor<D>) -> CubeTensor {
+    let x = open(x).expect("it was opened before");
+    if x.can_mut() && x.is_nonoverlapping() {
+        x
+    } else {
+        x.copy()
+    }
+}
+
 /// `None` where they lie elsewhere, or have not 32 bits.
 pub(crate) fn open_ints(x: BurnTensor<1, Int>) -> Option<CubeTensor> {
     let opened = x.try_into_primitive::<Cube>().ok();

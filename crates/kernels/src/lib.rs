@@ -6,8 +6,8 @@
 //!
 //! - on the CPU (`flex`) as one pass over memory on all cores, with vectorised exponentials and without
 //!   zeroing what is overwritten anyway;
-//! - on any other device, composed of burn's tensor operations; on GPUs with products, AdamW and sums of squares of
-//!   our own (feature `wgpu`, `vulkan` or `cuda`).
+//! - on any other device, composed of burn's tensor operations; on GPUs as products and kernels of our own, one launch for
+//!   each operation beside its products (feature `wgpu`, `vulkan` or `cuda`).
 //!
 //! The caller sees neither: functions take tensors and return tensors. There is no tape; whoever calls an
 //! operation forward keeps what its gradient asks for.
@@ -49,6 +49,7 @@ mod matmul;
 mod norm;
 mod packed;
 mod rotary;
+mod several;
 mod shape;
 mod squares;
 mod steer;
@@ -70,6 +71,7 @@ pub use matmul::{Weight, is_thin, linear_each, matmul, matmul_add};
 pub use norm::{rms_norm, rms_norm_backward};
 pub use packed::{Bits, PackedMatrix};
 pub use rotary::Rotation;
+pub use several::{add_each, scale_each};
 pub use squares::sum_of_squares;
 pub use steer::{Steered, steer, steer_backward};
 

@@ -3,9 +3,9 @@
 use burn_tensor::{Device, Tensor, TensorData};
 use panacea_kernels::{
     AdamWStep, AdamWUpdate, CacheRow, CacheRows, Gate, Heads, Rotation, Segment, Steered,
-    Visibility, adamw, attention, attention_backward, attention_decode, gated, gated_backward,
-    head_log_probs, matmul, matmul_add, rms_norm, rms_norm_backward, steer, steer_backward,
-    sum_of_squares, write_cache,
+    Visibility, adamw, add_each, attention, attention_backward, attention_decode, gated,
+    gated_backward, head_log_probs, matmul, matmul_add, rms_norm, rms_norm_backward, scale_each,
+    steer, steer_backward, sum_of_squares, write_cache,
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -195,6 +195,23 @@ fn adamw_is_its_formula() {
             assert_close(&format!("{name} of {i}"), &values(found), &expected, 1e-6);
         }
     }
+}
+
+#[test]
+fn several_tensors_are_added_to_and_scaled_as_on_the_cpu() {
+    assert_as_on_the_cpu("several", |device, mut noise| {
+        // More than are updated at once.
+        let shapes = [[1, 1], [3000, 3], [1, 8], [37, 10], [2, 5], [300, 2]];
+        let mut tensors = || shapes.map(|shape| noise.tensor(shape, device));
+        let (sums, more) = (tensors(), tensors());
+        let lying = more.clone().map(|x| lying_transposed(&x));
+        let mut all = add_each(sums.to_vec(), &lying);
+        all.extend(scale_each(add_each(sums.to_vec(), &more), -0.3));
+        // What others hold stays as it was.
+        all.extend(sums);
+        all
+    });
+    assert!(add_each(vec![], &[]).is_empty() && scale_each(vec![], 2.0).is_empty());
 }
 
 #[test]

@@ -232,9 +232,9 @@ mod on_gpu {
 
     use super::{CacheRow, CacheRows};
     use crate::attention::Heads;
-    use crate::gpu::{open, tensor};
+    use crate::gpu::tensor;
     use crate::launch::{
-        MOST_THREADS, a_cube_each, a_thread_each, max_of_cube, open_ints, operands, room,
+        MOST_THREADS, a_cube_each, a_thread_each, max_of_cube, open_ints, operands, room, single,
         sum_of_cube,
     };
 
@@ -411,13 +411,7 @@ mod on_gpu {
         if !usable || told.device != new.device {
             return Err(cache);
         }
-        let cache = open(cache).expect("it was opened above");
-        // What others hold stays as it is for them.
-        let cache = if cache.can_mut() && cache.is_nonoverlapping() {
-            cache
-        } else {
-            cache.copy()
-        };
+        let cache = single(cache);
         let (cubes, threads) = a_thread_each(&new, new.meta.num_elements());
         write_kernel::launch(
             &cache.client,
