@@ -291,6 +291,7 @@ fn rotations_are_as_on_the_cpu() {
         let what = format!("{rows} rows, {heads} heads of {}", 2 * half);
         assert_as_on_the_cpu(&what, |device, mut noise| {
             let x = noise.tensor([rows, heads * 2 * half], device);
+            let twice = Tensor::cat(vec![x.clone() - 0.5, x.clone()], 1);
             let positions: Vec<usize> = (0..rows).map(|row| (row * 7) % 50).collect();
             let frequencies: Vec<f32> = (0..half).map(|i| 0.7_f32.powi(i as i32)).collect();
             let rotation = Rotation::new(&positions, &frequencies, device);
@@ -298,8 +299,11 @@ fn rotations_are_as_on_the_cpu() {
                 rotation.apply(x.clone()),
                 rotation.apply(lying_wide(&x)),
                 rotation.apply_backward(lying_transposed(&x)),
-                x,
             ]
+            .into_iter()
+            .chain(rotation.apply_each([x.clone(), twice.clone()]))
+            .chain(rotation.apply_backward_each([twice, x]))
+            .collect()
         });
     }
 }

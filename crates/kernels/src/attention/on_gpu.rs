@@ -131,17 +131,16 @@ fn gathered(
     value
 }
 
-/// A thread for each element of the queries, and behind those for each of the keys.
+/// A thread for each element of a block's queries, and behind those for each of its keys. The first of `queries` is
+/// multiplied by `scale`.
 #[cube(launch)]
 fn gather_kernel(
-    q: LinearView<'_, f32>,
-    k: LinearView<'_, f32>,
-    v: LinearView<'_, f32>,
-    queries: LinearView<'_, i32>,
-    keys: LinearView<'_, i32>,
-    mut of_q: LinearViewMut<'_, f32>,
-    mut of_k: LinearViewMut<'_, f32>,
-    mut of_v: LinearViewMut<'_, f32>,
+    queries: Sequence<LinearView<'static, f32>>,
+    keys: Sequence<LinearView<'static, f32>>,
+    of_queries: LinearView<'_, i32>,
+    of_keys: LinearView<'_, i32>,
+    mut gathered_queries: Sequence<LinearViewMut<'static, f32>>,
+    mut gathered_keys: Sequence<LinearViewMut<'static, f32>>,
     heads: usize,
     kv: usize,
     dim: usize,
@@ -149,31 +148,26 @@ fn gather_kernel(
     seen: usize,
     scale: f32,
 ) {
-    if ABSOLUTE_POS < of_q.shape() {
+    let all = gathered_queries[0].shape();
+    if ABSOLUTE_POS < all {
         let i = ABSOLUTE_POS;
-        of_q.write(i, gathered(&q, i, &queries, heads, own, dim) * scale);
-    } else {
-        let i = ABSOLUTE_POS - of_q.shape();
-        if i < of_k.shape() {
-            of_k.write(i, gathered(&k, i, &keys, kv, seen, dim));
-            of_v.write(i, gathered(&v, i, &keys, kv, seen, dim));
+        #[unroll]
+        for x in 0..queries.len() {
+            let mut value = gathered(&queries[x], i, &of_queries, heads, own, dim);
+            if x == 0 {
+                value *= scale;
+            }
+            gathered_queries.index_mut(x).write(i, value);
         }
-    }
-}
-
-/// A thread for each element.
-#[cube(launch)]
-fn gather_one_kernel(
-    x: LinearView<'_, f32>,
-    ids: LinearView<'_, i32>,
-    mut of_x: LinearViewMut<'_, f32>,
-    heads: usize,
-    length: usize,
-    dim: usize,
-) {
-    if ABSOLUTE_POS < of_x.shape() {
-        let i = ABSOLUTE_POS;
-        of_x.write(i, gathered(&x, i, &ids, heads, length, dim));
+    } else {
+        let i = ABSOLUTE_POS - all;
+        if i < gathered_keys[0].shape() {
+            #[unroll]
+            for x in 0..keys.len() {
+                let value = gathered(&keys[x], i, &of_keys, kv, seen, dim);
+                gathered_keys.index_mut(x).write(i, value);
+            }
+        }
     }
 }
 
@@ -371,28 +365,34 @@ fn softmax_backward_kernel(
     }
 }
 
-/// Queries, times 1 / √dim, keys and values of a block: `[count × kv, group × own or seen, dim]`.
-fn gather(block: &Block, [q, k, v]: &[CubeTensor; 3], heads: Heads) -> [BurnTensor<3>; 3] {
+/// What a block has of `queries`, the first of them times 1 / √dim, `[count × kv, group × own, dim]`, and of `keys`,
+/// `[count × kv, seen, dim]`.
+fn gather<const Q: usize, const K: usize>(
+    block: &Block,
+    queries: &[CubeTensor; Q],
+    keys: &[CubeTensor; K],
+    heads: Heads,
+) -> ([BurnTensor<3>; Q], [BurnTensor<3>; K]) {
     let Block {
         count, own, seen, ..
     } = *block;
-    let of_q = room(q, [count * heads.kv, heads.group * own, heads.dim]);
-    let of_k = room(q, [count * heads.kv, seen, heads.dim]);
-    let of_v = room(q, [count * heads.kv, seen, heads.dim]);
-    let elements = of_q.meta.num_elements() + of_k.meta.num_elements();
-    let (cubes, threads) = a_thread_each(q, elements);
+    let q_shape = [count * heads.kv, heads.group * own, heads.dim];
+    let k_shape = [count * heads.kv, seen, heads.dim];
+    let of_queries = queries.each_ref().map(|x| room(x, q_shape));
+    let of_keys = keys.each_ref().map(|x| room(x, k_shape));
+    let elements = q_shape.iter().product::<usize>() + k_shape.iter().product::<usize>();
+    let (cubes, threads) = a_thread_each(&block.queries, elements);
+    let view = |x: &CubeTensor| x.clone().into_linear_view();
     gather_kernel::launch(
-        &q.client,
+        &block.queries.client,
         cubes,
         threads,
-        q.clone().into_linear_view(),
-        k.clone().into_linear_view(),
-        v.clone().into_linear_view(),
-        block.queries.clone().into_linear_view(),
-        block.keys.clone().into_linear_view(),
-        of_q.clone().into_linear_view(),
-        of_k.clone().into_linear_view(),
-        of_v.clone().into_linear_view(),
+        queries.iter().map(view).collect(),
+        keys.iter().map(view).collect(),
+        view(&block.queries),
+        view(&block.keys),
+        of_queries.iter().map(view).collect(),
+        of_keys.iter().map(view).collect(),
         heads.queries(),
         heads.kv,
         heads.dim,
@@ -400,7 +400,7 @@ fn gather(block: &Block, [q, k, v]: &[CubeTensor; 3], heads: Heads) -> [BurnTens
         seen,
         heads.scale() as f32,
     );
-    [of_q, of_k, of_v].map(tensor)
+    (of_queries.map(tensor), of_keys.map(tensor))
 }
 
 /// As [`super::attention`]. `None` where the tensors do not lie on one GPU.
@@ -412,15 +412,15 @@ pub(super) fn forward(
     blocks: &Blocks,
 ) -> Option<(BurnTensor<2>, BurnTensor<2>)> {
     let [rows, width] = q.dims();
-    let given = operands([q, k, v])?;
-    let out = room(&given[0], [rows, width]);
-    let log_sum = room(&given[0], [rows, heads.queries()]);
-    let client = out.client.clone();
+    let [q, k, v] = operands([q, k, v])?;
+    let out = room(&q, [rows, width]);
+    let log_sum = room(&q, [rows, heads.queries()]);
+    let (client, queries, keys) = (out.client.clone(), [q], [k, v]);
     for block in &blocks.0 {
         let Block {
             count, own, seen, ..
         } = *block;
-        let [of_q, of_k, of_v] = gather(block, &given, heads);
+        let ([of_q], [of_k, of_v]) = gather(block, &queries, &keys, heads);
         let scores = matmul_each(of_q, of_k.transpose());
         let [opened] = operands([&scores])?;
         let lines = count * heads.queries() * own;
@@ -469,26 +469,12 @@ pub(super) fn backward(
     let rows = q.meta.shape()[0];
     let d_q = room(&q, [rows, heads.queries() * heads.dim]);
     let [d_k, d_v] = [(); 2].map(|()| room(&q, [rows, heads.kv * heads.dim]));
-    let (client, given) = (q.client.clone(), [q, k, v]);
+    let (client, queries, keys) = (q.client.clone(), [q, d_out], [k, v]);
     for (i, block) in blocks.0.iter().enumerate() {
         let Block {
             count, own, seen, ..
         } = *block;
-        let [of_q, of_k, of_v] = gather(block, &given, heads);
-        let of_d_out = room(&d_q, [count * heads.kv, heads.group * own, heads.dim]);
-        let (cubes, threads) = a_thread_each(&d_q, of_d_out.meta.num_elements());
-        gather_one_kernel::launch(
-            &client,
-            cubes,
-            threads,
-            d_out.clone().into_linear_view(),
-            block.queries.clone().into_linear_view(),
-            of_d_out.clone().into_linear_view(),
-            heads.queries(),
-            own,
-            heads.dim,
-        );
-        let of_d_out = tensor::<3>(of_d_out);
+        let ([of_q, of_d_out], [of_k, of_v]) = gather(block, &queries, &keys, heads);
         let scores = matmul_each(of_q.clone(), of_k.clone().transpose());
         let d_weights = matmul_each(of_d_out.clone(), of_v.transpose());
         let lines = count * heads.queries() * own;
