@@ -7,9 +7,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use burn_tensor::{DType, Device, Tensor};
 use panacea_kernels::{
-    Bits, CacheRow, CacheRows, Gate, Heads, PackedMatrix, Rotation, Segment, Visibility, Weight,
-    attention, attention_backward, attention_decode, gated, gated_backward, head_log_probs,
-    linear_each, matmul, matmul_add, rms_norm, rms_norm_backward, steer, write_cache,
+    Bits, CacheRow, CacheRows, Gate, Heads, PackedMatrix, Rotation, Segment, Steered, Visibility,
+    Weight, add_each, attention, attention_backward, attention_decode, gated, gated_backward,
+    head_log_probs, linear_each, matmul, matmul_add, rms_norm, rms_norm_backward, steer,
+    steer_backward, write_cache,
 };
 
 /// A call that does not fit, beside what it panics with.
@@ -254,6 +255,31 @@ fn side_paths() {
             ),
         ]);
         assert_eq!(steered([3, 7], [1, 5], [1, 1], [3, 2]).dims(), [3, 7]);
+        let (sigma, s, preferences) = (x([1, 5]), x([1, 1]), x([3, 2]));
+        let backward = |p, d| steer_backward(x(p), &sigma, &s, &preferences, 2.0, x(d));
+        assert_refused(vec![
+            (
+                "steer_backward: axis 1 of `p` is 6, expected 7 as `sigma` and `preferences` have together",
+                call(|| backward([3, 6], [3, 6])),
+            ),
+            (
+                "steer_backward: axis 0 of `d_output` is 1, expected 3 as in `p`",
+                call(|| backward([3, 7], [1, 7])),
+            ),
+        ]);
+        let Steered { d_sigma, d_s, .. } = backward([3, 7], [3, 7]);
+        assert_eq!((d_sigma.dims(), d_s.dims()), ([1, 5], [1, 1]));
+        let sums = || vec![x([2, 3]), x([1, 1])];
+        assert_refused(vec![
+            (
+                "add_each: axis 0 of `more` is 1, expected 2 as in `sums`",
+                call(|| add_each(sums(), &[x([2, 3])])),
+            ),
+            (
+                "add_each: axis 1 of `more[1]` is 3, expected 1 as in `sums`",
+                call(|| add_each(sums(), &[x([2, 3]), x([1, 3])])),
+            ),
+        ]);
     });
 }
 

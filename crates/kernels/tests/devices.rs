@@ -181,8 +181,9 @@ fn adamw_is_its_formula() {
     }
     for (i, (found, before)) in found.into_iter().zip(before).enumerate() {
         let mut expected: [Vec<f64>; 3] = Default::default();
-        for at in 0..before[0].len() {
-            let [p, m, v, g] = [0, 1, 2, 3].map(|j: usize| f64::from(before[j][at]));
+        for (at, g) in before[3].iter().enumerate() {
+            let [p, m, v] = [0, 1, 2].map(|j: usize| f64::from(before[j][at]));
+            let g = f64::from(*g);
             let m = 0.9 * m + 0.1 * g;
             let v = 0.99 * v + 0.01 * g * g;
             let [correction1, correction2] = step.corrections;
