@@ -35,6 +35,10 @@ pub fn gated(kind: Gate, gate: &Tensor<2>, up: &Tensor<2>) -> Tensor<2> {
             Gate::GeluTanh => on_host::forward::<on_host::GeluTanh>(gate, up),
         };
     }
+    #[cfg(feature = "gpu")]
+    if let Some(y) = on_gpu::forward(kind, gate, up) {
+        return y;
+    }
     portable::forward(kind, gate, up)
 }
 
@@ -67,6 +71,10 @@ pub fn gated_backward(
             Gate::Silu => on_host::backward::<on_host::Silu>(gate, up, d),
             Gate::GeluTanh => on_host::backward::<on_host::GeluTanh>(gate, up, d),
         };
+    }
+    #[cfg(feature = "gpu")]
+    if let Some(gradients) = on_gpu::backward(kind, &gate, &up, &d) {
+        return gradients;
     }
     portable::backward(kind, gate, up, d)
 }
@@ -102,6 +110,121 @@ mod portable {
             Gate::Silu => sigmoid(x),
             Gate::GeluTanh => sigmoid((x.clone() + x.clone() * x.clone() * x * CUBE) * GELU),
         }
+    }
+}
+
+#[cfg(feature = "gpu")]
+mod on_gpu {
+    use burn_cubecl::cubecl;
+    use burn_cubecl::cubecl::prelude::*;
+    use burn_cubecl::cubecl::std::tensor::layout::linear::{LinearView, LinearViewMut};
+    use burn_tensor::Tensor as BurnTensor;
+
+    use super::{CUBE, GELU, Gate};
+    use crate::gpu::tensor;
+    use crate::launch::{a_thread_each, operands, room};
+
+    /// 1 / (1 + e⁻ˣ), without an exponential that has no number of 32 bits.
+    #[cube]
+    fn sigmoid(x: f32) -> f32 {
+        let mut x = x;
+        if x < -87.0_f32 {
+            x = -87.0_f32;
+        }
+        1.0 / (1.0 + (-x).exp())
+    }
+
+    /// sigmoid(u(x))
+    #[cube]
+    fn share(x: f32, #[comptime] is_gelu: bool) -> f32 {
+        if is_gelu {
+            sigmoid(GELU * (x + CUBE * x * x * x))
+        } else {
+            sigmoid(x)
+        }
+    }
+
+    /// A thread an element.
+    #[cube(launch)]
+    fn forward_kernel(
+        gate: LinearView<'_, f32>,
+        up: LinearView<'_, f32>,
+        mut y: LinearViewMut<'_, f32>,
+        #[comptime] is_gelu: bool,
+    ) {
+        if !y.is_in_bounds(ABSOLUTE_POS) {
+            terminate!();
+        }
+        let x = gate.read(ABSOLUTE_POS);
+        y.write(ABSOLUTE_POS, x * share(x, is_gelu) * up.read(ABSOLUTE_POS));
+    }
+
+    /// A thread an element.
+    #[cube(launch)]
+    fn backward_kernel(
+        gate: LinearView<'_, f32>,
+        up: LinearView<'_, f32>,
+        d: LinearView<'_, f32>,
+        mut d_gate: LinearViewMut<'_, f32>,
+        mut d_up: LinearViewMut<'_, f32>,
+        #[comptime] is_gelu: bool,
+    ) {
+        if !d_gate.is_in_bounds(ABSOLUTE_POS) {
+            terminate!();
+        }
+        let x = gate.read(ABSOLUTE_POS);
+        let d = d.read(ABSOLUTE_POS);
+        let sigma = share(x, is_gelu);
+        let value = x * sigma;
+        let mut bend = value - value * sigma;
+        if is_gelu {
+            bend *= GELU * (1.0 + 3.0 * CUBE * x * x);
+        }
+        d_gate.write(ABSOLUTE_POS, d * up.read(ABSOLUTE_POS) * (sigma + bend));
+        d_up.write(ABSOLUTE_POS, d * value);
+    }
+
+    /// One launch. `None` where the tensors do not lie on one GPU.
+    pub fn forward(kind: Gate, gate: &BurnTensor<2>, up: &BurnTensor<2>) -> Option<BurnTensor<2>> {
+        let shape = gate.dims();
+        let [gate, up] = operands([gate, up])?;
+        let y = room(&gate, shape);
+        let (cubes, threads) = a_thread_each(&gate, gate.meta.num_elements());
+        forward_kernel::launch(
+            &y.client,
+            cubes,
+            threads,
+            gate.into_linear_view(),
+            up.into_linear_view(),
+            y.clone().into_linear_view(),
+            kind == Gate::GeluTanh,
+        );
+        Some(tensor(y))
+    }
+
+    /// One launch. `None` where the tensors do not lie on one GPU.
+    pub fn backward(
+        kind: Gate,
+        gate: &BurnTensor<2>,
+        up: &BurnTensor<2>,
+        d: &BurnTensor<2>,
+    ) -> Option<(BurnTensor<2>, BurnTensor<2>)> {
+        let shape = gate.dims();
+        let [gate, up, d] = operands([gate, up, d])?;
+        let (d_gate, d_up) = (room(&gate, shape), room(&gate, shape));
+        let (cubes, threads) = a_thread_each(&gate, gate.meta.num_elements());
+        backward_kernel::launch(
+            &d_gate.client,
+            cubes,
+            threads,
+            gate.into_linear_view(),
+            up.into_linear_view(),
+            d.into_linear_view(),
+            d_gate.clone().into_linear_view(),
+            d_up.clone().into_linear_view(),
+            kind == Gate::GeluTanh,
+        );
+        Some((tensor(d_gate), tensor(d_up)))
     }
 }
 

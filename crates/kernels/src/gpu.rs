@@ -25,6 +25,24 @@ pub(crate) fn product<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> Option<Te
     Some(tensor(multiplied(&a, &b)))
 }
 
+/// a b of every b as in [`product`], with a's type. a is brought to another type once for all that have it.
+pub(crate) fn products(a: &Tensor<2>, factors: &[Tensor<2>]) -> Option<Vec<Tensor<2>>> {
+    let mut brought: Option<Tensor<2>> = None;
+    let of_a = FloatDType::from(a.dtype());
+    let product_with = |b: &Tensor<2>| {
+        if b.dtype() == a.dtype() {
+            return product(a, b);
+        }
+        let fits = brought.take().filter(|x| x.dtype() == b.dtype());
+        let x = fits.unwrap_or_else(|| a.clone().cast(FloatDType::from(b.dtype())));
+        let product = product(brought.insert(x), b)?;
+        Some(product.cast(of_a))
+    };
+    // Asked before anything is cast: elsewhere products have other ways.
+    open(a.clone())?;
+    factors.iter().map(product_with).collect()
+}
+
 /// c + a b as in [`product`], with c's type, in place where nobody else holds c; c alone where there is no such product.
 #[expect(
     clippy::result_large_err,

@@ -12,6 +12,10 @@ use crate::shape;
 /// Logits that are stored at once: 16 MiB, and more only for over 4096 rows.
 const PIECE: usize = 1 << 22;
 
+/// The same on a GPU, which is told of a few operations for each piece: 128 MiB, the least that every driver binds.
+#[cfg(feature = "gpu")]
+const PIECE_ON_GPU: usize = 1 << 25;
+
 /// The fewest columns of a piece: products of many rows and few columns are slow.
 const FEWEST_COLUMNS: usize = 1024;
 
@@ -54,11 +58,18 @@ pub fn head_log_probs(
     if Host::can_open(h) && Host::can_open(weight) {
         return stream(on_host::Rows::new(tokens), h, weight, tokens, cap, keep);
     }
+    #[cfg(feature = "gpu")]
+    if let Some(known) = on_gpu::Rows::new(h, tokens) {
+        return stream(known, h, weight, tokens, cap, keep);
+    }
     stream(portable::Rows::new(h), h, weight, tokens, cap, keep)
 }
 
 /// What is known of every row after some pieces of the vocabulary.
 trait Rows {
+    /// Logits of a piece.
+    const PIECE: usize = PIECE;
+
     /// Takes in a `piece`'s logits `[rows, piece]`. Gives exp(logits − largest so far), in their place, and `mean`
     /// `[rows, hidden]` relative to that same largest.
     fn absorb(
@@ -73,8 +84,8 @@ trait Rows {
     fn finish(self) -> (Vec<f32>, Tensor<2>, Tensor<2>);
 }
 
-fn stream(
-    mut known: impl Rows,
+fn stream<R: Rows>(
+    mut known: R,
     h: &Tensor<2>,
     weight: &Tensor<2>,
     tokens: &[u32],
@@ -84,7 +95,7 @@ fn stream(
     // The slope of c tanh(l / c), from its value.
     let slope = |capped: Tensor<2>, cap: f64| (capped / cap).powi_scalar(2).neg() + 1.0;
     let ([rows, hidden], [vocabulary, _]) = (h.dims(), weight.dims());
-    let columns = (PIECE / rows).max(FEWEST_COLUMNS).min(vocabulary);
+    let columns = (R::PIECE / rows).max(FEWEST_COLUMNS).min(vocabulary);
     let mut mean = keep.then(|| h.zeros_like());
     for start in (0..vocabulary).step_by(columns) {
         let piece = start..(start + columns).min(vocabulary);
@@ -174,6 +185,151 @@ mod portable {
             let log_probs = self.target.clone() - self.largest - self.sum.clone().log();
             let log_probs = log_probs.into_data().convert::<f32>().try_to_vec::<f32>();
             let log_probs = log_probs.expect("the data was just converted to f32");
+            (log_probs, self.sum, self.target)
+        }
+    }
+}
+
+#[cfg(feature = "gpu")]
+mod on_gpu {
+    use burn_cubecl::cubecl;
+    use burn_cubecl::cubecl::prelude::*;
+    use burn_cubecl::cubecl::std::tensor::layout::linear::{LinearView, LinearViewMut};
+    use burn_cubecl::tensor::CubeTensor;
+    use burn_tensor::{DType, Int, Tensor as BurnTensor, TensorData};
+
+    use super::Range;
+    use crate::launch::{a_cube_each, max_of_cube, open_ints, operands, sum_of_cube};
+
+    /// A cube a row.
+    #[cube(launch)]
+    fn absorb_kernel(
+        mut logits: LinearViewMut<'_, f32>,
+        tokens: LinearView<'_, i32>,
+        mut largest: LinearViewMut<'_, f32>,
+        mut sums: LinearViewMut<'_, f32>,
+        mut targets: LinearViewMut<'_, f32>,
+        mut mean: LinearViewMut<'_, f32>,
+        rows: usize,
+        columns: usize,
+        hidden: usize,
+        start: usize,
+        #[comptime] has_mean: bool,
+        #[comptime] threads: usize,
+    ) {
+        if CUBE_POS >= rows {
+            terminate!();
+        }
+        let first = CUBE_POS * columns;
+        let before = largest.read(CUBE_POS);
+        let token = tokens.read(CUBE_POS) as usize;
+        if UNIT_POS == 0 && token >= start && token < start + columns {
+            targets.write(CUBE_POS, logits.read(first + token - start));
+        }
+        let mut max = before;
+        let mut i = UNIT_POS as usize;
+        while i < columns {
+            let logit = logits.read(first + i);
+            if logit > max {
+                max = logit;
+            }
+            i += threads;
+        }
+        // Nobody writes what was read above before all have been here.
+        let max = max_of_cube(max, threads);
+        let mut sum = 0.0_f32;
+        let mut i = UNIT_POS as usize;
+        while i < columns {
+            let weight = (logits.read(first + i) - max).exp();
+            logits.write(first + i, weight);
+            sum += weight;
+            i += threads;
+        }
+        let sum = sum_of_cube(sum, threads);
+        let shrink = (before - max).exp();
+        if UNIT_POS == 0 {
+            sums.write(CUBE_POS, sums.read(CUBE_POS) * shrink + sum);
+            largest.write(CUBE_POS, max);
+        }
+        if has_mean {
+            let mut i = UNIT_POS as usize;
+            while i < hidden {
+                let at = CUBE_POS * hidden + i;
+                mean.write(at, mean.read(at) * shrink);
+                i += threads;
+            }
+        }
+    }
+
+    /// `[rows, 1]` each, but for the tokens, `[rows]`.
+    pub struct Rows {
+        tokens: CubeTensor,
+        largest: BurnTensor<2>,
+        sum: BurnTensor<2>,
+        target: BurnTensor<2>,
+    }
+
+    impl Rows {
+        /// `None` where h does not lie on a GPU.
+        pub fn new(h: &BurnTensor<2>, tokens: &[u32]) -> Option<Self> {
+            let _on_gpu = operands([h])?;
+            let (device, shape) = (h.device(), [tokens.len(), 1]);
+            let ids: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
+            let ids = TensorData::new(ids, [tokens.len()]);
+            let full = |x: f32| BurnTensor::full(shape, x, (&device, DType::F32));
+            Some(Self {
+                tokens: open_ints(BurnTensor::<1, Int>::from_data(ids, (&device, DType::I32)))?,
+                largest: full(-1e30),
+                sum: full(0.0),
+                // Its piece of the vocabulary is yet to come.
+                target: full(0.0),
+            })
+        }
+    }
+
+    impl super::Rows for Rows {
+        const PIECE: usize = super::PIECE_ON_GPU;
+
+        /// In one launch, which updates all in place: nobody else holds any of it.
+        fn absorb(
+            &mut self,
+            logits: BurnTensor<2>,
+            piece: Range<usize>,
+            _: &[u32],
+            mean: Option<BurnTensor<2>>,
+        ) -> (BurnTensor<2>, Option<BurnTensor<2>>) {
+            let [rows, columns] = logits.dims();
+            let hidden = mean.as_ref().map_or(0, |mean| mean.dims()[1]);
+            // What is not read may be anything.
+            let of_mean = mean.as_ref().unwrap_or(&self.sum);
+            let updated = [&logits, &self.largest, &self.sum, &self.target, of_mean];
+            let updated = operands(updated).expect("they lie where h does, as it does");
+            let [opened, largest, sum, target, opened_mean] = updated;
+            let (cubes, threads) = a_cube_each(&opened, rows, columns);
+            absorb_kernel::launch(
+                &largest.client,
+                cubes,
+                threads,
+                opened.into_linear_view(),
+                self.tokens.clone().into_linear_view(),
+                largest.clone().into_linear_view(),
+                sum.into_linear_view(),
+                target.into_linear_view(),
+                opened_mean.into_linear_view(),
+                rows,
+                columns,
+                hidden,
+                piece.start,
+                mean.is_some(),
+                threads.num_elems() as usize,
+            );
+            (logits, mean)
+        }
+
+        fn finish(self) -> (Vec<f32>, BurnTensor<2>, BurnTensor<2>) {
+            let log_probs = self.target.clone() - self.largest - self.sum.clone().log();
+            let log_probs = log_probs.into_data().try_to_vec::<f32>();
+            let log_probs = log_probs.expect("they were made as f32");
             (log_probs, self.sum, self.target)
         }
     }

@@ -6,8 +6,8 @@
 //!
 //! - on the CPU (`flex`) as one pass over memory on all cores, with vectorised exponentials and without
 //!   zeroing what is overwritten anyway;
-//! - on any other device, composed of burn's tensor operations; on GPUs with products, AdamW and sums of squares of
-//!   our own (feature `wgpu`, `vulkan` or `cuda`).
+//! - on any other device, composed of burn's tensor operations; on GPUs as products and kernels of our own, one launch for
+//!   each operation beside its products (feature `wgpu`, `vulkan` or `cuda`).
 //!
 //! The caller sees neither: functions take tensors and return tensors. There is no tape; whoever calls an
 //! operation forward keeps what its gradient asks for.
@@ -43,10 +43,13 @@ mod gpu;
 mod head;
 #[cfg(feature = "flex")]
 mod host;
+#[cfg(feature = "gpu")]
+mod launch;
 mod matmul;
 mod norm;
 mod packed;
 mod rotary;
+mod several;
 mod shape;
 mod squares;
 mod steer;
@@ -57,10 +60,10 @@ mod test_support;
 #[cfg(feature = "flex")]
 mod thin;
 
-pub use adamw::{AdamWStep, adamw};
+pub use adamw::{AdamWStep, AdamWUpdate, adamw};
 pub use attention::{
-    CacheRow, Heads, Segment, Visibility, attention, attention_backward, attention_decode,
-    write_cache,
+    CacheRow, CacheRows, Heads, Segment, Visibility, attention, attention_backward,
+    attention_decode, write_cache,
 };
 pub use gated::{Gate, gated, gated_backward};
 pub use head::head_log_probs;
@@ -68,8 +71,9 @@ pub use matmul::{Weight, is_thin, linear_each, matmul, matmul_add};
 pub use norm::{rms_norm, rms_norm_backward};
 pub use packed::{Bits, PackedMatrix};
 pub use rotary::Rotation;
+pub use several::{add_each, scale_each};
 pub use squares::sum_of_squares;
-pub use steer::steer;
+pub use steer::{Steered, steer, steer_backward};
 
 /// Makes the calling thread one of those that compute on the CPU, to be called once when a program starts. A thread
 /// outside the pool hands every operation over and sleeps until it is done, which for small operations takes longer

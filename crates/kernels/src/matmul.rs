@@ -91,16 +91,27 @@ pub fn linear_each(x: &Tensor<2>, weights: &[Weight<'_>]) -> Vec<Tensor<2>> {
     if let Some(products) = thin_on_host(x, weights) {
         return products;
     }
-    let product = |weight: &Weight<'_>| matmul(x, &weight.dense.clone().transpose());
-    weights.iter().map(product).collect()
+    let factors = weights
+        .iter()
+        .map(|weight| weight.dense.clone().transpose());
+    let factors: Vec<Tensor<2>> = factors.collect();
+    #[cfg(feature = "gpu")]
+    if let Some(products) = gpu::products(x, &factors) {
+        return products;
+    }
+    factors.iter().map(|factor| matmul(x, factor)).collect()
 }
 
-/// Whether a product of so many rows is computed by reading the weights once, in their own order, on the CPU.
-pub fn is_thin(rows: usize) -> bool {
+/// Whether products of x `[rows, k]` are computed by reading the weights once, in their own order, on the CPU.
+#[cfg_attr(
+    not(feature = "flex"),
+    expect(unused_variables, reason = "the CPU is not there")
+)]
+pub fn is_thin(x: &Tensor<2>) -> bool {
     #[cfg(feature = "flex")]
-    return rows <= crate::thin::MOST_ROWS;
+    return x.dims()[0] <= crate::thin::MOST_ROWS && Host::can_open(x);
     #[cfg(not(feature = "flex"))]
-    return rows == 0;
+    return false;
 }
 
 #[cfg(feature = "flex")]
@@ -206,7 +217,7 @@ mod tests {
                     dense,
                     packed: Some(packed),
                 });
-                expected.push(match is_thin(rows) {
+                expected.push(match is_thin(&x) {
                     true => host::tensor(packed.unpack(), packed.shape()),
                     false => dense.clone(),
                 });

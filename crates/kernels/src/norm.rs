@@ -16,6 +16,10 @@ pub fn rms_norm(x: &Tensor<2>, weight: &Tensor<2>, epsilon: f64) -> Tensor<2> {
     if let (Some(x), Some(weight)) = (Host::open(x), Host::open(weight)) {
         return on_host::forward(x, weight, epsilon);
     }
+    #[cfg(feature = "gpu")]
+    if let Some(y) = on_gpu::forward(x, weight, epsilon) {
+        return y;
+    }
     portable::forward(x, weight, epsilon)
 }
 
@@ -43,6 +47,10 @@ pub fn rms_norm_backward(
             (Host::open(x), Host::open(weight), Host::open(&dy))
     {
         return on_host::backward(x, weight, epsilon, dy, onto);
+    }
+    #[cfg(feature = "gpu")]
+    if let Some(dx) = on_gpu::backward(x, weight, epsilon, &dy, onto.as_ref()) {
+        return dx;
     }
     let dx = portable::backward(x, weight, epsilon, dy);
     match onto {
@@ -76,6 +84,147 @@ mod portable {
         let g = dy * weight.clone();
         let along = (g.clone() * normed.clone()).mean_dim(1);
         (g - normed * along) * inverse
+    }
+}
+
+#[cfg(feature = "gpu")]
+mod on_gpu {
+    use burn_cubecl::cubecl;
+    use burn_cubecl::cubecl::prelude::*;
+    use burn_cubecl::cubecl::std::tensor::layout::linear::{LinearView, LinearViewMut};
+    use burn_tensor::Tensor as BurnTensor;
+
+    use crate::gpu::tensor;
+    use crate::launch::{a_cube_each, operands, room, sum_of_cube};
+
+    /// A cube a row.
+    #[cube(launch)]
+    fn forward_kernel(
+        x: LinearView<'_, f32>,
+        weight: LinearView<'_, f32>,
+        mut y: LinearViewMut<'_, f32>,
+        rows: usize,
+        width: usize,
+        epsilon: f32,
+        #[comptime] threads: usize,
+    ) {
+        if CUBE_POS >= rows {
+            terminate!();
+        }
+        let first = CUBE_POS * width;
+        let mut squares = 0.0_f32;
+        let mut i = UNIT_POS as usize;
+        while i < width {
+            let value = x.read(first + i);
+            squares += value * value;
+            i += threads;
+        }
+        let squares = sum_of_cube(squares, threads);
+        let inverse = 1.0 / (squares / f32::cast_from(width) + epsilon).sqrt();
+        let mut i = UNIT_POS as usize;
+        while i < width {
+            y.write(first + i, x.read(first + i) * inverse * weight.read(i));
+            i += threads;
+        }
+    }
+
+    /// A cube a row; dx = g / r − x · mean(g ⊙ x) / r³.
+    #[cube(launch)]
+    fn backward_kernel(
+        x: LinearView<'_, f32>,
+        weight: LinearView<'_, f32>,
+        dy: LinearView<'_, f32>,
+        onto: LinearView<'_, f32>,
+        mut dx: LinearViewMut<'_, f32>,
+        rows: usize,
+        width: usize,
+        epsilon: f32,
+        #[comptime] is_onto: bool,
+        #[comptime] threads: usize,
+    ) {
+        if CUBE_POS >= rows {
+            terminate!();
+        }
+        let first = CUBE_POS * width;
+        let mut squares = 0.0_f32;
+        let mut along = 0.0_f32;
+        let mut i = UNIT_POS as usize;
+        while i < width {
+            let value = x.read(first + i);
+            squares += value * value;
+            along += dy.read(first + i) * weight.read(i) * value;
+            i += threads;
+        }
+        let squares = sum_of_cube(squares, threads);
+        let along = sum_of_cube(along, threads) / f32::cast_from(width);
+        let inverse = 1.0 / (squares / f32::cast_from(width) + epsilon).sqrt();
+        let along = along * inverse * inverse * inverse;
+        let mut i = UNIT_POS as usize;
+        while i < width {
+            let at = first + i;
+            let mut sum = dy.read(at) * weight.read(i) * inverse - x.read(at) * along;
+            if is_onto {
+                sum += onto.read(at);
+            }
+            dx.write(at, sum);
+            i += threads;
+        }
+    }
+
+    /// One launch. `None` where the tensors do not lie on one GPU.
+    pub fn forward(
+        x: &BurnTensor<2>,
+        weight: &BurnTensor<2>,
+        epsilon: f64,
+    ) -> Option<BurnTensor<2>> {
+        let [rows, width] = x.dims();
+        let [x, weight] = operands([x, weight])?;
+        let y = room(&x, [rows, width]);
+        let (cubes, threads) = a_cube_each(&x, rows, width);
+        forward_kernel::launch(
+            &y.client,
+            cubes,
+            threads,
+            x.into_linear_view(),
+            weight.into_linear_view(),
+            y.clone().into_linear_view(),
+            rows,
+            width,
+            epsilon as f32,
+            threads.num_elems() as usize,
+        );
+        Some(tensor(y))
+    }
+
+    /// One launch. `None` where the tensors do not lie on one GPU.
+    pub fn backward(
+        x: &BurnTensor<2>,
+        weight: &BurnTensor<2>,
+        epsilon: f64,
+        dy: &BurnTensor<2>,
+        onto: Option<&BurnTensor<2>>,
+    ) -> Option<BurnTensor<2>> {
+        let [rows, width] = x.dims();
+        // What is not read may be anything.
+        let [x, weight, dy, added] = operands([x, weight, dy, onto.unwrap_or(dy)])?;
+        let dx = room(&x, [rows, width]);
+        let (cubes, threads) = a_cube_each(&x, rows, width);
+        backward_kernel::launch(
+            &dx.client,
+            cubes,
+            threads,
+            x.into_linear_view(),
+            weight.into_linear_view(),
+            dy.into_linear_view(),
+            added.into_linear_view(),
+            dx.clone().into_linear_view(),
+            rows,
+            width,
+            epsilon as f32,
+            onto.is_some(),
+            threads.num_elems() as usize,
+        );
+        Some(tensor(dx))
     }
 }
 

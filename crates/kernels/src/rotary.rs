@@ -49,8 +49,19 @@ impl Rotation {
     /// If x has another number of rows than there are positions, or heads of twice as many columns as there are
     /// frequencies do not fill its rows.
     pub fn apply(&self, x: Tensor<2>) -> Tensor<2> {
-        self.check("Rotation::apply", "x", &x);
-        self.rotate(x, 1.0)
+        let [rotated] = self.apply_each([x]);
+        rotated
+    }
+
+    /// [`Rotation::apply`] to each, which may have different numbers of heads.
+    ///
+    /// # Panics
+    /// As [`Rotation::apply`].
+    pub fn apply_each<const N: usize>(&self, tensors: [Tensor<2>; N]) -> [Tensor<2>; N] {
+        for x in &tensors {
+            self.check("Rotation::apply", "x", x);
+        }
+        self.rotate(tensors, 1.0)
     }
 
     /// The transpose of [`Rotation::apply`], that is its gradient: the rotation by the opposite angle.
@@ -58,8 +69,19 @@ impl Rotation {
     /// # Panics
     /// As [`Rotation::apply`].
     pub fn apply_backward(&self, dy: Tensor<2>) -> Tensor<2> {
-        self.check("Rotation::apply_backward", "dy", &dy);
-        self.rotate(dy, -1.0)
+        let [rotated] = self.apply_backward_each([dy]);
+        rotated
+    }
+
+    /// [`Rotation::apply_backward`] to each.
+    ///
+    /// # Panics
+    /// As [`Rotation::apply`].
+    pub fn apply_backward_each<const N: usize>(&self, tensors: [Tensor<2>; N]) -> [Tensor<2>; N] {
+        for dy in &tensors {
+            self.check("Rotation::apply_backward", "dy", dy);
+        }
+        self.rotate(tensors, -1.0)
     }
 
     fn check(&self, operation: &str, argument: &str, x: &Tensor<2>) {
@@ -77,7 +99,15 @@ impl Rotation {
     }
 
     /// By the angle times `direction`, which is 1 or −1.
-    fn rotate(&self, x: Tensor<2>, direction: f32) -> Tensor<2> {
+    fn rotate<const N: usize>(&self, tensors: [Tensor<2>; N], direction: f32) -> [Tensor<2>; N] {
+        #[cfg(feature = "gpu")]
+        if let Some(rotated) = on_gpu::rotate(&tensors, &self.cos, &self.sin, direction) {
+            return rotated;
+        }
+        tensors.map(|x| self.rotate_elsewhere(x, direction))
+    }
+
+    fn rotate_elsewhere(&self, x: Tensor<2>, direction: f32) -> Tensor<2> {
         if x.dims().contains(&0) {
             return x;
         }
@@ -102,6 +132,92 @@ impl Rotation {
         let first = a.clone() * cos.clone() - b.clone() * sin.clone();
         let second = b * cos + a * sin;
         Tensor::cat(vec![first, second], 2).reshape([rows, width])
+    }
+}
+
+#[cfg(feature = "gpu")]
+mod on_gpu {
+    use burn_cubecl::cubecl;
+    use burn_cubecl::cubecl::prelude::*;
+    use burn_cubecl::cubecl::std::tensor::layout::linear::{LinearView, LinearViewMut};
+    use burn_cubecl::tensor::CubeTensor;
+    use burn_tensor::Tensor as BurnTensor;
+
+    use crate::gpu::tensor;
+    use crate::launch::{a_thread_each, operands, room};
+
+    /// A thread for two elements that are rotated together, those of one tensor behind those of another.
+    #[cube(launch)]
+    fn rotate_kernel(
+        tensors: Sequence<LinearView<'static, f32>>,
+        mut rotated: Sequence<LinearViewMut<'static, f32>>,
+        starts: Sequence<usize>,
+        cos: LinearView<'_, f32>,
+        sin: LinearView<'_, f32>,
+        half: usize,
+        direction: f32,
+    ) {
+        #[unroll]
+        for tensor in 0..tensors.len() {
+            let (start, elements) = (starts[tensor], tensors[tensor].shape());
+            if ABSOLUTE_POS >= start && ABSOLUTE_POS - start < elements / 2 {
+                let pair = ABSOLUTE_POS - start;
+                let i = pair % half;
+                // As many pairs a row as the tensor has for each row of angles.
+                let angle = pair / (elements / 2 / (cos.shape() / half)) * half + i;
+                let (cos, sin) = (cos.read(angle), sin.read(angle) * direction);
+                let first = pair / half * 2 * half + i;
+                let second = first + half;
+                let (a, b) = (tensors[tensor].read(first), tensors[tensor].read(second));
+                let rotated = rotated.index_mut(tensor);
+                rotated.write(first, a * cos - b * sin);
+                rotated.write(second, b * cos + a * sin);
+            }
+        }
+    }
+
+    /// One launch. `None` where the tensors do not lie on one GPU.
+    pub fn rotate<const N: usize>(
+        tensors: &[BurnTensor<2>; N],
+        cos: &BurnTensor<2>,
+        sin: &BurnTensor<2>,
+        direction: f32,
+    ) -> Option<[BurnTensor<2>; N]> {
+        let [_, half] = cos.dims();
+        let shapes = tensors.each_ref().map(|x| x.dims());
+        let tensors = operands(tensors.each_ref())?;
+        let [cos, sin] = operands([cos, sin])?;
+        let first = tensors.first()?;
+        if first.device != cos.device {
+            return None;
+        }
+        let rotated = shapes.map(|shape| room(first, shape));
+        let mut pairs = 0;
+        let starts = tensors.iter().map(|x| {
+            pairs += x.meta.num_elements() / 2;
+            pairs - x.meta.num_elements() / 2
+        });
+        let starts = starts.collect();
+        let (cubes, threads) = a_thread_each(first, pairs);
+        rotate_kernel::launch(
+            &cos.client.clone(),
+            cubes,
+            threads,
+            tensors
+                .into_iter()
+                .map(CubeTensor::into_linear_view)
+                .collect(),
+            rotated
+                .iter()
+                .map(|x| x.clone().into_linear_view())
+                .collect(),
+            starts,
+            cos.into_linear_view(),
+            sin.into_linear_view(),
+            half,
+            direction,
+        );
+        Some(rotated.map(tensor))
     }
 }
 

@@ -20,44 +20,39 @@ mod on_gpu {
     use burn_cubecl::cubecl;
     use burn_cubecl::cubecl::prelude::*;
     use burn_cubecl::cubecl::std::tensor::layout::linear::{LinearView, LinearViewMut};
-    use burn_cubecl::ops::numeric::empty_device_dtype;
     use burn_cubecl::tensor::CubeTensor;
-    use burn_tensor::{DType, Tensor as BurnTensor};
+    use burn_tensor::Tensor as BurnTensor;
 
-    use crate::gpu::{open, tensor};
+    use crate::gpu::tensor;
+    use crate::launch::{MOST_THREADS, a_cube_each, operands, room, sum_of_cube};
 
-    /// Threads of a [`squares_kernel`], a power of two.
-    const THREADS: u32 = 256;
+    /// Tensors of one launch: with the sums, as many buffers as every GPU binds.
+    const TENSORS: usize = 7;
 
-    /// Σ x² → `sums[at]`, by one group of threads in a fixed order.
+    /// A cube a tensor, which sums in a fixed order: Σ x² → `sums[first + tensor]`.
     #[cube(launch)]
     fn squares_kernel(
-        x: LinearView<'_, f32>,
+        tensors: Sequence<LinearView<'static, f32>>,
         mut sums: LinearViewMut<'_, f32>,
-        at: u32,
+        first: usize,
         #[comptime] threads: usize,
     ) {
-        let mut partial = Shared::new_slice(threads);
         let mut sum = 0.0_f32;
-        let mut i = UNIT_POS as usize;
-        while i < x.shape() {
-            let value = x.read(i);
-            sum += value * value;
-            i += CUBE_DIM as usize;
-        }
-        partial[UNIT_POS as usize] = sum;
-        sync_cube();
-        let mut active = CUBE_DIM / 2;
-        while active > 0 {
-            if UNIT_POS < active {
-                let other = partial[(UNIT_POS + active) as usize];
-                partial[UNIT_POS as usize] += other;
+        #[unroll]
+        for tensor in 0..tensors.len() {
+            if CUBE_POS == tensor {
+                let x = tensors.index(tensor);
+                let mut i = UNIT_POS as usize;
+                while i < x.shape() {
+                    let value = x.read(i);
+                    sum += value * value;
+                    i += threads;
+                }
             }
-            sync_cube();
-            active /= 2;
         }
-        if UNIT_POS == 0 {
-            sums.write(at as usize, partial[0]);
+        let sum = sum_of_cube(sum, threads);
+        if UNIT_POS == 0 && CUBE_POS < tensors.len() {
+            sums.write(first + CUBE_POS, sum);
         }
     }
 
@@ -65,25 +60,27 @@ mod on_gpu {
     pub fn sums(tensors: &[&BurnTensor<2>]) -> Option<Vec<f32>> {
         let opened: Option<Vec<CubeTensor>> = tensors
             .iter()
-            .map(|&x| open(x.clone()).filter(|x| x.dtype == DType::F32))
+            .map(|&x| operands([x]).map(|[x]| x))
             .collect();
         let opened = opened?;
-        let first = opened.first()?;
+        let first = opened.first()?.clone();
         if opened.iter().any(|x| x.device != first.device) {
             return None;
         }
-        let (client, device) = (first.client.clone(), first.device.clone());
-        let count = opened.len();
-        let sums = empty_device_dtype(client, device, [count].into(), DType::F32);
-        for (i, x) in opened.into_iter().enumerate() {
+        let sums = room(&first, [opened.len()]);
+        for (i, tensors) in opened.chunks(TENSORS).enumerate() {
+            let (cubes, threads) = a_cube_each(&first, tensors.len(), MOST_THREADS);
             squares_kernel::launch(
-                &sums.client,
-                CubeCount::new_single(),
-                CubeDim::new_1d(THREADS),
-                x.into_linear_view(),
+                &first.client,
+                cubes,
+                threads,
+                tensors
+                    .iter()
+                    .map(|x| x.clone().into_linear_view())
+                    .collect(),
                 sums.clone().into_linear_view(),
-                i as u32,
-                THREADS as usize,
+                i * TENSORS,
+                threads.num_elems() as usize,
             );
         }
         let sums = tensor::<1>(sums).into_data();

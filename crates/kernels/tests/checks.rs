@@ -7,9 +7,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use burn_tensor::{DType, Device, Tensor};
 use panacea_kernels::{
-    Bits, CacheRow, Gate, Heads, PackedMatrix, Rotation, Segment, Visibility, Weight, attention,
-    attention_backward, attention_decode, gated, gated_backward, head_log_probs, linear_each,
-    matmul, matmul_add, rms_norm, rms_norm_backward, steer, write_cache,
+    Bits, CacheRow, CacheRows, Gate, Heads, PackedMatrix, Rotation, Segment, Steered, Visibility,
+    Weight, add_each, attention, attention_backward, attention_decode, gated, gated_backward,
+    head_log_probs, linear_each, matmul, matmul_add, rms_norm, rms_norm_backward, steer,
+    steer_backward, write_cache,
 };
 
 /// A call that does not fit, beside what it panics with.
@@ -254,6 +255,31 @@ fn side_paths() {
             ),
         ]);
         assert_eq!(steered([3, 7], [1, 5], [1, 1], [3, 2]).dims(), [3, 7]);
+        let (sigma, s, preferences) = (x([1, 5]), x([1, 1]), x([3, 2]));
+        let backward = |p, d| steer_backward(x(p), &sigma, &s, &preferences, 2.0, x(d));
+        assert_refused(vec![
+            (
+                "steer_backward: axis 1 of `p` is 6, expected 7 as `sigma` and `preferences` have together",
+                call(|| backward([3, 6], [3, 6])),
+            ),
+            (
+                "steer_backward: axis 0 of `d_output` is 1, expected 3 as in `p`",
+                call(|| backward([3, 7], [1, 7])),
+            ),
+        ]);
+        let Steered { d_sigma, d_s, .. } = backward([3, 7], [3, 7]);
+        assert_eq!((d_sigma.dims(), d_s.dims()), ([1, 5], [1, 1]));
+        let sums = || vec![x([2, 3]), x([1, 1])];
+        assert_refused(vec![
+            (
+                "add_each: axis 0 of `more` is 1, expected 2 as in `sums`",
+                call(|| add_each(sums(), &[x([2, 3])])),
+            ),
+            (
+                "add_each: axis 1 of `more[1]` is 3, expected 1 as in `sums`",
+                call(|| add_each(sums(), &[x([2, 3]), x([1, 3])])),
+            ),
+        ]);
     });
 }
 
@@ -463,14 +489,21 @@ fn attentions() {
 #[test]
 fn caches() {
     let row = |slot, visible| CacheRow { slot, visible };
+    let told = |rows: &[CacheRow]| CacheRows::new(rows.to_vec(), &Device::flex());
     let two = |second: CacheRow| [row(0, 0..9), second];
     in_both_forms(|dtype| {
         let cache = |shape: [usize; 4]| zeros(dtype, shape);
         let decode = |q: [usize; 2], keys, values, rows: &[CacheRow], heads| {
-            attention_decode(zeros(dtype, q), &cache(keys), &cache(values), rows, heads)
+            attention_decode(
+                zeros(dtype, q),
+                &cache(keys),
+                &cache(values),
+                &told(rows),
+                heads,
+            )
         };
         let write = |into: [usize; 4], new: [usize; 2], rows: &[CacheRow]| {
-            write_cache(cache(into), &zeros(dtype, new), rows)
+            write_cache(cache(into), &zeros(dtype, new), &told(rows))
         };
         let (q, c, good) = ([2, 24], [3, 2, 9, 4], two(row(2, 3..5)));
         let of = |heads| call(move || decode(q, c, c, &two(row(2, 3..5)), heads));
@@ -609,9 +642,13 @@ fn of_nothing_comes_nothing() {
         assert_eq!(steered([0, 3], [1, 2], [0, 1]), [0, 3]);
         assert_eq!(steered([2, 2], [1, 2], [2, 0]), [2, 2]);
         let cache = zeros(dtype, [3, 2, 9, 4]);
-        let decoded = attention_decode(x([0, 24]), &cache, &cache, &[], HEADS);
+        let no_rows = CacheRows::new(vec![], &Device::flex());
+        let decoded = attention_decode(x([0, 24]), &cache, &cache, &no_rows, HEADS);
         assert_eq!(decoded.dims(), [0, 24]);
-        assert_eq!(write_cache(cache, &x([0, 8]), &[]).dims(), [3, 2, 9, 4]);
+        assert_eq!(
+            write_cache(cache, &x([0, 8]), &no_rows).dims(),
+            [3, 2, 9, 4]
+        );
         for [m, k, n] in [[0, 3, 2], [2, 3, 0], [0, 0, 0]] {
             assert_eq!(matmul(&x([m, k]), &x([k, n])).dims(), [m, n]);
             assert_eq!(matmul_add(x([m, n]), &x([m, k]), &x([k, n])).dims(), [m, n]);

@@ -242,9 +242,10 @@ impl Layer {
             q = q_norm.forward_heads(&q);
             k = k_norm.forward_heads(&k);
         }
+        let [q, k] = rotation.apply_each([q, k]);
         QueryKeyValue {
-            q: rotation.apply(q),
-            k: rotation.apply(k),
+            q,
+            k,
             v,
             before_norm,
         }
@@ -316,8 +317,7 @@ impl Layer {
             &d_attended,
             &sight.visibility,
         );
-        let mut d_q = sight.rotation.apply_backward(d_q);
-        let mut d_k = sight.rotation.apply_backward(d_k);
+        let [mut d_q, mut d_k] = sight.rotation.apply_backward_each([d_q, d_k]);
         if let (Some((q_norm, k_norm)), Some((q, k))) = (&self.qk_norm, &before_norm) {
             d_q = q_norm.backward_heads(q, d_q);
             d_k = k_norm.backward_heads(k, d_k);

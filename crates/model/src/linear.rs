@@ -67,7 +67,7 @@ impl Linear {
 
     /// onto `[rows, d_out]` + what the layer makes of `x` `[rows, d_in]`.
     pub fn forward_onto(&self, onto: Tensor<2>, x: &Tensor<2>, mode: &Mode<'_>) -> Tensor<2> {
-        if is_thin(x.dims()[0]) {
+        if is_thin(x) {
             let [y] = Self::forward_each([self], x, mode);
             return onto + y;
         }

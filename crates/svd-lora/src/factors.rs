@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use burn_tensor::{Device, Tensor};
-use panacea_kernels::{matmul, sum_of_squares};
+use panacea_kernels::{add_each, matmul, scale_each, sum_of_squares};
 
 /// Which of the four tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +75,18 @@ impl Factors {
         }
     }
 
+    /// In the order of [`Part::ALL`].
+    fn into_parts(self) -> Vec<Tensor<2>> {
+        vec![self.u, self.v, self.sigma, self.s]
+    }
+
+    /// The inverse of [`Factors::into_parts`].
+    fn of_parts(parts: Vec<Tensor<2>>) -> Self {
+        let parts: Result<[Tensor<2>; 4], _> = parts.try_into();
+        let [u, v, sigma, s] = parts.expect("a tensor for each part");
+        Self { u, v, sigma, s }
+    }
+
     fn on(self, device: &Device) -> Self {
         Self {
             u: self.u.to_device(device),
@@ -118,17 +130,11 @@ impl FactorSet {
 
     /// Adds `factors` to those of `name`, or puts them there.
     pub fn accumulate(&mut self, name: &str, factors: Factors) {
-        match self.0.get_mut(name) {
-            None => {
-                self.0.insert(name.to_owned(), factors);
-            }
-            Some(sum) => {
-                for part in Part::ALL {
-                    let total = sum.part_mut(part);
-                    *total = total.clone() + factors.part(part).clone();
-                }
-            }
-        }
+        let sum = match self.0.remove(name) {
+            None => factors,
+            Some(sum) => Factors::of_parts(add_each(sum.into_parts(), &factors.into_parts())),
+        };
+        self.0.insert(name.to_owned(), sum);
     }
 
     /// Adds every element of `other`.
@@ -140,12 +146,12 @@ impl FactorSet {
 
     /// Multiplies every element by `factor`.
     pub fn scale(&mut self, factor: f64) {
-        for factors in self.0.values_mut() {
-            for part in Part::ALL {
-                let tensor = factors.part_mut(part);
-                *tensor = tensor.clone() * factor;
-            }
-        }
+        let all = std::mem::take(&mut self.0).into_iter();
+        let scaled = all.map(|(name, factors)| {
+            let scaled = scale_each(factors.into_parts(), factor);
+            (name, Factors::of_parts(scaled))
+        });
+        self.0 = scaled.collect();
     }
 
     /// Adds the gradient at `factors` of weight · Σ (‖UᵀU − I‖² + ‖VᵀV − I‖²), the sum over every matrix:

@@ -1,7 +1,7 @@
 //! The adapted linear layer's side path and its gradient.
 
 use burn_tensor::Tensor;
-use panacea_kernels::{matmul, matmul_add, steer};
+use panacea_kernels::{matmul, matmul_add, steer, steer_backward};
 
 use crate::factors::Factors;
 
@@ -63,32 +63,16 @@ impl SvdLora<'_> {
         dy: &Tensor<2>,
         dx: Tensor<2>,
     ) -> (Tensor<2>, Factors) {
-        let Factors { u, v, sigma, .. } = self.factors;
-        let [_, rank] = sigma.dims();
-        let [_, columns] = u.dims();
-        let [rows, _] = x.dims();
-
-        let projected = matmul(x, v);
-        let diagonal = self.diagonal(preferences);
-        let weighted = self.steered(projected.clone(), preferences);
-
-        let d_weighted = matmul(dy, u) * self.scale;
-        let d_u = matmul(&dy.clone().transpose(), &weighted);
-        let d_projected = d_weighted.clone() * diagonal;
-        let d_v = matmul(&x.clone().transpose(), &d_projected);
-        let dx = matmul_add(dx, &d_projected, &v.clone().transpose());
-
-        let d_diagonal = d_weighted * projected;
-        let d_sigma = d_diagonal.clone().slice([0..rows, 0..rank]).sum_dim(0);
-        let d_s = (d_diagonal.slice([0..rows, rank..columns]) * preferences.clone())
-            .sum()
-            .reshape([1, 1]);
+        let Factors { u, v, sigma, s } = self.factors;
+        let (projected, d_weighted) = (matmul(x, v), matmul(dy, u));
+        let steered = steer_backward(projected, sigma, s, preferences, self.scale, d_weighted);
         let gradients = Factors {
-            u: d_u,
-            v: d_v,
-            sigma: d_sigma,
-            s: d_s,
+            u: matmul(&dy.clone().transpose(), &steered.output),
+            v: matmul(&x.clone().transpose(), &steered.d_p),
+            sigma: steered.d_sigma,
+            s: steered.d_s,
         };
+        let dx = matmul_add(dx, &steered.d_p, &v.clone().transpose());
         (dx, gradients)
     }
 

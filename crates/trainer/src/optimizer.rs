@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use burn_tensor::{Device, Tensor};
+use burn_tensor::Device;
 use panacea_config::Plan;
-use panacea_kernels::{AdamWStep, adamw};
+use panacea_kernels::{AdamWStep, AdamWUpdate, adamw};
 use panacea_svd_lora::{FactorSet, Factors, Part};
 
 use crate::error::TrainerError;
@@ -81,40 +81,49 @@ impl AdamW {
         } = self.settings;
         let step = i32::try_from(step).unwrap_or(i32::MAX);
         let corrections = betas.map(|beta| 1.0 - beta.powi(step));
+        let step = AdamWStep {
+            betas,
+            corrections,
+            eps,
+            weight_decay,
+        };
         for (name, gradient) in &gradients.0 {
             // Taken out, so that nobody else holds them and they can be overwritten.
-            let [parameter, first, second] = [&mut *parameters, &mut self.first, &mut self.second]
-                .map(|set| {
-                    let factors = set.0.remove(name);
-                    factors.expect("every adapted matrix has parameters and moments")
-                });
-            let updated = |part: Part, at: [Tensor<2>; 3]| {
+            let sets = [&mut *parameters, &mut self.first, &mut self.second];
+            let [parameter, first, second] = sets.map(|set| {
+                let factors = set.0.remove(name);
+                let Factors { u, v, sigma, s } =
+                    factors.expect("every adapted matrix has parameters and moments");
+                [u, v, sigma, s]
+            });
+            let (mut updates, mut held) = (Vec::new(), None);
+            let moments = first.into_iter().zip(second);
+            let parts = Part::ALL.into_iter().zip(parameter).zip(moments);
+            for ((part, parameter), (first, second)) in parts {
                 if holds_s && part == Part::S {
-                    return at;
+                    held = Some([parameter, first, second]);
+                    continue;
                 }
                 let rate = if part.is_singular() {
                     learning_rate_singular
                 } else {
                     learning_rate
                 };
-                let step = AdamWStep {
+                updates.push(AdamWUpdate {
+                    parameter,
+                    moments: [first, second],
+                    gradient: gradient.part(part),
                     rate: rate * factor,
-                    betas,
-                    corrections,
-                    eps,
-                    weight_decay,
-                };
-                adamw(at, gradient.part(part), &step)
-            };
-            let u = updated(Part::U, [parameter.u, first.u, second.u]);
-            let v = updated(Part::V, [parameter.v, first.v, second.v]);
-            let sigma = updated(Part::Sigma, [parameter.sigma, first.sigma, second.sigma]);
-            let s = updated(Part::S, [parameter.s, first.s, second.s]);
+                });
+            }
+            let mut updated = adamw(updates, &step);
+            // The last of the parts.
+            updated.extend(held);
             let [parameter, first, second] = [0, 1, 2].map(|i| Factors {
-                u: u[i].clone(),
-                v: v[i].clone(),
-                sigma: sigma[i].clone(),
-                s: s[i].clone(),
+                u: updated[0][i].clone(),
+                v: updated[1][i].clone(),
+                sigma: updated[2][i].clone(),
+                s: updated[3][i].clone(),
             });
             parameters.0.insert(name.clone(), parameter);
             self.first.0.insert(name.clone(), first);

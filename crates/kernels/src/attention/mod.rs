@@ -14,11 +14,13 @@ use crate::shape;
 use portable::Blocks;
 
 mod decode;
+#[cfg(feature = "gpu")]
+mod on_gpu;
 #[cfg(feature = "flex")]
 mod on_host;
 mod portable;
 
-pub use decode::{CacheRow, attention_decode, write_cache};
+pub use decode::{CacheRow, CacheRows, attention_decode, write_cache};
 
 /// Numbers of heads and their width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +48,12 @@ pub struct Visibility {
     segments: Vec<Segment>,
     heads: Heads,
     window: Option<usize>,
-    /// The segments as composed operations take them; `None` where the loops of the CPU need nothing but positions.
+    /// The segments as composed operations take them; `None` where the loops of the CPU need nothing but positions, and where
+    /// kernels of our own compute.
     blocks: Option<Blocks>,
+    /// The segments as kernels of our own take them, where there is a GPU.
+    #[cfg(feature = "gpu")]
+    on_gpu: Option<on_gpu::Blocks>,
 }
 
 impl Visibility {
@@ -88,14 +94,24 @@ impl Visibility {
             heads,
             window,
             blocks: None,
+            #[cfg(feature = "gpu")]
+            on_gpu: None,
         };
         // Empty segments have neither queries nor keys.
         visibility
             .segments
             .retain(|segment| !segment.own.is_empty());
-        if !is_cpu(device) {
-            visibility.build_blocks(device);
+        if is_cpu(device) {
+            return visibility;
         }
+        #[cfg(feature = "gpu")]
+        {
+            visibility.on_gpu = on_gpu::Blocks::new(&visibility.segments, heads, window, device);
+            if visibility.on_gpu.is_some() {
+                return visibility;
+            }
+        }
+        visibility.build_blocks(device);
         visibility
     }
 
@@ -104,7 +120,7 @@ impl Visibility {
         self.segments.last().map_or(0, |segment| segment.own.end)
     }
 
-    /// Its blocks, which only the loops of the CPU do without.
+    /// Its blocks, which the loops of the CPU and kernels of our own do without.
     fn blocks(&self, device: &Device) -> Cow<'_, Blocks> {
         match &self.blocks {
             Some(blocks) => Cow::Borrowed(blocks),
@@ -198,6 +214,12 @@ pub fn attention(
     {
         return on_host::forward(&operands, visibility);
     }
+    #[cfg(feature = "gpu")]
+    if let Some(blocks) = &visibility.on_gpu
+        && let Some(output) = on_gpu::forward(q, k, v, visibility.heads, blocks)
+    {
+        return output;
+    }
     let blocks = visibility.blocks(&q.device());
     portable::forward(q, k, v, visibility.heads, &blocks)
 }
@@ -240,6 +262,12 @@ pub fn attention_backward(
         log_sum,
         d_out,
     };
+    #[cfg(feature = "gpu")]
+    if let Some(blocks) = &visibility.on_gpu
+        && let Some(gradients) = on_gpu::backward(q, k, v, &output, visibility.heads, blocks)
+    {
+        return gradients;
+    }
     let blocks = visibility.blocks(&q.device());
     portable::backward(q, k, v, &output, visibility.heads, &blocks)
 }

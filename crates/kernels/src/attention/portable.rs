@@ -166,13 +166,13 @@ fn together(mut tensors: Vec<Tensor<2>>) -> Tensor<2> {
 }
 
 impl Segment {
-    fn seen(&self) -> usize {
+    pub(super) fn seen(&self) -> usize {
         self.prefix.len() + self.own.len()
     }
 }
 
 /// Segments in groups that are worth computing together, smaller ones first.
-fn of_like_sizes(segments: &[Segment], heads: Heads) -> Vec<Vec<&Segment>> {
+pub(super) fn of_like_sizes(segments: &[Segment], heads: Heads) -> Vec<Vec<&Segment>> {
     let mut sorted: Vec<&Segment> = segments.iter().collect();
     sorted.sort_by_key(|segment| (segment.own.len(), segment.seen()));
     let mut groups: Vec<Vec<&Segment>> = Vec::new();

@@ -96,7 +96,7 @@ impl LayerCache {
         values: impl FnOnce(Tensor<4>) -> Tensor<4>,
     ) {
         let take = |cache: &mut Tensor<4>| {
-            let empty = Tensor::zeros([1, 1, 1, 1], &cache.device());
+            let empty = Tensor::empty([1, 1, 1, 1], &cache.device());
             std::mem::replace(cache, empty)
         };
         self.keys = keys(take(&mut self.keys));

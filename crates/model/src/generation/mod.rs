@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use burn_tensor::{Device, Tensor};
 use panacea_kernels::{
-    CacheRow, Heads, Rotation, attention, attention_decode, stay_awake, write_cache,
+    CacheRow, CacheRows, Heads, Rotation, attention, attention_decode, stay_awake, write_cache,
 };
 use panacea_svd_lora::Adapters;
 use rand::SeedableRng;
@@ -410,7 +410,7 @@ fn decode_rows(
     let tokens: Vec<u32> = rows.iter().map(last).collect();
     let position = |running: &&mut Running| running.row.seen.len() - 1;
     let positions: Vec<usize> = rows.iter().map(position).collect();
-    let cache_rows = |window: Option<usize>| -> Vec<CacheRow> {
+    let cache_rows = |window: Option<usize>| {
         let cache_row = |running: &&mut Running| {
             let end = running.row.seen.len();
             CacheRow {
@@ -418,10 +418,10 @@ fn decode_rows(
                 visible: window.map_or(0, |window| end.saturating_sub(window))..end,
             }
         };
-        rows.iter().map(cache_row).collect()
+        CacheRows::new(rows.iter().map(cache_row).collect(), &model.device)
     };
     // Of every kind of attention, what its layers see and where they stand.
-    let sights: Vec<(Vec<CacheRow>, Rotation)> = (model.attention.iter())
+    let sights: Vec<(CacheRows, Rotation)> = (model.attention.iter())
         .map(|kind| {
             let rotation = Rotation::new(&positions, &kind.inverse_frequencies, &model.device);
             (cache_rows(kind.window), rotation)
