@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream, SelectAll};
-use panacea_model::{Likelihood, NewToken, Request, Sampling, StopReason};
+use panacea_model::{Likelihood, ModelError, NewToken, Request, Sampling, StopReason};
 use panacea_pretrained::{ChatTokenizer, TextStream};
 use serde::Serialize;
 use tokio::sync::Semaphore;
@@ -24,6 +24,8 @@ pub struct Answers {
     pub tokenizer: Arc<ChatTokenizer>,
     /// Tokens of a prompt and its answer, at most.
     pub context: usize,
+    /// Tokens that the model knows.
+    pub vocabulary: usize,
     pub limits: Limits,
     /// One for each answer that is being written or may wait.
     pub seats: Arc<Semaphore>,
@@ -49,6 +51,8 @@ pub struct Limits {
 pub struct Asked {
     /// Who answers.
     pub choice: Choice,
+    /// The field that the prompts come from.
+    pub field: &'static str,
     /// The tokens of each prompt.
     pub prompts: Vec<Vec<u32>>,
     /// Answers to each prompt.
@@ -91,6 +95,8 @@ pub struct Piece {
 pub struct DrawnToken {
     pub id: u32,
     pub likelihood: Option<Likelihood>,
+    /// Where its text begins in the answer, in characters.
+    pub offset: usize,
 }
 
 /// Why an answer ended.
@@ -99,27 +105,32 @@ pub struct DrawnToken {
 pub enum FinishReason {
     /// The model ended its turn, or wrote a stop string.
     Stop,
-    /// `max_tokens`, the model's context, or the server's time limit.
+    /// `max_tokens`, the context, the server's time limit or its end.
     Length,
 }
 
 impl Answers {
     /// Hands what is asked to the session.
     pub fn ask(&self, asked: Asked) -> Result<Pieces, ApiError> {
-        let count = asked.prompts.len() * asked.n;
+        let count = asked.prompts.len().saturating_mul(asked.n);
         if count > self.limits.places + self.limits.queue {
+            let field = if asked.n > 1 { "n" } else { asked.field };
             return Err(ApiError::wrong(
-                "n",
+                field,
                 format!(
                     "{count} answers at once, but {} are written together and {} wait, at most",
                     self.limits.places, self.limits.queue
                 ),
             ));
         }
-        asked
-            .sampling
-            .check()
-            .map_err(|error| ApiError::bad(error.to_string()))?;
+        asked.sampling.check().map_err(|error| match error {
+            ModelError::Sampling {
+                name,
+                value,
+                expected,
+            } => ApiError::wrong(name, format!("{value}, expected {expected}")),
+            error => ApiError::bad(error.to_string()),
+        })?;
         let rooms = asked.prompts.iter().map(|prompt| self.room(prompt, &asked));
         let rooms: Vec<usize> = rooms.collect::<Result<_, _>>()?;
         let seats = Arc::clone(&self.seats).try_acquire_many_owned(count as u32);
@@ -129,6 +140,7 @@ impl Answers {
         let preference = steering.as_ref().map(|(_, preference)| preference);
         self.metrics.asked(&id, preference, count);
         let since = Instant::now();
+        let stop: Arc<[String]> = asked.stop.into();
         let prompt_tokens = asked.prompts.iter().map(Vec::len).sum();
         let (mut rows, mut streams) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for (prompt, room) in asked.prompts.into_iter().zip(rooms) {
@@ -154,7 +166,10 @@ impl Answers {
                     index,
                     tokenizer: Arc::clone(&self.tokenizer),
                     stream: TextStream::new(),
-                    stops: Stops::new(asked.stop.clone()),
+                    stops: Stops::new(Arc::clone(&stop)),
+                    characters: 0,
+                    since,
+                    metrics: Arc::clone(&self.metrics),
                 };
                 streams.push(pieces(text, events));
             }
@@ -173,16 +188,24 @@ impl Answers {
     /// How many tokens may follow a prompt.
     fn room(&self, prompt: &[u32], asked: &Asked) -> Result<usize, ApiError> {
         if prompt.is_empty() {
-            return Err(ApiError::bad("the prompt has no token".to_owned()));
+            return Err(ApiError::wrong(asked.field, "it has no token".to_owned()));
+        }
+        if let Some(id) = (prompt.iter()).find(|&&id| id as usize >= self.vocabulary) {
+            let message = format!(
+                "token {id}, but the model knows {} of them",
+                self.vocabulary
+            );
+            return Err(ApiError::wrong(asked.field, message));
         }
         let room = self.context.saturating_sub(prompt.len());
         let wanted = asked.max_tokens.unwrap_or(room.max(1));
         if wanted > room {
             return Err(ApiError::too_long(format!(
-                "the prompt has {} tokens and the answer may have {wanted}, but the model's context has {}",
+                "the prompt has {} tokens and the answer may have {wanted}, but both together may have {}",
                 prompt.len(),
                 self.context
-            )));
+            ))
+            .about(asked.field));
         }
         Ok(wanted)
     }
@@ -194,6 +217,10 @@ struct AnswerText {
     tokenizer: Arc<ChatTokenizer>,
     stream: TextStream,
     stops: Stops,
+    /// Of the text so far, stop strings included.
+    characters: usize,
+    since: Instant,
+    metrics: Arc<Metrics>,
 }
 
 /// The pieces of one answer. When the last one has come, the channel is dropped, which gives the place back.
@@ -220,11 +247,15 @@ impl AnswerText {
         };
         let end = match event {
             Some(Event::Token(token)) => self.read(token, &mut piece),
+            Some(Event::Late) => Err(ApiError::late(self.metrics.retry_after())),
             Some(Event::Cut) => self.close(&mut piece, FinishReason::Length).map(Some),
             Some(Event::Refused(reason)) => Err(ApiError::bad(reason)),
             Some(Event::Failed(reason)) => Err(ApiError::failed(reason)),
             None => Err(ApiError::stopped()),
         };
+        if let Ok(Some(_)) = end {
+            self.metrics.answered(self.since.elapsed());
+        }
         piece.end = end.transpose();
         piece
     }
@@ -241,7 +272,9 @@ impl AnswerText {
         piece.tokens.push(DrawnToken {
             id: token.token,
             likelihood: token.likelihood,
+            offset: self.characters,
         });
+        self.characters += text.chars().count();
         let (text, is_stopped) = self.stops.push(&text);
         piece.text = text;
         match (is_stopped, token.end) {

@@ -141,6 +141,21 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, None, message)
     }
 
+    /// An answer that nobody has begun when its time was over.
+    pub fn late(retry_after: u64) -> Self {
+        let message = "the answer waited too long for a place".to_owned();
+        let mut error = Self::new(StatusCode::SERVICE_UNAVAILABLE, None, message);
+        error.retry_after = Some(retry_after);
+        error
+    }
+
+    /// The same, about a field.
+    pub fn about(mut self, field: &str) -> Self {
+        self.body.message = format!("{field}: {}", self.body.message);
+        self.body.param = Some(field.to_owned());
+        self
+    }
+
     /// What clients read, also behind the beginning of a stream.
     pub fn response(self) -> ErrorResponse {
         ErrorResponse { error: self.body }
@@ -150,7 +165,13 @@ impl ApiError {
 /// Of texts and templates that the tokenizer does not take.
 impl From<PretrainedError> for ApiError {
     fn from(error: PretrainedError) -> Self {
-        Self::bad(error.to_string())
+        match error {
+            // Where the server keeps its files is nobody's business.
+            PretrainedError::Template { problem, .. } => {
+                Self::bad(format!("the model's chat template: {problem}"))
+            }
+            error => Self::bad(error.to_string()),
+        }
     }
 }
 

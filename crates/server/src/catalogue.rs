@@ -79,7 +79,7 @@ impl Catalogue {
     }
 
     /// The model that a request names, and what its name says of the preference: `NAME` or `NAME@0.3,0.7`.
-    pub fn find(&self, name: Option<&str>) -> Result<(&Listed, Option<Weights>), ApiError> {
+    pub(crate) fn find(&self, name: Option<&str>) -> Result<(&Listed, Option<Weights>), ApiError> {
         let Some(name) = name else {
             return Ok((&self.models[0], None));
         };
@@ -105,7 +105,7 @@ impl Catalogue {
 
 impl Listed {
     /// This model at the first of `asked` that is there, else at its default. Each of them comes with the field that says it.
-    pub fn at(
+    pub(crate) fn at(
         &self,
         asked: impl IntoIterator<Item = (&'static str, Option<Weights>)>,
     ) -> Result<Choice, ApiError> {

@@ -9,7 +9,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 
@@ -22,19 +22,19 @@ const NO_ROOM: Duration = Duration::from_millis(100);
 /// How long cut answers may take to reach their readers.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// Serves until `end` is notified; then lets nobody in, and waits until running answers are whole. After `grace`, or when `end` is
-/// notified once more, it calls `cut` and waits a little longer.
+/// Serves until `end` counts a first wish; then lets nobody in, and waits until running answers are whole. After `grace`, or at a
+/// second wish, it calls `cut` and waits a little longer.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
-    end: &Notify,
+    mut end: watch::Receiver<usize>,
     grace: Duration,
     cut: impl FnOnce(),
 ) {
     let connections = GracefulShutdown::new();
     loop {
         let accepted = tokio::select! {
-            () = end.notified() => break,
+            _ = end.wait_for(|&wishes| wishes > 0) => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -50,7 +50,7 @@ pub async fn serve(
     tokio::select! {
         () = &mut whole => return,
         () = sleep(grace) => {}
-        () = end.notified() => {}
+        _ = end.wait_for(|&wishes| wishes > 1) => {}
     }
     cut();
     timeout(FAREWELL, whole).await.ok();
@@ -89,8 +89,8 @@ pub fn raise_limit() {
 #[cfg(not(unix))]
 pub fn raise_limit() {}
 
-/// Notifies `end` of every Ctrl-C and SIGTERM.
-pub async fn watch_signals(end: &Notify) -> io::Result<()> {
+/// Calls `end` at every Ctrl-C and SIGTERM.
+pub async fn watch_signals(end: impl Fn()) -> io::Result<()> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
@@ -98,14 +98,14 @@ pub async fn watch_signals(end: &Notify) -> io::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         loop {
             tokio::select! {
-                _ = terminate.recv() => end.notify_one(),
-                _ = interrupt.recv() => end.notify_one(),
+                _ = terminate.recv() => end(),
+                _ = interrupt.recv() => end(),
             }
         }
     }
     #[cfg(not(unix))]
     loop {
         tokio::signal::ctrl_c().await?;
-        end.notify_one();
+        end();
     }
 }

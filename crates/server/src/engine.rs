@@ -47,13 +47,15 @@ pub enum Event {
     Token(NewToken),
     /// Its time is over.
     Cut,
+    /// Its time is over, and it had not begun.
+    Late,
     /// It cannot be written, and the request is why.
     Refused(String),
     /// It cannot be written, and the server is why.
     Failed(String),
 }
 
-/// How often a session without work looks whether it should end.
+/// How long a session without work keeps the memory of its longest answers.
 const IDLE: Duration = Duration::from_millis(200);
 
 /// An answer on its way.
@@ -80,7 +82,13 @@ pub fn run(
             metrics.idle();
             match jobs.recv_timeout(IDLE) {
                 Ok(job) => begin(&mut session, &mut answers, job, metrics),
-                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Timeout) => {
+                    session = Generation::new(decoder, places);
+                    match jobs.recv() {
+                        Ok(job) => begin(&mut session, &mut answers, job, metrics),
+                        Err(_) => return,
+                    }
+                }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
@@ -93,7 +101,11 @@ pub fn run(
         answers.retain(|&id, answer| {
             let is_late = is_over || answer.deadline <= now;
             if is_late {
-                answer.events.send(Event::Cut).ok();
+                let event = match answer.last_token {
+                    Some(_) => Event::Cut,
+                    None => Event::Late,
+                };
+                answer.events.send(event).ok();
             }
             let is_left = is_late || answer.events.is_closed();
             if is_left {
@@ -192,9 +204,6 @@ fn pass_on(answers: &mut HashMap<RequestId, Answer>, token: NewToken, metrics: &
         Some(last) => metrics.next_token(now - last),
     }
     let is_last = token.end.is_some();
-    if is_last {
-        metrics.answered(now - answer.since);
-    }
     // Who has left is found before the next step.
     answer.events.send(Event::Token(token)).ok();
     if is_last {

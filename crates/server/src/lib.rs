@@ -47,10 +47,10 @@ use std::time::Duration;
 use panacea_model::Decoder;
 use panacea_pretrained::ChatTokenizer;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Semaphore, watch};
 
 use answers::{Answers, Limits};
-use api::{Api, Guard};
+use api::{ALL_BODIES, Api, Guard};
 pub use catalogue::{Catalogue, Listed};
 pub use error::ServerError;
 use metrics::Metrics;
@@ -70,6 +70,9 @@ pub struct Settings {
     pub places: usize,
     /// Answers that wait for a place; more are refused, with the time after which to try again.
     pub queue: usize,
+    /// Tokens of a prompt and its answer, at most, where that is less than the model's own context. Keys and values of the
+    /// longest take room in every place.
+    pub context: Option<usize>,
     /// Bytes of a request's body, at most.
     pub body_limit: usize,
     /// From a request to the end of its answer, at most: it is cut there.
@@ -87,6 +90,7 @@ impl Default for Settings {
             allowed_hosts: Vec::new(),
             places: panacea_model::Generation::USUAL_LIMIT,
             queue: 256,
+            context: None,
             body_limit: 4 << 20,
             time_limit: Duration::from_secs(600),
             grace: Duration::from_secs(30),
@@ -103,18 +107,23 @@ pub struct Server {
     tokenizer: ChatTokenizer,
     guard: Guard,
     settings: Settings,
-    end: Arc<Notify>,
+    end: watch::Sender<usize>,
 }
 
 /// Ends a server, as a signal does.
 #[derive(Debug, Clone)]
-pub struct EndServer(Arc<Notify>);
+pub struct EndServer(watch::Sender<usize>);
 
 impl EndServer {
     /// Lets running answers finish, or cuts them where that takes too long; called again, it cuts them at once.
     pub fn end(&self) {
-        self.0.notify_one();
+        once_more(&self.0);
     }
+}
+
+/// Counts one more wish for the end.
+fn once_more(end: &watch::Sender<usize>) {
+    end.send_modify(|wishes| *wishes += 1);
 }
 
 /// The key in a file.
@@ -151,7 +160,7 @@ impl Server {
         let guard = match &settings.api_key {
             Some(key) => Guard::Key(key.clone()),
             None if address.ip().is_loopback() => Guard::Loopback(settings.allowed_hosts.clone()),
-            None if settings.without_api_key => Guard::Nobody,
+            None if settings.without_api_key => Guard::Open,
             None => return Err(ServerError::Open { address }),
         };
         let bind = |source| ServerError::Bind { address, source };
@@ -170,7 +179,7 @@ impl Server {
             tokenizer: tokenizer.clone(),
             guard,
             settings,
-            end: Arc::new(Notify::new()),
+            end: watch::Sender::new(0),
         })
     }
 
@@ -181,7 +190,7 @@ impl Server {
 
     /// What ends it, for those who run it on a thread of theirs.
     pub fn handle(&self) -> EndServer {
-        EndServer(Arc::clone(&self.end))
+        EndServer(self.end.clone())
     }
 
     /// Answers until Ctrl-C, SIGTERM or [`EndServer::end`]. Answers are written on this thread, which has to be the one that
@@ -196,12 +205,14 @@ impl Server {
         let Settings {
             places,
             queue,
+            context,
             body_limit,
             time_limit,
             grace,
             ..
         } = self.settings;
         connections::raise_limit();
+        let own = decoder.room_after(&[]);
         let metrics = Arc::new(Metrics::new(places, queue));
         let is_well = Arc::new(AtomicBool::new(true));
         let is_over = Arc::new(AtomicBool::new(false));
@@ -210,7 +221,8 @@ impl Server {
             catalogue: self.catalogue,
             answers: Answers {
                 tokenizer: Arc::new(self.tokenizer),
-                context: decoder.room_after(&[]),
+                context: context.map_or(own, |context| context.min(own)),
+                vocabulary: decoder.config().vocab_size,
                 limits: Limits {
                     places,
                     queue,
@@ -222,20 +234,21 @@ impl Server {
                 metrics: Arc::clone(&metrics),
             },
             guard: self.guard,
+            bodies: Arc::new(Semaphore::new(ALL_BODIES)),
             is_well: Arc::clone(&is_well),
             started: api::now(),
         };
         let router = api::router(Arc::new(api));
 
         let (listener, runtime) = (self.listener, self.runtime);
-        let (end, cut) = (Arc::clone(&self.end), Arc::clone(&is_over));
+        let (end, cut) = (self.end.clone(), Arc::clone(&is_over));
         let network = thread::spawn(move || {
             let served = runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
                 let cut = || cut.store(true, Ordering::Relaxed);
                 tokio::select! {
-                    () = connections::serve(listener, router, &end, grace, cut) => Ok(()),
-                    error = connections::watch_signals(&end) => error,
+                    () = connections::serve(listener, router, end.subscribe(), grace, cut) => Ok(()),
+                    error = connections::watch_signals(|| once_more(&end)) => error,
                 }
             });
             // Connections that are still open end with the runtime, and with them the last sender of jobs.
@@ -259,12 +272,12 @@ impl Server {
 /// Tells the network when nobody writes answers any more, also when that is by a panic.
 struct Ended {
     is_well: Arc<AtomicBool>,
-    end: Arc<Notify>,
+    end: watch::Sender<usize>,
 }
 
 impl Drop for Ended {
     fn drop(&mut self) {
         self.is_well.store(false, Ordering::Relaxed);
-        self.end.notify_one();
+        once_more(&self.end);
     }
 }

@@ -1,15 +1,17 @@
 //! Strings that end an answer.
 
+use std::sync::Arc;
+
 /// A text that ends in front of the first of some strings to be complete. Text that may be the beginning of one is kept back.
 #[derive(Debug)]
 pub struct Stops {
-    strings: Vec<String>,
+    strings: Arc<[String]>,
     held: String,
 }
 
 impl Stops {
     /// Empty strings end nothing.
-    pub fn new(strings: Vec<String>) -> Self {
+    pub fn new(strings: Arc<[String]>) -> Self {
         Self {
             strings,
             held: String::new(),
@@ -85,7 +87,7 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_back_without_need() {
-        let mut stops = Stops::new(vec!["ab".to_owned()]);
+        let mut stops = Stops::new(["ab".to_owned()].into());
         assert_eq!(stops.push("xa"), ("x".to_owned(), false));
         assert_eq!(stops.push("a"), ("a".to_owned(), false));
         assert_eq!(stops.push("c"), ("ac".to_owned(), false));

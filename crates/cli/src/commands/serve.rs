@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
+use clap::builder::RangedU64ValueParser;
+use clap::{Args, value_parser};
 use panacea_devices::Precision;
 use panacea_model::{Bits, Decoder};
 use panacea_objectives::{Preference, Weights};
@@ -15,6 +16,9 @@ use panacea_server::{Catalogue, Server, Settings, read_api_key};
 use panacea_serving::{Policy, open_language_model};
 
 use crate::session::{RUNS, pack, parse_bits, say_aside};
+
+/// Seconds; longer is for ever.
+const A_YEAR: u64 = 365 * 24 * 3600;
 
 /// Serve a model and runs on it over OpenAI's API, with a preference in every request.
 #[derive(Args)]
@@ -54,16 +58,20 @@ pub struct Arguments {
     #[arg(long, value_name = "NAME")]
     allow_host: Vec<String>,
     /// Answers that are written together.
-    #[arg(long, default_value_t = Settings::default().places, value_parser = at_least_one)]
+    #[arg(long, default_value_t = Settings::default().places, value_parser = RangedU64ValueParser::<usize>::new().range(1..=65_536))]
     places: usize,
     /// Answers that wait for a place; more are refused, with the time after which to try again.
-    #[arg(long, default_value_t = Settings::default().queue)]
+    #[arg(long, default_value_t = Settings::default().queue, value_parser = RangedU64ValueParser::<usize>::new().range(..=1_000_000))]
     queue: usize,
+    /// Tokens of a prompt and its answer, at most; the model's own context, where it is not given. Keys and values of the longest
+    /// one are kept for every place.
+    #[arg(long, value_name = "TOKENS", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    context: Option<usize>,
     /// Seconds from a request to the end of its answer: it is cut there.
-    #[arg(long, default_value_t = Settings::default().time_limit.as_secs(), value_name = "SECONDS")]
+    #[arg(long, default_value_t = Settings::default().time_limit.as_secs(), value_name = "SECONDS", value_parser = value_parser!(u64).range(1..=A_YEAR))]
     time_limit: u64,
     /// Seconds that running answers may go on after Ctrl-C or SIGTERM.
-    #[arg(long, default_value_t = Settings::default().grace.as_secs(), value_name = "SECONDS")]
+    #[arg(long, default_value_t = Settings::default().grace.as_secs(), value_name = "SECONDS", value_parser = value_parser!(u64).range(..=A_YEAR))]
     grace: u64,
     /// Decode from weights of 8 or 4 bits instead of 32, on the CPU: faster, and a little less exact. Prompts are
     /// read with the exact weights.
@@ -83,6 +91,7 @@ impl Arguments {
             allowed_hosts: self.allow_host.clone(),
             places: self.places,
             queue: self.queue,
+            context: self.context,
             time_limit: Duration::from_secs(self.time_limit),
             grace: Duration::from_secs(self.grace),
             ..Settings::default()
@@ -102,7 +111,17 @@ impl Arguments {
             .map(|model| model.to_string())
             .collect();
         let server = Server::bind(catalogue, pretrained.tokenizer()?, settings)?;
+        let config = pretrained.config();
+        let own = config.max_position_embeddings;
+        let context = self.context.map_or(own, |context| context.min(own));
+        // Keys and values of every layer, in 32 bits.
+        let token = config.num_hidden_layers * 2 * config.num_key_value_heads * config.head_dim * 4;
         eprintln!("models: {}", listed.join("; "));
+        eprintln!(
+            "memory of {} places of {context} tokens: up to {:.1} GiB (--places, --context)",
+            self.places,
+            (self.places * context * token) as f64 / f64::from(1 << 30)
+        );
         eprintln!("Ctrl-C ends it when running answers are whole; a second one cuts them");
         say!("listening on http://{}", server.address());
         server.run(&decoder)?;
@@ -154,11 +173,4 @@ fn name_of(model: &Path) -> String {
         || "base".to_owned(),
         |name| name.to_string_lossy().into_owned(),
     )
-}
-
-fn at_least_one(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) | Err(_) => Err("expected a number ≥ 1".to_owned()),
-        Ok(number) => Ok(number),
-    }
 }

@@ -1,16 +1,19 @@
 //! From the bytes of a request to its fields.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, header};
 use futures_util::StreamExt;
 use serde::de::{DeserializeOwned, IgnoredAny};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
+use super::Api;
 use crate::api_error::ApiError;
 
 /// How long a client may take to send a body.
@@ -20,23 +23,58 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// connection is gone.
 const MOST_THROWN_AWAY: usize = 256 << 20;
 
-/// The body of a request, which must be JSON of at most `limit` bytes.
-pub async fn read(request: Request, limit: usize) -> Result<(HeaderMap, Bytes), ApiError> {
+/// Bytes of bodies that are read or parsed at the same time, in KiB: who comes when there are more waits.
+pub const ALL_BODIES: usize = 256 << 10;
+
+/// The body of a request, which must be JSON of at most `limit` bytes. Its place among the bodies is given back with the permit.
+pub async fn read(request: Request, api: &Api) -> Result<(HeaderMap, ReadBody), ApiError> {
+    let limit = api.answers.limits.body;
     let (parts, body) = request.into_parts();
     let headers = parts.headers;
     check_type(&headers)?;
     let length = headers.get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     let reading = async {
-        if length.is_some_and(|length| length > limit) {
-            throw_away(body).await;
-            return Err(ApiError::too_large(limit));
-        }
-        let bytes = to_bytes(body, limit).await;
-        bytes.map_err(|_| ApiError::too_large(limit))
+        let room = length.unwrap_or(limit).min(limit).div_ceil(1024);
+        let bodies = Arc::clone(&api.bodies);
+        let permit = bodies.acquire_many_owned(room.min(ALL_BODIES) as u32).await;
+        let permit = permit.map_err(|_| ApiError::stopped())?;
+        let bytes = collect(body, limit).await?;
+        Ok::<_, ApiError>(ReadBody {
+            bytes,
+            _permit: permit,
+        })
     };
-    let bytes = timeout(PATIENCE, reading).await;
-    Ok((headers, bytes.map_err(|_| ApiError::slow())??))
+    let body = timeout(PATIENCE, reading).await;
+    Ok((headers, body.map_err(|_| ApiError::slow())??))
+}
+
+/// The bytes of a body, and its place among all of them.
+pub struct ReadBody {
+    pub bytes: Vec<u8>,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// All of a body; what is behind the limit is thrown away, up to a limit of its own.
+async fn collect(body: Body, limit: usize) -> Result<Vec<u8>, ApiError> {
+    let mut bytes = Vec::new();
+    let mut length = 0;
+    let mut frames = body.into_data_stream();
+    while let Some(frame) = frames.next().await {
+        let frame = frame.map_err(|error| ApiError::bad(format!("the body: {error}")))?;
+        length += frame.len();
+        if length <= limit {
+            bytes.extend_from_slice(&frame);
+        } else if length > MOST_THROWN_AWAY {
+            break;
+        } else {
+            bytes = Vec::new();
+        }
+    }
+    match length <= limit {
+        true => Ok(bytes),
+        false => Err(ApiError::too_large(limit)),
+    }
 }
 
 /// Pages of other servers can send text to this one, but not JSON without being asked: a browser would ask first.
@@ -52,48 +90,48 @@ fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
-async fn throw_away(body: Body) {
-    let mut thrown_away = 0;
-    let mut frames = body.into_data_stream();
-    while let Some(Ok(frame)) = frames.next().await {
-        thrown_away += frame.len();
-        if thrown_away > MOST_THROWN_AWAY {
-            return;
-        }
-    }
-}
-
 /// The fields of `T` among those of a body.
 ///
 /// # Errors
 /// With the path of the field that cannot be read.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+    let parsed = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
-        let reason = error.into_inner().to_string();
+        let reason = shortened(&error.into_inner().to_string());
         match path.as_str() {
             "." | "?" => ApiError::bad(reason),
             path => ApiError::wrong(path, reason),
         }
-    })
+    })?;
+    let end = deserializer.end();
+    end.map_err(|error| ApiError::bad(format!("behind the object: {error}")))?;
+    Ok(parsed)
 }
 
-/// Refuses fields that `T` does not have: one that is misspelt would change nothing, and nobody would know.
-pub fn check_fields<T: ToSchema>(bytes: &[u8]) -> Result<(), ApiError> {
+/// A text that is short enough to be repeated to who sent it.
+pub fn shortened(text: &str) -> String {
+    const LONGEST: usize = 200;
+    match text.char_indices().nth(LONGEST) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{} …", &text[..end]),
+    }
+}
+
+/// Refuses fields that are not among the `known` ones: one that is misspelt would change nothing, and nobody would know.
+pub fn check_fields(bytes: &[u8], known: &[String]) -> Result<(), ApiError> {
     let found: BTreeMap<String, IgnoredAny> = parse(bytes)?;
-    let known = fields::<T>();
     match found.keys().find(|field| !known.contains(field)) {
         None => Ok(()),
         Some(field) => {
             let message = format!("there is no such field; there are {}", known.join(", "));
-            Err(ApiError::wrong(field, message))
+            Err(ApiError::wrong(&shortened(field), message))
         }
     }
 }
 
 /// The names of the fields that the API's description gives `T`, which is put together of other types.
-fn fields<T: ToSchema>() -> Vec<String> {
+pub fn fields<T: ToSchema>() -> Vec<String> {
     let mut types = Vec::new();
     T::schemas(&mut types);
     let whole = serde_json::to_value(T::schema()).expect("a schema is JSON");
@@ -124,8 +162,8 @@ mod tests {
         for field in ["messages", "preference", "user", "temperature"] {
             assert!(fields.iter().any(|known| known == field), "{fields:?}");
         }
-        assert!(check_fields::<ChatRequest>(br#"{"messages": 1, "top_p": 2}"#).is_ok());
-        let refused = check_fields::<ChatRequest>(br#"{"preferences": [1]}"#);
+        assert!(check_fields(br#"{"messages": 1, "top_p": 2}"#, &fields).is_ok());
+        let refused = check_fields(br#"{"preferences": [1]}"#, &fields);
         let refused = format!("{:?}", refused.unwrap_err());
         assert!(
             refused.contains("preferences: there is no such field"),

@@ -1,6 +1,6 @@
 //! `/v1/chat/completions`.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::Json;
 use axum::extract::{Request, State};
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::body::shortened;
 use super::options::{Options, WithoutEffect};
 use super::shared::{Described, Usage, events, gather};
 use super::{Api, aside, body};
@@ -55,6 +56,9 @@ pub struct ChatRequest {
     without_effect: WithoutEffect,
 }
 
+/// The fields that a request may have.
+static FIELDS: LazyLock<Vec<String>> = LazyLock::new(body::fields::<ChatRequest>);
+
 /// A turn of the conversation.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -64,6 +68,18 @@ pub struct ChatMessage {
     /// A text, or parts of the type `text`, which are put together line by line.
     #[schema(value_type = ContentField)]
     content: Value,
+    /// Must be nothing, as in answers of this server.
+    refusal: Option<Value>,
+    /// Must be nothing: not supported.
+    name: Option<Value>,
+    /// Must be nothing: not supported.
+    tool_calls: Option<Value>,
+    /// Must be nothing: not supported.
+    function_call: Option<Value>,
+    /// Must be nothing: not supported.
+    audio: Option<Value>,
+    /// Must be nothing: not supported.
+    annotations: Option<Value>,
 }
 
 /// A text, or parts of one.
@@ -177,19 +193,23 @@ pub struct TokenLogProb {
     )
 )]
 pub async fn complete(State(api): State<Arc<Api>>, request: Request) -> Result<Response, ApiError> {
-    let (headers, bytes) = body::read(request, api.answers.limits.body).await?;
-    body::check_fields::<ChatRequest>(&bytes)?;
-    let options: Options = body::parse(&bytes)?;
-    let fields: ChatFields = body::parse(&bytes)?;
+    let (headers, body) = body::read(request, &api).await?;
+    body::check_fields(&body.bytes, &FIELDS)?;
+    let options: Options = body::parse(&body.bytes)?;
+    let fields: ChatFields = body::parse(&body.bytes)?;
+    drop(body);
     options.check()?;
     fields.check()?;
     let choice = options.choice(&api.catalogue, &headers)?;
     let messages = fields.messages()?;
     let tokenizer = Arc::clone(&api.answers.tokenizer);
-    let prompt = aside(move || tokenizer.encode_prompt(&messages)).await?;
+    let prompt = aside(move || tokenizer.encode_prompt(&messages))
+        .await
+        .map_err(|error| error.about("messages"))?;
     let described = Described::new("chatcmpl", &choice);
     let pieces = api.answers.ask(Asked {
         choice,
+        field: "messages",
         prompts: vec![prompt],
         n: options.n()?,
         sampling: options.sampling()?,
@@ -216,13 +236,13 @@ pub async fn complete(State(api): State<Arc<Api>>, request: Request) -> Result<R
                 finish_reason: answer.finish_reason,
             });
         let response = ChatResponse {
-            described: described.whole("chat.completion"),
+            described: described.of_kind("chat.completion"),
             choices: choices.collect(),
             usage,
         };
         return Ok(Json(response).into_response());
     }
-    let described = described.whole("chat.completion.chunk");
+    let described = described.of_kind("chat.completion.chunk");
     let tokenizer = Arc::clone(&api.answers.tokenizer);
     let chunk = move |choices: Vec<ChunkChoice>, usage| ChatChunk {
         described: described.clone(),
@@ -259,6 +279,19 @@ pub async fn complete(State(api): State<Arc<Api>>, request: Request) -> Result<R
     Ok(events(pieces, Some(first), next, last))
 }
 
+impl ChatMessage {
+    fn unsupported(&self) -> [(&'static str, &Option<Value>); 6] {
+        [
+            ("refusal", &self.refusal),
+            ("name", &self.name),
+            ("tool_calls", &self.tool_calls),
+            ("function_call", &self.function_call),
+            ("audio", &self.audio),
+            ("annotations", &self.annotations),
+        ]
+    }
+}
+
 impl ChatFields {
     fn check(&self) -> Result<(), ApiError> {
         if self.tools.as_ref().is_some_and(|tools| !tools.is_empty()) {
@@ -272,12 +305,12 @@ impl ChatFields {
         {
             return Err(ApiError::unsupported("tool_choice", "calling tools"));
         }
+        let is_text = |format: &Value| format.get("type").is_some_and(|kind| kind == "text");
         let format = self.response_format.as_ref();
-        let kind = format.and_then(|format| format.get("type"));
-        if kind.is_some_and(|kind| kind != "text") {
+        if format.is_some_and(|format| !format.is_null() && !is_text(format)) {
             return Err(ApiError::unsupported(
                 "response_format",
-                "a format other than text",
+                "a format other than {\"type\": \"text\"}",
             ));
         }
         let others = |modality: &String| modality != "text";
@@ -322,6 +355,12 @@ impl ChatFields {
                     return Err(ApiError::wrong(&field("role"), expected));
                 }
             };
+            let nothing = |value: &Value| value.is_null() || *value == Value::Array(Vec::new());
+            for (name, value) in message.unsupported() {
+                if !value.as_ref().is_none_or(nothing) {
+                    return Err(ApiError::unsupported(&field(name), "anything in it"));
+                }
+            }
             Ok(Message {
                 role: role.to_owned(),
                 content: content(&message.content, &field("content"))?,
@@ -336,7 +375,8 @@ fn content(value: &Value, field: &str) -> Result<String, ApiError> {
         Value::String(text) => return Ok(text.clone()),
         Value::Array(parts) => parts,
         other => {
-            let message = format!("found {other}, expected a text or parts of the type text");
+            let found = shortened(&other.to_string());
+            let message = format!("found {found}, expected a text or parts of the type text");
             return Err(ApiError::wrong(field, message));
         }
     };
@@ -387,7 +427,11 @@ fn log_probs(tokenizer: &ChatTokenizer, tokens: &[DrawnToken]) -> Option<ChatLog
     (!content.is_empty()).then_some(ChatLogProbs { content })
 }
 
-/// A token as text, special ones by name.
+/// A token as text, special ones by name. Alone, some tokenizers would strip the space that it begins with, so it is read
+/// behind itself.
 pub fn token_text(tokenizer: &ChatTokenizer, id: u32) -> String {
-    tokenizer.decode(&[id], false).unwrap_or_default()
+    let decode = |ids: &[u32]| tokenizer.decode(ids, false).unwrap_or_default();
+    let (once, twice) = (decode(&[id]), decode(&[id, id]));
+    let behind = twice.strip_prefix(&once);
+    behind.map_or(once.clone(), str::to_owned)
 }

@@ -1,7 +1,7 @@
 //! `/v1/completions`: texts that go on, without a chat template.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::Json;
 use axum::extract::{Request, State};
@@ -56,6 +56,9 @@ pub struct CompletionRequest {
     without_effect: WithoutEffect,
 }
 
+/// The fields that a request may have.
+static FIELDS: LazyLock<Vec<String>> = LazyLock::new(body::fields::<CompletionRequest>);
+
 /// Texts or tokens.
 #[derive(ToSchema)]
 #[serde(untagged)]
@@ -94,8 +97,9 @@ pub struct CompletionChoice {
 pub struct CompletionLogProbs {
     tokens: Vec<String>,
     token_logprobs: Vec<f64>,
+    /// Fewer than were asked for where several look alike, as parts of characters do.
     top_logprobs: Vec<BTreeMap<String, f64>>,
-    /// Where each token begins in the answer, in characters.
+    /// Where each token begins in the answer, in characters; parts of one character begin where it does.
     text_offset: Vec<usize>,
 }
 
@@ -114,21 +118,25 @@ pub struct CompletionLogProbs {
     )
 )]
 pub async fn complete(State(api): State<Arc<Api>>, request: Request) -> Result<Response, ApiError> {
-    let (headers, bytes) = body::read(request, api.answers.limits.body).await?;
-    body::check_fields::<CompletionRequest>(&bytes)?;
-    let options: Options = body::parse(&bytes)?;
-    let fields: CompletionFields = body::parse(&bytes)?;
+    let (headers, body) = body::read(request, &api).await?;
+    body::check_fields(&body.bytes, &FIELDS)?;
+    let options: Options = body::parse(&body.bytes)?;
+    let fields: CompletionFields = body::parse(&body.bytes)?;
+    drop(body);
     options.check()?;
     let n = options.n()?;
     fields.check(n)?;
     let choice = options.choice(&api.catalogue, &headers)?;
     let prompts = Prompts::read(&fields.prompt)?;
     let tokenizer = Arc::clone(&api.answers.tokenizer);
-    let prompts = aside(move || prompts.tokens(&tokenizer)).await?;
-    let count = prompts.len() * n;
-    let described = Described::new("cmpl", &choice).whole("text_completion");
+    let prompts = aside(move || prompts.tokens(&tokenizer))
+        .await
+        .map_err(|error| error.about("prompt"))?;
+    let count = prompts.len().saturating_mul(n);
+    let described = Described::new("cmpl", &choice).of_kind("text_completion");
     let pieces = api.answers.ask(Asked {
         choice,
+        field: "prompt",
         prompts,
         n,
         sampling: options.sampling()?,
@@ -146,7 +154,7 @@ pub async fn complete(State(api): State<Arc<Api>>, request: Request) -> Result<R
             .enumerate()
             .map(|(index, answer)| CompletionChoice {
                 index,
-                logprobs: log_probs(&api.answers.tokenizer, &answer.tokens, &mut 0),
+                logprobs: log_probs(&api.answers.tokenizer, &answer.tokens),
                 text: answer.text,
                 finish_reason: Some(answer.finish_reason),
             });
@@ -163,13 +171,12 @@ pub async fn complete(State(api): State<Arc<Api>>, request: Request) -> Result<R
         choices,
         usage,
     };
-    let mut offsets = vec![0; count];
     let next = {
         let chunk = chunk.clone();
         move |piece: Piece, finish_reason| {
             let choice = CompletionChoice {
                 index: piece.index,
-                logprobs: log_probs(&tokenizer, &piece.tokens, &mut offsets[piece.index]),
+                logprobs: log_probs(&tokenizer, &piece.tokens),
                 text: piece.text,
                 finish_reason,
             };
@@ -250,27 +257,23 @@ impl Prompts {
     }
 }
 
-/// None where nobody asked for them. `offset` is the place behind what came before.
-fn log_probs(
-    tokenizer: &ChatTokenizer,
-    tokens: &[DrawnToken],
-    offset: &mut usize,
-) -> Option<CompletionLogProbs> {
+/// None where nobody asked for them.
+fn log_probs(tokenizer: &ChatTokenizer, tokens: &[DrawnToken]) -> Option<CompletionLogProbs> {
     let mut log_probs = CompletionLogProbs::default();
     for token in tokens {
         let Likelihood {
             log_prob,
             likeliest,
         } = token.likelihood.as_ref()?;
-        let text = token_text(tokenizer, token.id);
-        log_probs.text_offset.push(*offset);
-        *offset += text.chars().count();
-        log_probs.tokens.push(text);
+        log_probs.text_offset.push(token.offset);
+        log_probs.tokens.push(token_text(tokenizer, token.id));
         log_probs.token_logprobs.push(*log_prob);
-        let named = likeliest
-            .iter()
-            .map(|&(id, log_prob)| (token_text(tokenizer, id), log_prob));
-        log_probs.top_logprobs.push(named.collect());
+        let mut named = BTreeMap::new();
+        for &(id, log_prob) in likeliest {
+            // Parts of characters look alike: the likeliest of them counts.
+            named.entry(token_text(tokenizer, id)).or_insert(log_prob);
+        }
+        log_probs.top_logprobs.push(named);
     }
     (!log_probs.tokens.is_empty()).then_some(log_probs)
 }

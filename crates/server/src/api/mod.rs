@@ -18,11 +18,13 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use subtle::ConstantTimeEq;
+use tokio::sync::Semaphore;
 use utoipa::OpenApi;
 
 use crate::answers::Answers;
 use crate::api_error::ApiError;
 use crate::catalogue::Catalogue;
+pub use body::ALL_BODIES;
 pub use shared::now;
 
 /// What the handlers of all requests share.
@@ -30,6 +32,8 @@ pub struct Api {
     pub catalogue: Catalogue,
     pub answers: Answers,
     pub guard: Guard,
+    /// KiB that bodies of requests may take together.
+    pub bodies: Arc<Semaphore>,
     /// Whether the session still answers.
     pub is_well: Arc<AtomicBool>,
     /// Seconds since 1970.
@@ -45,7 +49,7 @@ pub enum Guard {
     /// this machine, so the name that is asked for has to be one of this machine's, or one of these.
     Loopback(Vec<String>),
     /// Everybody.
-    Nobody,
+    Open,
 }
 
 #[derive(OpenApi)]
@@ -148,7 +152,7 @@ async fn guarded(State(api): State<Arc<Api>>, request: Request, next: Next) -> R
 impl Guard {
     fn check(&self, headers: &HeaderMap, path: &str) -> Result<(), ApiError> {
         match self {
-            Self::Nobody => Ok(()),
+            Self::Open => Ok(()),
             // Whoever looks whether the server is well need not know the key.
             Self::Key(_) if path == "/health" => Ok(()),
             Self::Key(key) => {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use panacea_objectives::Preference;
 use serde::Serialize;
@@ -75,7 +76,7 @@ pub async fn list(State(api): State<Arc<Api>>) -> Json<ModelList> {
     })
 }
 
-/// One of them.
+/// One of them; behind `NAME@0.3,0.7`, with that λ.
 #[utoipa::path(
     get,
     path = "/v1/models/{id}",
@@ -84,10 +85,15 @@ pub async fn list(State(api): State<Arc<Api>>) -> Json<ModelList> {
 )]
 pub async fn get(
     State(api): State<Arc<Api>>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Json<Model>, ApiError> {
-    let (model, _) = api.catalogue.find(Some(&id))?;
-    Ok(Json(Model::of(model, &api)))
+    let Path(id) = id.map_err(|error| ApiError::no_model(error.body_text()))?;
+    let (model, suffix) = api.catalogue.find(Some(&id))?;
+    let choice = model.at([("model", suffix)])?;
+    let mut found = Model::of(model, &api);
+    let preference = choice.steering.as_ref();
+    found.preference = preference.map(|(run, preference)| by_name(run, preference));
+    Ok(Json(found))
 }
 
 /// The objectives of the first model, for clients of llama.cpp that say a preference as `lora`.

@@ -1,14 +1,16 @@
 //! What both kinds of requests have in common.
 
-use std::collections::BTreeMap;
+use std::fmt;
 
 use axum::http::HeaderMap;
 use panacea_model::Sampling;
 use panacea_objectives::Weights;
-use serde::Deserialize;
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use super::body::shortened;
 use crate::api_error::ApiError;
 use crate::catalogue::{Catalogue, Choice};
 
@@ -22,8 +24,7 @@ pub struct Options {
     pub model: Option<String>,
     /// λ: a weight ≥ 0 for each objective of the model, by name or in their order; they are divided by their sum. It counts
     /// more than the header `X-Preference: help=3,brevity=7`, which counts more than what is behind the model's name.
-    #[schema(value_type = Option<PreferenceField>)]
-    preference: Option<Value>,
+    preference: Option<PreferenceField>,
     /// The same in llama.cpp's way: the objectives are the adapters of `/lora-adapters`, those not named have 0.
     lora: Option<Vec<AdapterScale>>,
     /// Tokens of an answer, at most.
@@ -47,7 +48,7 @@ pub struct Options {
     /// One string or up to 16 that end an answer and are not part of it.
     #[schema(value_type = Option<StopField>)]
     stop: Option<Value>,
-    /// The same seed and request give the same answer. Without, every answer is another.
+    /// The same seed and request give the same answer, up to rounding. Without, or with -1, every answer is another.
     seed: Option<i64>,
     /// Answers to each prompt.
     #[schema(minimum = 1)]
@@ -61,7 +62,7 @@ pub struct Options {
     /// Must be 0: not supported.
     presence_penalty: Option<f64>,
     /// Must be empty: not supported.
-    #[schema(value_type = Option<BTreeMap<String, f64>>)]
+    #[schema(value_type = Option<std::collections::BTreeMap<String, f64>>)]
     logit_bias: Option<Map<String, Value>>,
 }
 
@@ -82,6 +83,7 @@ pub struct WithoutEffect {
 
 /// What a stream tells.
 #[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct StreamOptions {
     /// Whether the last piece counts tokens.
     include_usage: Option<bool>,
@@ -92,6 +94,7 @@ pub struct StreamOptions {
 
 /// A weight, as llama.cpp's clients say it.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct AdapterScale {
     /// The id of an adapter, from `/lora-adapters`.
     id: usize,
@@ -99,18 +102,42 @@ pub struct AdapterScale {
     scale: f64,
 }
 
-/// λ in a body.
-#[derive(ToSchema)]
-#[serde(untagged)]
-#[expect(
-    dead_code,
-    reason = "it describes the field, which is read by hand to say what is wrong with it"
-)]
-pub enum PreferenceField {
-    /// In the order of the objectives.
-    InOrder(Vec<f64>),
-    /// By name, all of them.
-    ByName(BTreeMap<String, f64>),
+/// λ in a body: by name, or in the order of the objectives.
+#[derive(Debug, ToSchema)]
+#[schema(value_type = Object)]
+pub struct PreferenceField(Weights);
+
+impl<'de> Deserialize<'de> for PreferenceField {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(PreferenceVisitor)
+    }
+}
+
+/// Reads one value after the other, so that errors name their place, and a name that stands twice is seen.
+struct PreferenceVisitor;
+
+impl<'de> Visitor<'de> for PreferenceVisitor {
+    type Value = PreferenceField;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("weights in the objectives' order, [0.3, 0.7], or by name, {\"help\": 0.3, \"brevity\": 0.7}")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<PreferenceField, A::Error> {
+        let mut weights = Vec::new();
+        while let Some(weight) = values.next_element()? {
+            weights.push(weight);
+        }
+        Ok(PreferenceField(Weights::InOrder(weights)))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut values: A) -> Result<PreferenceField, A::Error> {
+        let mut weights = Vec::new();
+        while let Some(weight) = values.next_entry()? {
+            weights.push(weight);
+        }
+        Ok(PreferenceField(Weights::ByName(weights)))
+    }
 }
 
 /// One string or several.
@@ -125,8 +152,11 @@ pub enum StopField {
     Several(Vec<String>),
 }
 
-/// The most stop strings of a request.
+/// The most stop strings of a request, and their bytes.
 const MOST_STOPS: usize = 16;
+const LONGEST_STOP: usize = 1000;
+/// The most answers to a prompt.
+const MOST_ANSWERS: usize = 128;
 
 impl Options {
     /// Refuses what this server cannot do, rather than answer as if it had not been asked.
@@ -157,9 +187,12 @@ impl Options {
         let objectives = steered.map_or(0, |steered| steered.objectives.len());
         let lora = self.lora.as_deref().filter(|lora| !lora.is_empty());
         let lora = lora.map(|lora| scales(lora, objectives)).transpose()?;
-        let body = self.preference.as_ref().filter(|value| !value.is_null());
+        let body = self.preference.as_ref();
         model.at([
-            ("preference", body.map(weights).transpose()?),
+            (
+                "preference",
+                body.map(|PreferenceField(weights)| weights.clone()),
+            ),
             ("lora", lora),
             ("X-Preference", header(headers)?),
             ("model", suffix),
@@ -188,6 +221,10 @@ impl Options {
     /// The most tokens of an answer.
     pub fn max_tokens(&self) -> Result<Option<usize>, ApiError> {
         let (field, count) = match (self.max_completion_tokens, self.max_tokens) {
+            (Some(new), Some(old)) if new != old => {
+                let message = format!("{old}, but max_completion_tokens is {new}");
+                return Err(ApiError::wrong("max_tokens", message));
+            }
             (Some(count), _) => ("max_completion_tokens", count),
             (None, Some(count)) => ("max_tokens", count),
             (None, None) => return Ok(None),
@@ -204,29 +241,40 @@ impl Options {
     /// Answers to each prompt.
     pub fn n(&self) -> Result<usize, ApiError> {
         match self.n.unwrap_or(1) {
-            0 => Err(ApiError::wrong("n", "0, expected a number ≥ 1".to_owned())),
-            n => Ok(n),
+            n @ 1..=MOST_ANSWERS => Ok(n),
+            n => Err(ApiError::wrong(
+                "n",
+                format!("{n}, expected 1 to {MOST_ANSWERS}"),
+            )),
         }
     }
 
     /// The seed that was given, or one that nobody had.
     pub fn seed(&self) -> u64 {
-        self.seed.map_or_else(rand::random, i64::cast_unsigned)
+        match self.seed {
+            None | Some(-1) => rand::random(),
+            Some(seed) => seed.cast_unsigned(),
+        }
     }
 
     /// Strings that end an answer.
     pub fn stop(&self) -> Result<Vec<String>, ApiError> {
         let expected = |found: &Value| {
-            let message = format!("found {found}, expected a string or up to {MOST_STOPS} strings");
+            let found = shortened(&found.to_string());
+            let message = format!(
+                "found {found}, expected a string or up to {MOST_STOPS}, of 1 to {LONGEST_STOP} bytes"
+            );
             ApiError::wrong("stop", message)
         };
+        let fits = |string: &str| (1..=LONGEST_STOP).contains(&string.len());
         match self.stop.as_ref() {
             None | Some(Value::Null) => Ok(Vec::new()),
-            Some(Value::String(one)) => Ok(vec![one.clone()]),
+            Some(Value::String(one)) if fits(one) => Ok(vec![one.clone()]),
             Some(several @ Value::Array(strings)) if strings.len() <= MOST_STOPS => {
                 let string = |value: &Value| {
                     value
                         .as_str()
+                        .filter(|string| fits(string))
                         .map(str::to_owned)
                         .ok_or_else(|| expected(value))
                 };
@@ -249,42 +297,16 @@ impl Options {
     }
 }
 
-/// λ of a body.
-fn weights(value: &Value) -> Result<Weights, ApiError> {
-    let number = |place: &str, value: &Value| {
-        value.as_f64().ok_or_else(|| {
-            let message = format!("found {value}, expected a number ≥ 0");
-            ApiError::wrong(&format!("preference{place}"), message)
-        })
-    };
-    match value {
-        Value::Array(values) => {
-            let values = values.iter().enumerate();
-            let numbers = values.map(|(i, value)| number(&format!("[{i}]"), value));
-            Ok(Weights::InOrder(numbers.collect::<Result<_, _>>()?))
-        }
-        Value::Object(values) => {
-            let named = values.iter().map(|(name, value)| {
-                let weight = number(&format!(".{name}"), value)?;
-                Ok((name.clone(), weight))
-            });
-            Ok(Weights::ByName(named.collect::<Result<_, ApiError>>()?))
-        }
-        other => {
-            let message = format!(
-                "found {other}, expected weights in the objectives' order, [0.3, 0.7], or by name, {{\"help\": 0.3, \"brevity\": 0.7}}"
-            );
-            Err(ApiError::wrong("preference", message))
-        }
-    }
-}
-
 /// λ of the header.
 fn header(headers: &HeaderMap) -> Result<Option<Weights>, ApiError> {
-    let Some(value) = headers.get(PREFERENCE_HEADER) else {
+    let wrong = |message: String| ApiError::wrong("X-Preference", message);
+    let mut values = headers.get_all(PREFERENCE_HEADER).iter();
+    let Some(value) = values.next() else {
         return Ok(None);
     };
-    let wrong = |message: String| ApiError::wrong("X-Preference", message);
+    if values.next().is_some() {
+        return Err(wrong("there are two of them".to_owned()));
+    }
     // Objectives may have any name, and HTTP says nothing of the bytes of a header.
     let text = std::str::from_utf8(value.as_bytes()).map_err(|_| wrong("not UTF-8".to_owned()))?;
     let weights = text.parse();
@@ -295,13 +317,18 @@ fn header(headers: &HeaderMap) -> Result<Option<Weights>, ApiError> {
 
 /// λ in llama.cpp's way.
 fn scales(lora: &[AdapterScale], objectives: usize) -> Result<Weights, ApiError> {
-    let mut weights = vec![0.0; objectives];
+    let wrong = |message: String| ApiError::wrong("lora", message);
+    let mut weights = vec![None; objectives];
     for &AdapterScale { id, scale } in lora {
         let weight = weights.get_mut(id).ok_or_else(|| {
-            let message = format!("there is no adapter {id}; there are {objectives}, from 0 on");
-            ApiError::wrong("lora", message)
+            wrong(format!(
+                "there is no adapter {id}; there are {objectives}, from 0 on"
+            ))
         })?;
-        *weight = scale;
+        if weight.replace(scale).is_some() {
+            return Err(wrong(format!("adapter {id} has two scales")));
+        }
     }
-    Ok(Weights::InOrder(weights))
+    let weights = weights.into_iter().map(Option::unwrap_or_default);
+    Ok(Weights::InOrder(weights.collect()))
 }

@@ -62,7 +62,8 @@ impl Described {
         }
     }
 
-    pub fn whole(self, object: &'static str) -> Self {
+    /// As an object of this kind.
+    pub fn of_kind(self, object: &'static str) -> Self {
         Self { object, ..self }
     }
 }
