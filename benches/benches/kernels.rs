@@ -6,8 +6,8 @@ use std::ops::Range;
 use burn_tensor::{Device, Distribution, Tensor};
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use panacea_kernels::{
-    CacheRow, Gate, Heads, Segment, Visibility, attention, attention_backward, attention_decode,
-    gated, gated_backward, head_log_probs, matmul, rms_norm, rms_norm_backward,
+    CacheRow, CacheRows, Gate, Heads, Segment, Visibility, attention, attention_backward,
+    attention_decode, gated, gated_backward, head_log_probs, matmul, rms_norm, rms_norm_backward,
 };
 use panacea_svd_lora::{Factors, SvdLora};
 
@@ -104,7 +104,7 @@ fn attentions(criterion: &mut Criterion) {
             slot,
             visible: 0..512,
         };
-        let seen: Vec<CacheRow> = (0..rows).map(seen).collect();
+        let seen = CacheRows::new((0..rows).map(seen).collect(), &q.device());
         group.bench_function(BenchmarkId::new("decode", rows), |b| {
             b.iter(|| attention_decode(q.clone(), &keys, &values, &seen, HEADS));
         });

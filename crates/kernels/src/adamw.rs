@@ -86,7 +86,7 @@ mod on_gpu {
 
     use super::{AdamWStep, AdamWUpdate};
     use crate::gpu::{open, tensor};
-    use crate::launch::{a_thread_each, operands, single};
+    use crate::launch::{a_thread_each, operands, single, together};
 
     /// Updates of one launch, where a GPU binds as many buffers: four for each, and one for numbers.
     const TOGETHER: usize = 4;
@@ -151,8 +151,7 @@ mod on_gpu {
                 ([gradient, parameter, first, second], update.rate)
             })
             .collect();
-        let bound = opened[0].0[0].client.properties().hardware.max_bindings as usize;
-        let together = (bound.saturating_sub(1) / 4).clamp(1, TOGETHER);
+        let together = together(&opened[0].0[0], 4, 1, TOGETHER);
         for updates in opened.chunks(together) {
             launch(updates, step);
         }

@@ -31,7 +31,7 @@ pub(crate) fn products(a: &Tensor<2>, factors: &[Tensor<2>]) -> Option<Vec<Tenso
     let of_a = FloatDType::from(a.dtype());
     let product_with = |b: &Tensor<2>| {
         if b.dtype() == a.dtype() {
-            return product(a, b);
+            return Some(product(a, b)?.cast(of_a));
         }
         let fits = brought.take().filter(|x| x.dtype() == b.dtype());
         let x = fits.unwrap_or_else(|| a.clone().cast(FloatDType::from(b.dtype())));

@@ -59,7 +59,9 @@ pub fn head_log_probs(
         return stream(on_host::Rows::new(tokens), h, weight, tokens, cap, keep);
     }
     #[cfg(feature = "gpu")]
-    if let Some(known) = on_gpu::Rows::new(h, tokens) {
+    if crate::gpu::open(weight.clone()).is_some()
+        && let Some(known) = on_gpu::Rows::new(h, tokens)
+    {
         return stream(known, h, weight, tokens, cap, keep);
     }
     stream(portable::Rows::new(h), h, weight, tokens, cap, keep)

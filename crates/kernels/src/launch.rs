@@ -29,6 +29,17 @@ pub(crate) fn operands<const D: usize, const N: usize>(
     together.then_some(opened)
 }
 
+/// Whether a kernel may bind so many buffers where `x` lies.
+pub(crate) fn binds(x: &CubeTensor, buffers: usize) -> bool {
+    buffers <= x.client.properties().hardware.max_bindings as usize
+}
+
+/// How many tensors of `each` buffers a launch takes beside `others`: as many as the GPU binds, `most` at most.
+pub(crate) fn together(x: &CubeTensor, each: usize, others: usize, most: usize) -> usize {
+    let bound = x.client.properties().hardware.max_bindings as usize;
+    (bound.saturating_sub(others) / each).clamp(1, most)
+}
+
 /// What [`operands`] would open, to be overwritten. What others hold stays as it is for them, and no element is written twice.
 pub(crate) fn single<const D: usize>(x: BurnTensor<D>) -> CubeTensor {
     let x = open(x).expect("it was opened before");

@@ -1,7 +1,7 @@
 //! # The operations of a decoder, each with its gradient
 //!
 //! Matrix products that add to what is there, AdamW, RMSNorm, SwiGLU and GeGLU, rotary positions, attention over packed
-//! segments, and the log-probabilities of a language-model head. Every operation exists in two forms that
+//! segments, and the log-probabilities of a language-model head. Every operation exists in several forms that
 //! tests hold against each other:
 //!
 //! - on the CPU (`flex`) as one pass over memory on all cores, with vectorised exponentials and without

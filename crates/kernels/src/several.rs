@@ -44,9 +44,9 @@ mod on_gpu {
     use burn_tensor::Tensor as BurnTensor;
 
     use crate::gpu::tensor;
-    use crate::launch::{a_thread_each, operands, single};
+    use crate::launch::{a_thread_each, operands, single, together};
 
-    /// Tensors of one launch: two buffers for each, as many as every GPU binds.
+    /// Most tensors of one launch.
     const TENSORS: usize = 4;
 
     /// A thread an element, those of one tensor behind those of another. `more` may be empty.
@@ -87,12 +87,13 @@ mod on_gpu {
             return Err(tensors);
         }
         let opened: Vec<CubeTensor> = tensors.into_iter().map(single).collect();
-        let added = more.unwrap_or(&[]).chunks(TENSORS);
+        let together = together(&opened[0], 2, 0, TENSORS);
+        let added = more.unwrap_or(&[]).chunks(together);
         let mut added = added.map(|more| -> Vec<CubeTensor> {
             let opened = more.iter().filter_map(|x| operands([x]));
             opened.map(|[x]| x).collect()
         });
-        for tensors in opened.chunks(TENSORS) {
+        for tensors in opened.chunks(together) {
             let mut elements = 0;
             let starts = tensors.iter().map(|x| {
                 elements += x.meta.num_elements();

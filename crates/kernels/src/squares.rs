@@ -24,9 +24,9 @@ mod on_gpu {
     use burn_tensor::Tensor as BurnTensor;
 
     use crate::gpu::tensor;
-    use crate::launch::{MOST_THREADS, a_cube_each, operands, room, sum_of_cube};
+    use crate::launch::{MOST_THREADS, a_cube_each, operands, room, sum_of_cube, together};
 
-    /// Tensors of one launch: with the sums, as many buffers as every GPU binds.
+    /// Most tensors of one launch.
     const TENSORS: usize = 7;
 
     /// A cube a tensor, which sums in a fixed order: Σ x² → `sums[first + tensor]`.
@@ -68,7 +68,8 @@ mod on_gpu {
             return None;
         }
         let sums = room(&first, [opened.len()]);
-        for (i, tensors) in opened.chunks(TENSORS).enumerate() {
+        let together = together(&first, 1, 1, TENSORS);
+        for (i, tensors) in opened.chunks(together).enumerate() {
             let (cubes, threads) = a_cube_each(&first, tensors.len(), MOST_THREADS);
             squares_kernel::launch(
                 &first.client,
@@ -79,7 +80,7 @@ mod on_gpu {
                     .map(|x| x.clone().into_linear_view())
                     .collect(),
                 sums.clone().into_linear_view(),
-                i * TENSORS,
+                i * together,
                 threads.num_elems() as usize,
             );
         }

@@ -7,7 +7,7 @@ use crate::host::{self, Host};
 use crate::shape;
 
 /// c · p ⊙ [σ, s·λ] with the λ of each row: p `[rows, k+m]`, σ `[1, k]`, s `[1, 1]`, λ `[rows, m]` → `[rows, k+m]`, in
-/// place where nobody else holds p.
+/// place where nobody else holds p and it is the CPU's.
 ///
 /// # Panics
 /// If the shapes are not these, or k is 0.
@@ -132,7 +132,7 @@ mod on_gpu {
 
     use super::Steered;
     use crate::gpu::tensor;
-    use crate::launch::{a_cube_each, a_thread_each, operands, room, sum_of_cube};
+    use crate::launch::{a_cube_each, a_thread_each, binds, operands, room, sum_of_cube};
 
     /// Element `at` of c · [σ, s·λ], which has `columns` columns, `rank` of them learned.
     #[cube]
@@ -262,6 +262,9 @@ mod on_gpu {
     pub fn backward(given: [&BurnTensor<2>; 5], scale: f64) -> Option<Steered> {
         let ([rows, columns], [_, rank]) = (given[0].dims(), given[1].dims());
         let [p, sigma, s, preferences, d_output] = operands(given)?;
+        if !binds(&p, 9) {
+            return None;
+        }
         let (output, d_p) = (room(&p, [rows, columns]), room(&p, [rows, columns]));
         let (d_sigma, d_s) = (room(&p, [1, rank]), room(&p, [1, 1]));
         let (_, threads) = a_cube_each(&p, 1, rows);

@@ -11,7 +11,7 @@ use super::portable::{Output, of_like_sizes};
 use super::{Heads, Segment, visible_keys};
 use crate::gpu::tensor;
 use crate::launch::{
-    a_cube_each, a_thread_each, max_of_cube, open_ints, operands, room, sum_of_cube,
+    a_cube_each, a_thread_each, binds, max_of_cube, open_ints, operands, room, sum_of_cube,
 };
 use crate::matmul::matmul_each;
 
@@ -92,9 +92,20 @@ impl Blocks {
             })
         };
         let blocks = of_like_sizes(segments, heads).into_iter().map(block);
-        blocks.collect::<Option<Vec<Block>>>().map(Self)
+        let blocks = blocks.collect::<Option<Vec<Block>>>()?;
+        let fits = blocks
+            .iter()
+            .all(|block| binds(&block.queries, MOST_BUFFERS));
+        fits.then_some(Self(blocks))
+    }
+
+    fn lie_with(&self, x: &CubeTensor) -> bool {
+        self.0.iter().all(|block| block.queries.device == x.device)
     }
 }
+
+/// Buffers of the kernel that has most of them.
+const MOST_BUFFERS: usize = 10;
 
 /// Where element `i` of a block's queries or keys, `[count, heads, length, dim]`, lies in a batch `[rows, heads × dim]`: its
 /// row, or [`NONE`], and its column.
@@ -413,6 +424,9 @@ pub(super) fn forward(
 ) -> Option<(BurnTensor<2>, BurnTensor<2>)> {
     let [rows, width] = q.dims();
     let [q, k, v] = operands([q, k, v])?;
+    if !blocks.lie_with(&q) {
+        return None;
+    }
     let out = room(&q, [rows, width]);
     let log_sum = room(&q, [rows, heads.queries()]);
     let (client, queries, keys) = (out.client.clone(), [q], [k, v]);
@@ -466,6 +480,9 @@ pub(super) fn backward(
     blocks: &Blocks,
 ) -> Option<(BurnTensor<2>, BurnTensor<2>, BurnTensor<2>)> {
     let [q, k, v, log_sum, d_out] = operands([q, k, v, output.log_sum, output.d_out])?;
+    if !blocks.lie_with(&q) {
+        return None;
+    }
     let rows = q.meta.shape()[0];
     let d_q = room(&q, [rows, heads.queries() * heads.dim]);
     let [d_k, d_v] = [(); 2].map(|()| room(&q, [rows, heads.kv * heads.dim]));
