@@ -73,7 +73,7 @@ impl ChoiceModel {
             Answer::Left => sigmoid(x - tie),
             Answer::Right => sigmoid(-x - tie),
             Answer::AboutEqual if self.tie.is_none() => return 0.0,
-            Answer::AboutEqual => self.tie_factor * sigmoid(x - tie) * sigmoid(-x - tie),
+            Answer::AboutEqual => self.tie_factor * (sigmoid(x - tie) * sigmoid(-x - tie)),
             Answer::Skip => return 1.0,
         };
         self.floor + self.meant * meant
@@ -93,43 +93,39 @@ pub(crate) fn entropy(probabilities: [f64; 3]) -> f64 {
     probabilities.map(term).iter().sum()
 }
 
-/// Rows of the table for every 1 of |x|.
+/// Rows of the table for every 1 of x.
 const PER_UNIT: f64 = 128.0;
 /// The |x| at which the table ends: there σ is 1 up to 4e-11.
 const END: f64 = 24.0;
 
-/// [`ChoiceModel`] by looking up: a question is chosen among a million values of x, and the exact formula takes two
-/// exponentials and three logarithms for each. Everything depends on |x| alone, but for which side is which. Rows are
-/// 1/128 apart and joined by straight lines, which is wrong by less than 1e-6.
+/// [`ChoiceModel`] by looking up: a question is chosen among a million values of x, and the exact formula takes several
+/// exponentials and three logarithms for each. Rows are 1/128 apart and joined by straight lines, which is wrong by less than
+/// 5e-6. Both signs of x have their rows, since a branch on the sign is guessed wrong half of the time.
 pub(crate) struct ChoiceTable {
-    /// At |x| = row / 128: the probability of the better one, of the other, and the entropy.
+    /// At x = row / 128 − 24: the probability of left, of right, and the entropy of the answer.
     rows: Vec<[f64; 3]>,
 }
 
 impl ChoiceTable {
     pub(crate) fn new(model: &ChoiceModel) -> Self {
-        let row = |row: usize| {
-            let x = row as f64 / PER_UNIT;
-            let [better, other, _] = model.probabilities(x);
-            [better, other, model.entropy(x)]
+        let row = |row: u32| {
+            let x = f64::from(row) / PER_UNIT - END;
+            let [left, right, _] = model.probabilities(x);
+            [left, right, model.entropy(x)]
         };
         // One row beyond the end, so that a place at the end has a row behind it.
-        let rows = (0..=(END * PER_UNIT) as usize + 1).map(row).collect();
+        let rows = (0..=(2.0 * END * PER_UNIT) as u32 + 1).map(row).collect();
         Self { rows }
     }
 
     /// The probability of left, of right, and the entropy of the answer, at x.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn at(&self, x: f64) -> [f64; 3] {
-        let place = (x.abs() * PER_UNIT).min(END * PER_UNIT);
-        let row = place as usize;
-        let share = place - row as f64;
-        let (low, high) = (&self.rows[row], &self.rows[row + 1]);
-        let between = |i: usize| low[i] + share * (high[i] - low[i]);
-        match x >= 0.0 {
-            true => [between(0), between(1), between(2)],
-            false => [between(1), between(0), between(2)],
-        }
+        let place = (x.clamp(-END, END) + END) * PER_UNIT;
+        let row = place as u32;
+        let share = place - f64::from(row);
+        let (low, high) = (&self.rows[row as usize], &self.rows[row as usize + 1]);
+        [0, 1, 2].map(|i| low[i] + share * (high[i] - low[i]))
     }
 }
 
