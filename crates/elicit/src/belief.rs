@@ -37,7 +37,7 @@ pub struct Belief {
     model: ChoiceModel,
     particles: Particles,
     history: History,
-    /// [P]: ln of the density at each particle, relative to the prior.
+    /// `[P]`: ln of the density at each particle, relative to the prior.
     log_densities: Vec<f64>,
     resamplings: usize,
     rng: ChaCha8Rng,
@@ -65,7 +65,7 @@ impl Belief {
         })
     }
 
-    /// Learns from one answer about two texts with scores `left` and `right`, [m] each.
+    /// Learns from one answer about two texts with scores `left` and `right`, `[m]` each.
     ///
     /// # Errors
     /// When the scores are not m finite numbers, or ties are not offered and the answer is one. The belief is then as before.

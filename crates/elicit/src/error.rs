@@ -86,7 +86,7 @@ pub(crate) fn check_numbers(
             expected: objectives,
         });
     }
-    let broken = |number: &f64| !(number.abs() < LARGEST);
+    let broken = |number: &f64| number.is_nan() || number.abs() >= LARGEST;
     match numbers.iter().position(broken) {
         None => Ok(()),
         Some(at) => Err(ElicitError::NotFinite {

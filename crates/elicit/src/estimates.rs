@@ -11,7 +11,7 @@ impl Belief {
         Preference::normalised(self.mean_weights()).expect("weights of guesses are on the simplex")
     }
 
-    /// The mean before it is rounded onto the simplex, [m].
+    /// The mean before it is rounded onto the simplex, `[m]`.
     pub(crate) fn mean_weights(&self) -> Vec<f64> {
         let mut mean = vec![0.0; self.objectives()];
         for (preference, _, weight) in self.guesses() {
@@ -28,7 +28,7 @@ impl Belief {
         self.guesses().map(|(_, tau, weight)| weight * tau).sum()
     }
 
-    /// Σ: the posterior covariance of λ, [m × m] row by row.
+    /// Σ: the posterior covariance of λ, `[m × m]` row by row.
     #[must_use]
     pub fn covariance(&self) -> Vec<f64> {
         let m = self.objectives();

@@ -22,7 +22,7 @@ pub struct FrontPoint {
 pub struct Front {
     objectives: usize,
     points: Vec<FrontPoint>,
-    /// [points × m], row by row: the values, once more, close together.
+    /// `[m × points]`: the values once more, objective by objective, so that the utilities of all points take m passes.
     values: Vec<f64>,
     range: f64,
 }
@@ -48,10 +48,10 @@ impl Front {
             values.clone().fold(f64::MIN, f64::max) - values.fold(f64::MAX, f64::min)
         };
         let range = (0..objectives).map(spread).fold(0.0, f64::max);
-        let values = points.iter().flat_map(|point| point.values.iter().copied());
+        let of_objective = |i: usize| points.iter().map(move |point| point.values[i]);
         Ok(Self {
             objectives,
-            values: values.collect(),
+            values: (0..objectives).flat_map(of_objective).collect(),
             range,
             points,
         })
@@ -75,17 +75,16 @@ impl Front {
         self.range
     }
 
-    /// The best point for a utility u = `direction`·J, and its utility; `direction`, [m], may be any.
-    fn best(&self, direction: &[f64]) -> (usize, f64) {
-        let utilities = self.values.chunks_exact(self.objectives);
-        let mut best = (0, f64::MIN);
-        for (place, values) in utilities.enumerate() {
-            let utility = dot(direction, values);
-            if utility > best.1 {
-                best = (place, utility);
+    /// `direction`·J of every point; `direction`, `[m]`, may be any. `utilities` is used again for its memory.
+    fn utilities(&self, direction: &[f64], utilities: &mut Vec<f64>) {
+        utilities.clear();
+        utilities.resize(self.points.len(), 0.0);
+        let columns = self.values.chunks_exact(self.points.len());
+        for (&weight, column) in direction.iter().zip(columns) {
+            for (utility, value) in utilities.iter_mut().zip(column) {
+                *utility += weight * value;
             }
         }
-        best
     }
 
     /// In units of the range; 0 where all points are the same.
@@ -103,10 +102,18 @@ impl Front {
     #[must_use]
     pub fn choice(&self, belief: &Belief) -> usize {
         assert_eq!(belief.objectives(), self.objectives, "number of objectives");
-        self.best(&belief.mean_weights()).0
+        let mut utilities = Vec::new();
+        self.utilities(&belief.mean_weights(), &mut utilities);
+        let mut chosen = 0;
+        for (place, &utility) in utilities.iter().enumerate() {
+            if utility > utilities[chosen] {
+                chosen = place;
+            }
+        }
+        chosen
     }
 
-    /// What a person whose utility is `direction`·J loses by point `chosen`, relative to the range. `direction`, [m], is a λ,
+    /// What a person whose utility is `direction`·J loses by point `chosen`, relative to the range. `direction`, `[m]`, is a λ,
     /// or anything else that a person may want.
     ///
     /// # Panics
@@ -114,8 +121,9 @@ impl Front {
     #[must_use]
     pub fn regret(&self, direction: &[f64], chosen: usize) -> f64 {
         assert_eq!(direction.len(), self.objectives, "number of objectives");
-        let utility = dot(direction, &self.points[chosen].values);
-        self.relative(self.best(direction).1 - utility)
+        let mut utilities = Vec::new();
+        self.utilities(direction, &mut utilities);
+        self.relative(largest(&utilities) - utilities[chosen])
     }
 
     /// The regret that a belief expects of point `chosen`: its mean over the guesses, relative to the range.
@@ -125,11 +133,14 @@ impl Front {
     #[must_use]
     pub fn expected_regret_of(&self, belief: &Belief, chosen: usize) -> f64 {
         assert_eq!(belief.objectives(), self.objectives, "number of objectives");
-        let best = belief
-            .guesses()
-            .map(|(preference, _, weight)| weight * self.best(preference).1);
-        let utility = dot(&belief.mean_weights(), &self.points[chosen].values);
-        self.relative(best.sum::<f64>() - utility)
+        let mut utilities = Vec::new();
+        let mut best = 0.0;
+        for (preference, _, weight) in belief.guesses() {
+            self.utilities(preference, &mut utilities);
+            best += weight * largest(&utilities);
+        }
+        let chosen = dot(&belief.mean_weights(), &self.points[chosen].values);
+        self.relative(best - chosen)
     }
 
     /// The regret that a belief expects of what it chooses, relative to the range: what asking on could still gain.
@@ -140,6 +151,15 @@ impl Front {
     pub fn expected_regret(&self, belief: &Belief) -> f64 {
         self.expected_regret_of(belief, self.choice(belief))
     }
+}
+
+fn largest(values: &[f64]) -> f64 {
+    let mut largest = f64::MIN;
+    for &value in values {
+        // Not `max`, which asks for NaN as well.
+        largest = if value > largest { value } else { largest };
+    }
+    largest
 }
 
 #[cfg(test)]

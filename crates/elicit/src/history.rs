@@ -23,7 +23,7 @@ pub(crate) struct History {
 
 #[derive(Clone, Debug, PartialEq)]
 struct Answered {
-    /// r(left) − r(right), [m].
+    /// r(left) − r(right), `[m]`.
     difference: Vec<f64>,
     answer: Answer,
     /// ln z_n

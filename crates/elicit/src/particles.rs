@@ -13,13 +13,13 @@ pub(crate) const TEMPERATURES: Range<f64> = 0.03..1.0;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Particles {
     objectives: usize,
-    /// [P × m], row by row: λ of each.
+    /// `[P × m]`, row by row: λ of each.
     preferences: Vec<f64>,
-    /// [P]: ln τ of each.
+    /// `[P]`: ln τ of each.
     log_temperatures: Vec<f64>,
-    /// [P]: ln of the weights, which sum to 1.
+    /// `[P]`: ln of the weights, which sum to 1.
     log_weights: Vec<f64>,
-    /// [P]: the weights.
+    /// `[P]`: the weights.
     weights: Vec<f64>,
 }
 

@@ -96,7 +96,7 @@ fn best_pair(
     best
 }
 
-/// The information gain of a question about texts with scores `left` and `right`, [m] each, in nats, by its formula.
+/// The information gain of a question about texts with scores `left` and `right`, `[m]` each, in nats, by its formula.
 ///
 /// # Errors
 /// When the scores are not m finite numbers.
@@ -114,7 +114,7 @@ pub fn information_gain(belief: &Belief, left: &[f64], right: &[f64]) -> Result<
     Ok(entropy(mean) - conditional)
 }
 
-/// The D-optimal value of a question about texts with scores `left` and `right`, [m] each.
+/// The D-optimal value of a question about texts with scores `left` and `right`, `[m]` each.
 ///
 /// # Errors
 /// When the scores are not m finite numbers.

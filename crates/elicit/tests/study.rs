@@ -100,8 +100,8 @@ fn with_three_objectives_ten_answers_leave_less_than_a_third_of_the_regret() {
 #[test]
 fn a_mind_that_changes_is_followed_by_forgetting() {
     let world = World::new(3, 8);
-    let users = world.users(120);
-    let (before, behind) = users.split_at(60);
+    let users = world.users(80);
+    let (before, behind) = users.split_at(40);
     let users: Vec<SimulatedUser> = before
         .iter()
         .zip(behind)
