@@ -189,3 +189,44 @@ impl Belief {
         &self.log_densities
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The densities that are kept with the particles are those of the answers, through resampling, moves and forgetting; and
+    /// each step has its right size: the mean of g_n under the prior is 1.
+    #[test]
+    fn densities_are_kept_and_integrate_to_one() {
+        for forgetting in [0.0, 0.02, 0.2] {
+            let settings = Settings {
+                forgetting,
+                ..Settings::default()
+            };
+            let mut belief = Belief::new(2, &settings, 3).expect("a belief");
+            let prior = belief.particles.clone();
+            let density = |belief: &Belief, particles: &Particles, j: usize| {
+                let temperature = particles.log_temperatures()[j];
+                let preference = particles.preference(j);
+                belief
+                    .history
+                    .log_density(&belief.model, preference, temperature)
+            };
+            for n in 0..12 {
+                let (left, right) = ([0.8, 0.3 + 0.05 * f64::from(n)], [0.2, 0.7]);
+                belief
+                    .update(&left, &right, Answer::Left)
+                    .expect("an answer");
+                for j in 0..belief.particles.count() {
+                    let exact = density(&belief, &belief.particles, j);
+                    assert!((belief.log_densities[j] - exact).abs() < 1e-9);
+                }
+                let count = prior.count();
+                let sum: f64 = (0..count).map(|j| density(&belief, &prior, j).exp()).sum();
+                let mean = sum / count as f64;
+                assert!((mean - 1.0).abs() < 0.1, "{mean} after {} answers", n + 1);
+            }
+            assert!(belief.resamplings() > 0);
+        }
+    }
+}
