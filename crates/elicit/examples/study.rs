@@ -23,7 +23,8 @@ const CRITERIA: [Criterion; 4] = [
 /// What varies between studies.
 struct Case {
     name: &'static str,
-    temperature: f64,
+    /// τ of everyone; nothing where each has one from the prior.
+    temperature: Option<f64>,
     slip: f64,
     /// A new wish at answer 10.
     changes: bool,
@@ -38,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let sitting = Settings::default();
     let case = |name, temperature, slip, settings| Case {
         name,
-        temperature,
+        temperature: Some(temperature),
         slip,
         changes: false,
         settings,
@@ -69,6 +70,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             changes: true,
             ..case("changes at 10, h 0.02", 0.15, 0.05, Settings::lasting())
         },
+        Case {
+            temperature: None,
+            ..case("people of the prior", 0.0, 0.1, sitting)
+        },
         case("h 0.02", 0.15, 0.05, Settings::lasting()),
     ];
     for case in &cases {
@@ -94,8 +99,9 @@ fn print(
     let mut wish = || flat.sample(objectives, &mut rng).weights().to_vec();
     let users: Vec<SimulatedUser> = (0..count as u64)
         .map(|seed| {
+            let drawn = (seed as f64 + 0.5) / count as f64 * 0.03_f64.ln();
             let user = SimulatedUser::new(wish(), seed)
-                .with_temperature(case.temperature)
+                .with_temperature(case.temperature.unwrap_or(drawn.exp()))
                 .with_slips(case.slip)
                 .with_ties(if case.settings.tie.is_some() {
                     0.02

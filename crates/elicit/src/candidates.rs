@@ -1,6 +1,6 @@
 //! Answers that can be compared, and the pairs of them that were.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use panacea_objectives::{Preference, PreferenceSampler, simplex_grid};
 use rand::Rng;
@@ -51,28 +51,26 @@ where
 
 /// Pairs that were asked, whichever side each was on.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct AskedPairs(HashSet<(String, String)>);
+pub struct AskedPairs {
+    /// The others that each id was compared with; a pair stands under both.
+    others: HashMap<String, HashSet<String>>,
+}
 
 impl AskedPairs {
     /// Remembers a pair by its ids.
     pub fn insert(&mut self, left: &str, right: &str) {
-        self.0.insert(in_order(left, right));
+        for (one, other) in [(left, right), (right, left)] {
+            let others = self.others.entry(one.to_owned()).or_default();
+            others.insert(other.to_owned());
+        }
     }
 
     /// Whether it was asked.
     #[must_use]
     pub fn contains(&self, left: &str, right: &str) -> bool {
-        !self.0.is_empty() && self.0.contains(&in_order(left, right))
+        let others = self.others.get(left);
+        others.is_some_and(|others| others.contains(right))
     }
-}
-
-fn in_order(left: &str, right: &str) -> (String, String) {
-    let (first, second) = if left <= right {
-        (left, right)
-    } else {
-        (right, left)
-    };
-    (first.to_owned(), second.to_owned())
 }
 
 /// `count` preferences at which to write the answers to one prompt, spread over the simplex: the largest lattice of Das

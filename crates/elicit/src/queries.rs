@@ -35,7 +35,7 @@ pub struct Question {
     pub left: usize,
     /// Place of the other.
     pub right: usize,
-    /// What the criterion gives the pair, larger is better: nats for information gain.
+    /// What the criterion gives the pair, larger is better: nats for information gain, nothing of meaning for a random pair.
     pub value: f64,
 }
 
@@ -156,16 +156,15 @@ fn by_covariance<'a>(
     let temperature = belief.mean_temperature();
     let covariance = belief.covariance();
     move |left, right| {
-        let difference: Vec<f64> = (scores[left].iter().zip(scores[right]))
-            .map(|(l, r)| l - r)
-            .collect();
-        let s = sigmoid(dot(&mean, &difference) / temperature);
-        let rows = covariance.chunks_exact(difference.len());
-        let spread: f64 = rows
-            .zip(&difference)
-            .map(|(row, d)| d * dot(row, &difference))
-            .sum();
-        (s * (1.0 - s)).powi(2) * spread
+        let (left, right) = (scores[left], scores[right]);
+        let s = sigmoid((dot(&mean, left) - dot(&mean, right)) / temperature);
+        let difference = || left.iter().zip(right).map(|(l, r)| l - r);
+        let rows = covariance.chunks_exact(left.len()).zip(difference());
+        let row = |(row, d): (&[f64], f64)| {
+            let products = row.iter().zip(difference()).map(|(c, d)| c * d);
+            d * products.sum::<f64>()
+        };
+        (s * (1.0 - s)).powi(2) * rows.map(row).sum::<f64>()
     }
 }
 

@@ -1,9 +1,8 @@
 //! Asking one person: the belief, what was asked, and when it is enough.
 
+use panacea_objectives::Preference;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
-
-use panacea_objectives::Preference;
 
 use crate::belief::Belief;
 use crate::candidates::{AskedPairs, Candidate};
@@ -125,7 +124,16 @@ impl Session {
         Ok(())
     }
 
-    /// The session as a profile: a header and a line for each question. A new answer only adds a line.
+    /// The session as a profile, in JSON Lines: a header and a line for each question. A new answer only adds a line.
+    ///
+    /// ```text
+    /// {"format":"panacea-elicit","version":1,"objectives":["helpfulness","conciseness"],"seed":7,"settings":{"particles":4000,
+    ///  "slip":0.1,"tie":null,"forgetting":0.0,"enough_regret":0.02,"enough_answers":20}}
+    /// {"question":1,"left":{"id":"a","preference":[1.0,0.0],"scores":[0.9,0.2]},"right":{"id":"b","preference":null,
+    ///  "scores":[0.3,0.8]},"answer":"left","estimate":[0.62,0.38],"expected_regret":0.08}
+    /// ```
+    ///
+    /// Each is one line, broken here to be read. Answers are `left`, `right`, `about_equal` and `skip`.
     #[must_use]
     pub fn to_text(&self) -> String {
         let entries = self.entries.iter().map(line);
@@ -170,7 +178,8 @@ impl Session {
     }
 
     /// Whether to ask on: until the expected regret on `front`, where one was measured, is below `enough_regret`, or
-    /// `enough_answers` were given, skips aside.
+    /// `enough_answers` were given in the life of the profile, skips aside. It is advice: asking on is allowed, as for a lasting
+    /// profile that comes back.
     ///
     /// # Panics
     /// When the front has another number of objectives.

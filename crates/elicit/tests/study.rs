@@ -1,10 +1,11 @@
 //! The whole method in small, on people whose wishes are known: τ = 0.15, 5 % slips, a concave front.
 
 use panacea_elicit::{
-    Candidate, Criterion, Front, Settings, SimulatedUser, Study, StudyRow, spherical_answers,
-    spherical_front,
+    Candidate, Criterion, Front, Session, Settings, SimulatedUser, Study, StudyRow,
+    spherical_answers, spherical_front,
 };
 use panacea_objectives::PreferenceSampler;
+use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
@@ -121,9 +122,6 @@ fn a_mind_that_changes_is_followed_by_forgetting() {
 /// A wish for something that no objective measures: half of it is the first objective. What can be known of it is found.
 #[test]
 fn an_untrained_wish_is_served_as_far_as_the_objectives_reach() {
-    use panacea_elicit::Session;
-    use rand::RngExt;
-
     let world = World::new(2, 100);
     let mut rng = ChaCha8Rng::seed_from_u64(9);
     let mut right_end = 0;
