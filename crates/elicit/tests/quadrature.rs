@@ -1,7 +1,8 @@
 //! Particles against sums over a fine grid of (λ_1, ln τ), which two objectives allow.
 
 use panacea_elicit::{
-    Answer, AskedPairs, Belief, Candidate, Criterion, Settings, information_gain, next_question,
+    Answer, AskedPairs, Belief, Candidate, Criterion, Settings, d_optimality, information_gain,
+    next_question,
 };
 use panacea_objectives::sigmoid;
 use rand::RngExt;
@@ -273,4 +274,28 @@ fn regions_and_intervals_hold_their_share() {
     assert!(region[0].weights()[0] > belief.mean().weights()[0]);
     let covariance = belief.covariance();
     assert!((covariance[0] + covariance[1]).abs() < 1e-12 && covariance[0] > 0.0);
+}
+
+/// dᵀΣd is the variance of λ·d.
+#[test]
+fn d_optimality_is_the_spread_of_the_difference_where_the_answer_is_open() {
+    let mut belief = Belief::new(3, &Settings::default(), 3).expect("a belief");
+    let (left, right) = ([0.7, 0.1, 0.4], [0.3, 0.5, 0.6]);
+    belief
+        .update(&left, &right, Answer::Left)
+        .expect("an answer");
+    let better = |p: &[f64]| (0..3).map(|i| p[i] * (left[i] - right[i])).sum::<f64>();
+    let mean: f64 = belief.guesses().map(|(p, _, w)| w * better(p)).sum();
+    let variance: f64 = belief
+        .guesses()
+        .map(|(p, _, w)| w * (better(p) - mean).powi(2))
+        .sum();
+    let temperature: f64 = belief.guesses().map(|(_, tau, w)| w * tau).sum();
+    let s = sigmoid(mean / temperature);
+    let expected = (s * (1.0 - s)).powi(2) * variance;
+    let found = d_optimality(&belief, &left, &right).expect("scores");
+    assert!(
+        (found / expected - 1.0).abs() < 1e-9,
+        "{found}, not {expected}"
+    );
 }
