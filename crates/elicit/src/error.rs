@@ -1,0 +1,98 @@
+//! What is wrong with an input.
+
+use panacea_objectives::PreferenceError;
+
+/// Why a belief, a front, a question or an answer is refused.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum ElicitError {
+    /// There is nothing to weigh against each other.
+    #[error("{0} objective(s); a preference can be asked for from 2 objectives on")]
+    TooFewObjectives(usize),
+    /// Two objectives have the same name, or one has none.
+    #[error("objective {position} is named `{name}`; names must be given and differ")]
+    ObjectiveName {
+        /// 1-based position of the objective.
+        position: usize,
+        /// Its name.
+        name: String,
+    },
+    /// A setting is outside of its range.
+    #[error("{setting} is {value}; it must lie {range}")]
+    Setting {
+        /// Name of the setting, as a profile has it.
+        setting: &'static str,
+        /// Its value.
+        value: f64,
+        /// What is allowed.
+        range: &'static str,
+    },
+    /// There are more or fewer numbers than objectives.
+    #[error("{what} has {found} number(s), but there are {expected} objective(s)")]
+    Length {
+        /// What the numbers are of.
+        what: String,
+        /// How many there are.
+        found: usize,
+        /// How many there must be.
+        expected: usize,
+    },
+    /// A number is NaN or infinite, or so large that a difference of two would be.
+    #[error(
+        "number {position} of {what} is {value}; every one must be finite, and below 1e100 in size"
+    )]
+    NotFinite {
+        /// What the number belongs to.
+        what: String,
+        /// 1-based position.
+        position: usize,
+        /// The number.
+        value: f64,
+    },
+    /// A λ does not fit.
+    #[error("the preference of {what}: {source}")]
+    Preference {
+        /// Whose preference it is.
+        what: String,
+        /// What is wrong with it.
+        source: PreferenceError,
+    },
+    /// "About equal" was answered to a question that did not offer it.
+    #[error("the answer is `about_equal`, but this session offers no ties (setting `tie`)")]
+    TieNotOffered,
+    /// An answer would be compared with itself.
+    #[error("both sides of the question have the id `{0}`")]
+    SameCandidate(String),
+    /// Two candidates have the same id.
+    #[error("two candidates have the id `{0}`; ids say which pairs were asked already")]
+    DuplicateCandidate(String),
+    /// A front has no point.
+    #[error("the front has no point")]
+    EmptyFront,
+}
+
+/// Size of a number beyond which sums and differences of scores could overflow.
+const LARGEST: f64 = 1e100;
+
+/// Checks that there is one finite number for each objective; `what` says whose they are.
+pub(crate) fn check_numbers(
+    what: &str,
+    numbers: &[f64],
+    objectives: usize,
+) -> Result<(), ElicitError> {
+    if numbers.len() != objectives {
+        return Err(ElicitError::Length {
+            what: what.to_owned(),
+            found: numbers.len(),
+            expected: objectives,
+        });
+    }
+    let broken = |number: &f64| number.is_nan() || number.abs() >= LARGEST;
+    match numbers.iter().position(broken) {
+        None => Ok(()),
+        Some(at) => Err(ElicitError::NotFinite {
+            what: what.to_owned(),
+            position: at + 1,
+            value: numbers[at],
+        }),
+    }
+}

@@ -1,0 +1,81 @@
+//! # What does this person want?
+//!
+//! A policy that follows a preference λ needs somebody's λ, and few people know theirs as numbers. Here it is found from a
+//! few comparisons: two answers are shown, the person says which is better, and a belief about λ gets narrower.
+//!
+//! ```text
+//! utility of a text y       u(y) = λ·r(y)                              r ∈ R^m: its scores on the m objectives
+//! left over right           γ + (1 − 2γ)·σ(λ·d/τ)                      d = r(left) − r(right)
+//! prior                     λ ~ Dirichlet(1), ln τ ~ U(ln 0.03, ln 1)  τ: taste noise, learnt with λ
+//! next question             max H(Σ_j w_j p_j) − Σ_j w_j H(p_j)        over pairs of about 20 answers to a prompt
+//! λ̂                         posterior mean
+//! enough                    expected regret of λ̂ on the measured front below 0.02 of its range, or 20 answers
+//! ```
+//!
+//! ## Is this for you?
+//! Yes, if you have texts with scores on several objectives, and a person who can compare them. Nothing here knows
+//! where texts and scores come from: no tensors, no model, and no files but a profile as text.
+//!
+//! [`Session`] is all that most need: it asks, learns, says when it is enough, and is written and replayed as a profile.
+//! Below it are [`Belief`] (weighted particles, [`ChoiceModel`]), [`next_question`] with its [`Criterion`], and [`Front`],
+//! which says what a wrong λ costs. [`spread_preferences`] says at which λ to write the answers that are compared.
+//! [`SimulatedUser`] and [`Study`] measure all of it on people whose wishes are known.
+//!
+//! ```
+//! use panacea_elicit::{Candidate, Criterion, Progress, Session, Settings, SimulatedUser};
+//! use panacea_elicit::{spherical_answers, spherical_front};
+//! use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+//!
+//! let objectives = vec!["helpfulness".to_owned(), "conciseness".to_owned()];
+//! let mut session = Session::new(objectives, Settings::default(), 7)?;
+//! let mut rng = ChaCha8Rng::seed_from_u64(1);
+//!
+//! // The front of a trained model, and a person; in earnest both are out there.
+//! let front = spherical_front(2, 100);
+//! let mut person = SimulatedUser::new(vec![0.9, 0.1], 3);
+//!
+//! let mut prompt = 0;
+//! while session.progress(Some(&front)) == Progress::AskOn {
+//!     // Answers of the model to a prompt, at λ spread over the simplex, with their scores.
+//!     prompt += 1;
+//!     let answers: Vec<Candidate> = spherical_answers(&format!("prompt {prompt}"), 2, 20, 0.1, &mut rng);
+//!     let Some(question) = session.ask(Criterion::InformationGain, &answers)? else { break };
+//!     let (left, right) = (&answers[question.left], &answers[question.right]);
+//!     let answer = person.answer(&left.scores, &right.scores);
+//!     session.answer(left, right, answer, Some(&front))?;
+//! }
+//! assert!(session.estimate().weights()[0] > 0.7);
+//!
+//! let profile = session.to_text();
+//! assert_eq!(Session::replay(&profile)?, session);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod belief;
+mod candidates;
+mod choice;
+mod dirichlet;
+mod error;
+mod estimates;
+mod front;
+mod history;
+mod moves;
+mod particles;
+mod profile;
+mod queries;
+mod session;
+mod settings;
+mod simulated;
+mod study;
+
+pub use belief::Belief;
+pub use candidates::{AskedPairs, Candidate, spread_preferences};
+pub use choice::{Answer, ChoiceModel};
+pub use error::ElicitError;
+pub use front::{Front, FrontPoint};
+pub use profile::{Entry, Header, ProfileError};
+pub use queries::{Criterion, Question, d_optimality, information_gain, next_question};
+pub use session::{Progress, Session};
+pub use settings::Settings;
+pub use simulated::{SimulatedUser, spherical_answers, spherical_front};
+pub use study::{Study, StudyRow};
