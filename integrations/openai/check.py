@@ -6,6 +6,7 @@ PANACEA is the binary. A run of the quickstart is trained for a few steps, serve
 root of the repository; `cargo xtask ci` does it, in a virtual environment with requirements.txt.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -59,6 +60,11 @@ def check(client, base):
     plain = client.chat.completions.create(model="check", messages=PROMPT, temperature=0, max_tokens=24)
     assert plain.choices[0].message.content == alone[5], plain
 
+    # A second turn holds the first answer as the client gives it.
+    turns = [*PROMPT, plain.choices[0].message, {"role": "user", "content": "and bats?"}]
+    second = client.chat.completions.create(model="check", messages=turns, temperature=0, max_tokens=4)
+    assert second.usage.prompt_tokens > plain.usage.total_tokens, second
+
     # Several answers, log-probabilities, stop strings; texts without a template.
     several = client.chat.completions.create(
         model="check", messages=PROMPT, n=3, seed=1, max_tokens=8, logprobs=True, top_logprobs=2
@@ -89,10 +95,13 @@ def main():
     """Trains, serves, asks."""
     binary = Path(sys.argv[1]).resolve()
     with tempfile.TemporaryDirectory() as runs:
+        # The server is on this machine, whatever stands in between for others.
+        os.environ["NO_PROXY"] = "127.0.0.1"
         train = [binary, "train", "--steps", "10", "--run", "check", "--runs", runs]
-        subprocess.run(train, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        trained = subprocess.run(train, capture_output=True, text=True)
+        assert trained.returncode == 0, trained.stderr
         serve = [binary, "serve", "--model", BASE, "--run", "check", "--runs", runs, "--port", "0"]
-        server = subprocess.Popen(serve, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        server = subprocess.Popen(serve, stdout=subprocess.PIPE, text=True)
         try:
             url = server.stdout.readline().removeprefix("listening on ").strip()
             assert url.startswith("http://"), url

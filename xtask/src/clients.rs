@@ -17,7 +17,8 @@ pub fn openai() -> Result<Command, Failure> {
     let environment = tools().join("openai");
     // Written when all is in place.
     let installed = environment.join("installed.txt");
-    if fs::read_to_string(&installed).ok().as_ref() != Some(&wanted) {
+    let runs = || Command::new(python(&environment)).arg("--version").output();
+    if fs::read_to_string(&installed).ok().as_ref() != Some(&wanted) || runs().is_err() {
         if environment.exists() {
             fs::remove_dir_all(&environment)
                 .map_err(|error| cannot("remove", &environment, &error))?;
@@ -26,6 +27,7 @@ pub fn openai() -> Result<Command, Failure> {
         run(make.args(["-m", "venv"]).arg(&environment))?;
         let mut install = Command::new(python(&environment));
         install.args(["-m", "pip", "install", "--quiet", "--no-deps"]);
+        install.args(["--only-binary", ":all:"]);
         run(install.arg("--requirement").arg(&requirements))?;
         fs::write(&installed, wanted).map_err(|error| cannot("write", &installed, &error))?;
     }

@@ -37,7 +37,7 @@ struct Arguments {
     #[arg(long, default_value_t = 60)]
     seconds: u64,
     /// Seconds after which the two change places, so that both meet the same neighbours.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     turn: u64,
 }
 
@@ -64,7 +64,9 @@ struct Seen {
 struct Answer {
     text: String,
     tokens: usize,
+    /// Seconds to the first piece of text, which is a token or a few,
     first: f64,
+    /// and from each piece to the next.
     between: Vec<f64>,
 }
 
@@ -107,9 +109,17 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// The server is on this machine, or near it.
+fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder()
+        .proxy(None)
+        .build()
+        .new_agent()
+}
+
 /// Questions that differ, under preferences drawn from the whole simplex.
 fn clients(arguments: &Arguments) -> Result<Vec<Client>> {
-    let mut models = ureq::get(format!("{}/v1/models", arguments.url)).call()?;
+    let mut models = agent().get(format!("{}/v1/models", arguments.url)).call()?;
     let models: Value = serde_json::from_str(&models.body_mut().read_to_string()?)?;
     let listed = models["data"].as_array().into_iter().flatten();
     let mut named = listed.filter(|model| model["id"] == arguments.model.as_str());
@@ -182,7 +192,8 @@ fn ask(arguments: &Arguments, client: &Client, preference: &[f64]) -> Result<Ans
         "stream": true, "stream_options": {"include_usage": true},
     });
     let start = Instant::now();
-    let response = ureq::post(format!("{}/v1/chat/completions", arguments.url))
+    let response = agent()
+        .post(format!("{}/v1/chat/completions", arguments.url))
         .header("Content-Type", "application/json")
         .send(body.to_string())?;
     let mut answer = Answer {
@@ -235,7 +246,7 @@ impl Seen {
         json!({
             "seconds": self.seconds, "answers": self.answers,
             "tokens_per_second": self.tokens as f64 / self.seconds,
-            "first_token": milliseconds(&self.first), "between_tokens": milliseconds(&self.between),
+            "first_piece": milliseconds(&self.first), "between_pieces": milliseconds(&self.between),
         })
     }
 }

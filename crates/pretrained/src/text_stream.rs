@@ -4,11 +4,15 @@ use tokenizers::step_decode_stream;
 
 use crate::{ChatTokenizer, PretrainedError};
 
+/// The most tokens that are kept back: far more than a character has bytes.
+const MOST_KEPT: usize = 64;
+
 /// What tokens that come one by one add to a text.
 ///
 /// A token may be a part of a character, so text is kept back until its last character is whole. All of it together is
-/// [`ChatTokenizer::decode`] of all tokens, without special ones. One case differs: where a vocabulary of pieces spells
-/// out bytes that are no text, `decode` also takes back the characters right in front of them, which have been sent here.
+/// [`ChatTokenizer::decode`] of all tokens, without special ones. It differs only where a model writes bytes that are no text:
+/// where a vocabulary of pieces spells them out, `decode` also takes back the characters right in front of them, which have been
+/// sent here; and of more than 64 tokens without a whole character at their end, the parts are decoded one after the other.
 #[derive(Debug, Clone, Default)]
 pub struct TextStream {
     /// The last tokens: some that were sent, since they say how the next ones read, and those that were not.
@@ -42,10 +46,13 @@ impl TextStream {
             &mut self.prefix,
             &mut self.sent,
         );
-        if let Ok(text) = step {
-            return Ok(text.unwrap_or_default());
+        let is_long = self.window.len() - self.sent.min(self.window.len()) > MOST_KEPT;
+        match step {
+            Ok(Some(text)) => return Ok(text),
+            Ok(None) if !is_long => return Ok(String::new()),
+            // It is no character that will ever be whole, or what was sent reads otherwise now. Begin again behind that.
+            _ => {}
         }
-        // What was sent reads otherwise now. Begin again behind it.
         let unsent = self.window.split_off(self.sent);
         let text = tokenizer.decode(&unsent, true)?;
         self.sent = unsent.len();

@@ -110,19 +110,24 @@ pub enum FinishReason {
 }
 
 impl Answers {
-    /// Hands what is asked to the session.
-    pub fn ask(&self, asked: Asked) -> Result<Pieces, ApiError> {
-        let count = asked.prompts.len().saturating_mul(asked.n);
-        if count > self.limits.places + self.limits.queue {
-            let field = if asked.n > 1 { "n" } else { asked.field };
-            return Err(ApiError::wrong(
-                field,
-                format!(
-                    "{count} answers at once, but {} are written together and {} wait, at most",
-                    self.limits.places, self.limits.queue
-                ),
-            ));
+    /// Whether `n` answers to each of so many prompts could ever be written at once.
+    pub fn check_count(&self, prompts: usize, n: usize, field: &str) -> Result<(), ApiError> {
+        let Limits { places, queue, .. } = self.limits;
+        let count = prompts.saturating_mul(n);
+        if count <= places + queue {
+            return Ok(());
         }
+        Err(ApiError::wrong(
+            if n > 1 { "n" } else { field },
+            format!(
+                "{count} answers at once, but {places} are written together and {queue} wait, at most"
+            ),
+        ))
+    }
+
+    /// Hands what is asked to the session; [`check_count`](Self::check_count) has passed it.
+    pub fn ask(&self, asked: Asked) -> Result<Pieces, ApiError> {
+        let count = asked.prompts.len() * asked.n;
         asked.sampling.check().map_err(|error| match error {
             ModelError::Sampling {
                 name,

@@ -44,7 +44,7 @@ impl ApiError {
         Self {
             status,
             body: ErrorBody {
-                message,
+                message: shortened(&message),
                 r#type,
                 param: None,
                 code,
@@ -60,9 +60,7 @@ impl ApiError {
 
     /// A field of the request is wrong.
     pub fn wrong(field: &str, message: String) -> Self {
-        let mut error = Self::bad(format!("{field}: {message}"));
-        error.body.param = Some(field.to_owned());
-        error
+        Self::bad(message).about(field)
     }
 
     /// A field that would change the answer, if this server knew it.
@@ -149,16 +147,33 @@ impl ApiError {
         error
     }
 
+    /// Too many bodies at once.
+    pub fn full() -> Self {
+        let message = "too many requests are being read; try again in a second".to_owned();
+        let mut error = Self::new(StatusCode::SERVICE_UNAVAILABLE, None, message);
+        error.retry_after = Some(1);
+        error
+    }
+
     /// The same, about a field.
     pub fn about(mut self, field: &str) -> Self {
-        self.body.message = format!("{field}: {}", self.body.message);
-        self.body.param = Some(field.to_owned());
+        self.body.message = format!("{}: {}", shortened(field), self.body.message);
+        self.body.param = Some(shortened(field));
         self
     }
 
     /// What clients read, also behind the beginning of a stream.
     pub fn response(self) -> ErrorResponse {
         ErrorResponse { error: self.body }
+    }
+}
+
+/// A text that is short enough to be repeated to who sent it.
+pub fn shortened(text: &str) -> String {
+    const LONGEST: usize = 500;
+    match text.char_indices().nth(LONGEST) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{} …", &text[..end]),
     }
 }
 
@@ -169,6 +184,9 @@ impl From<PretrainedError> for ApiError {
             // Where the server keeps its files is nobody's business.
             PretrainedError::Template { problem, .. } => {
                 Self::bad(format!("the model's chat template: {problem}"))
+            }
+            PretrainedError::Tokenizer { problem, .. } => {
+                Self::bad(format!("the model's tokenizer: {problem}"))
             }
             error => Self::bad(error.to_string()),
         }

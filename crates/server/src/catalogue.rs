@@ -62,6 +62,7 @@ impl Catalogue {
         }
         let objectives = policy.plan().objective_names();
         let default = default.unwrap_or_else(|| Preference::uniform(objectives.len()));
+        let default = policy.answering(&default).clone();
         let steered = Some(SteeredModel {
             policy: Arc::new(policy),
             objectives,

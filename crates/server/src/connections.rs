@@ -19,8 +19,8 @@ const SILENCE: Duration = Duration::from_secs(60);
 const STALLED: Duration = Duration::from_secs(30);
 /// Between two tries to let someone in where the system has no room for another connection.
 const NO_ROOM: Duration = Duration::from_millis(100);
-/// How long cut answers may take to reach their readers.
-const FAREWELL: Duration = Duration::from_secs(5);
+/// How long cut answers may take to reach their readers; a prompt that is being read is read to its end first.
+const FAREWELL: Duration = Duration::from_secs(30);
 
 /// Serves until `end` counts a first wish; then lets nobody in, and waits until running answers are whole. After `grace`, or at a
 /// second wish, it calls `cut` and waits a little longer.

@@ -3,16 +3,17 @@
 //! It has a thread of its own: the one that calls [`run`]. Whoever wants an answer sends a [`Job`] and reads events from a
 //! channel; whoever drops the channel has left, and the place is free before the next token.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use panacea_methods::Served;
-use panacea_model::{Decoder, Generation, ModelError, NewToken, Request, RequestId};
+use panacea_model::{Decoder, Generation, NewToken, Request, RequestId, Steering};
 use panacea_objectives::Preference;
 use panacea_serving::{Policy, ServingError};
+use panacea_svd_lora::Adapters;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -58,6 +59,15 @@ pub enum Event {
 /// How long a session without work keeps the memory of its longest answers.
 const IDLE: Duration = Duration::from_millis(200);
 
+/// An answer that has no place yet.
+struct Waiting {
+    steering: Option<Steerer>,
+    row: Row,
+}
+
+/// Who answers, under which preference.
+type Steerer = (Arc<Policy>, Preference);
+
 /// An answer on its way.
 struct Answer {
     events: UnboundedSender<Event>,
@@ -76,16 +86,26 @@ pub fn run(
     metrics: &Metrics,
 ) {
     let mut session = Generation::new(decoder, places);
+    let mut waiting: VecDeque<Waiting> = VecDeque::new();
     let mut answers: HashMap<RequestId, Answer> = HashMap::new();
+    let mut served = ServedNow::default();
+    let queue = |waiting: &mut VecDeque<Waiting>, job: Job| {
+        let steering = job.steering;
+        let rows = job.rows.into_iter();
+        waiting.extend(rows.map(|row| Waiting {
+            steering: steering.clone(),
+            row,
+        }));
+    };
     loop {
-        if answers.is_empty() {
+        if answers.is_empty() && waiting.is_empty() {
             metrics.idle();
             match jobs.recv_timeout(IDLE) {
-                Ok(job) => begin(&mut session, &mut answers, job, metrics),
+                Ok(job) => queue(&mut waiting, job),
                 Err(RecvTimeoutError::Timeout) => {
                     session = Generation::new(decoder, places);
                     match jobs.recv() {
-                        Ok(job) => begin(&mut session, &mut answers, job, metrics),
+                        Ok(job) => queue(&mut waiting, job),
                         Err(_) => return,
                     }
                 }
@@ -93,19 +113,22 @@ pub fn run(
             }
         }
         while let Ok(job) = jobs.try_recv() {
-            begin(&mut session, &mut answers, job, metrics);
+            queue(&mut waiting, job);
         }
 
         let now = Instant::now();
         let is_over = is_over.load(Ordering::Relaxed);
+        waiting.retain(|Waiting { row, .. }| {
+            let is_late = row.deadline <= now;
+            if is_late && !is_over {
+                row.events.send(Event::Late).ok();
+            }
+            !(is_late || is_over || row.events.is_closed())
+        });
         answers.retain(|&id, answer| {
             let is_late = is_over || answer.deadline <= now;
-            if is_late {
-                let event = match answer.last_token {
-                    Some(_) => Event::Cut,
-                    None => Event::Late,
-                };
-                answer.events.send(event).ok();
+            if is_late && answer.last_token.is_some() {
+                answer.events.send(Event::Cut).ok();
             }
             let is_left = is_late || answer.events.is_closed();
             if is_left {
@@ -113,7 +136,19 @@ pub fn run(
             }
             !is_left
         });
-        metrics.occupied(session.waiting(), session.running());
+        while answers.len() < places
+            && let Some(Waiting { steering, row }) = waiting.pop_front()
+        {
+            begin(
+                &mut session,
+                &mut answers,
+                &mut served,
+                steering,
+                row,
+                metrics,
+            );
+        }
+        metrics.occupied(waiting.len(), answers.len());
 
         match session.step() {
             Ok(tokens) => {
@@ -133,63 +168,90 @@ pub fn run(
     }
 }
 
-/// Adds the answers of a job to the session.
+/// Gives an answer a place in the session.
 fn begin(
     session: &mut Generation<'_>,
     answers: &mut HashMap<RequestId, Answer>,
-    job: Job,
+    served: &mut ServedNow,
+    steering: Option<Steerer>,
+    row: Row,
     metrics: &Metrics,
 ) {
-    let steering = job.steering.map(|(policy, preference)| {
-        policy
-            .serve(&preference)
-            .map(|Served::Adapter(steering)| steering)
-    });
-    let steering = steering.transpose();
-    for row in job.rows {
-        let Row {
-            mut request,
-            events,
-            permit,
-            since,
-            deadline,
-        } = row;
-        let prompt = request.prompt.len();
-        let pushed = match &steering {
-            Ok(steering) => {
-                request.steering.clone_from(steering);
-                session.push(request).map_err(Refusal::Model)
-            }
-            Err(error) => Err(Refusal::Serving(error)),
-        };
-        match pushed {
-            Ok(id) => {
-                metrics.read(prompt);
-                answers.insert(
-                    id,
-                    Answer {
-                        events,
-                        since,
-                        deadline,
-                        last_token: None,
-                        _permit: permit,
-                    },
-                );
-            }
-            Err(refusal) => {
-                let reason = match refusal {
-                    Refusal::Model(error) => error.to_string(),
-                    Refusal::Serving(error) => error.to_string(),
-                };
-                events.send(Event::Refused(reason)).ok();
-            }
+    let Row {
+        mut request,
+        events,
+        permit,
+        since,
+        deadline,
+    } = row;
+    let prompt = request.prompt.len();
+    let steering = steering.map(|(policy, preference)| served.steering(&policy, &preference));
+    let pushed = match steering.transpose() {
+        Ok(steering) => {
+            request.steering = steering;
+            session.push(request).map_err(|error| error.to_string())
+        }
+        Err(error) => Err(error.to_string()),
+    };
+    match pushed {
+        Ok(id) => {
+            metrics.read(prompt);
+            let answer = Answer {
+                events,
+                since,
+                deadline,
+                last_token: None,
+                _permit: permit,
+            };
+            answers.insert(id, answer);
+        }
+        Err(reason) => {
+            events.send(Event::Refused(reason)).ok();
         }
     }
 }
 
-enum Refusal<'a> {
-    Model(ModelError),
-    Serving(&'a ServingError),
+/// What answers at the moment. Some methods mix an adapter for each preference: as long as one is in use, it is not mixed again,
+/// and those who have it share what is read and computed.
+#[derive(Default)]
+struct ServedNow(Vec<Living>);
+
+/// What somebody is answered with.
+struct Living {
+    policy: Arc<Policy>,
+    asked: Preference,
+    adapters: Weak<Adapters>,
+    /// The λ at which the adapters answer.
+    preference: Vec<f64>,
+}
+
+impl ServedNow {
+    fn steering(
+        &mut self,
+        policy: &Arc<Policy>,
+        asked: &Preference,
+    ) -> Result<Steering, ServingError> {
+        self.0.retain(|living| living.adapters.strong_count() > 0);
+        let is_it =
+            |living: &&Living| Arc::ptr_eq(&living.policy, policy) && living.asked == *asked;
+        if let Some(living) = self.0.iter().find(is_it)
+            && let Some(adapters) = living.adapters.upgrade()
+        {
+            let preference = living.preference.clone();
+            return Ok(Steering {
+                adapters,
+                preference,
+            });
+        }
+        let Served::Adapter(steering) = policy.serve(asked)?;
+        self.0.push(Living {
+            policy: Arc::clone(policy),
+            asked: asked.clone(),
+            adapters: Arc::downgrade(&steering.adapters),
+            preference: steering.preference.clone(),
+        });
+        Ok(steering)
+    }
 }
 
 /// Sends a token to whom it belongs.

@@ -214,7 +214,6 @@ impl Server {
         connections::raise_limit();
         let own = decoder.room_after(&[]);
         let metrics = Arc::new(Metrics::new(places, queue));
-        let is_well = Arc::new(AtomicBool::new(true));
         let is_over = Arc::new(AtomicBool::new(false));
         let (jobs, queued) = mpsc::channel();
         let api = Api {
@@ -235,7 +234,8 @@ impl Server {
             },
             guard: self.guard,
             bodies: Arc::new(Semaphore::new(ALL_BODIES)),
-            is_well: Arc::clone(&is_well),
+            // Half of the cores of a usual machine: the others write answers.
+            turns: Arc::new(Semaphore::new(2)),
             started: api::now(),
         };
         let router = api::router(Arc::new(api));
@@ -255,10 +255,7 @@ impl Server {
             runtime.shutdown_background();
             served
         });
-        let ended = Ended {
-            is_well,
-            end: self.end,
-        };
+        let ended = Ended(self.end);
         engine::run(decoder, places, &queued, &is_over, &metrics);
         drop(ended);
         let served = network.join().expect("the network does not panic");
@@ -270,14 +267,10 @@ impl Server {
 }
 
 /// Tells the network when nobody writes answers any more, also when that is by a panic.
-struct Ended {
-    is_well: Arc<AtomicBool>,
-    end: watch::Sender<usize>,
-}
+struct Ended(watch::Sender<usize>);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        self.is_well.store(false, Ordering::Relaxed);
-        once_more(&self.end);
+        once_more(&self.0);
     }
 }

@@ -664,6 +664,7 @@ fn who_leaves_makes_room_and_who_finds_none_is_told_when_to_come_back() {
         line.clear();
         first.read_line(&mut line).unwrap();
     }
+    served.wait_for("panacea_places_taken ", 1.0);
     let second = served.stream("/v1/chat/completions", &endless);
     served.wait_for("panacea_queue ", 1.0);
     let (status, refused) = served.post("/v1/chat/completions", &chat(json!({})));
@@ -807,10 +808,16 @@ fn the_description_lists_what_there_is() {
         assert_eq!(get, expected, "{path}: {body}");
     }
     let schemas = &description["components"]["schemas"];
-    assert!(
-        schemas["Options"]["properties"]["preference"].is_object(),
-        "{schemas}"
-    );
+    let shapes = &schemas["PreferenceShape"]["oneOf"];
+    let types: Vec<&Value> = shapes
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| &s["type"])
+        .collect();
+    assert_eq!(types, ["array", "object"], "{shapes}");
+    let preference = schemas["Options"]["properties"]["preference"].to_string();
+    assert!(preference.contains("PreferenceShape"), "{preference}");
     let (_, models) = served.get("/v1/models");
     let models: Value = serde_json::from_str(&models).unwrap();
     assert_eq!(models["data"][0]["id"], "tiny");

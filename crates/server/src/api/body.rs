@@ -9,7 +9,7 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, header};
 use futures_util::StreamExt;
 use serde::de::{DeserializeOwned, IgnoredAny};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
@@ -23,56 +23,62 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// connection is gone.
 const MOST_THROWN_AWAY: usize = 256 << 20;
 
-/// Bytes of bodies that are read or parsed at the same time, in KiB: who comes when there are more waits.
+/// KiB that the bodies of all requests may take together, until they are tokens.
 pub const ALL_BODIES: usize = 256 << 10;
 
-/// The body of a request, which must be JSON of at most `limit` bytes. Its place among the bodies is given back with the permit.
+/// The body of a request, which must be JSON of at most as many bytes as the server's limit.
 pub async fn read(request: Request, api: &Api) -> Result<(HeaderMap, ReadBody), ApiError> {
-    let limit = api.answers.limits.body;
     let (parts, body) = request.into_parts();
-    let headers = parts.headers;
-    check_type(&headers)?;
-    let length = headers.get(header::CONTENT_LENGTH);
-    let length = length.and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-    let reading = async {
-        let room = length.unwrap_or(limit).min(limit).div_ceil(1024);
-        let bodies = Arc::clone(&api.bodies);
-        let permit = bodies.acquire_many_owned(room.min(ALL_BODIES) as u32).await;
-        let permit = permit.map_err(|_| ApiError::stopped())?;
-        let bytes = collect(body, limit).await?;
-        Ok::<_, ApiError>(ReadBody {
-            bytes,
-            _permit: permit,
-        })
-    };
+    check_type(&parts.headers)?;
+    let reading = collect(body, api.answers.limits.body, &api.bodies);
     let body = timeout(PATIENCE, reading).await;
-    Ok((headers, body.map_err(|_| ApiError::slow())??))
+    Ok((parts.headers, body.map_err(|_| ApiError::slow())??))
 }
 
-/// The bytes of a body, and its place among all of them.
+/// The bytes of a body, and its room among all of them.
+#[derive(Default)]
 pub struct ReadBody {
     pub bytes: Vec<u8>,
-    _permit: OwnedSemaphorePermit,
+    room: Option<OwnedSemaphorePermit>,
+}
+
+impl ReadBody {
+    /// Adds a piece, if there is room.
+    fn extend(&mut self, piece: &[u8], all: &Arc<Semaphore>) -> Result<(), ApiError> {
+        let held = self
+            .room
+            .as_ref()
+            .map_or(0, OwnedSemaphorePermit::num_permits);
+        let missing = (self.bytes.len() + piece.len()).div_ceil(1024) - held;
+        let more = Arc::clone(all).try_acquire_many_owned(missing as u32);
+        let more = more.map_err(|_| ApiError::full())?;
+        match &mut self.room {
+            Some(room) => room.merge(more),
+            None => self.room = Some(more),
+        }
+        self.bytes.extend_from_slice(piece);
+        Ok(())
+    }
 }
 
 /// All of a body; what is behind the limit is thrown away, up to a limit of its own.
-async fn collect(body: Body, limit: usize) -> Result<Vec<u8>, ApiError> {
-    let mut bytes = Vec::new();
+async fn collect(body: Body, limit: usize, all: &Arc<Semaphore>) -> Result<ReadBody, ApiError> {
+    let mut read = ReadBody::default();
     let mut length = 0;
-    let mut frames = body.into_data_stream();
-    while let Some(frame) = frames.next().await {
-        let frame = frame.map_err(|error| ApiError::bad(format!("the body: {error}")))?;
-        length += frame.len();
+    let mut pieces = body.into_data_stream();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|error| ApiError::bad(format!("the body: {error}")))?;
+        length += piece.len();
         if length <= limit {
-            bytes.extend_from_slice(&frame);
+            read.extend(&piece, all)?;
         } else if length > MOST_THROWN_AWAY {
             break;
         } else {
-            bytes = Vec::new();
+            read = ReadBody::default();
         }
     }
     match length <= limit {
-        true => Ok(bytes),
+        true => Ok(read),
         false => Err(ApiError::too_large(limit)),
     }
 }
@@ -98,7 +104,7 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let parsed = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();
-        let reason = shortened(&error.into_inner().to_string());
+        let reason = error.into_inner().to_string();
         match path.as_str() {
             "." | "?" => ApiError::bad(reason),
             path => ApiError::wrong(path, reason),
@@ -109,15 +115,6 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     Ok(parsed)
 }
 
-/// A text that is short enough to be repeated to who sent it.
-pub fn shortened(text: &str) -> String {
-    const LONGEST: usize = 200;
-    match text.char_indices().nth(LONGEST) {
-        None => text.to_owned(),
-        Some((end, _)) => format!("{} …", &text[..end]),
-    }
-}
-
 /// Refuses fields that are not among the `known` ones: one that is misspelt would change nothing, and nobody would know.
 pub fn check_fields(bytes: &[u8], known: &[String]) -> Result<(), ApiError> {
     let found: BTreeMap<String, IgnoredAny> = parse(bytes)?;
@@ -125,7 +122,7 @@ pub fn check_fields(bytes: &[u8], known: &[String]) -> Result<(), ApiError> {
         None => Ok(()),
         Some(field) => {
             let message = format!("there is no such field; there are {}", known.join(", "));
-            Err(ApiError::wrong(&shortened(field), message))
+            Err(ApiError::wrong(field, message))
         }
     }
 }
@@ -155,6 +152,35 @@ pub fn fields<T: ToSchema>() -> Vec<String> {
 mod tests {
     use super::*;
     use crate::api::chat::ChatRequest;
+
+    /// A body without an end is thrown away, and holds no room meanwhile.
+    #[test]
+    fn a_body_takes_room_while_it_is_here_and_no_more_than_there_is() {
+        let all = Arc::new(Semaphore::new(3));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let read = |bytes: usize, limit| {
+            let pieces = vec![b'x'; bytes];
+            let pieces: Vec<Vec<u8>> = pieces.chunks(700).map(<[u8]>::to_vec).collect();
+            let pieces = futures_util::stream::iter(pieces.into_iter().map(Ok::<_, ApiError>));
+            let pieces = pieces.map(|piece| piece.map_err(|_| std::fmt::Error));
+            runtime.block_on(collect(Body::from_stream(pieces), limit, &all))
+        };
+        let first = read(1500, 4000).unwrap();
+        assert_eq!((first.bytes.len(), all.available_permits()), (1500, 1));
+        let refused = format!("{:?}", read(1500, 4000).err().unwrap());
+        assert!(
+            refused.contains("SERVICE_UNAVAILABLE") || refused.contains("503"),
+            "{refused}"
+        );
+        assert_eq!(all.available_permits(), 1);
+        let refused = format!("{:?}", read(900, 800).err().unwrap());
+        assert!(refused.contains("more than 800 bytes"), "{refused}");
+        drop(first);
+        assert_eq!(all.available_permits(), 3);
+        assert_eq!(read(3000, 4000).unwrap().bytes.len(), 3000);
+    }
 
     #[test]
     fn a_field_is_known_that_the_description_has() {

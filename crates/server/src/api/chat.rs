@@ -9,9 +9,9 @@ use panacea_model::Likelihood;
 use panacea_pretrained::{ChatTokenizer, Message};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::task::block_in_place;
 use utoipa::ToSchema;
 
-use super::body::shortened;
 use super::options::{Options, WithoutEffect};
 use super::shared::{Described, Usage, events, gather};
 use super::{Api, aside, body};
@@ -96,6 +96,7 @@ pub enum ContentField {
 
 /// A part of a text.
 #[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct TextPart {
     /// Must be `text`.
     r#type: String,
@@ -190,6 +191,7 @@ pub struct TokenLogProb {
             (ChatChunk = "text/event-stream"),
         )),
         (status = "4XX", description = "What is wrong with the request", body = ErrorResponse),
+        (status = "5XX", description = "Why it cannot be answered now", body = ErrorResponse),
     )
 )]
 pub async fn complete(State(api): State<Arc<Api>>, request: Request) -> Result<Response, ApiError> {
@@ -197,13 +199,16 @@ pub async fn complete(State(api): State<Arc<Api>>, request: Request) -> Result<R
     body::check_fields(&body.bytes, &FIELDS)?;
     let options: Options = body::parse(&body.bytes)?;
     let fields: ChatFields = body::parse(&body.bytes)?;
-    drop(body);
     options.check()?;
     fields.check()?;
     let choice = options.choice(&api.catalogue, &headers)?;
+    let (n, max_tokens) = (options.n()?, options.max_tokens()?);
+    let (sampling, stop) = (options.sampling()?, options.stop()?);
+    let likelihoods = fields.likelihoods()?;
+    api.answers.check_count(1, n, "messages")?;
     let messages = fields.messages()?;
     let tokenizer = Arc::clone(&api.answers.tokenizer);
-    let prompt = aside(move || tokenizer.encode_prompt(&messages))
+    let prompt = aside(&api, body, move || tokenizer.encode_prompt(&messages))
         .await
         .map_err(|error| error.about("messages"))?;
     let described = Described::new("chatcmpl", &choice);
@@ -211,23 +216,23 @@ pub async fn complete(State(api): State<Arc<Api>>, request: Request) -> Result<R
         choice,
         field: "messages",
         prompts: vec![prompt],
-        n: options.n()?,
-        sampling: options.sampling()?,
-        stop: options.stop()?,
-        max_tokens: options.max_tokens()?,
+        n,
+        sampling,
+        stop,
+        max_tokens,
         seed: options.seed(),
-        likelihoods: fields.likelihoods()?,
+        likelihoods,
     })?;
     if !options.stream() {
         let prompt_tokens = pieces.prompt_tokens;
-        let answers = gather(pieces, options.n()?).await?;
+        let answers = gather(pieces, n).await?;
         let usage = Usage::new(prompt_tokens, answers.iter().map(|a| a.tokens.len()).sum());
         let choices = answers
             .into_iter()
             .enumerate()
             .map(|(index, answer)| ChatChoice {
                 index,
-                logprobs: log_probs(&api.answers.tokenizer, &answer.tokens),
+                logprobs: likelihoods.map(|_| log_probs(&api.answers.tokenizer, &answer.tokens)),
                 message: Answer {
                     role: "assistant",
                     content: answer.text,
@@ -237,7 +242,8 @@ pub async fn complete(State(api): State<Arc<Api>>, request: Request) -> Result<R
             });
         let response = ChatResponse {
             described: described.of_kind("chat.completion"),
-            choices: choices.collect(),
+            // Some work, where log-probabilities were asked for.
+            choices: block_in_place(|| choices.collect()),
             usage,
         };
         return Ok(Json(response).into_response());
@@ -249,7 +255,7 @@ pub async fn complete(State(api): State<Arc<Api>>, request: Request) -> Result<R
         choices,
         usage,
     };
-    let first = (0..options.n()?).map(|index| ChunkChoice {
+    let first = (0..n).map(|index| ChunkChoice {
         index,
         delta: Delta {
             role: Some("assistant"),
@@ -265,7 +271,7 @@ pub async fn complete(State(api): State<Arc<Api>>, request: Request) -> Result<R
         move |piece: Piece, finish_reason| {
             let choice = ChunkChoice {
                 index: piece.index,
-                logprobs: log_probs(&tokenizer, &piece.tokens),
+                logprobs: likelihoods.map(|_| log_probs(&tokenizer, &piece.tokens)),
                 delta: Delta {
                     role: None,
                     content: (!piece.text.is_empty()).then_some(piece.text),
@@ -375,8 +381,7 @@ fn content(value: &Value, field: &str) -> Result<String, ApiError> {
         Value::String(text) => return Ok(text.clone()),
         Value::Array(parts) => parts,
         other => {
-            let found = shortened(&other.to_string());
-            let message = format!("found {found}, expected a text or parts of the type text");
+            let message = format!("found {other}, expected a text or parts of the type text");
             return Err(ApiError::wrong(field, message));
         }
     };
@@ -399,8 +404,8 @@ fn content(value: &Value, field: &str) -> Result<String, ApiError> {
     Ok(texts.join("\n"))
 }
 
-/// None where nobody asked for them.
-fn log_probs(tokenizer: &ChatTokenizer, tokens: &[DrawnToken]) -> Option<ChatLogProbs> {
+/// Those of the tokens that have any.
+fn log_probs(tokenizer: &ChatTokenizer, tokens: &[DrawnToken]) -> ChatLogProbs {
     let named = |id: u32, logprob: f64| {
         let token = token_text(tokenizer, id);
         TokenLogProb {
@@ -423,8 +428,9 @@ fn log_probs(tokenizer: &ChatTokenizer, tokens: &[DrawnToken]) -> Option<ChatLog
                 .collect(),
         })
     });
-    let content: Vec<ChatLogProb> = content.collect();
-    (!content.is_empty()).then_some(ChatLogProbs { content })
+    ChatLogProbs {
+        content: content.collect(),
+    }
 }
 
 /// A token as text, special ones by name. Alone, some tokenizers would strip the space that it begins with, so it is read

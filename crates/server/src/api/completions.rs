@@ -10,6 +10,7 @@ use panacea_model::Likelihood;
 use panacea_pretrained::{ChatTokenizer, PretrainedError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::task::block_in_place;
 use utoipa::ToSchema;
 
 use super::chat::token_text;
@@ -115,6 +116,7 @@ pub struct CompletionLogProbs {
             (CompletionResponse = "text/event-stream"),
         )),
         (status = "4XX", description = "What is wrong with the request", body = ErrorResponse),
+        (status = "5XX", description = "Why it cannot be answered now", body = ErrorResponse),
     )
 )]
 pub async fn complete(State(api): State<Arc<Api>>, request: Request) -> Result<Response, ApiError> {
@@ -122,26 +124,27 @@ pub async fn complete(State(api): State<Arc<Api>>, request: Request) -> Result<R
     body::check_fields(&body.bytes, &FIELDS)?;
     let options: Options = body::parse(&body.bytes)?;
     let fields: CompletionFields = body::parse(&body.bytes)?;
-    drop(body);
     options.check()?;
-    let n = options.n()?;
+    let (n, max_tokens) = (options.n()?, options.max_tokens()?);
+    let (sampling, stop) = (options.sampling()?, options.stop()?);
     fields.check(n)?;
     let choice = options.choice(&api.catalogue, &headers)?;
     let prompts = Prompts::read(&fields.prompt)?;
     let tokenizer = Arc::clone(&api.answers.tokenizer);
-    let prompts = aside(move || prompts.tokens(&tokenizer))
+    api.answers.check_count(prompts.len(), n, "prompt")?;
+    let prompts = aside(&api, body, move || prompts.tokens(&tokenizer))
         .await
         .map_err(|error| error.about("prompt"))?;
-    let count = prompts.len().saturating_mul(n);
+    let count = prompts.len() * n;
     let described = Described::new("cmpl", &choice).of_kind("text_completion");
     let pieces = api.answers.ask(Asked {
         choice,
         field: "prompt",
         prompts,
         n,
-        sampling: options.sampling()?,
-        stop: options.stop()?,
-        max_tokens: Some(options.max_tokens()?.unwrap_or(USUAL_MAX_TOKENS)),
+        sampling,
+        stop,
+        max_tokens: Some(max_tokens.unwrap_or(USUAL_MAX_TOKENS)),
         seed: options.seed(),
         likelihoods: fields.logprobs,
     })?;
@@ -154,13 +157,15 @@ pub async fn complete(State(api): State<Arc<Api>>, request: Request) -> Result<R
             .enumerate()
             .map(|(index, answer)| CompletionChoice {
                 index,
-                logprobs: log_probs(&api.answers.tokenizer, &answer.tokens),
+                logprobs: (fields.logprobs)
+                    .map(|_| log_probs(&api.answers.tokenizer, &answer.tokens)),
                 text: answer.text,
                 finish_reason: Some(answer.finish_reason),
             });
         let response = CompletionResponse {
             described,
-            choices: choices.collect(),
+            // Some work, where log-probabilities were asked for.
+            choices: block_in_place(|| choices.collect()),
             usage: Some(usage),
         };
         return Ok(Json(response).into_response());
@@ -176,7 +181,9 @@ pub async fn complete(State(api): State<Arc<Api>>, request: Request) -> Result<R
         move |piece: Piece, finish_reason| {
             let choice = CompletionChoice {
                 index: piece.index,
-                logprobs: log_probs(&tokenizer, &piece.tokens),
+                logprobs: fields
+                    .logprobs
+                    .map(|_| log_probs(&tokenizer, &piece.tokens)),
                 text: piece.text,
                 finish_reason,
             };
@@ -233,16 +240,16 @@ impl Prompts {
             Vec::<Vec<u32>>::deserialize(value).map(Self::Tokens),
         ];
         let read = tried.into_iter().find_map(Result::ok);
-        read.filter(|prompts| !prompts.is_empty()).ok_or_else(|| {
+        read.filter(|prompts| prompts.len() > 0).ok_or_else(|| {
             let message = "expected a text, its tokens, or a list of either that is not empty";
             ApiError::wrong("prompt", message.to_owned())
         })
     }
 
-    fn is_empty(&self) -> bool {
+    fn len(&self) -> usize {
         match self {
-            Self::Texts(texts) => texts.is_empty(),
-            Self::Tokens(tokens) => tokens.is_empty(),
+            Self::Texts(texts) => texts.len(),
+            Self::Tokens(tokens) => tokens.len(),
         }
     }
 
@@ -257,14 +264,17 @@ impl Prompts {
     }
 }
 
-/// None where nobody asked for them.
-fn log_probs(tokenizer: &ChatTokenizer, tokens: &[DrawnToken]) -> Option<CompletionLogProbs> {
+/// Those of the tokens that have any.
+fn log_probs(tokenizer: &ChatTokenizer, tokens: &[DrawnToken]) -> CompletionLogProbs {
     let mut log_probs = CompletionLogProbs::default();
     for token in tokens {
-        let Likelihood {
+        let Some(Likelihood {
             log_prob,
             likeliest,
-        } = token.likelihood.as_ref()?;
+        }) = &token.likelihood
+        else {
+            continue;
+        };
         log_probs.text_offset.push(token.offset);
         log_probs.tokens.push(token_text(tokenizer, token.id));
         log_probs.token_logprobs.push(*log_prob);
@@ -275,5 +285,5 @@ fn log_probs(tokenizer: &ChatTokenizer, tokens: &[DrawnToken]) -> Option<Complet
         }
         log_probs.top_logprobs.push(named);
     }
-    (!log_probs.tokens.is_empty()).then_some(log_probs)
+    log_probs
 }

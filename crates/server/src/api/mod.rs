@@ -9,7 +9,6 @@ mod shared;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
@@ -25,6 +24,7 @@ use crate::answers::Answers;
 use crate::api_error::ApiError;
 use crate::catalogue::Catalogue;
 pub use body::ALL_BODIES;
+use body::ReadBody;
 pub use shared::now;
 
 /// What the handlers of all requests share.
@@ -34,8 +34,8 @@ pub struct Api {
     pub guard: Guard,
     /// KiB that bodies of requests may take together.
     pub bodies: Arc<Semaphore>,
-    /// Whether the session still answers.
-    pub is_well: Arc<AtomicBool>,
+    /// One for each text that may become tokens at the same time.
+    pub turns: Arc<Semaphore>,
     /// Seconds since 1970.
     pub started: u64,
 }
@@ -88,33 +88,39 @@ pub fn router(api: Arc<Api>) -> Router {
         .with_state(api)
 }
 
-/// Runs what takes a while on another thread than those that serve connections.
+/// Runs what takes a while on another thread than those that serve connections, a few at a time. The body that it is about keeps
+/// its room meanwhile, also where the client does not wait for it.
 async fn aside<T: Send + 'static, E: Into<ApiError> + Send + 'static>(
+    api: &Api,
+    body: ReadBody,
     work: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, ApiError> {
-    let done = tokio::task::spawn_blocking(work).await;
+    let turn = Arc::clone(&api.turns).acquire_owned().await;
+    let turn = turn.map_err(|_| ApiError::stopped())?;
+    let done = tokio::task::spawn_blocking(move || {
+        let _held = (turn, body);
+        work()
+    });
+    let done = done.await;
     let done = done.map_err(|error| ApiError::failed(error.to_string()))?;
     done.map_err(Into::into)
 }
 
-/// Whether answers can be written.
+/// That there is a server.
 #[utoipa::path(
     get,
     path = "/health",
-    responses((status = 200, description = "They can"), (status = 503, description = "They cannot"))
+    responses((status = 200, description = "There is"))
 )]
-async fn health(State(api): State<Arc<Api>>) -> Response {
-    match api.is_well.load(Ordering::Relaxed) {
-        true => axum::Json(serde_json::json!({"status": "ok"})).into_response(),
-        false => ApiError::stopped().into_response(),
-    }
+async fn health() -> Response {
+    axum::Json(serde_json::json!({"status": "ok"})).into_response()
 }
 
 /// Counters and times, for Prometheus.
 #[utoipa::path(
     get,
     path = "/metrics",
-    responses((status = 200, content_type = "text/plain", body = String))
+    responses((status = 200, content_type = "application/openmetrics-text", body = String))
 )]
 async fn metrics(State(api): State<Arc<Api>>) -> Response {
     let text = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -10,7 +10,6 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::body::shortened;
 use crate::api_error::ApiError;
 use crate::catalogue::{Catalogue, Choice};
 
@@ -24,6 +23,7 @@ pub struct Options {
     pub model: Option<String>,
     /// λ: a weight ≥ 0 for each objective of the model, by name or in their order; they are divided by their sum. It counts
     /// more than the header `X-Preference: help=3,brevity=7`, which counts more than what is behind the model's name.
+    #[schema(value_type = Option<PreferenceShape>)]
     preference: Option<PreferenceField>,
     /// The same in llama.cpp's way: the objectives are the adapters of `/lora-adapters`, those not named have 0.
     lora: Option<Vec<AdapterScale>>,
@@ -51,7 +51,7 @@ pub struct Options {
     /// The same seed and request give the same answer, up to rounding. Without, or with -1, every answer is another.
     seed: Option<i64>,
     /// Answers to each prompt.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 128)]
     n: Option<usize>,
     /// Whether the answer comes piece by piece, as server-sent events.
     stream: Option<bool>,
@@ -102,10 +102,21 @@ pub struct AdapterScale {
     scale: f64,
 }
 
-/// λ in a body: by name, or in the order of the objectives.
-#[derive(Debug, ToSchema)]
-#[schema(value_type = Object)]
-pub struct PreferenceField(Weights);
+/// λ in a body.
+#[derive(Debug)]
+struct PreferenceField(Weights);
+
+/// By name, all of them, or in the order of the objectives.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(
+    dead_code,
+    reason = "it describes the field, which is read so that errors name its parts"
+)]
+pub enum PreferenceShape {
+    InOrder(Vec<f64>),
+    ByName(std::collections::BTreeMap<String, f64>),
+}
 
 impl<'de> Deserialize<'de> for PreferenceField {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -260,9 +271,8 @@ impl Options {
     /// Strings that end an answer.
     pub fn stop(&self) -> Result<Vec<String>, ApiError> {
         let expected = |found: &Value| {
-            let found = shortened(&found.to_string());
             let message = format!(
-                "found {found}, expected a string or up to {MOST_STOPS}, of 1 to {LONGEST_STOP} bytes"
+                "expected a string or up to {MOST_STOPS}, of 1 to {LONGEST_STOP} bytes; found {found}"
             );
             ApiError::wrong("stop", message)
         };
