@@ -36,7 +36,7 @@ pub enum ElicitError {
         /// How many there must be.
         expected: usize,
     },
-    /// A number is NaN or infinite, or so large that a difference of two would be.
+    /// A number is NaN, infinite or too large: so large that sums and differences of such numbers could be infinite.
     #[error(
         "number {position} of {what} is {value}; every one must be finite, and below 1e100 in size"
     )]
@@ -68,6 +68,22 @@ pub enum ElicitError {
     /// A front has no point.
     #[error("the front has no point")]
     EmptyFront,
+    /// The points of a front differ by too little.
+    #[error(
+        "the points of the front are {0:e} apart at most; they must be 1e-100 apart, or the same"
+    )]
+    FrontRange(f64),
+    /// A front has no such point.
+    #[error("there is no point {chosen}, counted from 0, on a front of {points}")]
+    NoSuchPoint {
+        /// Place of the point that was asked for.
+        chosen: usize,
+        /// Number of points.
+        points: usize,
+    },
+    /// A study has nothing to ask about.
+    #[error("the study has no prompt")]
+    NoPrompt,
 }
 
 /// Size of a number beyond which sums and differences of scores could overflow.

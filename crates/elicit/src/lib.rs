@@ -9,7 +9,8 @@
 //! prior                     λ ~ Dirichlet(1), ln τ ~ U(ln 0.03, ln 1)  τ: taste noise, learnt with λ
 //! next question             max H(Σ_j w_j p_j) − Σ_j w_j H(p_j)        over pairs of about 20 answers to a prompt
 //! λ̂                         posterior mean
-//! enough                    expected regret of λ̂ on the measured front below 0.02 of its range, or 20 answers
+//! λ to serve                that of the point of the measured front with the largest λ̂·J
+//! enough                    expected regret of that point below 0.02 of the front's range, or 20 answers
 //! ```
 //!
 //! ## Is this for you?
@@ -17,6 +18,9 @@
 //! where texts and scores come from: no tensors, no model, and no files but a profile as text.
 //!
 //! [`Session`] is all that most need: it asks, learns, says when it is enough, and is written and replayed as a profile.
+//! When it is sure, that is a promise about one λ: the one of [`Session::serve`], at which the front was measured. λ̂ says what
+//! the person wants. A model seldom puts the best answer for λ̂ at λ̂ exactly, and what it does there was not measured.
+//!
 //! Below it are [`Belief`] (weighted particles, [`ChoiceModel`]), [`next_question`] with its [`Criterion`], and [`Front`],
 //! which says what a wrong λ costs. [`spread_preferences`] says at which λ to write the answers that are compared.
 //! [`SimulatedUser`] and [`Study`] measure all of it on people whose wishes are known.
@@ -35,7 +39,7 @@
 //! let mut person = SimulatedUser::new(vec![0.9, 0.1], 3);
 //!
 //! let mut prompt = 0;
-//! while session.progress(Some(&front)) == Progress::AskOn {
+//! while session.progress(Some(&front))? == Progress::AskOn {
 //!     // Answers of the model to a prompt, at λ spread over the simplex, with their scores.
 //!     prompt += 1;
 //!     let answers: Vec<Candidate> = spherical_answers(&format!("prompt {prompt}"), 2, 20, 0.1, &mut rng);
@@ -44,7 +48,9 @@
 //!     let answer = person.answer(&left.scores, &right.scores);
 //!     session.answer(left, right, answer, Some(&front))?;
 //! }
-//! assert!(session.estimate().weights()[0] > 0.7);
+//! assert!(session.estimate().weights()[0] > 0.5);
+//! // The λ to serve from now on.
+//! assert!(session.serve(&front)?.weights()[0] > 0.5);
 //!
 //! let profile = session.to_text();
 //! assert_eq!(Session::replay(&profile)?, session);

@@ -40,7 +40,7 @@ impl Header {
     }
 }
 
-/// A line of a profile: a question, its answer, and what was known behind it.
+/// A line of a profile: a question, its answer, and what was known after it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
@@ -52,9 +52,9 @@ pub struct Entry {
     pub right: Candidate,
     /// What the person said.
     pub answer: Answer,
-    /// λ̂ behind this answer.
+    /// λ̂ after this answer.
     pub estimate: Preference,
-    /// The expected regret behind it, relative to the range of the front; nothing where no front was measured.
+    /// The expected regret after it, relative to the range of the front; nothing where no front was measured.
     #[serde(deserialize_with = "crate::candidates::present")]
     pub expected_regret: Option<f64>,
 }
@@ -195,6 +195,6 @@ fn parse<T: DeserializeOwned>(line: usize, text: &str) -> Result<T, ProfileError
         )
     })?;
     json.end()
-        .map_err(|_| field(line, ".", "more follows behind the object".to_owned()))?;
+        .map_err(|_| field(line, ".", "more follows after the object".to_owned()))?;
     Ok(value)
 }

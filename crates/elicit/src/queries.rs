@@ -157,14 +157,15 @@ fn by_covariance<'a>(
     let covariance = belief.covariance();
     move |left, right| {
         let (left, right) = (scores[left], scores[right]);
-        let s = sigmoid((dot(&mean, left) - dot(&mean, right)) / temperature);
+        let x = (dot(&mean, left) - dot(&mean, right)) / temperature;
         let difference = || left.iter().zip(right).map(|(l, r)| l - r);
         let rows = covariance.chunks_exact(left.len()).zip(difference());
         let row = |(row, d): (&[f64], f64)| {
             let products = row.iter().zip(difference()).map(|(c, d)| c * d);
             d * products.sum::<f64>()
         };
-        (s * (1.0 - s)).powi(2) * rows.map(row).sum::<f64>()
+        // σ(−x) for 1 − σ(x), which is 0 for a large x: a pair is worth the same from either side.
+        (sigmoid(x) * sigmoid(-x)).powi(2) * rows.map(row).sum::<f64>()
     }
 }
 

@@ -20,7 +20,7 @@ use crate::settings::Settings;
 pub enum Progress {
     /// Another answer is worth asking for.
     AskOn,
-    /// The expected regret is below what is enough.
+    /// The expected regret of what [`Session::serve`] gives is below what is enough.
     Sure,
     /// So many questions were answered that the person should be left alone.
     AskedEnough,
@@ -40,7 +40,7 @@ impl Session {
     /// Nothing asked yet.
     ///
     /// # Errors
-    /// With less than two objectives, without a name of each, or when a setting is outside of its range.
+    /// With fewer than two objectives, without a name of each, or when a setting is outside of its range.
     pub fn new(
         objectives: Vec<String>,
         settings: Settings,
@@ -85,10 +85,8 @@ impl Session {
     /// Learns what the person said about two candidates. `front` is what the expected regret is on, where one was measured.
     ///
     /// # Errors
-    /// When a candidate does not fit, both are the same, or ties are not offered and the answer is one. Nothing is learnt then.
-    ///
-    /// # Panics
-    /// When the front has another number of objectives.
+    /// When a candidate or the front does not fit the objectives, both candidates are the same, or ties are not offered and the
+    /// answer is one. Nothing is learnt then.
     pub fn answer(
         &mut self,
         left: &Candidate,
@@ -96,14 +94,18 @@ impl Session {
         answer: Answer,
         front: Option<&Front>,
     ) -> Result<&Entry, ElicitError> {
+        if let Some(front) = front {
+            front.expect_objectives(self.belief.objectives())?;
+        }
         self.learn(left, right, answer)?;
+        let regret = front.map(|front| front.expected_regret(&self.belief));
         self.entries.push(Entry {
             question: self.entries.len() + 1,
             left: left.clone(),
             right: right.clone(),
             answer,
             estimate: self.belief.mean(),
-            expected_regret: front.map(|front| front.expected_regret(&self.belief)),
+            expected_regret: regret.transpose()?,
         });
         Ok(&self.entries[self.entries.len() - 1])
     }
@@ -171,7 +173,17 @@ impl Session {
             .fold(0.0, f64::max)
     }
 
-    /// λ̂, the posterior mean.
+    /// The λ to serve this person on a measured front: that of the point with the largest expected utility. [`Progress::Sure`]
+    /// and the expected regrets of the profile are about this λ.
+    ///
+    /// # Errors
+    /// When the front has another number of objectives.
+    pub fn serve<'a>(&self, front: &'a Front) -> Result<&'a Preference, ElicitError> {
+        front.preference_for(&self.belief)
+    }
+
+    /// λ̂, the posterior mean: what the person wants, to be shown, or served where no front was measured. With a front serve
+    /// [`Session::serve`]: no regret was measured at λ̂ itself, and [`Progress::Sure`] promises nothing about it.
     #[must_use]
     pub fn estimate(&self) -> Preference {
         self.belief.mean()
@@ -181,18 +193,17 @@ impl Session {
     /// `enough_answers` were given in the life of the profile, skips aside. It is advice: asking on is allowed, as for a lasting
     /// profile that comes back.
     ///
-    /// # Panics
+    /// # Errors
     /// When the front has another number of objectives.
-    #[must_use]
-    pub fn progress(&self, front: Option<&Front>) -> Progress {
+    pub fn progress(&self, front: Option<&Front>) -> Result<Progress, ElicitError> {
         let settings = &self.header.settings;
-        let is_sure =
-            front.is_some_and(|front| front.expected_regret(&self.belief) < settings.enough_regret);
-        match is_sure {
+        let regret = front.map(|front| front.expected_regret(&self.belief));
+        let is_sure = (regret.transpose()?).is_some_and(|regret| regret < settings.enough_regret);
+        Ok(match is_sure {
             true => Progress::Sure,
             false if self.belief.answers() >= settings.enough_answers => Progress::AskedEnough,
             false => Progress::AskOn,
-        }
+        })
     }
 
     /// What is known of the person.

@@ -93,16 +93,58 @@ fn no_pair_is_asked_twice() {
     }
 }
 
+/// Answers, without chance, the question whether the first objective is worth more: always by as much as it takes.
+fn want_the_first(session: &mut Session, answers: usize, answer: Answer) {
+    for _ in 0..answers {
+        let number = session.entries().len();
+        let candidate = |side: &str, scores: [f64; 2]| Candidate {
+            id: format!("{number}/{side}"),
+            preference: None,
+            scores: scores.to_vec(),
+        };
+        let (left, right) = (
+            candidate("left", [0.8, 0.2]),
+            candidate("right", [0.2, 0.8]),
+        );
+        session
+            .answer(&left, &right, answer, None)
+            .expect("an answer");
+    }
+}
+
 #[test]
 fn nothing_more_is_asked_when_it_is_known_or_too_much() {
-    let front = spherical_front(2, 20);
-    let (mut session, mut user) = session(Settings::default().with_ties(), 1);
-    assert_eq!(session.progress(Some(&front)), Progress::AskOn);
-    go_on(&mut session, &mut user, "p", 18);
-    assert_eq!(session.progress(Some(&front)), Progress::Sure);
-    assert_eq!(session.progress(None), Progress::AskOn);
-    go_on(&mut session, &mut user, "p", 1);
-    assert_eq!(session.progress(None), Progress::AskedEnough);
+    // Two points: who prefers the first of them is served by it.
+    let front = spherical_front(2, 1);
+    let mut session = Session::new(names(), Settings::default(), 7).expect("a session");
+    want_the_first(&mut session, 1, Answer::Left);
+    assert_eq!(session.progress(Some(&front)), Ok(Progress::AskOn));
+    want_the_first(&mut session, 18, Answer::Left);
+    assert_eq!(session.progress(Some(&front)), Ok(Progress::Sure));
+    let served = session.serve(&front).expect("a preference");
+    assert_eq!(served.weights(), [1.0, 0.0]);
+    assert_eq!(session.progress(None), Ok(Progress::AskOn));
+    want_the_first(&mut session, 1, Answer::Left);
+    assert_eq!(session.progress(None), Ok(Progress::AskedEnough));
+}
+
+#[test]
+fn a_front_of_other_objectives_is_refused_before_anything_is_learnt() {
+    let (mut session, _) = session(Settings::default().with_ties(), 2);
+    let before = session.clone();
+    let front = spherical_front(3, 2);
+    let [left, right, ..] = &answers("more")[..] else {
+        panic!("two answers")
+    };
+    let refused = session.answer(left, right, Answer::Left, Some(&front));
+    let refused = refused.expect_err("another number of objectives");
+    assert_eq!(
+        refused.to_string(),
+        "each point of the front has 3 number(s), but there are 2 objective(s)"
+    );
+    assert!(session == before);
+    assert_eq!(session.progress(Some(&front)), Err(refused.clone()));
+    assert_eq!(session.serve(&front), Err(refused));
 }
 
 /// What is said of a profile in which `from` stands as `to`.

@@ -131,7 +131,7 @@ fn question(wish: f64, settings: &Settings, rng: &mut ChaCha8Rng) -> ([f64; 2], 
     (left, right, answer)
 }
 
-/// Asks 50 questions, a new wish at the 26th, and compares behind each.
+/// Asks 50 questions, a new wish at the 26th, and compares after each.
 fn agrees(settings: Settings, wishes: [f64; 2]) {
     let settings = Settings {
         particles: 20_000,
