@@ -14,8 +14,9 @@
 //! ```
 //!
 //! ## Is this for you?
-//! Yes, if you have texts with scores on several objectives, and a person who can compare them. Nothing here knows
-//! where texts and scores come from: no tensors, no model, and no files but a profile as text.
+//! Yes, if you have texts with scores on several objectives, and a person who can compare them. Bring each objective's scores
+//! to a range of about 1 from bad to good: that is the unit of τ ([`LARGEST_DIFFERENCE`]). Nothing here knows where texts and
+//! scores come from: no tensors, no model, and no files but a profile as text.
 //!
 //! [`Session`] is all that most need: it asks, learns, says when it is enough, and is written and replayed as a profile.
 //! When it is sure, that is a promise about one λ: the one of [`Session::serve`], at which the front was measured. λ̂ says what
@@ -53,7 +54,7 @@
 //! assert!(session.serve(&front)?.weights()[0] > 0.5);
 //!
 //! let profile = session.to_text();
-//! assert_eq!(Session::replay(&profile)?, session);
+//! assert_eq!(Session::replay(&profile)?.belief(), session.belief());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -65,6 +66,7 @@ mod error;
 mod estimates;
 mod front;
 mod history;
+mod limits;
 mod moves;
 mod particles;
 mod profile;
@@ -79,9 +81,10 @@ pub use candidates::{AskedPairs, Candidate, spread_preferences};
 pub use choice::{Answer, ChoiceModel};
 pub use error::ElicitError;
 pub use front::{Front, FrontPoint};
+pub use limits::{LARGEST_DIFFERENCE, LONGEST_NAME, MOST_OBJECTIVES, MOST_QUESTIONS};
 pub use profile::{Entry, Header, ProfileError};
 pub use queries::{Criterion, Question, d_optimality, information_gain, next_question};
-pub use session::{Progress, Session};
+pub use session::{ANSWERS_BEFORE_SURE, Progress, QUESTIONS_PER_ANSWER, Session};
 pub use settings::Settings;
 pub use simulated::{SimulatedUser, spherical_answers, spherical_front};
 pub use study::{Study, StudyRow};
