@@ -11,6 +11,7 @@
 //! λ̂                         posterior mean
 //! λ to serve                that of the point of the measured front with the largest λ̂·J
 //! enough                    expected regret of that point below 0.02 of the front's range, or 20 answers
+//!                           in one sitting
 //! ```
 //!
 //! ## Is this for you?

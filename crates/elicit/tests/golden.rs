@@ -2,7 +2,7 @@
 //! constant of the method and on the order of its random draws. Whoever changes one of them gives profiles a new version, and
 //! writes these again:
 //!
-//! `cargo test -p panacea-elicit --test golden -- --ignored`
+//! `WRITE_PROFILES=1 cargo test -p panacea-elicit --test golden`
 
 use std::path::PathBuf;
 
@@ -23,6 +23,9 @@ fn path(name: &str) -> PathBuf {
 
 #[test]
 fn profiles_are_replayed_as_they_were_written() {
+    if std::env::var_os("WRITE_PROFILES").is_some() {
+        write();
+    }
     for name in NAMES {
         let text = std::fs::read_to_string(path(name)).expect("a profile");
         let session = Session::replay(&text).expect("a profile");
@@ -75,9 +78,7 @@ fn asked(wish: &[f64], settings: Settings, questions: usize) -> Session {
     session
 }
 
-#[test]
-#[ignore = "writes the profiles"]
-fn the_profiles_are_written() {
+fn write() {
     let sessions = [
         asked(&[0.9, 0.1], Settings::default().with_ties(), 30),
         asked(&[0.1, 0.2, 0.7], Settings::lasting(), 30),

@@ -304,3 +304,13 @@ fn d_optimality_is_the_spread_of_the_difference_where_the_answer_is_open() {
         "{found}, not {expected}"
     );
 }
+
+/// Where the answer is all but sure, 1 − σ would be 0 on one side and not on the other.
+#[test]
+fn d_optimality_is_the_same_from_either_side() {
+    let belief = Belief::new(2, &Settings::default(), 3).expect("a belief");
+    let (left, right) = ([20.0, 10.0], [0.0, 0.0]);
+    let value = |left: &[f64], right: &[f64]| d_optimality(&belief, left, right).expect("scores");
+    assert!(value(&left, &right) > 0.0);
+    assert_eq!(value(&left, &right), value(&right, &left));
+}
