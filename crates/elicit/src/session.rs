@@ -25,7 +25,7 @@ pub enum Progress {
     AskOn,
     /// The expected regret of what [`Session::serve`] gives is below what is enough.
     Sure,
-    /// So many questions were asked in this sitting that the person should be left alone.
+    /// So many questions were asked in this sitting that the person should be left alone, or the profile has [`MOST_QUESTIONS`].
     AskedEnough,
 }
 
@@ -91,8 +91,8 @@ impl Session {
     /// Two candidates of the same scores are not asked about: no answer would say anything about λ.
     ///
     /// # Errors
-    /// When a candidate does not fit the objectives, two have the same id, or one has other scores than it had in an earlier
-    /// question.
+    /// When a candidate does not fit the objectives, two have the same id or scores further apart than
+    /// [`LARGEST_DIFFERENCE`](crate::LARGEST_DIFFERENCE), or one has other scores than it had in an earlier question.
     pub fn ask(
         &self,
         criterion: Criterion,
@@ -110,9 +110,9 @@ impl Session {
     /// Learns what the person said about two candidates. `front` is what the expected regret is on, where one was measured.
     ///
     /// # Errors
-    /// When a candidate or the front does not fit the objectives, both candidates are the same, a candidate has other scores than
-    /// it had in an earlier question, the pair was asked before, ties are not offered and the answer is one, or the session
-    /// has [`MOST_QUESTIONS`]. Nothing is learnt then.
+    /// When a candidate or the front does not fit the objectives, both candidates are the same or have scores further apart than
+    /// [`LARGEST_DIFFERENCE`](crate::LARGEST_DIFFERENCE), one has other scores than it had in an earlier question, the pair was
+    /// asked before, ties are not offered and the answer is one, or the session has [`MOST_QUESTIONS`]. Nothing is learnt then.
     pub fn answer(
         &mut self,
         left: &Candidate,
@@ -244,7 +244,7 @@ impl Session {
     /// Whether to ask on: until the expected regret on `front`, where one was measured, is below `enough_regret`, or
     /// `enough_answers` were given in this sitting, skips aside, or [`QUESTIONS_PER_ANSWER`] times as many questions were
     /// asked, skips included. A belief that forgets is not sure before [`ANSWERS_BEFORE_SURE`] answers of this sitting.
-    /// All this is advice: asking on is allowed.
+    /// All this is advice: asking on is allowed, up to [`MOST_QUESTIONS`] in the life of a profile.
     ///
     /// # Errors
     /// When the front has another number of objectives.
@@ -256,10 +256,12 @@ impl Session {
         let answers = sitting.iter().filter(|entry| entry.answer != Answer::Skip);
         let (questions, answers) = (sitting.len(), answers.count());
         let most_questions = settings.enough_answers.saturating_mul(QUESTIONS_PER_ANSWER);
+        let is_full = self.entries.len() >= MOST_QUESTIONS;
+        let is_long = answers >= settings.enough_answers || questions >= most_questions;
         let may_be_sure = settings.forgetting == 0.0 || answers >= ANSWERS_BEFORE_SURE;
         Ok(if is_low && may_be_sure {
             Progress::Sure
-        } else if answers >= settings.enough_answers || questions >= most_questions {
+        } else if is_long || is_full {
             Progress::AskedEnough
         } else {
             Progress::AskOn

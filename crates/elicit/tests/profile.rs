@@ -84,7 +84,7 @@ fn the_largest_drift_of_all_lines_is_kept() {
     assert!((replayed.drift() - estimate[0]).abs() < 1e-12);
 }
 
-/// A sitting is counted from its beginning, with another cap on skipped questions.
+/// A sitting is counted from its beginning, and ends by skipped questions too.
 #[test]
 fn who_comes_back_is_asked_again() {
     let front = spherical_front(2, 1);
@@ -394,6 +394,8 @@ fn a_profile_holds_so_many_questions() {
     let text = session.to_text();
     let refused = session.answer(&answers("p")[0], &answers("p")[1], Answer::Skip, None);
     assert_eq!(refused, Err(ElicitError::TooManyQuestions));
+    let back = Session::replay(&text).expect("a profile");
+    assert_eq!(back.progress(None), Ok(Progress::AskedEnough));
     let last = text.lines().last().expect("a line");
     let one_more = last.replace("999/", "1000/").replace(":1000,", ":1001,");
     let said = Session::replay(&(text.clone() + &one_more)).expect_err("one too many");
