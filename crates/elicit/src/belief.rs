@@ -52,7 +52,8 @@ impl Belief {
     /// The prior, for m = `objectives`.
     ///
     /// # Errors
-    /// With fewer than two objectives or more than [`MOST_OBJECTIVES`](crate::MOST_OBJECTIVES), or when a setting is outside of its range.
+    /// With fewer than two objectives or more than [`MOST_OBJECTIVES`](crate::MOST_OBJECTIVES), or when a setting is outside of
+    /// its range.
     pub fn new(objectives: usize, settings: &Settings, seed: u64) -> Result<Self, ElicitError> {
         if objectives < 2 {
             return Err(ElicitError::TooFewObjectives(objectives));
