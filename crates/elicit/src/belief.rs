@@ -4,8 +4,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use crate::choice::{Answer, ChoiceModel};
-use crate::error::{ElicitError, check_numbers};
+use crate::error::{ElicitError, check_differences, check_numbers};
 use crate::history::History;
+use crate::limits::MOST_OBJECTIVES;
 use crate::moves::move_particles;
 use crate::particles::Particles;
 use crate::settings::Settings;
@@ -13,10 +14,14 @@ use crate::settings::Settings;
 /// The distribution of (λ, ln τ) given a person's answers, as weighted particles: λ what the person wants, τ how noisy the
 /// person's taste is, in units of the scores.
 ///
-/// The prior is λ ~ Dirichlet(1), ln τ ~ U(ln 0.03, ln 1). An answer multiplies each weight by its probability there
-/// ([`ChoiceModel`]). With forgetting h, the belief goes to (1 − h)·belief + h·prior first: a share h of the particles,
-/// chosen whatever they weigh, is drawn anew from the prior. When the effective sample size 1/Σw² is below P/2, the
-/// particles are resampled and moved by Metropolis–Hastings, which keeps the belief.
+/// The prior is λ ~ Dirichlet(1), ln τ ~ U(ln 0.03, ln 1). That range of τ is made for scores that go about 1 from bad to
+/// good: at 0.03 even texts that differ by a tenth of it are told apart 29 times out of 30, and at 1 the best and the worst are
+/// told apart 3 times out of 4. Scores on another scale must be brought to this one.
+///
+/// An answer multiplies each weight by its probability there ([`ChoiceModel`]). With forgetting h, the belief goes to
+/// (1 − h)·belief + h·prior first: a share h of the particles, chosen whatever they weigh, is drawn anew from the prior. When
+/// the effective sample size 1/Σw² is below P/2, the particles are resampled and moved by Metropolis–Hastings, which keeps
+/// the belief.
 ///
 /// Everything follows from the settings, the seed and the answers. The same build on the same machine gives the same bits;
 /// another machine's exponential function may round differently.
@@ -47,16 +52,23 @@ impl Belief {
     /// The prior, for m = `objectives`.
     ///
     /// # Errors
-    /// With less than two objectives, or when a setting is outside of its range.
+    /// With fewer than two objectives or more than [`MOST_OBJECTIVES`](crate::MOST_OBJECTIVES), or when a setting is outside of
+    /// its range.
     pub fn new(objectives: usize, settings: &Settings, seed: u64) -> Result<Self, ElicitError> {
         if objectives < 2 {
             return Err(ElicitError::TooFewObjectives(objectives));
         }
+        if objectives > MOST_OBJECTIVES {
+            return Err(ElicitError::TooManyObjectives(objectives));
+        }
+        // All that is checked comes before all that is allocated.
+        let model = settings.choice_model()?;
+        settings.check_memory(objectives)?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         Ok(Self {
             objectives,
             settings: *settings,
-            model: settings.choice_model()?,
+            model,
             particles: Particles::prior(objectives, settings.particles, &mut rng),
             history: History::new(settings.forgetting),
             log_densities: vec![0.0; settings.particles],
@@ -68,7 +80,8 @@ impl Belief {
     /// Learns from one answer about two texts with scores `left` and `right`, `[m]` each.
     ///
     /// # Errors
-    /// When the scores are not m finite numbers, or ties are not offered and the answer is one. The belief is then as before.
+    /// When the scores are not m finite numbers or further apart than [`LARGEST_DIFFERENCE`](crate::LARGEST_DIFFERENCE), or ties
+    /// are not offered and the answer is one. The belief is then as before.
     pub fn update(
         &mut self,
         left: &[f64],
@@ -132,7 +145,9 @@ impl Belief {
     pub(crate) fn difference(&self, left: &[f64], right: &[f64]) -> Result<Vec<f64>, ElicitError> {
         check_numbers("the scores of left", left, self.objectives)?;
         check_numbers("the scores of right", right, self.objectives)?;
-        Ok(left.iter().zip(right).map(|(l, r)| l - r).collect())
+        let difference: Vec<f64> = left.iter().zip(right).map(|(l, r)| l - r).collect();
+        check_differences(difference.iter().copied())?;
+        Ok(difference)
     }
 
     /// The number m of objectives.

@@ -6,24 +6,27 @@ use panacea_objectives::{Preference, PreferenceSampler, simplex_grid};
 use rand::Rng;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::error::{ElicitError, check_numbers};
+use crate::error::{ElicitError, check_length, check_numbers};
 
 /// An answer with its scores.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Candidate {
-    /// What the caller knows it by: unique among everything that a profile asks about.
+    /// What the caller knows it by, in at most 1000 bytes: unique among everything that a profile asks about, and always with
+    /// the same scores.
     pub id: String,
     /// The λ that it was written at, where there is one.
     #[serde(deserialize_with = "present")]
     pub preference: Option<Preference>,
     /// r ∈ R^m: its score on each objective, larger is better, brought to one scale (about 1 from bad to good).
+    /// [`LARGEST_DIFFERENCE`](crate::LARGEST_DIFFERENCE) says why.
     pub scores: Vec<f64>,
 }
 
 impl Candidate {
     /// Whether it fits m = `objectives`.
     pub(crate) fn check(&self, objectives: usize) -> Result<(), ElicitError> {
+        check_length("the id of a candidate", &self.id)?;
         check_numbers(
             &format!("the scores of `{}`", self.id),
             &self.scores,

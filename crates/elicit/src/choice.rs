@@ -113,7 +113,7 @@ impl ChoiceTable {
             let [left, right, _] = model.probabilities(x);
             [left, right, model.entropy(x)]
         };
-        // One row beyond the end, so that a place at the end has a row behind it.
+        // One row beyond the end, so that a place at the end has a row after it.
         let rows = (0..=(2.0 * END * PER_UNIT) as u32 + 1).map(row).collect();
         Self { rows }
     }

@@ -2,12 +2,25 @@
 
 use panacea_objectives::PreferenceError;
 
+use crate::limits::{LARGEST_DIFFERENCE, LONGEST_NAME, MOST_OBJECTIVES, MOST_QUESTIONS};
+
 /// Why a belief, a front, a question or an answer is refused.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ElicitError {
     /// There is nothing to weigh against each other.
     #[error("{0} objective(s); a preference can be asked for from 2 objectives on")]
     TooFewObjectives(usize),
+    /// There are more objectives than [`MOST_OBJECTIVES`].
+    #[error("{0} objectives; there may be {MOST_OBJECTIVES} at most")]
+    TooManyObjectives(usize),
+    /// A name or an id is longer than [`LONGEST_NAME`].
+    #[error("{what} has {found} bytes; there may be {LONGEST_NAME} at most")]
+    TooLong {
+        /// What is named.
+        what: &'static str,
+        /// How long its name is.
+        found: usize,
+    },
     /// Two objectives have the same name, or one has none.
     #[error("objective {position} is named `{name}`; names must be given and differ")]
     ObjectiveName {
@@ -36,7 +49,7 @@ pub enum ElicitError {
         /// How many there must be.
         expected: usize,
     },
-    /// A number is NaN or infinite, or so large that a difference of two would be.
+    /// A number is NaN, infinite or too large: so large that sums and differences of such numbers could be infinite.
     #[error(
         "number {position} of {what} is {value}; every one must be finite, and below 1e100 in size"
     )]
@@ -47,6 +60,17 @@ pub enum ElicitError {
         position: usize,
         /// The number.
         value: f64,
+    },
+    /// The scores of two candidates are not on the scale that the taste noise is thought of in.
+    #[error(
+        "the scores of two candidates on objective {position} are {difference} apart, and may be {LARGEST_DIFFERENCE}; bring \
+         the scores of each objective to a range of about 1, for example by the range that it has over many answers"
+    )]
+    ScoresApart {
+        /// 1-based position of the objective.
+        position: usize,
+        /// How far apart they are.
+        difference: f64,
     },
     /// A λ does not fit.
     #[error("the preference of {what}: {source}")]
@@ -62,12 +86,68 @@ pub enum ElicitError {
     /// An answer would be compared with itself.
     #[error("both sides of the question have the id `{0}`")]
     SameCandidate(String),
+    /// A candidate has other scores than in an earlier question.
+    #[error(
+        "`{0}` had other scores in an earlier question; what was learnt from them would not be about this one"
+    )]
+    ScoresChanged(String),
+    /// A pair was asked before, from whichever side.
+    #[error(
+        "`{left}` and `{right}` were asked about before; the same answer again says nothing new"
+    )]
+    AskedBefore {
+        /// Id of the left one.
+        left: String,
+        /// Id of the right one.
+        right: String,
+    },
+    /// A session is full.
+    #[error("the profile has {MOST_QUESTIONS} questions; no more are learnt from")]
+    TooManyQuestions,
     /// Two candidates have the same id.
     #[error("two candidates have the id `{0}`; ids say which pairs were asked already")]
     DuplicateCandidate(String),
     /// A front has no point.
     #[error("the front has no point")]
     EmptyFront,
+    /// The points of a front differ by too little.
+    #[error(
+        "the points of the front are {0:e} apart at most; they must be 1e-100 apart, or the same"
+    )]
+    FrontRange(f64),
+    /// A front has no such point.
+    #[error("there is no point {chosen}, counted from 0, on a front of {points}")]
+    NoSuchPoint {
+        /// Place of the point that was asked for.
+        chosen: usize,
+        /// Number of points.
+        points: usize,
+    },
+    /// A study has nothing to ask about.
+    #[error("the study has no prompt")]
+    NoPrompt,
+}
+
+/// Checks that a name or an id is not too long; `what` says what it names.
+pub(crate) fn check_length(what: &'static str, name: &str) -> Result<(), ElicitError> {
+    match name.len() {
+        found if found > LONGEST_NAME => Err(ElicitError::TooLong { what, found }),
+        _ => Ok(()),
+    }
+}
+
+/// Checks that no objective's scores are further apart than they may be, given the difference of two candidates.
+pub(crate) fn check_differences(
+    differences: impl IntoIterator<Item = f64>,
+) -> Result<(), ElicitError> {
+    let mut sizes = differences.into_iter().map(f64::abs).zip(1..);
+    match sizes.find(|(size, _)| *size > LARGEST_DIFFERENCE) {
+        None => Ok(()),
+        Some((difference, position)) => Err(ElicitError::ScoresApart {
+            position,
+            difference,
+        }),
+    }
 }
 
 /// Size of a number beyond which sums and differences of scores could overflow.

@@ -5,7 +5,8 @@ use panacea_objectives::Preference;
 use crate::belief::Belief;
 
 impl Belief {
-    /// λ̂: the posterior mean. For a person whose utility is linear it is also what to act on: expected utility is λ̂·J.
+    /// λ̂: the posterior mean, all that a choice by expected utility needs, since that is λ̂·J. On a measured front the choice,
+    /// and the λ to serve, is [`Front::preference_for`](crate::Front::preference_for).
     #[must_use]
     pub fn mean(&self) -> Preference {
         Preference::normalised(self.mean_weights()).expect("weights of guesses are on the simplex")

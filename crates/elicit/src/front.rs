@@ -4,7 +4,9 @@ use panacea_objectives::Preference;
 
 use crate::belief::Belief;
 use crate::error::{ElicitError, check_numbers};
-use crate::particles::dot;
+
+/// The smallest range but 0: with values below 1e100, regrets in units of it are finite.
+const SMALLEST_RANGE: f64 = 1e-100;
 
 /// A point of a measured front.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,7 +33,8 @@ impl Front {
     /// A front of at least one point.
     ///
     /// # Errors
-    /// When there is no point, or one has not m finite values and a λ of m weights, with m that of the first.
+    /// When there is no point, one has not m finite values and a λ of m weights, with m that of the first, or all are so nearly
+    /// the same that regret in units of their range could not be told.
     pub fn new(points: Vec<FrontPoint>) -> Result<Self, ElicitError> {
         let objectives = points.first().ok_or(ElicitError::EmptyFront)?.values.len();
         if objectives < 2 {
@@ -48,6 +51,9 @@ impl Front {
             values.clone().fold(f64::MIN, f64::max) - values.fold(f64::MAX, f64::min)
         };
         let range = (0..objectives).map(spread).fold(0.0, f64::max);
+        if range > 0.0 && range < SMALLEST_RANGE {
+            return Err(ElicitError::FrontRange(range));
+        }
         let of_objective = |i: usize| points.iter().map(move |point| point.values[i]);
         Ok(Self {
             objectives,
@@ -90,18 +96,37 @@ impl Front {
     /// In units of the range; 0 where all points are the same.
     fn relative(&self, regret: f64) -> f64 {
         match self.range > 0.0 {
-            true => (regret / self.range).max(0.0),
+            true => regret / self.range,
             false => 0.0,
         }
     }
 
+    /// Whether it is a front for m = `objectives`.
+    pub(crate) fn expect_objectives(&self, objectives: usize) -> Result<(), ElicitError> {
+        if self.objectives != objectives {
+            return Err(ElicitError::Length {
+                what: "each point of the front".to_owned(),
+                found: self.objectives,
+                expected: objectives,
+            });
+        }
+        Ok(())
+    }
+
+    fn expect_point(&self, chosen: usize) -> Result<(), ElicitError> {
+        if chosen >= self.points.len() {
+            let points = self.points.len();
+            return Err(ElicitError::NoSuchPoint { chosen, points });
+        }
+        Ok(())
+    }
+
     /// The point that a belief chooses: the one of the largest expected utility, which is λ̂·J.
     ///
-    /// # Panics
+    /// # Errors
     /// When the belief has another number of objectives.
-    #[must_use]
-    pub fn choice(&self, belief: &Belief) -> usize {
-        assert_eq!(belief.objectives(), self.objectives, "number of objectives");
+    pub fn choice(&self, belief: &Belief) -> Result<usize, ElicitError> {
+        self.expect_objectives(belief.objectives())?;
         let mut utilities = Vec::new();
         self.utilities(&belief.mean_weights(), &mut utilities);
         let mut chosen = 0;
@@ -110,46 +135,55 @@ impl Front {
                 chosen = place;
             }
         }
-        chosen
+        Ok(chosen)
+    }
+
+    /// The λ to serve a person of whom `belief` is known: that of the point that it chooses. Expected regret is of this one.
+    /// [`Belief::mean`] says what the person wants, which is another λ wherever the model does not put the best answer for λ̂
+    /// at λ̂; what it costs to serve that one nobody measured.
+    ///
+    /// # Errors
+    /// When the belief has another number of objectives.
+    pub fn preference_for(&self, belief: &Belief) -> Result<&Preference, ElicitError> {
+        Ok(&self.points[self.choice(belief)?].preference)
     }
 
     /// What a person whose utility is `direction`·J loses by point `chosen`, relative to the range. `direction`, `[m]`, is a λ,
     /// or anything else that a person may want.
     ///
-    /// # Panics
-    /// When there is no such point or `direction` has another number of objectives.
-    #[must_use]
-    pub fn regret(&self, direction: &[f64], chosen: usize) -> f64 {
-        assert_eq!(direction.len(), self.objectives, "number of objectives");
+    /// # Errors
+    /// When there is no such point or `direction` is not m finite numbers.
+    pub fn regret(&self, direction: &[f64], chosen: usize) -> Result<f64, ElicitError> {
+        check_numbers("what the person wants", direction, self.objectives)?;
+        self.expect_point(chosen)?;
         let mut utilities = Vec::new();
         self.utilities(direction, &mut utilities);
-        self.relative(largest(&utilities) - utilities[chosen])
+        Ok(self.relative(largest(&utilities) - utilities[chosen]))
     }
 
     /// The regret that a belief expects of point `chosen`: its mean over the guesses, relative to the range.
     ///
-    /// # Panics
+    /// # Errors
     /// When there is no such point or the belief has another number of objectives.
-    #[must_use]
-    pub fn expected_regret_of(&self, belief: &Belief, chosen: usize) -> f64 {
-        assert_eq!(belief.objectives(), self.objectives, "number of objectives");
+    pub fn expected_regret_of(&self, belief: &Belief, chosen: usize) -> Result<f64, ElicitError> {
+        self.expect_objectives(belief.objectives())?;
+        self.expect_point(chosen)?;
         let mut utilities = Vec::new();
-        let mut best = 0.0;
+        let mut regret = 0.0;
         for (preference, _, weight) in belief.guesses() {
             self.utilities(preference, &mut utilities);
-            best += weight * largest(&utilities);
+            // Difference by difference: none is negative, and values far from 0 do not drown what lies between them.
+            regret += weight * (largest(&utilities) - utilities[chosen]);
         }
-        let chosen = dot(&belief.mean_weights(), &self.points[chosen].values);
-        self.relative(best - chosen)
+        Ok(self.relative(regret))
     }
 
     /// The regret that a belief expects of what it chooses, relative to the range: what asking on could still gain.
     ///
-    /// # Panics
+    /// # Errors
     /// When the belief has another number of objectives.
-    #[must_use]
-    pub fn expected_regret(&self, belief: &Belief) -> f64 {
-        self.expected_regret_of(belief, self.choice(belief))
+    pub fn expected_regret(&self, belief: &Belief) -> Result<f64, ElicitError> {
+        self.expected_regret_of(belief, self.choice(belief)?)
     }
 }
 
@@ -187,11 +221,11 @@ mod tests {
     fn regret_is_the_loss_against_the_best_point_in_units_of_the_range() {
         let front = front();
         assert_eq!(front.range(), 2.0);
-        assert_eq!(front.regret(&[1.0, 0.0], 1), 0.25);
-        assert_eq!(front.regret(&[0.5, 0.5], 1), 0.0);
-        assert_eq!(front.regret(&[0.0, 1.0], 0), 1.0);
+        assert_eq!(front.regret(&[1.0, 0.0], 1), Ok(0.25));
+        assert_eq!(front.regret(&[0.5, 0.5], 1), Ok(0.0));
+        assert_eq!(front.regret(&[0.0, 1.0], 0), Ok(1.0));
         // A person who wants less of the first.
-        assert_eq!(front.regret(&[-1.0, 1.0], 2), 0.0);
+        assert_eq!(front.regret(&[-1.0, 1.0], 2), Ok(0.0));
     }
 
     /// Under the prior E max_b λ·J_b is an integral over λ_1 = t: 2t above 3/4, 2(1 − t) below 1/4, 1.5 between.
@@ -199,18 +233,78 @@ mod tests {
     fn expected_regret_is_the_mean_over_the_guesses() {
         let front = front();
         let belief = Belief::new(2, &Settings::default(), 1).expect("a belief");
-        assert_eq!(front.choice(&belief), 1);
+        assert_eq!(front.choice(&belief), Ok(1));
         let expected = (2.0 * (1.0 - 0.75_f64.powi(2)) + 1.5 * 0.5 - 1.5) / 2.0;
-        let found = front.expected_regret(&belief);
+        let found = front.expected_regret(&belief).expect("a regret");
         assert!((found - expected).abs() < 0.005, "{found}, not {expected}");
-        assert!(front.expected_regret_of(&belief, 0) > 0.3);
+        assert!(front.expected_regret_of(&belief, 0).expect("a regret") > 0.3);
+    }
+
+    /// What all points have in common is no regret, however large it is.
+    #[test]
+    fn expected_regret_is_not_drowned_by_large_values() {
+        let belief = Belief::new(2, &Settings::default(), 1).expect("a belief");
+        let shifted = |by: f64| {
+            let points = front().points.into_iter().map(|mut point| {
+                point.values.iter_mut().for_each(|value| *value += by);
+                point
+            });
+            let front = Front::new(points.collect()).expect("a front");
+            front.expected_regret(&belief).expect("a regret")
+        };
+        assert!((shifted(0.0) - shifted(1e9)).abs() < 1e-6);
+        assert!(shifted(1e15) >= 0.0);
+    }
+
+    /// A model that puts what is best for both objectives at (0.8, 0.2), and something worse at (0.5, 0.5).
+    #[test]
+    fn on_a_warped_front_the_choice_is_served_and_not_the_mean() {
+        let points = vec![
+            point("1,0", &[2.0, 0.0]),
+            point("0.8,0.2", &[1.5, 1.5]),
+            point("0.5,0.5", &[0.6, 1.8]),
+            point("0,1", &[0.0, 2.0]),
+        ];
+        let front = Front::new(points).expect("a front");
+        let belief = Belief::new(2, &Settings::default(), 1).expect("a belief");
+        let served = front.preference_for(&belief).expect("a preference");
+        assert_eq!(served.weights(), [0.8, 0.2]);
+        assert!((belief.mean().weights()[0] - 0.5).abs() < 0.02);
+        let promised = front.expected_regret(&belief).expect("a regret");
+        assert_eq!(front.expected_regret_of(&belief, 1), Ok(promised));
+        let at_the_mean = front.expected_regret_of(&belief, 2).expect("a regret");
+        assert!(at_the_mean > promised + 0.1, "{at_the_mean} {promised}");
+    }
+
+    #[test]
+    fn what_does_not_fit_a_front_is_refused() {
+        let front = front();
+        let belief = Belief::new(3, &Settings::default(), 1).expect("a belief");
+        let message = |error: ElicitError| error.to_string();
+        let other = "each point of the front has 2 number(s), but there are 3 objective(s)";
+        assert_eq!(front.choice(&belief).map_err(message), Err(other.into()));
+        let refused = front.preference_for(&belief).map_err(message);
+        assert_eq!(refused.unwrap_err(), other);
+        let refused = front.expected_regret(&belief).map_err(message);
+        assert_eq!(refused, Err(other.into()));
+        let refused = front.regret(&[1.0], 0).map_err(message);
+        assert!(refused.unwrap_err().contains("wants has 1 number(s)"));
+        let refused = front.regret(&[1.0, f64::NAN], 0).map_err(message);
+        assert!(refused.unwrap_err().contains("number 2 of what the person"));
+        let belief = Belief::new(2, &Settings::default(), 1).expect("a belief");
+        let error = ElicitError::NoSuchPoint {
+            chosen: 3,
+            points: 3,
+        };
+        assert_eq!(front.expected_regret_of(&belief, 3), Err(error.clone()));
+        assert_eq!(front.regret(&[1.0, 0.0], 3), Err(error));
     }
 
     #[test]
     fn one_point_is_regretted_by_nobody() {
         let front = Front::new(vec![point("1,0", &[1.0, 0.0])]).expect("a front");
         let belief = Belief::new(2, &Settings::default(), 1).expect("a belief");
-        assert_eq!(front.expected_regret(&belief), 0.0);
+        assert_eq!(front.expected_regret(&belief), Ok(0.0));
     }
 
     #[test]
@@ -221,6 +315,8 @@ mod tests {
         assert!(message(short).starts_with("point 2 of the front has 1 number(s)"));
         let endless = vec![point("1,0", &[1.0, f64::INFINITY])];
         assert!(message(endless).contains("number 2 of point 1 of the front is inf"));
+        let same = vec![point("1,0", &[1e-200, 0.0]), point("0,1", &[0.0, 0.0])];
+        assert!(message(same).starts_with("the points of the front are 1e-200 apart"));
         let other = vec![point("1,0,0", &[1.0, 0.0])];
         assert!(message(other).contains("the preference of point 1 of the front"));
     }

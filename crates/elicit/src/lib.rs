@@ -9,14 +9,20 @@
 //! prior                     λ ~ Dirichlet(1), ln τ ~ U(ln 0.03, ln 1)  τ: taste noise, learnt with λ
 //! next question             max H(Σ_j w_j p_j) − Σ_j w_j H(p_j)        over pairs of about 20 answers to a prompt
 //! λ̂                         posterior mean
-//! enough                    expected regret of λ̂ on the measured front below 0.02 of its range, or 20 answers
+//! λ to serve                that of the point of the measured front with the largest λ̂·J
+//! enough                    expected regret of that point below 0.02 of the front's range, or 20 answers
+//!                           in one sitting
 //! ```
 //!
 //! ## Is this for you?
-//! Yes, if you have texts with scores on several objectives, and a person who can compare them. Nothing here knows
-//! where texts and scores come from: no tensors, no model, and no files but a profile as text.
+//! Yes, if you have texts with scores on several objectives, and a person who can compare them. Bring each objective's scores
+//! to a range of about 1 from bad to good: that is the unit of τ ([`LARGEST_DIFFERENCE`]). Nothing here knows where texts and
+//! scores come from: no tensors, no model, and no files but a profile as text.
 //!
 //! [`Session`] is all that most need: it asks, learns, says when it is enough, and is written and replayed as a profile.
+//! When it is sure, that is a promise about one λ: the one of [`Session::serve`], at which the front was measured. λ̂ says what
+//! the person wants. A model seldom puts the best answer for λ̂ at λ̂ exactly, and what it does there was not measured.
+//!
 //! Below it are [`Belief`] (weighted particles, [`ChoiceModel`]), [`next_question`] with its [`Criterion`], and [`Front`],
 //! which says what a wrong λ costs. [`spread_preferences`] says at which λ to write the answers that are compared.
 //! [`SimulatedUser`] and [`Study`] measure all of it on people whose wishes are known.
@@ -35,7 +41,7 @@
 //! let mut person = SimulatedUser::new(vec![0.9, 0.1], 3);
 //!
 //! let mut prompt = 0;
-//! while session.progress(Some(&front)) == Progress::AskOn {
+//! while session.progress(Some(&front))? == Progress::AskOn {
 //!     // Answers of the model to a prompt, at λ spread over the simplex, with their scores.
 //!     prompt += 1;
 //!     let answers: Vec<Candidate> = spherical_answers(&format!("prompt {prompt}"), 2, 20, 0.1, &mut rng);
@@ -44,10 +50,12 @@
 //!     let answer = person.answer(&left.scores, &right.scores);
 //!     session.answer(left, right, answer, Some(&front))?;
 //! }
-//! assert!(session.estimate().weights()[0] > 0.7);
+//! assert!(session.estimate().weights()[0] > 0.5);
+//! // The λ to serve from now on.
+//! assert!(session.serve(&front)?.weights()[0] > 0.5);
 //!
 //! let profile = session.to_text();
-//! assert_eq!(Session::replay(&profile)?, session);
+//! assert_eq!(Session::replay(&profile)?.belief(), session.belief());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
@@ -59,6 +67,7 @@ mod error;
 mod estimates;
 mod front;
 mod history;
+mod limits;
 mod moves;
 mod particles;
 mod profile;
@@ -73,9 +82,10 @@ pub use candidates::{AskedPairs, Candidate, spread_preferences};
 pub use choice::{Answer, ChoiceModel};
 pub use error::ElicitError;
 pub use front::{Front, FrontPoint};
+pub use limits::{LARGEST_DIFFERENCE, LONGEST_NAME, MOST_OBJECTIVES, MOST_QUESTIONS};
 pub use profile::{Entry, Header, ProfileError};
 pub use queries::{Criterion, Question, d_optimality, information_gain, next_question};
-pub use session::{Progress, Session};
+pub use session::{ANSWERS_BEFORE_SURE, Progress, QUESTIONS_PER_ANSWER, Session};
 pub use settings::Settings;
 pub use simulated::{SimulatedUser, spherical_answers, spherical_front};
 pub use study::{Study, StudyRow};

@@ -40,7 +40,7 @@ impl Header {
     }
 }
 
-/// A line of a profile: a question, its answer, and what was known behind it.
+/// A line of a profile: a question, its answer, and what was known after it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
@@ -52,9 +52,9 @@ pub struct Entry {
     pub right: Candidate,
     /// What the person said.
     pub answer: Answer,
-    /// λ̂ behind this answer.
+    /// λ̂ after this answer.
     pub estimate: Preference,
-    /// The expected regret behind it, relative to the range of the front; nothing where no front was measured.
+    /// The expected regret after it, relative to the range of the front; nothing where no front was measured.
     #[serde(deserialize_with = "crate::candidates::present")]
     pub expected_regret: Option<f64>,
 }
@@ -138,10 +138,17 @@ pub(crate) fn read_entries(
         let estimate = entry.estimate.weights();
         check_numbers("the estimate", estimate, objectives)
             .map_err(|error| field(line, "estimate", error.to_string()))?;
+        if let Some(regret) = entry.expected_regret
+            && !(regret >= 0.0 && regret.is_finite())
+        {
+            let message = format!("{regret} is no expected regret: there is none below 0");
+            return Err(field(line, "expected_regret", message));
+        }
         for (side, candidate) in [("left", &entry.left), ("right", &entry.right)] {
             candidate.check(objectives).map_err(|error| {
                 let part = match error {
                     ElicitError::Preference { .. } => "preference",
+                    ElicitError::TooLong { .. } => "id",
                     _ => "scores",
                 };
                 field(line, &format!("{side}.{part}"), error.to_string())
@@ -162,9 +169,11 @@ pub(crate) fn refused_header(error: &ElicitError) -> ProfileError {
 }
 
 /// What the belief says of an entry, as an error of its line.
-pub(crate) fn refused_entry(line: usize, error: &ElicitError) -> ProfileError {
+pub(crate) fn refused_entry(line: usize, entry: &Entry, error: &ElicitError) -> ProfileError {
     let place = match error {
-        ElicitError::SameCandidate(_) => "right.id",
+        ElicitError::ScoresChanged(id) if *id == entry.left.id => "left.scores",
+        ElicitError::ScoresChanged(_) | ElicitError::ScoresApart { .. } => "right.scores",
+        ElicitError::SameCandidate(_) | ElicitError::AskedBefore { .. } => "right.id",
         ElicitError::TieNotOffered => "answer",
         _ => ".",
     };
@@ -195,6 +204,6 @@ fn parse<T: DeserializeOwned>(line: usize, text: &str) -> Result<T, ProfileError
         )
     })?;
     json.end()
-        .map_err(|_| field(line, ".", "more follows behind the object".to_owned()))?;
+        .map_err(|_| field(line, ".", "more follows after the object".to_owned()))?;
     Ok(value)
 }

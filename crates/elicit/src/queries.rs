@@ -8,7 +8,7 @@ use rand::{Rng, RngExt};
 use crate::belief::Belief;
 use crate::candidates::{AskedPairs, Candidate};
 use crate::choice::{ChoiceTable, entropy};
-use crate::error::ElicitError;
+use crate::error::{ElicitError, check_differences};
 use crate::particles::dot;
 
 /// How the next pair is chosen among all pairs of candidates that were not asked yet.
@@ -43,7 +43,8 @@ pub struct Question {
 /// both sides. Which of the two is left is drawn from `rng`, so that a habit of taking the left one teaches nothing.
 ///
 /// # Errors
-/// When a candidate does not fit the belief, or two have the same id.
+/// When a candidate does not fit the belief, two have the same id, or two have scores further apart than
+/// [`LARGEST_DIFFERENCE`](crate::LARGEST_DIFFERENCE).
 pub fn next_question<R: Rng + ?Sized>(
     criterion: Criterion,
     belief: &Belief,
@@ -57,6 +58,13 @@ pub fn next_question<R: Rng + ?Sized>(
         if !ids.insert(&candidate.id) {
             return Err(ElicitError::DuplicateCandidate(candidate.id.clone()));
         }
+    }
+    let range = |i: usize| {
+        let scores = candidates.iter().map(|candidate| candidate.scores[i]);
+        scores.clone().fold(f64::MIN, f64::max) - scores.fold(f64::MAX, f64::min)
+    };
+    if !candidates.is_empty() {
+        check_differences((0..belief.objectives()).map(range))?;
     }
     let pairs = (0..candidates.len()).flat_map(|left| (0..left).map(move |right| (left, right)));
     let pairs = pairs.filter(|&(left, right)| {
@@ -99,7 +107,7 @@ fn best_pair(
 /// The information gain of a question about texts with scores `left` and `right`, `[m]` each, in nats, by its formula.
 ///
 /// # Errors
-/// When the scores are not m finite numbers.
+/// When the scores are not m finite numbers, or further apart than [`LARGEST_DIFFERENCE`](crate::LARGEST_DIFFERENCE).
 pub fn information_gain(belief: &Belief, left: &[f64], right: &[f64]) -> Result<f64, ElicitError> {
     let difference = belief.difference(left, right)?;
     let model = belief.choice_model();
@@ -117,7 +125,7 @@ pub fn information_gain(belief: &Belief, left: &[f64], right: &[f64]) -> Result<
 /// The D-optimal value of a question about texts with scores `left` and `right`, `[m]` each.
 ///
 /// # Errors
-/// When the scores are not m finite numbers.
+/// When the scores are not m finite numbers, or further apart than [`LARGEST_DIFFERENCE`](crate::LARGEST_DIFFERENCE).
 pub fn d_optimality(belief: &Belief, left: &[f64], right: &[f64]) -> Result<f64, ElicitError> {
     belief.difference(left, right)?;
     Ok(by_covariance(belief, &[left, right])(0, 1))
@@ -157,14 +165,15 @@ fn by_covariance<'a>(
     let covariance = belief.covariance();
     move |left, right| {
         let (left, right) = (scores[left], scores[right]);
-        let s = sigmoid((dot(&mean, left) - dot(&mean, right)) / temperature);
+        let x = (dot(&mean, left) - dot(&mean, right)) / temperature;
         let difference = || left.iter().zip(right).map(|(l, r)| l - r);
         let rows = covariance.chunks_exact(left.len()).zip(difference());
         let row = |(row, d): (&[f64], f64)| {
             let products = row.iter().zip(difference()).map(|(c, d)| c * d);
             d * products.sum::<f64>()
         };
-        (s * (1.0 - s)).powi(2) * rows.map(row).sum::<f64>()
+        // σ(−x) for 1 − σ(x), which is 0 for a large x: a pair is worth the same from either side.
+        (sigmoid(x) * sigmoid(-x)).powi(2) * rows.map(row).sum::<f64>()
     }
 }
 

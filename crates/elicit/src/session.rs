@@ -1,5 +1,7 @@
 //! Asking one person: the belief, what was asked, and when it is enough.
 
+use std::collections::{HashMap, HashSet};
+
 use panacea_objectives::Preference;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -7,8 +9,9 @@ use rand_chacha::rand_core::SeedableRng;
 use crate::belief::Belief;
 use crate::candidates::{AskedPairs, Candidate};
 use crate::choice::Answer;
-use crate::error::ElicitError;
+use crate::error::{ElicitError, check_length};
 use crate::front::Front;
+use crate::limits::MOST_QUESTIONS;
 use crate::profile::{
     Entry, Header, ProfileError, line, read_entries, read_header, refused_entry, refused_header,
 };
@@ -20,27 +23,40 @@ use crate::settings::Settings;
 pub enum Progress {
     /// Another answer is worth asking for.
     AskOn,
-    /// The expected regret is below what is enough.
+    /// The expected regret of what [`Session::serve`] gives is below what is enough.
     Sure,
-    /// So many questions were answered that the person should be left alone.
+    /// So many questions were asked in this sitting that the person should be left alone, or the profile has [`MOST_QUESTIONS`].
     AskedEnough,
 }
 
+/// Answers of each sitting that are asked for before a belief that forgets may be [`Progress::Sure`]: what it was sure of when
+/// the person left may no longer be wanted.
+pub const ANSWERS_BEFORE_SURE: usize = 3;
+/// Questions of a sitting, skipped ones included, for each of `enough_answers`, at which it ends.
+pub const QUESTIONS_PER_ANSWER: usize = 2;
+
 /// The questions to one person and the answers, with what they come to. A session is written as a profile
 /// ([`Session::to_text`]), read back ([`Session::replay`]), and goes on from there.
+///
+/// A sitting begins with [`Session::new`] or [`Session::replay`]; how much is asked ([`Session::progress`]) counts from there.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Session {
     header: Header,
     entries: Vec<Entry>,
     asked: AskedPairs,
+    /// The scores that each id has.
+    scores: HashMap<String, Vec<f64>>,
     belief: Belief,
+    /// Number of entries when this sitting began.
+    began: usize,
+    drift: f64,
 }
 
 impl Session {
     /// Nothing asked yet.
     ///
     /// # Errors
-    /// With less than two objectives, without a name of each, or when a setting is outside of its range.
+    /// With fewer than two objectives or more than 64, without a name of each, or when a setting is outside of its range.
     pub fn new(
         objectives: Vec<String>,
         settings: Settings,
@@ -50,9 +66,10 @@ impl Session {
     }
 
     fn begin(header: Header) -> Result<Self, ElicitError> {
-        let names = &header.objectives;
-        for (place, name) in names.iter().enumerate() {
-            if name.is_empty() || names[..place].contains(name) {
+        let mut names = HashSet::new();
+        for (place, name) in header.objectives.iter().enumerate() {
+            check_length("the name of an objective", name)?;
+            if name.is_empty() || !names.insert(name) {
                 return Err(ElicitError::ObjectiveName {
                     position: place + 1,
                     name: name.clone(),
@@ -64,18 +81,26 @@ impl Session {
             header,
             entries: Vec::new(),
             asked: AskedPairs::default(),
+            scores: HashMap::new(),
+            began: 0,
+            drift: 0.0,
         })
     }
 
     /// The best question among `candidates` that was not asked in this session, in whichever sitting; nothing when all were.
+    /// Two candidates of the same scores are not asked about: no answer would say anything about λ.
     ///
     /// # Errors
-    /// When a candidate does not fit the objectives, or two have the same id.
+    /// When a candidate does not fit the objectives, two have the same id or scores further apart than
+    /// [`LARGEST_DIFFERENCE`](crate::LARGEST_DIFFERENCE), or one has other scores than it had in an earlier question.
     pub fn ask(
         &self,
         criterion: Criterion,
         candidates: &[Candidate],
     ) -> Result<Option<Question>, ElicitError> {
+        for candidate in candidates {
+            self.expect_scores(candidate)?;
+        }
         // A stream for each question, and none of the belief's, so that a belief is replayed without asking.
         let mut rng = ChaCha8Rng::seed_from_u64(self.header.seed);
         rng.set_stream(self.entries.len() as u64 + 1);
@@ -85,10 +110,9 @@ impl Session {
     /// Learns what the person said about two candidates. `front` is what the expected regret is on, where one was measured.
     ///
     /// # Errors
-    /// When a candidate does not fit, both are the same, or ties are not offered and the answer is one. Nothing is learnt then.
-    ///
-    /// # Panics
-    /// When the front has another number of objectives.
+    /// When a candidate or the front does not fit the objectives, both candidates are the same or have scores further apart than
+    /// [`LARGEST_DIFFERENCE`](crate::LARGEST_DIFFERENCE), one has other scores than it had in an earlier question, the pair was
+    /// asked before, ties are not offered and the answer is one, or the session has [`MOST_QUESTIONS`]. Nothing is learnt then.
     pub fn answer(
         &mut self,
         left: &Candidate,
@@ -96,14 +120,18 @@ impl Session {
         answer: Answer,
         front: Option<&Front>,
     ) -> Result<&Entry, ElicitError> {
+        if let Some(front) = front {
+            front.expect_objectives(self.belief.objectives())?;
+        }
         self.learn(left, right, answer)?;
+        let regret = front.map(|front| front.expected_regret(&self.belief));
         self.entries.push(Entry {
             question: self.entries.len() + 1,
             left: left.clone(),
             right: right.clone(),
             answer,
             estimate: self.belief.mean(),
-            expected_regret: front.map(|front| front.expected_regret(&self.belief)),
+            expected_regret: regret.transpose()?,
         });
         Ok(&self.entries[self.entries.len() - 1])
     }
@@ -114,14 +142,41 @@ impl Session {
         right: &Candidate,
         answer: Answer,
     ) -> Result<(), ElicitError> {
-        left.check(self.belief.objectives())?;
-        right.check(self.belief.objectives())?;
+        if self.entries.len() >= MOST_QUESTIONS {
+            return Err(ElicitError::TooManyQuestions);
+        }
+        for candidate in [left, right] {
+            candidate.check(self.belief.objectives())?;
+            self.expect_scores(candidate)?;
+        }
         if left.id == right.id {
             return Err(ElicitError::SameCandidate(left.id.clone()));
         }
+        if self.asked.contains(&left.id, &right.id) {
+            return Err(ElicitError::AskedBefore {
+                left: left.id.clone(),
+                right: right.id.clone(),
+            });
+        }
         self.belief.update(&left.scores, &right.scores, answer)?;
         self.asked.insert(&left.id, &right.id);
+        for candidate in [left, right] {
+            if !self.scores.contains_key(&candidate.id) {
+                let scores = candidate.scores.clone();
+                self.scores.insert(candidate.id.clone(), scores);
+            }
+        }
         Ok(())
+    }
+
+    /// Whether a candidate that was in a question has the scores that it had there.
+    fn expect_scores(&self, candidate: &Candidate) -> Result<(), ElicitError> {
+        match self.scores.get(&candidate.id) {
+            Some(scores) if *scores != candidate.scores => {
+                Err(ElicitError::ScoresChanged(candidate.id.clone()))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The session as a profile, in JSON Lines: a header and a line for each question. A new answer only adds a line.
@@ -152,47 +207,65 @@ impl Session {
             let (line, entry) = entry?;
             session
                 .learn(&entry.left, &entry.right, entry.answer)
-                .map_err(|error| refused_entry(line, &error))?;
+                .map_err(|error| refused_entry(line, &entry, &error))?;
+            let estimate = session.belief.mean();
+            let each = estimate.weights().iter().zip(entry.estimate.weights());
+            let differences = each.map(|(now, then)| (now - then).abs());
+            session.drift = differences.fold(session.drift, f64::max);
             session.entries.push(entry);
         }
+        session.began = session.entries.len();
         Ok(session)
     }
 
-    /// The largest difference between a weight of λ̂ and what the last line of the profile says of it: 0, but for a profile
-    /// that was edited, or written where numbers are rounded differently.
+    /// The largest difference between a weight of λ̂ and what the profile that was replayed says of it, over all its lines: 0,
+    /// but for a profile that was edited, or written where numbers are rounded differently. Later answers leave it as it is.
     #[must_use]
     pub fn drift(&self) -> f64 {
-        let Some(last) = self.entries.last() else {
-            return 0.0;
-        };
-        let estimate = self.belief.mean();
-        let each = estimate.weights().iter().zip(last.estimate.weights());
-        each.map(|(now, then)| (now - then).abs())
-            .fold(0.0, f64::max)
+        self.drift
     }
 
-    /// λ̂, the posterior mean.
+    /// The λ to serve this person on a measured front: that of the point with the largest expected utility. [`Progress::Sure`]
+    /// and the expected regrets of the profile are about this λ.
+    ///
+    /// # Errors
+    /// When the front has another number of objectives.
+    pub fn serve<'a>(&self, front: &'a Front) -> Result<&'a Preference, ElicitError> {
+        front.preference_for(&self.belief)
+    }
+
+    /// λ̂, the posterior mean: what the person wants, to be shown, or served where no front was measured. With a front serve
+    /// [`Session::serve`]: no regret was measured at λ̂ itself, and [`Progress::Sure`] promises nothing about it.
     #[must_use]
     pub fn estimate(&self) -> Preference {
         self.belief.mean()
     }
 
     /// Whether to ask on: until the expected regret on `front`, where one was measured, is below `enough_regret`, or
-    /// `enough_answers` were given in the life of the profile, skips aside. It is advice: asking on is allowed, as for a lasting
-    /// profile that comes back.
+    /// `enough_answers` were given in this sitting, skips aside, or [`QUESTIONS_PER_ANSWER`] times as many questions were
+    /// asked, skips included. A belief that forgets is not sure before [`ANSWERS_BEFORE_SURE`] answers of this sitting.
+    /// All this is advice: asking on is allowed, up to [`MOST_QUESTIONS`] in the life of a profile.
     ///
-    /// # Panics
+    /// # Errors
     /// When the front has another number of objectives.
-    #[must_use]
-    pub fn progress(&self, front: Option<&Front>) -> Progress {
+    pub fn progress(&self, front: Option<&Front>) -> Result<Progress, ElicitError> {
         let settings = &self.header.settings;
-        let is_sure =
-            front.is_some_and(|front| front.expected_regret(&self.belief) < settings.enough_regret);
-        match is_sure {
-            true => Progress::Sure,
-            false if self.belief.answers() >= settings.enough_answers => Progress::AskedEnough,
-            false => Progress::AskOn,
-        }
+        let regret = front.map(|front| front.expected_regret(&self.belief));
+        let is_low = (regret.transpose()?).is_some_and(|regret| regret < settings.enough_regret);
+        let sitting = &self.entries[self.began..];
+        let answers = sitting.iter().filter(|entry| entry.answer != Answer::Skip);
+        let (questions, answers) = (sitting.len(), answers.count());
+        let most_questions = settings.enough_answers.saturating_mul(QUESTIONS_PER_ANSWER);
+        let is_full = self.entries.len() >= MOST_QUESTIONS;
+        let is_long = answers >= settings.enough_answers || questions >= most_questions;
+        let may_be_sure = settings.forgetting == 0.0 || answers >= ANSWERS_BEFORE_SURE;
+        Ok(if is_low && may_be_sure {
+            Progress::Sure
+        } else if is_long || is_full {
+            Progress::AskedEnough
+        } else {
+            Progress::AskOn
+        })
     }
 
     /// What is known of the person.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::choice::ChoiceModel;
 use crate::error::ElicitError;
+use crate::limits::MOST_WEIGHTS;
 
 /// How answers are read, and when there are enough.
 ///
@@ -17,7 +18,8 @@ use crate::error::ElicitError;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Number of particles: 3,000 to 1,000,000. Fewer make estimates noisy, more make questions slow.
+    /// Number of particles: 3,000 to 1,000,000, and with m objectives at most 4,000,000/m. Fewer make estimates noisy, more make
+    /// questions slow.
     pub particles: usize,
     /// γ: probability that a person says another answer than the one meant, 1e-6 to 0.45. People do slip: too small a
     /// value makes the belief sure of what is wrong.
@@ -31,7 +33,7 @@ pub struct Settings {
     pub forgetting: f64,
     /// The expected regret, relative to the front's range, below which nothing more is asked; 0 to 1.
     pub enough_regret: f64,
-    /// The number of answers at which nothing more is asked, at least 1.
+    /// The number of answers in one sitting at which nothing more is asked, at least 1.
     pub enough_answers: usize,
 }
 
@@ -92,6 +94,18 @@ impl Settings {
         }
         if self.enough_answers == 0 {
             return refuse("enough_answers", 0.0, "at 1 or above");
+        }
+        Ok(())
+    }
+
+    /// Whether particles of m = `objectives` weights each fit into the memory that a belief may take.
+    pub(crate) fn check_memory(&self, objectives: usize) -> Result<(), ElicitError> {
+        if self.particles.saturating_mul(objectives) > MOST_WEIGHTS {
+            return Err(ElicitError::Setting {
+                setting: "particles",
+                value: self.particles as f64,
+                range: "between 3000 and 4000000 divided by the number of objectives",
+            });
         }
         Ok(())
     }

@@ -120,7 +120,7 @@ impl SimulatedUser {
 /// with `divisions`. Its range is 1.
 ///
 /// # Panics
-/// With less than two objectives or without divisions.
+/// With fewer than two objectives or without divisions.
 #[must_use]
 pub fn spherical_front(objectives: usize, divisions: usize) -> Front {
     assert!(

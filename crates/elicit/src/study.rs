@@ -43,13 +43,16 @@ impl Study<'_> {
     /// Asks every one of `users`, and has a row for each number of answers from 0 on. No row without users.
     ///
     /// # Errors
-    /// When candidates and settings do not fit the front.
-    ///
-    /// # Panics
-    /// When there is no prompt, or a user has another number of objectives than the front.
+    /// When candidates, settings or the wishes of a user do not fit the front, or there is no prompt.
     pub fn run(&self, users: &[SimulatedUser], seed: u64) -> Result<Vec<StudyRow>, ElicitError> {
+        if self.prompts.is_empty() {
+            return Err(ElicitError::NoPrompt);
+        }
         let mut seeds = ChaCha8Rng::seed_from_u64(seed);
-        let courses = users.iter().map(|user| self.ask(user, seeds.random()));
+        let courses = users.iter().map(|user| {
+            let (belief, prompts) = (seeds.random(), seeds.random());
+            self.ask(user, belief, prompts)
+        });
         let courses: Vec<Vec<[f64; 2]>> = courses.collect::<Result<_, _>>()?;
         let row = |answers: usize| {
             let column = |i: usize| {
@@ -65,17 +68,23 @@ impl Study<'_> {
         Ok((0..=self.answers).filter_map(row).collect())
     }
 
-    /// Regret and expected regret after each number of answers of one person.
-    fn ask(&self, user: &SimulatedUser, seed: u64) -> Result<Vec<[f64; 2]>, ElicitError> {
+    /// Regret and expected regret after each number of answers of one person; a seed for the belief and another for the prompts,
+    /// which are to have nothing in common.
+    fn ask(
+        &self,
+        user: &SimulatedUser,
+        belief: u64,
+        prompts: u64,
+    ) -> Result<Vec<[f64; 2]>, ElicitError> {
         let mut user = user.clone();
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut rng = ChaCha8Rng::seed_from_u64(prompts);
         let names = (1..=self.front.objectives()).map(|i| format!("objective {i}"));
-        let mut session = Session::new(names.collect(), self.settings, seed)?;
-        let mut course = Vec::with_capacity(self.answers + 1);
+        let mut session = Session::new(names.collect(), self.settings, belief)?;
+        let mut course = Vec::new();
         loop {
-            let chosen = self.front.choice(session.belief());
-            let expected = self.front.expected_regret_of(session.belief(), chosen);
-            course.push([self.front.regret(user.direction(), chosen), expected]);
+            let chosen = self.front.choice(session.belief())?;
+            let expected = self.front.expected_regret_of(session.belief(), chosen)?;
+            course.push([self.front.regret(user.direction(), chosen)?, expected]);
             if course.len() > self.answers {
                 return Ok(course);
             }
