@@ -13,7 +13,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
-use super::Api;
 use crate::api_error::ApiError;
 
 /// How long a client may take to send a body.
@@ -26,11 +25,15 @@ const MOST_THROWN_AWAY: usize = 256 << 20;
 /// KiB that the bodies of all requests may take together, until they are tokens.
 pub const ALL_BODIES: usize = 256 << 10;
 
-/// The body of a request, which must be JSON of at most as many bytes as the server's limit.
-pub async fn read(request: Request, api: &Api) -> Result<(HeaderMap, ReadBody), ApiError> {
+/// The body of a request, which must be JSON of at most `limit` bytes; it takes room among `all`.
+pub async fn read(
+    request: Request,
+    limit: usize,
+    all: &Arc<Semaphore>,
+) -> Result<(HeaderMap, ReadBody), ApiError> {
     let (parts, body) = request.into_parts();
     check_type(&parts.headers)?;
-    let reading = collect(body, api.answers.limits.body, &api.bodies);
+    let reading = collect(body, limit, all);
     let body = timeout(PATIENCE, reading).await;
     Ok((parts.headers, body.map_err(|_| ApiError::slow())??))
 }

@@ -195,7 +195,7 @@ pub struct TokenLogProb {
     )
 )]
 pub async fn complete(State(api): State<Arc<Api>>, request: Request) -> Result<Response, ApiError> {
-    let (headers, body) = body::read(request, &api).await?;
+    let (headers, body) = body::read(request, api.answers.limits.body, &api.bodies).await?;
     body::check_fields(&body.bytes, &FIELDS)?;
     let options: Options = body::parse(&body.bytes)?;
     let fields: ChatFields = body::parse(&body.bytes)?;

@@ -120,7 +120,7 @@ pub struct CompletionLogProbs {
     )
 )]
 pub async fn complete(State(api): State<Arc<Api>>, request: Request) -> Result<Response, ApiError> {
-    let (headers, body) = body::read(request, &api).await?;
+    let (headers, body) = body::read(request, api.answers.limits.body, &api.bodies).await?;
     body::check_fields(&body.bytes, &FIELDS)?;
     let options: Options = body::parse(&body.bytes)?;
     let fields: CompletionFields = body::parse(&body.bytes)?;
