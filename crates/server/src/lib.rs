@@ -55,6 +55,11 @@ pub use catalogue::{Catalogue, Listed};
 pub use error::ServerError;
 use metrics::Metrics;
 
+/// More answers than this do not wait, whatever the settings say,
+const MOST_ANSWERS: usize = 1_000_000;
+/// and none takes longer: a year.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// How a server behaves.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -211,6 +216,8 @@ impl Server {
             grace,
             ..
         } = self.settings;
+        let (places, queue) = (places.clamp(1, MOST_ANSWERS), queue.min(MOST_ANSWERS));
+        let time_limit = time_limit.min(LONGEST);
         connections::raise_limit();
         let own = decoder.room_after(&[]);
         let metrics = Arc::new(Metrics::new(places, queue));
@@ -234,7 +241,7 @@ impl Server {
             },
             guard: self.guard,
             bodies: Arc::new(Semaphore::new(ALL_BODIES)),
-            // Half of the cores of a usual machine: the others write answers.
+            // The other cores write answers.
             turns: Arc::new(Semaphore::new(2)),
             started: api::now(),
         };
