@@ -230,7 +230,9 @@ fn an_answer_is_what_the_model_gives_alone() {
         choice["message"].clone(),
         json!({"role": "user", "content": "hello", "tool_calls": [], "name": null}),
     ];
-    let again = json!({"messages": history, "max_tokens": 2});
+    // So do clients that send every field.
+    let again = json!({"messages": history, "max_tokens": 2, "stop": null, "tools": null, "tool_choice": null,
+                       "response_format": null, "preference": null, "logit_bias": null});
     served.answer("/v1/chat/completions", &again);
 
     // In parts, as a developer's message, and by the newer name of the limit.

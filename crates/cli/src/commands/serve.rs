@@ -118,9 +118,9 @@ impl Arguments {
         let token = config.num_hidden_layers * 2 * config.num_key_value_heads * config.head_dim * 4;
         eprintln!("models: {}", listed.join("; "));
         eprintln!(
-            "memory of {} places of {context} tokens: up to {:.1} GiB (--places, --context)",
+            "memory of {} places of {context} tokens: up to {:.0} MiB (--places, --context)",
             self.places,
-            (self.places * context * token) as f64 / f64::from(1 << 30)
+            (self.places * context * token) as f64 / f64::from(1 << 20)
         );
         eprintln!("Ctrl-C ends it when running answers are whole; a second one cuts them");
         say!("listening on http://{}", server.address());

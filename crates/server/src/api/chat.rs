@@ -303,7 +303,7 @@ impl ChatFields {
         if self.tools.as_ref().is_some_and(|tools| !tools.is_empty()) {
             return Err(ApiError::unsupported("tools", "calling tools"));
         }
-        let choices = [Value::Null, "none".into(), "auto".into()];
+        let choices: [Value; 2] = ["none".into(), "auto".into()];
         if self
             .tool_choice
             .as_ref()
@@ -313,7 +313,7 @@ impl ChatFields {
         }
         let is_text = |format: &Value| format.get("type").is_some_and(|kind| kind == "text");
         let format = self.response_format.as_ref();
-        if format.is_some_and(|format| !format.is_null() && !is_text(format)) {
+        if format.is_some_and(|format| !is_text(format)) {
             return Err(ApiError::unsupported(
                 "response_format",
                 "a format other than {\"type\": \"text\"}",
@@ -361,7 +361,7 @@ impl ChatFields {
                     return Err(ApiError::wrong(&field("role"), expected));
                 }
             };
-            let nothing = |value: &Value| value.is_null() || *value == Value::Array(Vec::new());
+            let nothing = |value: &Value| *value == Value::Array(Vec::new());
             for (name, value) in message.unsupported() {
                 if !value.as_ref().is_none_or(nothing) {
                     return Err(ApiError::unsupported(&field(name), "anything in it"));

@@ -278,7 +278,7 @@ impl Options {
         };
         let fits = |string: &str| (1..=LONGEST_STOP).contains(&string.len());
         match self.stop.as_ref() {
-            None | Some(Value::Null) => Ok(Vec::new()),
+            None => Ok(Vec::new()),
             Some(Value::String(one)) if fits(one) => Ok(vec![one.clone()]),
             Some(several @ Value::Array(strings)) if strings.len() <= MOST_STOPS => {
                 let string = |value: &Value| {
