@@ -39,6 +39,9 @@ pub enum ElicitError {
         /// What is allowed.
         range: &'static str,
     },
+    /// The unit of the scores is none.
+    #[error("the unit of the scores is {0}; it must be a finite number above 0")]
+    Unit(f64),
     /// There are more or fewer numbers than objectives.
     #[error("{what} has {found} number(s), but there are {expected} objective(s)")]
     Length {

@@ -16,7 +16,7 @@
 //!
 //! ## Is this for you?
 //! Yes, if you have texts with scores on several objectives, and a person who can compare them. Bring each objective's scores
-//! to a range of about 1 from bad to good: that is the unit of τ ([`LARGEST_DIFFERENCE`]). Nothing here knows where texts and
+//! to a range of about 1 from bad to good, or say their [`Scale`]: that is the unit of τ ([`LARGEST_DIFFERENCE`]). Nothing here knows where texts and
 //! scores come from: no tensors, no model, and no files but a profile as text.
 //!
 //! [`Session`] is all that most need: it asks, learns, says when it is enough, and is written and replayed as a profile.
@@ -83,7 +83,7 @@ pub use choice::{Answer, ChoiceModel};
 pub use error::ElicitError;
 pub use front::{Front, FrontPoint};
 pub use limits::{LARGEST_DIFFERENCE, LONGEST_NAME, MOST_OBJECTIVES, MOST_QUESTIONS};
-pub use profile::{Entry, Header, ProfileError};
+pub use profile::{Entry, Header, ProfileError, Scale};
 pub use queries::{Criterion, Question, d_optimality, information_gain, next_question};
 pub use session::{ANSWERS_BEFORE_SURE, Progress, QUESTIONS_PER_ANSWER, Session};
 pub use settings::Settings;

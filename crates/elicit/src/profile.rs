@@ -14,6 +14,27 @@ pub(crate) const FORMAT: &str = "panacea-elicit";
 /// The version that is written and read. It stands for every constant of the method too, since a replay depends on them.
 pub(crate) const VERSION: u64 = 1;
 
+/// What the scores of a session are, and how far they go. Whoever brings the scores says so once; all later ones must be of the
+/// same kind, or what was learnt of τ would be wrong.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scale {
+    /// What is measured, in the words of whoever brings it.
+    pub of: String,
+    /// How far the scores go from bad to good, above 0: the belief sees scores divided by it.
+    pub unit: f64,
+}
+
+impl Default for Scale {
+    /// Scores that go about 1 from bad to good as they are.
+    fn default() -> Self {
+        Self {
+            of: "scores".to_owned(),
+            unit: 1.0,
+        }
+    }
+}
+
 /// The first line of a profile.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -22,6 +43,8 @@ pub struct Header {
     version: u64,
     /// Names of the objectives, in the order of all weights and scores.
     pub objectives: Vec<String>,
+    /// What the scores are.
+    pub scores: Scale,
     /// What the belief was seeded with.
     pub seed: u64,
     /// What it was made with.
@@ -29,11 +52,17 @@ pub struct Header {
 }
 
 impl Header {
-    pub(crate) fn new(objectives: Vec<String>, seed: u64, settings: Settings) -> Self {
+    pub(crate) fn new(
+        objectives: Vec<String>,
+        scores: Scale,
+        seed: u64,
+        settings: Settings,
+    ) -> Self {
         Self {
             format: FORMAT.to_owned(),
             version: VERSION,
             objectives,
+            scores,
             seed,
             settings,
         }
@@ -90,6 +119,9 @@ pub enum ProfileError {
         message: String,
     },
 }
+
+/// What a [`Scale::of`] is called where it is too long.
+pub(crate) const KIND_OF_SCORES: &str = "what the scores are of";
 
 /// A header, or an entry, as a line with its end.
 pub(crate) fn line(of: &impl Serialize) -> String {
@@ -163,6 +195,8 @@ pub(crate) fn refused_header(error: &ElicitError) -> ProfileError {
     let place = match error {
         ElicitError::Setting { setting, .. } => format!("settings.{setting}"),
         ElicitError::ObjectiveName { position, .. } => format!("objectives[{}]", position - 1),
+        ElicitError::Unit(_) => "scores.unit".to_owned(),
+        ElicitError::TooLong { what, .. } if *what == KIND_OF_SCORES => "scores.of".to_owned(),
         _ => "objectives".to_owned(),
     };
     field(1, &place, error.to_string())

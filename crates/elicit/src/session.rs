@@ -13,10 +13,14 @@ use crate::error::{ElicitError, check_length};
 use crate::front::Front;
 use crate::limits::MOST_QUESTIONS;
 use crate::profile::{
-    Entry, Header, ProfileError, line, read_entries, read_header, refused_entry, refused_header,
+    Entry, Header, KIND_OF_SCORES, ProfileError, Scale, line, read_entries, read_header,
+    refused_entry, refused_header,
 };
 use crate::queries::{Criterion, Question, next_question};
 use crate::settings::Settings;
+
+/// Scores below 1e100, divided by a unit above this, are finite.
+const SMALLEST_UNIT: f64 = 1e-100;
 
 /// Whether to ask on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,10 +66,29 @@ impl Session {
         settings: Settings,
         seed: u64,
     ) -> Result<Self, ElicitError> {
-        Self::begin(Header::new(objectives, seed, settings))
+        Self::with_scores(objectives, Scale::default(), settings, seed)
+    }
+
+    /// Nothing asked yet, with scores of another kind and unit than 1. Candidates and profile have the scores as they are; the
+    /// belief sees them divided by the unit.
+    ///
+    /// # Errors
+    /// As for [`Session::new`], and when the unit is not a finite number above 0.
+    pub fn with_scores(
+        objectives: Vec<String>,
+        scores: Scale,
+        settings: Settings,
+        seed: u64,
+    ) -> Result<Self, ElicitError> {
+        Self::begin(Header::new(objectives, scores, seed, settings))
     }
 
     fn begin(header: Header) -> Result<Self, ElicitError> {
+        let Scale { of, unit } = &header.scores;
+        check_length(KIND_OF_SCORES, of)?;
+        if !(unit.is_finite() && *unit > SMALLEST_UNIT) {
+            return Err(ElicitError::Unit(*unit));
+        }
         let mut names = HashSet::new();
         for (place, name) in header.objectives.iter().enumerate() {
             check_length("the name of an objective", name)?;
@@ -104,7 +127,23 @@ impl Session {
         // A stream for each question, and none of the belief's, so that a belief is replayed without asking.
         let mut rng = ChaCha8Rng::seed_from_u64(self.header.seed);
         rng.set_stream(self.entries.len() as u64 + 1);
-        next_question(criterion, &self.belief, candidates, &self.asked, &mut rng)
+        let seen: Vec<Candidate> = candidates.iter().map(|c| self.seen(c)).collect();
+        next_question(criterion, &self.belief, &seen, &self.asked, &mut rng)
+    }
+
+    /// A candidate as the belief sees it.
+    fn seen(&self, candidate: &Candidate) -> Candidate {
+        let mut seen = candidate.clone();
+        for score in &mut seen.scores {
+            *score /= self.header.scores.unit;
+        }
+        seen
+    }
+
+    /// The scores that a candidate had in an earlier question, by its id: nothing where it was in none.
+    #[must_use]
+    pub fn known_scores(&self, id: &str) -> Option<&[f64]> {
+        self.scores.get(id).map(Vec::as_slice)
     }
 
     /// Learns what the person said about two candidates. `front` is what the expected regret is on, where one was measured.
@@ -158,7 +197,8 @@ impl Session {
                 right: right.id.clone(),
             });
         }
-        self.belief.update(&left.scores, &right.scores, answer)?;
+        let (seen_left, seen_right) = (self.seen(left), self.seen(right));
+        (self.belief).update(&seen_left.scores, &seen_right.scores, answer)?;
         self.asked.insert(&left.id, &right.id);
         for candidate in [left, right] {
             if !self.scores.contains_key(&candidate.id) {
@@ -182,8 +222,8 @@ impl Session {
     /// The session as a profile, in JSON Lines: a header and a line for each question. A new answer only adds a line.
     ///
     /// ```text
-    /// {"format":"panacea-elicit","version":1,"objectives":["helpfulness","conciseness"],"seed":7,"settings":{"particles":4000,
-    ///  "slip":0.1,"tie":null,"forgetting":0.0,"enough_regret":0.02,"enough_answers":20}}
+    /// {"format":"panacea-elicit","version":1,"objectives":["helpfulness","conciseness"],"scores":{"of":"scores","unit":1.0},
+    ///  "seed":7,"settings":{"particles":4000,"slip":0.1,"tie":null,"forgetting":0.0,"enough_regret":0.02,"enough_answers":20}}
     /// {"question":1,"left":{"id":"a","preference":[1.0,0.0],"scores":[0.9,0.2]},"right":{"id":"b","preference":null,
     ///  "scores":[0.3,0.8]},"answer":"left","estimate":[0.62,0.38],"expected_regret":0.08}
     /// ```

@@ -2,7 +2,8 @@
 
 use panacea_elicit::{
     ANSWERS_BEFORE_SURE, Answer, Candidate, Criterion, ElicitError, MOST_QUESTIONS, Progress,
-    QUESTIONS_PER_ANSWER, Session, Settings, SimulatedUser, spherical_answers, spherical_front,
+    QUESTIONS_PER_ANSWER, Scale, Session, Settings, SimulatedUser, spherical_answers,
+    spherical_front,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -59,6 +60,45 @@ fn a_profile_is_replayed_bit_for_bit_and_goes_on_as_if_never_left() {
         );
         assert_eq!(session.entries().len(), 17);
     }
+}
+
+/// Scores that are four times as large in a unit that is four times as large say the same, and stand in the profile as they are.
+#[test]
+fn scores_are_read_in_their_unit() {
+    let scale = Scale {
+        of: "nats".to_owned(),
+        unit: 4.0,
+    };
+    let settings = Settings::default();
+    let mut one = Session::new(names(), settings, 7).expect("a session");
+    let mut other = Session::with_scores(names(), scale, settings, 7).expect("a session");
+    let candidates = answers("p");
+    let larger: Vec<Candidate> = (candidates.iter().cloned())
+        .map(|mut candidate| {
+            candidate.scores.iter_mut().for_each(|score| *score *= 4.0);
+            candidate
+        })
+        .collect();
+    for _ in 0..6 {
+        let question = one.ask(Criterion::InformationGain, &candidates);
+        let question = question.expect("candidates").expect("a pair");
+        let asked = other.ask(Criterion::InformationGain, &larger);
+        assert_eq!(asked.expect("candidates"), Some(question));
+        let (left, right) = (question.left, question.right);
+        for (session, candidates) in [(&mut one, &candidates), (&mut other, &larger)] {
+            let (left, right) = (&candidates[left], &candidates[right]);
+            let answer = session.answer(left, right, Answer::Left, None);
+            answer.expect("an answer");
+        }
+    }
+    assert!(one.belief() == other.belief() && one.belief().answers() == 6);
+    let known = other.entries()[0].left.clone();
+    assert!(larger.contains(&known));
+    assert_eq!(other.known_scores(&known.id), Some(&known.scores[..]));
+    assert_eq!(other.known_scores("none"), None);
+    let replayed = Session::replay(&other.to_text()).expect("a profile");
+    assert!(replayed.belief() == one.belief());
+    assert_eq!(replayed.header().scores.of, "nats");
 }
 
 #[test]
@@ -245,7 +285,7 @@ fn what_is_no_profile_is_refused_with_line_and_field() {
 }
 
 /// A profile of one question, with scores and estimate that are easily found.
-const ONE_QUESTION: &str = r#"{"format":"panacea-elicit","version":1,"objectives":["a","b"],"seed":7,"settings":{"particles":3000,"slip":0.1,"tie":null,"forgetting":0.0,"enough_regret":0.02,"enough_answers":20}}
+const ONE_QUESTION: &str = r#"{"format":"panacea-elicit","version":1,"objectives":["a","b"],"scores":{"of":"scores","unit":1.0},"seed":7,"settings":{"particles":3000,"slip":0.1,"tie":null,"forgetting":0.0,"enough_regret":0.02,"enough_answers":20}}
 {"question":1,"left":{"id":"l","preference":[1.0,0.0],"scores":[0.9,0.2]},"right":{"id":"r","preference":null,"scores":[0.3,0.8]},"answer":"left","estimate":[0.625,0.375],"expected_regret":0.08}
 "#;
 
@@ -299,6 +339,11 @@ fn numbers_that_are_too_many_or_none_are_refused_with_their_place() {
         "line 2, field `right.scores`: the scores of two candidates on objective 1 are 50.7 apart",
     );
     same(
+        "\"unit\":1.0",
+        "\"unit\":0.0",
+        "line 1, field `scores.unit`: the unit of the scores is 0; it must be a finite number above 0",
+    );
+    same(
         "[0.625,0.375]",
         "[0.5,0.3,0.2]",
         "line 2, field `estimate`: the estimate has 3 number(s), but there are 2 objective(s)",
@@ -327,6 +372,7 @@ fn every_field_must_be_there() {
         ("\"format\":\"panacea-elicit\",", "format"),
         ("\"version\":1,", "version"),
         ("\"objectives\":[\"a\",\"b\"],", "objectives"),
+        ("\"scores\":{\"of\":\"scores\",\"unit\":1.0},", "scores"),
         ("\"seed\":7,", "seed"),
         ("\"particles\":3000,", "particles"),
         ("\"tie\":null,", "tie"),
