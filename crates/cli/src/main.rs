@@ -11,6 +11,7 @@ macro_rules! say {
 }
 
 mod commands;
+mod prompts;
 mod session;
 
 use std::env;

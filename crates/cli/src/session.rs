@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use panacea_devices::Precision;
+use panacea_interview::Profiles;
 use panacea_methods::Served;
 use panacea_model::{Bits, Decoder, Steering};
 use panacea_objectives::Preference;
@@ -22,11 +23,14 @@ pub struct ModelArguments {
     #[arg(long)]
     pub model: PathBuf,
     /// The run whose adapter steers the model; without it, the base model.
-    #[arg(long, requires = "preference")]
+    #[arg(long, requires = "steered by")]
     pub run: Option<String>,
     /// Weights on the run's objectives, in their order, such as 0.3,0.7.
-    #[arg(long, requires = "run")]
+    #[arg(long, requires = "run", group = "steered by")]
     pub preference: Option<Preference>,
+    /// The profile of a person, made by `elicit`: the preference that was found for them.
+    #[arg(long, requires = "run", group = "steered by")]
+    pub profile: Option<String>,
     /// Where runs are kept.
     #[arg(long, default_value = RUNS)]
     pub runs: PathBuf,
@@ -47,18 +51,38 @@ impl ModelArguments {
         let device = panacea_devices::select(&self.device)?;
         let pretrained = open_language_model(&self.model)?;
         let decoder = Decoder::load_in(&pretrained, &device, Precision::Auto.on(&device)?)?;
-        let steering = match (&self.run, &self.preference) {
-            (Some(run), Some(preference)) => {
+        let steering = match &self.run {
+            Some(run) => {
                 let run = RunFolder::open(&RunFolder::locate(&self.runs, run)?)?;
-                Some(open_at(&run, preference, &decoder)?)
+                Some(open_at(&run, &self.preference_on(&run)?, &decoder)?)
             }
-            _ => None,
+            None => None,
         };
         Ok(Steered {
             pretrained,
             decoder,
             steering,
         })
+    }
+}
+
+impl ModelArguments {
+    /// What was asked for, or was found for the person whose profile it is.
+    fn preference_on(&self, run: &RunFolder) -> Result<Preference> {
+        if let Some(preference) = &self.preference {
+            return Ok(preference.clone());
+        }
+        let name = self.profile.as_deref();
+        let name = name.context("either --preference or --profile says how it is steered")?;
+        let profiles = Profiles::of(run, &run.record()?.plan)?;
+        say_aside(&profiles.notes);
+        let profile = profiles.open(name)?;
+        let preference = profile.preference();
+        eprintln!(
+            "profile {name}: λ = {preference:.3}, after {} answers",
+            profile.session().belief().answers()
+        );
+        Ok(preference)
     }
 }
 

@@ -34,11 +34,24 @@ pub struct TrainingState {
     pub step: usize,
 }
 
+/// What of a checkpoint is no tensor.
 #[derive(Serialize, Deserialize)]
-struct StateFile {
+pub(crate) struct StateFile {
     step: usize,
     #[serde(default)]
-    rewards: RewardMemory,
+    pub(crate) rewards: RewardMemory,
+}
+
+impl StateFile {
+    pub(crate) fn read(dir: &Path) -> Result<Self, TrainerError> {
+        let path = dir.join(STATE_FILE);
+        let text = std::fs::read(&path).map_err(TrainerError::io("read", &path))?;
+        let state = serde_json::from_slice(&text).map_err(|error| RunError::BrokenRun {
+            path,
+            message: error.to_string(),
+        })?;
+        Ok(state)
+    }
 }
 
 impl TrainingState {
@@ -99,13 +112,7 @@ impl TrainingState {
 
     /// Reads a checkpoint.
     pub fn load(plan: &Plan, model: &Decoder, dir: &Path) -> Result<Self, TrainerError> {
-        let path = dir.join(STATE_FILE);
-        let text = std::fs::read(&path).map_err(TrainerError::io("read", &path))?;
-        let state: StateFile =
-            serde_json::from_slice(&text).map_err(|error| RunError::BrokenRun {
-                path,
-                message: error.to_string(),
-            })?;
+        let state = StateFile::read(dir)?;
         let adapters = Adapters::load(dir, model.device())?;
         if plan.method().is_reward_model() {
             ValueHead::among(&adapters.factors).ok_or(TrainerError::NoHead)?;

@@ -14,6 +14,7 @@ use crate::session::{ModelArguments, pack, parse_bits};
 #[command(after_help = "Examples:
   cargo xtask generate --model models/smollm2-135m-instruct --prompt 'Name three colours.' --greedy
   cargo xtask generate --model M --run first --preference 0.2,0.8 --prompt 'Why is the sky blue?'
+  cargo xtask generate --model M --run first --profile anna --prompt 'Why is the sky blue?'
   cargo xtask generate --model M --bits 8 --prompt 'Why is the sky blue?'
   cargo xtask generate --model M --prompt 'The capital of France is' --raw --greedy --max-new-tokens 24")]
 pub struct Arguments {

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod devices;
+mod elicit;
 mod eval_front;
 mod eval_reward;
 mod export;
@@ -31,6 +32,7 @@ enum Command {
     Generate(generate::Arguments),
     Score(score::Arguments),
     Serve(serve::Arguments),
+    Elicit(elicit::Arguments),
     Export(export::Arguments),
     Indicators(indicators::Arguments),
     Fetch(fetch::Arguments),
@@ -47,6 +49,7 @@ impl Cli {
             Command::Generate(arguments) => arguments.run(),
             Command::Score(arguments) => arguments.run(),
             Command::Serve(arguments) => arguments.run(),
+            Command::Elicit(arguments) => arguments.run(),
             Command::Export(arguments) => arguments.run(),
             Command::Indicators(arguments) => arguments.run(),
             Command::Fetch(arguments) => arguments.run(),

@@ -8,9 +8,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use panacea_model::{PackedBatch, Sequence};
-use panacea_pretrained::Message;
 use serde::Deserialize;
 
+use crate::prompts::Prompt;
 use crate::session::ModelArguments;
 
 /// Log-probabilities of given responses: a JSON line {"sum_logprob", "tokens"} for each record.
@@ -33,28 +33,6 @@ pub struct Arguments {
 struct Record {
     prompt: Prompt,
     response: String,
-}
-
-#[derive(Deserialize)]
-#[serde(
-    untagged,
-    expecting = "\"prompt\" is neither a text nor a list of {role, content}"
-)]
-enum Prompt {
-    Text(String),
-    Messages(Vec<Message>),
-}
-
-impl Prompt {
-    fn messages(self) -> Vec<Message> {
-        match self {
-            Self::Text(content) => vec![Message {
-                role: "user".into(),
-                content,
-            }],
-            Self::Messages(messages) => messages,
-        }
-    }
 }
 
 impl Arguments {

@@ -72,29 +72,39 @@ impl<'a> Judges<'a> {
         decode: &'a (dyn Fn(&[u32]) -> Result<String, BoxError> + Sync),
         stop: &'a [u32],
     ) -> Result<(Self, Vec<PathBuf>), TrainerError> {
-        let sources = plan.objectives().iter().map(|objective| &objective.source);
-        let specs = sources.filter_map(|source| match source {
-            LabelSource::Reward(spec) => Some(&**spec),
-            _ => None,
-        });
-        let specs: Vec<&ScorerSpec> = specs.collect();
-        let mut models = RewardModels::new(base.decoder.device(), Some(base));
-        let mut scorers: Vec<Box<dyn Scorer>> = Vec::with_capacity(specs.len());
-        for spec in &specs {
-            scorers.push(match spec {
-                ScorerSpec::Model(model) => models.scorer(model)?,
-                other => other.build()?,
-            });
-        }
-        let own = specs.iter().map(|spec| spec.record_score());
+        let (scorers, apart) = open_scorers(plan, base)?;
+        let own = scorer_specs(plan).map(|spec| spec.record_score());
         let judges = Self {
-            scorers: Mutex::new(Scorers::new(scorers)),
+            scorers: Mutex::new(scorers),
             own_scores: own.map(|name| name.map(str::to_owned)).collect(),
             decode,
             stop,
         };
-        Ok((judges, models.apart().cloned().collect()))
+        Ok((judges, apart))
     }
+}
+
+/// What says the rewards of the objectives of `plan`, in their order; a plan without rewards has none.
+pub fn scorer_specs(plan: &Plan) -> impl Iterator<Item = &ScorerSpec> {
+    let sources = plan.objectives().iter().map(|objective| &objective.source);
+    sources.filter_map(|source| match source {
+        LabelSource::Reward(spec) => Some(&**spec),
+        _ => None,
+    })
+}
+
+/// Opens the [`scorer_specs`] of a plan: programs are started, and reward models are read. Those that stand on the weights of
+/// `base` share them, and the others come back by their paths.
+pub fn open_scorers(plan: &Plan, base: &Base) -> Result<(Scorers, Vec<PathBuf>), TrainerError> {
+    let mut models = RewardModels::new(base.decoder.device(), Some(base));
+    let mut scorers: Vec<Box<dyn Scorer>> = Vec::new();
+    for spec in scorer_specs(plan) {
+        scorers.push(match spec {
+            ScorerSpec::Model(model) => models.scorer(model)?,
+            other => other.build()?,
+        });
+    }
+    Ok((Scorers::new(scorers), models.apart().cloned().collect()))
 }
 
 impl Judges<'_> {

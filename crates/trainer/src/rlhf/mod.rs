@@ -24,5 +24,5 @@ pub(crate) mod reward_memory;
 mod rollout;
 pub(crate) mod update;
 
-pub use judges::{Judges, PromptText, Scored};
+pub use judges::{Judges, PromptText, Scored, open_scorers, scorer_specs};
 pub use reward_memory::RewardMemory;

@@ -1,10 +1,14 @@
 //! What a run remembers of its rewards from step to step.
 
+use std::path::Path;
+
 use panacea_config::Rlhf;
 use panacea_rewards::Normaliser;
 use serde::{Deserialize, Serialize};
 
+use crate::error::TrainerError;
 use crate::rlhf::rollout::{Rollout, answers};
+use crate::state::StateFile;
 
 /// Steps of equal rewards after which a policy counts as collapsed.
 pub(super) const EQUAL_STEPS: usize = 20;
@@ -23,6 +27,20 @@ pub struct RewardMemory {
 }
 
 impl RewardMemory {
+    /// What the checkpoint in the folder `dir` remembers.
+    ///
+    /// # Errors
+    /// When it is no whole checkpoint.
+    pub fn read(dir: &Path) -> Result<Self, TrainerError> {
+        Ok(StateFile::read(dir)?.rewards)
+    }
+
+    /// The deviation of the rewards of each objective so far, as many as were ever taken in: what [`credits`](Self::credits)
+    /// divides by, where the run normalises.
+    pub fn deviations(&self) -> impl ExactSizeIterator<Item = f64> {
+        self.normalisers.iter().map(Normaliser::deviation)
+    }
+
     /// Takes in the rewards of a step's answers.
     pub(super) fn take_in(&mut self, rollouts: &[Rollout<'_>]) {
         let Some(first) = answers(rollouts).next() else {
@@ -45,7 +63,7 @@ impl RewardMemory {
     }
 
     /// What learning is to make of an answer's rewards: normalised and clipped, as the run has it.
-    pub(super) fn credits(&self, rlhf: &Rlhf, rewards: &[f64]) -> Vec<f64> {
+    pub fn credits(&self, rlhf: &Rlhf, rewards: &[f64]) -> Vec<f64> {
         let credit = |(normaliser, &reward): (&Normaliser, &f64)| {
             let reward = if rlhf.normalise {
                 normaliser.normalise(reward)

@@ -1,0 +1,315 @@
+//! `elicit`: finds a person's preference from a few comparisons, in the terminal.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use clap::builder::RangedU64ValueParser;
+use panacea_elicit::{Answer, Progress};
+use panacea_interview::{
+    Criteria, Pool, Profile, Profiles, Prompt, USUAL_ANSWERS, Writing, WrittenAnswer, spread,
+    write_answers,
+};
+use panacea_model::Sampling;
+use panacea_objectives::Preference;
+use panacea_reward_models::Base;
+use panacea_runs::RunFolder;
+use panacea_serving::{Policy, open_language_model};
+
+use crate::prompts::read_prompts;
+use crate::session::{RUNS, say_aside};
+
+/// Find the preference that fits you: compare two answers a few times.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  cargo xtask elicit --run first --prompts prompts.txt
+  cargo xtask elicit --run first --prompts prompts.jsonl --profile anna
+  cargo xtask generate --model M --run first --profile anna --prompt 'Why is the sky blue?'
+
+Every prompt is answered at preferences spread over all that the run can do; you see the two answers that say most about
+you. What you say is kept at once in runs/NAME/profiles/PROFILE: profile.jsonl, which generate and serve take and the next
+elicit goes on with, and preferences.jsonl, records that a training reads.")]
+pub struct Arguments {
+    /// The run; the newest one by default.
+    #[arg(long)]
+    run: Option<String>,
+    /// What is asked of the model: a text file with a prompt on each line, or a .jsonl file of records with a `prompt`.
+    #[arg(long)]
+    prompts: PathBuf,
+    /// The name of the profile, which begins here or goes on.
+    #[arg(long, default_value = "me")]
+    profile: String,
+    /// The base model, where it is no longer at the path that the run was trained on.
+    #[arg(long)]
+    model: Option<PathBuf>,
+    /// Where runs are kept.
+    #[arg(long, default_value = RUNS)]
+    runs: PathBuf,
+    /// Answers that are written to a prompt, of which two at a time are compared.
+    #[arg(long, default_value_t = USUAL_ANSWERS, value_parser = RangedU64ValueParser::<usize>::new().range(2..=200))]
+    answers: usize,
+    /// Questions about the answers to one prompt, before the next prompt.
+    #[arg(long, default_value_t = 3, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    per_prompt: usize,
+    /// New tokens of an answer, at most.
+    #[arg(long, default_value_t = 128, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    max_new_tokens: usize,
+    /// Logits are divided by it; 0 is greedy.
+    #[arg(long, default_value_t = 0.7)]
+    temperature: f64,
+    /// The seed of sampling, and of a new profile.
+    #[arg(long, default_value_t = 17)]
+    seed: u64,
+    /// flex (the CPU), wgpu, vulkan, cuda or cuda:INDEX.
+    #[arg(long, default_value = "flex")]
+    device: String,
+}
+
+/// A model with a run on it, and how its answers are written.
+struct Interview {
+    base: Base,
+    policy: Policy,
+    criteria: Criteria,
+    writing: Writing,
+}
+
+/// What a person says to a question.
+enum Said {
+    Answer(Answer),
+    Leave,
+}
+
+impl Arguments {
+    pub fn run(self) -> Result<ExitCode> {
+        let prompts = read_prompts(&self.prompts)?;
+        let run = RunFolder::find(&self.runs, self.run.as_deref())?;
+        let plan = run.record()?.plan;
+        let profiles = Profiles::of(&run, &plan)?;
+        let mut profile = profiles.open_or_begin(&self.profile, self.seed)?;
+        say_aside(&profiles.notes);
+        let device = panacea_devices::select(&self.device)?;
+        let pretrained = open_language_model(self.model.as_deref().unwrap_or(plan.model()))?;
+        let base = Base::load(pretrained, &device, plan.precision().on(&device)?)?;
+        let policy = Policy::open(&run, &base.decoder)?;
+        say_aside(&policy.notes);
+        let sampling = Sampling {
+            repetition_penalty: 1.0,
+            temperature: self.temperature,
+            top_k: 0,
+            top_p: if self.temperature == 0.0 { 1.0 } else { 0.95 },
+        };
+        sampling.check()?;
+        let interview = Interview {
+            criteria: Criteria::open(profiles.yardstick().clone(), &policy, &base)?,
+            writing: Writing {
+                max_new_tokens: self.max_new_tokens,
+                sampling,
+                seed: self.seed,
+            },
+            base,
+            policy,
+        };
+        let before = profile.session().entries().len();
+        let tokenizer = interview.base.pretrained.tokenizer()?;
+        let mut last = None;
+        'asking: for (turn, messages) in prompts.iter().cycle().enumerate() {
+            if profile.progress()? != Progress::AskOn {
+                break;
+            }
+            // Prompts come round again with new answers, but not for ever.
+            if turn >= prompts.len() * 20 {
+                break;
+            }
+            let prompt = Prompt::new(messages.clone(), tokenizer)?;
+            let preferences = spread(profile.session(), self.answers);
+            let pool = interview.write(&prompt, &preferences)?;
+            for _ in 0..self.per_prompt {
+                if profile.progress()? != Progress::AskOn {
+                    break;
+                }
+                let Some(question) = profile.ask(&pool)? else {
+                    break;
+                };
+                let pair = (question.left, question.right);
+                let asked = profile.session().entries().len() - before + 1;
+                show_question(asked, &pool, pair)?;
+                match read_answer()? {
+                    Said::Leave => {
+                        last = Some(prompt);
+                        break 'asking;
+                    }
+                    Said::Answer(answer) => profile.answer(&pool, pair, answer)?,
+                }
+                say!("{}", belief(&profile));
+            }
+            last = Some(prompt);
+        }
+        if profile.session().entries().is_empty() {
+            bail!("nothing was answered, and nothing is kept");
+        }
+        say!("{}", outcome(&profile)?);
+        if let Some(prompt) = last {
+            interview.show_difference(&profile, &prompt)?;
+        }
+        say!(
+            "\nkept in {}\nnext: cargo xtask generate --model {} --run {} --profile {} --prompt '…'",
+            profile.folder().display(),
+            self.model.as_deref().unwrap_or(plan.model()).display(),
+            run.name(),
+            profile.name(),
+        );
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Interview {
+    /// Answers to a prompt at these preferences, with their scores.
+    fn write(&self, prompt: &Prompt, preferences: &[Preference]) -> Result<Pool> {
+        let started = Instant::now();
+        eprint!("writing {} answers … ", preferences.len());
+        let answers = self.answers(prompt, preferences)?;
+        let decoder = &self.base.decoder;
+        let scores = self.criteria.score(decoder, prompt, &answers)?;
+        let pool = Pool::new(prompt.clone(), answers, scores);
+        let different = pool.answers().len();
+        eprintln!(
+            "{different} different ones in {:.1} s",
+            started.elapsed().as_secs_f64()
+        );
+        Ok(pool)
+    }
+
+    fn answers(&self, prompt: &Prompt, preferences: &[Preference]) -> Result<Vec<WrittenAnswer>> {
+        let tokenizer = self.base.pretrained.tokenizer()?;
+        Ok(write_answers(
+            &self.base.decoder,
+            tokenizer,
+            &self.policy,
+            prompt,
+            preferences,
+            &self.writing,
+        )?)
+    }
+
+    /// What was found, beside what everybody gets.
+    fn show_difference(&self, profile: &Profile, prompt: &Prompt) -> Result<()> {
+        let found = profile.preference();
+        let uniform = Preference::uniform(found.len());
+        let answers = self.answers(prompt, &[found, uniform])?;
+        say!("\n{}", question_text(prompt));
+        for (name, answer) in ["at your preference", "at equal weights"]
+            .iter()
+            .zip(&answers)
+        {
+            let preference = &answer.preference;
+            say!("\n── {name} ({preference:.2})\n{}", shown(&answer.text));
+        }
+        Ok(())
+    }
+}
+
+/// What the person sees.
+fn show_question(number: usize, pool: &Pool, (left, right): (usize, usize)) -> Result<()> {
+    let text = |place: usize| shown(&pool.answers()[place].text);
+    say!(
+        "\n━━ question {number} ━━ {}\n\n── left\n{}\n\n── right\n{}\n",
+        question_text(pool.prompt()),
+        text(left),
+        text(right)
+    );
+    Ok(())
+}
+
+/// The last thing that was said to the model.
+fn question_text(prompt: &Prompt) -> &str {
+    let last = prompt.messages.last();
+    last.map_or("", |message| message.content.trim())
+}
+
+/// An answer that says nothing, as something that can be seen.
+fn shown(text: &str) -> &str {
+    match text.trim() {
+        "" => "(nothing)",
+        text => text,
+    }
+}
+
+/// Asks until there is an answer, or nobody who answers.
+fn read_answer() -> Result<Said> {
+    let mut lines = io::stdin().lock().lines();
+    loop {
+        if io::stdin().is_terminal() {
+            eprint!("Which is better? [l]eft, [r]ight, about [e]qual, [s]kip, [q]uit: ");
+            io::stderr().flush()?;
+        }
+        let Some(line) = lines.next().transpose()? else {
+            return Ok(Said::Leave);
+        };
+        return Ok(match line.trim().to_lowercase().as_str() {
+            "l" | "left" => Said::Answer(Answer::Left),
+            "r" | "right" => Said::Answer(Answer::Right),
+            "e" | "equal" => Said::Answer(Answer::AboutEqual),
+            "s" | "skip" => Said::Answer(Answer::Skip),
+            "q" | "quit" => Said::Leave,
+            other => {
+                eprintln!("`{other}` is none of l, r, e, s and q");
+                continue;
+            }
+        });
+    }
+}
+
+/// What is known of the person: each weight with the interval that holds 90 % of the belief, as numbers and as a bar.
+fn belief(profile: &Profile) -> String {
+    const WIDTH: usize = 30;
+    let session = profile.session();
+    let (names, belief) = (&session.header().objectives, session.belief());
+    let longest = names.iter().map(|name| name.chars().count()).max();
+    let estimate = session.estimate();
+    let mut lines = Vec::with_capacity(names.len() + 1);
+    for (objective, (name, weight)) in names.iter().zip(estimate.weights()).enumerate() {
+        let (low, high) = belief.interval(objective, 0.9);
+        let place = |value: f64| (value * (WIDTH - 1) as f64).round() as usize;
+        let cell = |at: usize| match at {
+            at if at == place(*weight) => '●',
+            at if (place(low)..=place(high)).contains(&at) => '━',
+            _ => '·',
+        };
+        let bar: String = (0..WIDTH).map(cell).collect();
+        lines.push(format!(
+            "{name:longest$}  {bar}  {weight:.2}  (90 %: {low:.2} to {high:.2})",
+            longest = longest.unwrap_or(0)
+        ));
+    }
+    if let Some(regret) = profile.expected_regret() {
+        lines.push(format!(
+            "what a wrong guess is thought to cost: {:.1} % of what the run can vary",
+            100.0 * regret
+        ));
+    }
+    lines.join("\n")
+}
+
+/// What was found, and why it ended.
+fn outcome(profile: &Profile) -> Result<String> {
+    let why = match profile.progress()? {
+        Progress::Sure => "more answers would hardly change it",
+        Progress::AskedEnough => "that is enough for one sitting; it goes on where it was left",
+        Progress::AskOn => "more answers would make it surer",
+    };
+    let names = &profile.session().header().objectives;
+    let preference = profile.preference();
+    let named: Vec<String> = names
+        .iter()
+        .zip(preference.weights())
+        .map(|(name, weight)| format!("{name} {weight:.2}"))
+        .collect();
+    let answers = profile.session().belief().answers();
+    Ok(format!(
+        "\nyour preference after {answers} answers: {} ({why})",
+        named.join(", ")
+    ))
+}

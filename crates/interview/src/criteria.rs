@@ -1,0 +1,149 @@
+//! From answers to their scores.
+
+use std::sync::{Mutex, PoisonError};
+
+use panacea_methods::Served;
+use panacea_model::{Decoder, PackedBatch, Sequence, Steering};
+use panacea_objectives::Preference;
+use panacea_reward_models::Base;
+use panacea_rewards::{Sample, ScorerSpec, Scorers};
+use panacea_serving::Policy;
+use panacea_trainer::{PromptText, open_scorers, scorer_specs};
+
+use crate::error::InterviewError;
+use crate::pool::{Prompt, WrittenAnswer};
+use crate::yardstick::{Kind, Yardstick};
+
+/// A [`Yardstick`], opened.
+pub struct Criteria {
+    yardstick: Yardstick,
+    opened: Opened,
+}
+
+enum Opened {
+    /// What the policy is at λ = e_i, for each objective.
+    Vertices(Vec<Steering>),
+    Scorers {
+        scorers: Mutex<Scorers>,
+        waits: bool,
+    },
+}
+
+impl Criteria {
+    /// Opens what scores the answers of `policy`; programs are started, and reward models are read.
+    ///
+    /// # Errors
+    /// When one of them cannot be opened.
+    pub fn open(
+        yardstick: Yardstick,
+        policy: &Policy,
+        base: &Base,
+    ) -> Result<Self, InterviewError> {
+        let plan = policy.plan();
+        let opened = match yardstick.kind {
+            Kind::LogRatios => {
+                let objectives = plan.objectives().len();
+                let vertex = |objective| {
+                    let vertex = Preference::vertex(objectives, objective);
+                    let Served::Adapter(steering) = policy.serve(&vertex)?;
+                    Ok(steering)
+                };
+                let vertices = (0..objectives).map(vertex);
+                Opened::Vertices(vertices.collect::<Result<_, InterviewError>>()?)
+            }
+            Kind::Rewards { .. } => {
+                let (scorers, _) = open_scorers(plan, base)?;
+                Opened::Scorers {
+                    scorers: Mutex::new(scorers),
+                    waits: scorer_specs(plan).any(|spec| {
+                        matches!(spec, ScorerSpec::Program { .. } | ScorerSpec::Endpoint(_))
+                    }),
+                }
+            }
+        };
+        Ok(Self { yardstick, opened })
+    }
+
+    /// What the scores are.
+    #[must_use]
+    pub fn yardstick(&self) -> &Yardstick {
+        &self.yardstick
+    }
+
+    /// Whether scores are waited for: a program or an endpoint says them.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        matches!(self.opened, Opened::Scorers { waits: true, .. })
+    }
+
+    /// r ∈ R^m of each answer to a prompt. It computes on the calling thread.
+    ///
+    /// # Errors
+    /// When the prompt is too long for the model, or a scorer fails.
+    pub fn score(
+        &self,
+        decoder: &Decoder,
+        prompt: &Prompt,
+        answers: &[WrittenAnswer],
+    ) -> Result<Vec<Vec<f64>>, InterviewError> {
+        if answers.is_empty() {
+            return Ok(Vec::new());
+        }
+        match (&self.opened, &self.yardstick.kind) {
+            (Opened::Vertices(vertices), _) => log_ratios(decoder, vertices, prompt, answers),
+            (Opened::Scorers { scorers, .. }, kind) => {
+                let PromptText { text, turns } = PromptText::of(&prompt.messages);
+                let samples: Vec<Sample<'_>> = (answers.iter())
+                    .map(|answer| Sample {
+                        prompt: &text,
+                        turns: &turns,
+                        response: &answer.text,
+                        response_tokens: answer.tokens.len(),
+                        reference: None,
+                        known: &[],
+                        origin: "this prompt",
+                    })
+                    .collect();
+                // A scorer that panicked says so again when it is asked.
+                let mut scorers = scorers.lock().unwrap_or_else(PoisonError::into_inner);
+                let rewards = scorers.score(&samples)?;
+                let of_answer = |index: usize| rewards.iter().map(move |row| row[index]);
+                let rewards = (0..answers.len()).map(|index| of_answer(index).collect::<Vec<_>>());
+                Ok(match kind {
+                    Kind::Rewards { memory, rlhf } => {
+                        rewards.map(|row| memory.credits(rlhf, &row)).collect()
+                    }
+                    Kind::LogRatios => rewards.collect(),
+                })
+            }
+        }
+    }
+}
+
+/// log π(y given x; λ = e_i) − log π_base(y given x) of each answer, `[answers][m]`. The answers share the prompt, which is read
+/// once for each λ and once for the base model.
+fn log_ratios(
+    decoder: &Decoder,
+    vertices: &[Steering],
+    prompt: &Prompt,
+    answers: &[WrittenAnswer],
+) -> Result<Vec<Vec<f64>>, InterviewError> {
+    let sums = |steering: Option<&Steering>| -> Result<Vec<f64>, InterviewError> {
+        let sequence = Sequence {
+            prompt: &prompt.tokens,
+            responses: answers.iter().map(|answer| &answer.tokens[..]).collect(),
+            preference: steering.map_or(&[][..], |steering| &steering.preference),
+        };
+        let batch = PackedBatch::new(&[sequence])?;
+        let adapters = steering.map(|steering| &*steering.adapters);
+        Ok(batch.sums(&decoder.log_probs(&batch, adapters)?))
+    };
+    let base = sums(None)?;
+    let steered = vertices.iter().map(|vertex| sums(Some(vertex)));
+    let steered = steered.collect::<Result<Vec<_>, _>>()?;
+    let scores = base.iter().enumerate().map(|(index, base)| {
+        let ratios = steered.iter().map(|sums| sums[index] - base);
+        ratios.collect()
+    });
+    Ok(scores.collect())
+}

@@ -1,0 +1,119 @@
+//! Why a question cannot be asked or an answer not be kept.
+
+use std::path::PathBuf;
+
+use panacea_elicit::{ElicitError, ProfileError};
+use panacea_evaluator::EvaluatorError;
+use panacea_files::FileError;
+use panacea_model::ModelError;
+use panacea_pretrained::PretrainedError;
+use panacea_rewards::ScoreError;
+use panacea_runs::RunError;
+use panacea_serving::ServingError;
+use panacea_trainer::TrainerError;
+
+/// Every failure of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum InterviewError {
+    /// A name that cannot be a folder's.
+    #[error(
+        "`{name}` cannot be the name of a profile: it has 1 to 64 letters, digits, dots, dashes or underscores, and begins with a letter or digit"
+    )]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// There is no profile of that name.
+    #[error(
+        "there is no profile `{name}` of run {run}{}; cargo xtask elicit --run {run} --profile {name} makes one", listed(known)
+    )]
+    NoProfile {
+        /// The name.
+        name: String,
+        /// The run.
+        run: String,
+        /// Those that there are.
+        known: Vec<String>,
+    },
+    /// The file is no profile.
+    #[error("{path}: {source}", path = path.display())]
+    Profile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: ProfileError,
+    },
+    /// The profile is of something else.
+    #[error(
+        "{path}: {what} are {found} there, but {expected} for run {run}; take another name for a new profile",
+        path = path.display()
+    )]
+    OtherProfile {
+        /// The file.
+        path: PathBuf,
+        /// What differs.
+        what: &'static str,
+        /// What the profile has.
+        found: String,
+        /// What the run has.
+        expected: String,
+        /// The run.
+        run: String,
+    },
+    /// Somebody else wrote to the profile.
+    #[error("{path} was changed meanwhile; this answer is not kept: ask again", path = path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// All answers have the same scores.
+    #[error(
+        "the answers of run {run} have the same scores at every preference: no comparison of them says what a person wants; train it longer, or try another prompt"
+    )]
+    NoDifference {
+        /// The run.
+        run: String,
+    },
+    /// There are no two answers.
+    #[error(
+        "all answers of run {run} to this prompt are the same text: try another prompt, a higher temperature or longer answers"
+    )]
+    OneAnswer {
+        /// The run.
+        run: String,
+    },
+    /// The belief, or the front.
+    #[error(transparent)]
+    Elicit(#[from] ElicitError),
+    /// The measured front.
+    #[error(transparent)]
+    Evaluator(#[from] EvaluatorError),
+    /// The folder of the run.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// A file.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// What the run serves.
+    #[error(transparent)]
+    Serving(#[from] ServingError),
+    /// Its scorers or checkpoint.
+    #[error(transparent)]
+    Trainer(#[from] TrainerError),
+    /// A scorer.
+    #[error(transparent)]
+    Score(#[from] ScoreError),
+    /// The network.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The tokenizer.
+    #[error(transparent)]
+    Pretrained(#[from] PretrainedError),
+}
+
+fn listed(known: &[String]) -> String {
+    match known {
+        [] => ", which has none yet".to_owned(),
+        known => format!(" (it has {})", known.join(", ")),
+    }
+}

@@ -1,0 +1,198 @@
+//! Answers to one prompt that are compared.
+
+use std::collections::{HashMap, HashSet};
+
+use panacea_elicit::{Candidate, Session, spread_preferences};
+use panacea_methods::Served;
+use panacea_model::{Decoder, Request, Sampling, StopReason};
+use panacea_objectives::Preference;
+use panacea_pretrained::{ChatTokenizer, Message};
+use panacea_serving::Policy;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use sha2::{Digest, Sha256};
+
+use crate::error::InterviewError;
+
+/// What is asked of the model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prompt {
+    /// As a conversation.
+    pub messages: Vec<Message>,
+    /// As the model reads it.
+    pub tokens: Vec<u32>,
+}
+
+/// An answer of the model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WrittenAnswer {
+    /// The λ that it was written at.
+    pub preference: Preference,
+    /// The words.
+    pub text: String,
+    /// Its tokens, at least one: the one that ends the turn too, where the model drew it.
+    pub tokens: Vec<u32>,
+}
+
+/// Different answers to one prompt, with their scores.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pool {
+    prompt: Prompt,
+    answers: Vec<WrittenAnswer>,
+    candidates: Vec<Candidate>,
+}
+
+/// `count` preferences at which to write the answers to the next prompt of a session: spread over the simplex, and different for
+/// every question.
+#[must_use]
+pub fn spread(session: &Session, count: usize) -> Vec<Preference> {
+    let mut rng = ChaCha8Rng::seed_from_u64(session.header().seed);
+    // No stream that the session draws its questions from.
+    rng.set_stream(u64::MAX - session.entries().len() as u64);
+    spread_preferences(session.belief().objectives(), count, &mut rng)
+}
+
+/// How answers are written.
+#[derive(Debug, Clone)]
+pub struct Writing {
+    /// Tokens of an answer, at most.
+    pub max_new_tokens: usize,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// The seed of the first answer; the others count up from it.
+    pub seed: u64,
+}
+
+/// Answers of a run to a prompt, one at each preference, written in one batch.
+///
+/// # Errors
+/// When the prompt leaves no room for an answer, or the run cannot be served.
+pub fn write_answers(
+    decoder: &Decoder,
+    tokenizer: &ChatTokenizer,
+    policy: &Policy,
+    prompt: &Prompt,
+    preferences: &[Preference],
+    writing: &Writing,
+) -> Result<Vec<WrittenAnswer>, InterviewError> {
+    let mut requests = Vec::with_capacity(preferences.len());
+    for (preference, seed) in preferences.iter().zip(writing.seed..) {
+        let Served::Adapter(steering) = policy.serve(preference)?;
+        requests.push(Request {
+            prompt: prompt.tokens.clone(),
+            steering: Some(steering),
+            sampling: writing.sampling.clone(),
+            stop: tokenizer.stop_ids().to_vec(),
+            max_new_tokens: writing
+                .max_new_tokens
+                .min(decoder.room_after(&prompt.tokens)),
+            seed,
+            likelihoods: None,
+        });
+    }
+    let answers = decoder.generate(requests)?;
+    let answers = answers.into_iter().zip(preferences);
+    answers
+        .map(|(answer, preference)| {
+            let mut tokens = answer.tokens;
+            let text = tokenizer.decode(&tokens, true)?;
+            if let StopReason::Stop(token) = answer.reason {
+                tokens.push(token);
+            }
+            Ok(WrittenAnswer {
+                preference: preference.clone(),
+                text,
+                tokens,
+            })
+        })
+        .collect()
+}
+
+impl Prompt {
+    /// A conversation that the assistant is to answer.
+    ///
+    /// # Errors
+    /// When the chat template refuses it.
+    pub fn new(messages: Vec<Message>, tokenizer: &ChatTokenizer) -> Result<Self, InterviewError> {
+        Ok(Self {
+            tokens: tokenizer.encode_prompt(&messages)?,
+            messages,
+        })
+    }
+
+    /// The name of an answer to it: the same text to the same conversation has the same one.
+    fn id(&self, text: &str) -> String {
+        let mut hash = Sha256::new();
+        for message in &self.messages {
+            for part in [&message.role, &message.content] {
+                hash.update((part.len() as u64).to_le_bytes());
+                hash.update(part);
+            }
+        }
+        hash.update(text);
+        let hash = hash.finalize();
+        hash.iter().take(10).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl Pool {
+    /// Answers to a prompt with the scores of each, `[answers][m]`. Of answers with the same text the first stays.
+    ///
+    /// # Panics
+    /// When there are more or fewer scores than answers.
+    #[must_use]
+    pub fn new(prompt: Prompt, answers: Vec<WrittenAnswer>, scores: Vec<Vec<f64>>) -> Self {
+        assert_eq!(answers.len(), scores.len(), "scores of each answer");
+        let mut seen = HashSet::new();
+        let different = answers.into_iter().zip(scores);
+        let different = different.filter(|(answer, _)| seen.insert(answer.text.clone()));
+        let (answers, scores): (Vec<_>, Vec<_>) = different.unzip();
+        let candidates = answers.iter().zip(scores).map(|(answer, scores)| Candidate {
+            id: prompt.id(&answer.text),
+            preference: Some(answer.preference.clone()),
+            scores,
+        });
+        Self {
+            candidates: candidates.collect(),
+            answers,
+            prompt,
+        }
+    }
+
+    /// What they answer.
+    #[must_use]
+    pub fn prompt(&self) -> &Prompt {
+        &self.prompt
+    }
+
+    /// The answers; no two have the same text.
+    #[must_use]
+    pub fn answers(&self) -> &[WrittenAnswer] {
+        &self.answers
+    }
+
+    /// Them with their scores, in the same order: those that a text had in an earlier question of `session`, where it was in one.
+    pub(crate) fn candidates(&self, session: &Session) -> Vec<Candidate> {
+        let known = |candidate: &Candidate| {
+            let known = session.known_scores(&candidate.id);
+            Candidate {
+                scores: known.map_or_else(|| candidate.scores.clone(), <[f64]>::to_vec),
+                ..candidate.clone()
+            }
+        };
+        self.candidates.iter().map(known).collect()
+    }
+
+    /// The largest range of an objective's scores.
+    pub(crate) fn range(&self) -> f64 {
+        let mut ranges: HashMap<usize, (f64, f64)> = HashMap::new();
+        for candidate in &self.candidates {
+            for (objective, &score) in candidate.scores.iter().enumerate() {
+                let range = ranges.entry(objective).or_insert((score, score));
+                *range = (range.0.min(score), range.1.max(score));
+            }
+        }
+        let ranges = ranges.values().map(|(low, high)| high - low);
+        ranges.fold(0.0, f64::max)
+    }
+}

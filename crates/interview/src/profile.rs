@@ -1,0 +1,365 @@
+//! What is known of a person, kept beside the run.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use panacea_config::Plan;
+use panacea_elicit::{
+    Answer, Criterion, ElicitError, Front, FrontPoint, Progress, Question, Scale, Session, Settings,
+};
+use panacea_files::{FileError, folder_names, read_text, write_file};
+use panacea_objectives::Preference;
+use panacea_runs::RunFolder;
+use serde_json::json;
+
+use crate::error::InterviewError;
+use crate::pool::{Pool, WrittenAnswer};
+use crate::yardstick::Yardstick;
+
+/// Answers that are written to a prompt, and compared, where nobody says another number.
+pub const USUAL_ANSWERS: usize = 20;
+
+const PROFILE: &str = "profile.jsonl";
+const PREFERENCES: &str = "preferences.jsonl";
+/// Bytes of a profile's name.
+const LONGEST_NAME: usize = 64;
+
+/// The profiles of a run.
+#[derive(Debug, Clone)]
+pub struct Profiles {
+    folder: PathBuf,
+    run: String,
+    objectives: Vec<String>,
+    yardstick: Yardstick,
+    front: Option<Arc<Front>>,
+    /// What a person should know of the front, such as that there is none.
+    pub notes: Vec<String>,
+}
+
+/// What is known of one person, and the λ to serve them.
+#[derive(Debug, Clone)]
+pub struct Profile {
+    name: String,
+    folder: PathBuf,
+    run: String,
+    session: Session,
+    front: Option<Arc<Front>>,
+    scores: &'static str,
+    /// What the file holds; empty where there is none.
+    written: String,
+}
+
+impl Profiles {
+    /// Those of a run. Nothing is made or changed.
+    ///
+    /// # Errors
+    /// When the run's checkpoint or its measured front cannot be read.
+    pub fn of(run: &RunFolder, plan: &Plan) -> Result<Self, InterviewError> {
+        let yardstick = Yardstick::of(run, plan)?;
+        let (front, note) = match measured_front(run, plan, &yardstick)? {
+            Ok(front) => (Some(Arc::new(front)), None),
+            Err(note) => (None, Some(note)),
+        };
+        Ok(Self {
+            folder: run.path().join("profiles"),
+            run: run.name(),
+            objectives: plan.objective_names(),
+            notes: yardstick.note.iter().cloned().chain(note).collect(),
+            yardstick,
+            front,
+        })
+    }
+
+    /// What scores the answers that are compared.
+    #[must_use]
+    pub fn yardstick(&self) -> &Yardstick {
+        &self.yardstick
+    }
+
+    /// The run's measured front, in the unit of the scores.
+    #[must_use]
+    pub fn front(&self) -> Option<&Front> {
+        self.front.as_deref()
+    }
+
+    /// The names of those that there are, sorted.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn names(&self) -> Result<Vec<String>, InterviewError> {
+        let mut names = folder_names(&self.folder)?;
+        names.retain(|name| is_name(name) && self.path(name).is_file());
+        Ok(names)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name).join(PROFILE)
+    }
+
+    /// The profile of that name.
+    ///
+    /// # Errors
+    /// When there is none, or it is of other objectives or scores.
+    pub fn open(&self, name: &str) -> Result<Profile, InterviewError> {
+        self.read(name)?.ok_or_else(|| InterviewError::NoProfile {
+            name: name.to_owned(),
+            run: self.run.clone(),
+            known: self.names().unwrap_or_default(),
+        })
+    }
+
+    /// The profile of that name; one that is not there begins, with ties offered, and is written with its first answer.
+    ///
+    /// # Errors
+    /// When the one that is there is of other objectives or scores.
+    pub fn open_or_begin(&self, name: &str, seed: u64) -> Result<Profile, InterviewError> {
+        if let Some(profile) = self.read(name)? {
+            return Ok(profile);
+        }
+        let settings = Settings::lasting().with_ties();
+        let session = Session::new(self.objectives.clone(), settings, seed)?;
+        Ok(self.profile(name, session, String::new()))
+    }
+
+    fn read(&self, name: &str) -> Result<Option<Profile>, InterviewError> {
+        if !is_name(name) {
+            return Err(InterviewError::Name {
+                name: name.to_owned(),
+            });
+        }
+        let path = self.path(name);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let text = read_text(&path)?;
+        let session = Session::replay(&text).map_err(|source| InterviewError::Profile {
+            path: path.clone(),
+            source,
+        })?;
+        let header = session.header();
+        let other = |what, found: String, expected: String| {
+            Err(InterviewError::OtherProfile {
+                path: path.clone(),
+                what,
+                found,
+                expected,
+                run: self.run.clone(),
+            })
+        };
+        if header.objectives != self.objectives {
+            let (found, expected) = (header.objectives.join(", "), self.objectives.join(", "));
+            return other("the objectives", found, expected);
+        }
+        if header.scores.of != self.yardstick.name() {
+            let expected = self.yardstick.name().to_owned();
+            return other("the scores", header.scores.of.clone(), expected);
+        }
+        Ok(Some(self.profile(name, session, text)))
+    }
+
+    fn profile(&self, name: &str, session: Session, written: String) -> Profile {
+        Profile {
+            name: name.to_owned(),
+            folder: self.folder.join(name),
+            run: self.run.clone(),
+            session,
+            front: self.front.clone(),
+            scores: self.yardstick.name(),
+            written,
+        }
+    }
+}
+
+impl Profile {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it is kept.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What was asked and what it came to.
+    #[must_use]
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// The λ to serve this person: that of the best measured point, or the estimate where no front was measured.
+    #[must_use]
+    pub fn preference(&self) -> Preference {
+        let front = self.front.as_ref();
+        let served = front.and_then(|front| self.session.serve(front).ok().cloned());
+        served.unwrap_or_else(|| self.session.estimate())
+    }
+
+    /// What the person is thought to lose by it, against the best point of the front and relative to the front's range.
+    #[must_use]
+    pub fn expected_regret(&self) -> Option<f64> {
+        let front = self.front.as_ref()?;
+        front.expected_regret(self.session.belief()).ok()
+    }
+
+    /// Whether to ask on.
+    ///
+    /// # Errors
+    /// Never for a profile of its own run.
+    pub fn progress(&self) -> Result<Progress, InterviewError> {
+        Ok(self.session.progress(self.front.as_deref())?)
+    }
+
+    /// The two answers of a pool that it is best to ask about, by their places; nothing when all pairs of them were asked. The
+    /// first pool of a profile decides the unit of its scores: their largest range.
+    ///
+    /// # Errors
+    /// When the answers are all the same, or their scores are.
+    pub fn ask(&mut self, pool: &Pool) -> Result<Option<Question>, InterviewError> {
+        if pool.answers().len() < 2 {
+            return Err(InterviewError::OneAnswer {
+                run: self.run.clone(),
+            });
+        }
+        if self.session.entries().is_empty() {
+            let unit = pool.range();
+            if unit <= 0.0 {
+                return Err(InterviewError::NoDifference {
+                    run: self.run.clone(),
+                });
+            }
+            let header = self.session.header();
+            let scale = Scale {
+                of: self.scores.to_owned(),
+                unit,
+            };
+            let (objectives, settings, seed) =
+                (header.objectives.clone(), header.settings, header.seed);
+            self.session = Session::with_scores(objectives, scale, settings, seed)?;
+        }
+        let candidates = pool.candidates(&self.session);
+        Ok((self.session).ask(Criterion::InformationGain, &candidates)?)
+    }
+
+    /// Learns what the person said about two answers of a pool, and keeps it: the profile, and which of the two was preferred.
+    ///
+    /// # Errors
+    /// When the answer does not fit, or somebody else wrote to the profile meanwhile; nothing is learnt then.
+    pub fn answer(
+        &mut self,
+        pool: &Pool,
+        (left, right): (usize, usize),
+        answer: Answer,
+    ) -> Result<(), InterviewError> {
+        let path = self.folder.join(PROFILE);
+        let found = match path.exists() {
+            true => read_text(&path)?,
+            false => String::new(),
+        };
+        if found != self.written {
+            return Err(InterviewError::Changed { path });
+        }
+        let mut session = self.session.clone();
+        let candidates = pool.candidates(&session);
+        let front = self.front.as_deref();
+        session.answer(&candidates[left], &candidates[right], answer, front)?;
+        let text = session.to_text();
+        std::fs::create_dir_all(&self.folder)
+            .map_err(FileError::of("create the folder", &self.folder))?;
+        let (left, right) = (&pool.answers()[left], &pool.answers()[right]);
+        match answer {
+            Answer::Left => self.keep_preference(pool, left, right)?,
+            Answer::Right => self.keep_preference(pool, right, left)?,
+            Answer::AboutEqual | Answer::Skip => {}
+        }
+        write_file(&path, text.as_bytes())?;
+        (self.session, self.written) = (session, text);
+        Ok(())
+    }
+
+    /// Adds a record in TRL's conversational form. Training has no use for a text without words.
+    fn keep_preference(
+        &self,
+        pool: &Pool,
+        chosen: &WrittenAnswer,
+        rejected: &WrittenAnswer,
+    ) -> Result<(), InterviewError> {
+        if chosen.text.trim().is_empty() || rejected.text.trim().is_empty() {
+            return Ok(());
+        }
+        let path = self.folder.join(PREFERENCES);
+        let mut records = match path.exists() {
+            true => read_text(&path)?,
+            false => String::new(),
+        };
+        let said = |answer: &WrittenAnswer| json!([{"role": "assistant", "content": answer.text}]);
+        let record = json!({
+            "prompt": pool.prompt().messages,
+            "chosen": said(chosen),
+            "rejected": said(rejected),
+        });
+        records += &record.to_string();
+        records.push('\n');
+        Ok(write_file(&path, records.as_bytes())?)
+    }
+}
+
+/// A name that is safe as that of a folder, in an address and in a command.
+fn is_name(name: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    name.len() <= LONGEST_NAME
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(is_plain)
+}
+
+/// The front that was measured of a run, or why there is none.
+fn measured_front(
+    run: &RunFolder,
+    plan: &Plan,
+    yardstick: &Yardstick,
+) -> Result<Result<Front, String>, InterviewError> {
+    let path = run.path().join("front.json");
+    let measure = format!(
+        "cargo xtask eval-front --run {} measures one, and then it is known what a wrong preference costs",
+        run.name()
+    );
+    if !path.exists() {
+        return Ok(Err(format!(
+            "run {} has no measured front: {measure}",
+            run.name()
+        )));
+    }
+    let front = panacea_evaluator::Front::read(&path)?;
+    if front.objectives != plan.objective_names() {
+        return Ok(Err(format!(
+            "{} is of other objectives ({}): {measure}",
+            path.display(),
+            front.objectives.join(", ")
+        )));
+    }
+    let label = plan.method().label();
+    let method = front.methods.iter().find(|method| method.method == label);
+    let Some(method) = method else {
+        return Ok(Err(format!(
+            "{} has no method {label}: {measure}",
+            path.display()
+        )));
+    };
+    let mut points = Vec::with_capacity(method.points.len());
+    for (place, point) in method.points.iter().enumerate() {
+        let preference = Preference::normalised(point.lambda.clone());
+        let values = point.values.iter().enumerate();
+        points.push(FrontPoint {
+            preference: preference.map_err(|source| ElicitError::Preference {
+                what: format!("point {} of {}", place + 1, path.display()),
+                source,
+            })?,
+            values: values
+                .map(|(objective, &value)| yardstick.front_value(objective, value))
+                .collect(),
+        });
+    }
+    Ok(Ok(Front::new(points)?))
+}

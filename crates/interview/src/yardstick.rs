@@ -1,0 +1,93 @@
+//! What the scores of a run's answers are.
+
+use panacea_config::{Learning, Plan, Rlhf};
+use panacea_methods::Trainings;
+use panacea_runs::RunFolder;
+use panacea_trainer::{RewardMemory, scorer_specs};
+
+use crate::error::InterviewError;
+
+/// What the answers of a run are scored by.
+#[derive(Debug, Clone)]
+pub struct Yardstick {
+    pub(crate) kind: Kind,
+    /// Why it is not the run's own rewards, where a person should know.
+    pub note: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) enum Kind {
+    /// log π(λ = e_i) − log π_base.
+    LogRatios,
+    /// Rewards, as learning took them.
+    Rewards {
+        memory: Box<RewardMemory>,
+        rlhf: Box<Rlhf>,
+    },
+}
+
+impl Yardstick {
+    /// That of a run: its own rewards where it has some for new texts and remembers their scale, and else log-ratios.
+    ///
+    /// # Errors
+    /// When the run's checkpoint cannot be read.
+    pub fn of(run: &RunFolder, plan: &Plan) -> Result<Self, InterviewError> {
+        let Learning::Rlhf(rlhf) = &plan.method().learning else {
+            return Ok(Self {
+                kind: Kind::LogRatios,
+                note: None,
+            });
+        };
+        let instead = |reason: &str| {
+            Ok(Self {
+                kind: Kind::LogRatios,
+                note: Some(format!(
+                    "answers are compared by log-ratios, not by the run's rewards: {reason}"
+                )),
+            })
+        };
+        if scorer_specs(plan).any(|spec| spec.record_score().is_some()) {
+            return instead("some are looked up in records and known of no other text");
+        }
+        if plan.trainings() != Trainings::One {
+            return instead("each of its trainings had a scale of its own for them");
+        }
+        let Some(checkpoint) = run.latest_checkpoint()? else {
+            return instead("their scale was in its checkpoints, and there is none");
+        };
+        let memory = RewardMemory::read(&checkpoint.path)?;
+        if memory.deviations().len() != plan.objectives().len() {
+            return instead("its checkpoint remembers none yet");
+        }
+        Ok(Self {
+            kind: Kind::Rewards {
+                memory: Box::new(memory),
+                rlhf: Box::new(rlhf.clone()),
+            },
+            note: None,
+        })
+    }
+
+    /// What the scores are, as a profile has it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self.kind {
+            Kind::LogRatios => "log-ratios in nats",
+            Kind::Rewards { .. } => "rewards",
+        }
+    }
+
+    /// J_i of a measured front in the unit of the scores, but for what all points have in common.
+    pub(crate) fn front_value(&self, objective: usize, value: f64) -> f64 {
+        match &self.kind {
+            Kind::Rewards { memory, rlhf } if rlhf.normalise => {
+                let deviation = memory.deviations().nth(objective);
+                match deviation {
+                    Some(deviation) if deviation > 0.0 => value / deviation,
+                    _ => value,
+                }
+            }
+            _ => value,
+        }
+    }
+}
