@@ -49,9 +49,8 @@ pub fn read_prompts(path: &Path) -> Result<Vec<Vec<Message>>> {
         let prompt = match is_jsonl {
             false => Prompt::Text(line.to_owned()),
             true => {
-                let record: Record = serde_json::from_str(line).with_context(|| {
-                    format!("{file}:{}: expected {{\"prompt\": …}}", index + 1)
-                })?;
+                let record: Record = serde_json::from_str(line)
+                    .with_context(|| format!("{file}:{}: expected {{\"prompt\": …}}", index + 1))?;
                 record.prompt
             }
         };

@@ -6,9 +6,9 @@ use panacea_methods::Served;
 use panacea_model::{Decoder, PackedBatch, Sequence, Steering};
 use panacea_objectives::Preference;
 use panacea_reward_models::Base;
-use panacea_rewards::{Sample, ScorerSpec, Scorers};
+use panacea_rewards::{Sample, Scorers};
 use panacea_serving::Policy;
-use panacea_trainer::{PromptText, open_scorers, scorer_specs};
+use panacea_trainer::{PromptText, open_scorers};
 
 use crate::error::InterviewError;
 use crate::pool::{Prompt, WrittenAnswer};
@@ -23,10 +23,7 @@ pub struct Criteria {
 enum Opened {
     /// What the policy is at λ = e_i, for each objective.
     Vertices(Vec<Steering>),
-    Scorers {
-        scorers: Mutex<Scorers>,
-        waits: bool,
-    },
+    Scorers(Mutex<Scorers>),
 }
 
 impl Criteria {
@@ -53,12 +50,7 @@ impl Criteria {
             }
             Kind::Rewards { .. } => {
                 let (scorers, _) = open_scorers(plan, base)?;
-                Opened::Scorers {
-                    scorers: Mutex::new(scorers),
-                    waits: scorer_specs(plan).any(|spec| {
-                        matches!(spec, ScorerSpec::Program { .. } | ScorerSpec::Endpoint(_))
-                    }),
-                }
+                Opened::Scorers(Mutex::new(scorers))
             }
         };
         Ok(Self { yardstick, opened })
@@ -68,12 +60,6 @@ impl Criteria {
     #[must_use]
     pub fn yardstick(&self) -> &Yardstick {
         &self.yardstick
-    }
-
-    /// Whether scores are waited for: a program or an endpoint says them.
-    #[must_use]
-    pub fn waits(&self) -> bool {
-        matches!(self.opened, Opened::Scorers { waits: true, .. })
     }
 
     /// r ∈ R^m of each answer to a prompt. It computes on the calling thread.
@@ -91,7 +77,7 @@ impl Criteria {
         }
         match (&self.opened, &self.yardstick.kind) {
             (Opened::Vertices(vertices), _) => log_ratios(decoder, vertices, prompt, answers),
-            (Opened::Scorers { scorers, .. }, kind) => {
+            (Opened::Scorers(scorers), kind) => {
                 let PromptText { text, turns } = PromptText::of(&prompt.messages);
                 let samples: Vec<Sample<'_>> = (answers.iter())
                     .map(|answer| Sample {

@@ -25,7 +25,8 @@ pub enum InterviewError {
     },
     /// There is no profile of that name.
     #[error(
-        "there is no profile `{name}` of run {run}{}; cargo xtask elicit --run {run} --profile {name} makes one", listed(known)
+        "there is no profile `{name}` of run {run}{}; cargo xtask elicit --run {run} --profile {name} makes one",
+        listed(known)
     )]
     NoProfile {
         /// The name.
@@ -79,6 +80,14 @@ pub enum InterviewError {
         "all answers of run {run} to this prompt are the same text: try another prompt, a higher temperature or longer answers"
     )]
     OneAnswer {
+        /// The run.
+        run: String,
+    },
+    /// Its rewards come from somebody who has to be waited for.
+    #[error(
+        "a program or an endpoint says the rewards of run {run}, and a server does not wait for it; cargo xtask elicit --run {run} does"
+    )]
+    Waits {
         /// The run.
         run: String,
     },

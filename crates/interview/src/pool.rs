@@ -131,7 +131,10 @@ impl Prompt {
         }
         hash.update(text);
         let hash = hash.finalize();
-        hash.iter().take(10).map(|byte| format!("{byte:02x}")).collect()
+        hash.iter()
+            .take(10)
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 }
 
@@ -147,11 +150,14 @@ impl Pool {
         let different = answers.into_iter().zip(scores);
         let different = different.filter(|(answer, _)| seen.insert(answer.text.clone()));
         let (answers, scores): (Vec<_>, Vec<_>) = different.unzip();
-        let candidates = answers.iter().zip(scores).map(|(answer, scores)| Candidate {
-            id: prompt.id(&answer.text),
-            preference: Some(answer.preference.clone()),
-            scores,
-        });
+        let candidates = answers
+            .iter()
+            .zip(scores)
+            .map(|(answer, scores)| Candidate {
+                id: prompt.id(&answer.text),
+                preference: Some(answer.preference.clone()),
+                scores,
+            });
         Self {
             candidates: candidates.collect(),
             answers,

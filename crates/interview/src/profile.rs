@@ -243,6 +243,14 @@ impl Profile {
         Ok((self.session).ask(Criterion::InformationGain, &candidates)?)
     }
 
+    /// Whether the file is as this profile was read from it, or written to it.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn is_current(&self) -> Result<bool, InterviewError> {
+        Ok(text_of(&self.folder.join(PROFILE))? == self.written)
+    }
+
     /// Learns what the person said about two answers of a pool, and keeps it: the profile, and which of the two was preferred.
     ///
     /// # Errors
@@ -254,11 +262,7 @@ impl Profile {
         answer: Answer,
     ) -> Result<(), InterviewError> {
         let path = self.folder.join(PROFILE);
-        let found = match path.exists() {
-            true => read_text(&path)?,
-            false => String::new(),
-        };
-        if found != self.written {
+        if !self.is_current()? {
             return Err(InterviewError::Changed { path });
         }
         let mut session = self.session.clone();
@@ -290,10 +294,7 @@ impl Profile {
             return Ok(());
         }
         let path = self.folder.join(PREFERENCES);
-        let mut records = match path.exists() {
-            true => read_text(&path)?,
-            false => String::new(),
-        };
+        let mut records = text_of(&path)?;
         let said = |answer: &WrittenAnswer| json!([{"role": "assistant", "content": answer.text}]);
         let record = json!({
             "prompt": pool.prompt().messages,
@@ -303,6 +304,14 @@ impl Profile {
         records += &record.to_string();
         records.push('\n');
         Ok(write_file(&path, records.as_bytes())?)
+    }
+}
+
+/// What is in a file; nothing where there is none.
+fn text_of(path: &Path) -> Result<String, FileError> {
+    match path.exists() {
+        true => read_text(path),
+        false => Ok(String::new()),
     }
 }
 

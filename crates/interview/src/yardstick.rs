@@ -2,6 +2,7 @@
 
 use panacea_config::{Learning, Plan, Rlhf};
 use panacea_methods::Trainings;
+use panacea_rewards::{Rule, ScorerSpec};
 use panacea_runs::RunFolder;
 use panacea_trainer::{RewardMemory, scorer_specs};
 
@@ -11,6 +12,8 @@ use crate::error::InterviewError;
 #[derive(Debug, Clone)]
 pub struct Yardstick {
     pub(crate) kind: Kind,
+    /// Whether scores are waited for: a program or an endpoint says some of them.
+    pub waits: bool,
     /// Why it is not the run's own rewards, where a person should know.
     pub note: Option<String>,
 }
@@ -35,19 +38,27 @@ impl Yardstick {
         let Learning::Rlhf(rlhf) = &plan.method().learning else {
             return Ok(Self {
                 kind: Kind::LogRatios,
+                waits: false,
                 note: None,
             });
         };
         let instead = |reason: &str| {
             Ok(Self {
                 kind: Kind::LogRatios,
+                waits: false,
                 note: Some(format!(
                     "answers are compared by log-ratios, not by the run's rewards: {reason}"
                 )),
             })
         };
-        if scorer_specs(plan).any(|spec| spec.record_score().is_some()) {
-            return instead("some are looked up in records and known of no other text");
+        let of_records = |spec: &ScorerSpec| {
+            matches!(
+                spec,
+                ScorerSpec::Score { .. } | ScorerSpec::Rule(Rule::Similarity)
+            )
+        };
+        if scorer_specs(plan).any(of_records) {
+            return instead("some of them are known beside a record only");
         }
         if plan.trainings() != Trainings::One {
             return instead("each of its trainings had a scale of its own for them");
@@ -64,6 +75,8 @@ impl Yardstick {
                 memory: Box::new(memory),
                 rlhf: Box::new(rlhf.clone()),
             },
+            waits: scorer_specs(plan)
+                .any(|spec| matches!(spec, ScorerSpec::Program { .. } | ScorerSpec::Endpoint(_))),
             note: None,
         })
     }

@@ -6,16 +6,17 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream, SelectAll};
-use panacea_model::{Likelihood, ModelError, NewToken, Request, Sampling, StopReason};
+use panacea_model::{Decoder, Likelihood, ModelError, NewToken, Request, Sampling, StopReason};
 use panacea_pretrained::{ChatTokenizer, TextStream};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
 use crate::api_error::ApiError;
 use crate::catalogue::Choice;
-use crate::engine::{Event, Job, Row};
+use crate::engine::{Computation, Event, Job, Row, Work};
 use crate::metrics::Metrics;
 use crate::stops::Stops;
 
@@ -30,7 +31,7 @@ pub struct Answers {
     /// One for each answer that is being written or may wait.
     pub seats: Arc<Semaphore>,
     /// The way to the session.
-    pub jobs: Sender<Job>,
+    pub work: Sender<Work>,
     pub metrics: Arc<Metrics>,
 }
 
@@ -183,11 +184,25 @@ impl Answers {
             steering: steering.map(|(run, preference)| (run.policy, preference)),
             rows,
         };
-        self.jobs.send(job).map_err(|_| ApiError::stopped())?;
+        let sent = self.work.send(Work::Answers(job));
+        sent.map_err(|_| ApiError::stopped())?;
         Ok(Pieces {
             stream: stream::select_all(streams),
             prompt_tokens,
         })
+    }
+
+    /// Computes with the model between two steps of the session. Whoever drops the future has left, and what has not begun is
+    /// not computed.
+    pub async fn compute<T: Send + 'static>(
+        &self,
+        run: impl FnOnce(&Decoder) -> T + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let (sender, receiver) = oneshot::channel();
+        let computation = Box::new(Waited { run, sender });
+        let sent = self.work.send(Work::Computation(computation));
+        sent.map_err(|_| ApiError::stopped())?;
+        receiver.await.map_err(|_| ApiError::stopped())
     }
 
     /// How many tokens may follow a prompt.
@@ -213,6 +228,23 @@ impl Answers {
             .about(asked.field));
         }
         Ok(wanted)
+    }
+}
+
+/// A computation, and who waits for it.
+struct Waited<F, T> {
+    run: F,
+    sender: oneshot::Sender<T>,
+}
+
+impl<T: Send, F: FnOnce(&Decoder) -> T + Send> Computation for Waited<F, T> {
+    fn is_left(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    fn run(self: Box<Self>, decoder: &Decoder) {
+        // Who has left meanwhile does not read it.
+        self.sender.send((self.run)(decoder)).ok();
     }
 }
 

@@ -84,6 +84,17 @@ impl ApiError {
         error
     }
 
+    pub fn no_profile(message: String) -> Self {
+        let mut error = Self::new(StatusCode::NOT_FOUND, Some("profile_not_found"), message);
+        error.body.param = Some("profile".to_owned());
+        error
+    }
+
+    /// What is asked for does not go with what is there.
+    pub fn changed(message: String) -> Self {
+        Self::new(StatusCode::CONFLICT, None, message)
+    }
+
     pub fn no_path(path: &str) -> Self {
         let message = format!("there is nothing at {path}; /openapi.json says what there is");
         Self::new(StatusCode::NOT_FOUND, None, message)

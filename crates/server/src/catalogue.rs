@@ -8,6 +8,7 @@ use panacea_serving::Policy;
 
 use crate::ServerError;
 use crate::api_error::ApiError;
+use crate::interviews::Interviews;
 
 /// What a client can ask for.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct SteeredModel {
     pub policy: Arc<Policy>,
     pub objectives: Vec<String>,
     pub default: Preference,
+    /// The profiles of people, or why there are none.
+    pub interviews: Result<Arc<Interviews>, String>,
 }
 
 /// Who answers a request, at which preference.
@@ -51,11 +54,17 @@ impl Catalogue {
     }
 
     /// Adds a run, which answers at `default` where nobody says otherwise: all objectives alike, where nobody says that
-    /// either. The first run answers requests that name no model.
+    /// either. The first run answers requests that name no model. `interviews` are the profiles of people, or why this run has
+    /// none.
     ///
     /// # Errors
     /// Where there is one of that name.
-    pub fn add(&mut self, policy: Policy, default: Option<Preference>) -> Result<(), ServerError> {
+    pub fn add(
+        &mut self,
+        policy: Policy,
+        default: Option<Preference>,
+        interviews: Result<Interviews, String>,
+    ) -> Result<(), ServerError> {
         let id = policy.name().to_owned();
         if self.models.iter().any(|model| model.id == id) {
             return Err(ServerError::SameName { name: id });
@@ -67,6 +76,7 @@ impl Catalogue {
             policy: Arc::new(policy),
             objectives,
             default,
+            interviews: interviews.map(Arc::new),
         });
         // In front of the base model.
         let place = self.models.len() - 1;

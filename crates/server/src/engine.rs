@@ -19,6 +19,24 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::metrics::Metrics;
 
+/// What the session's thread is asked for.
+pub enum Work {
+    /// Answers.
+    Answers(Job),
+    /// Something else that computes with the model, between two steps of the session; others wait meanwhile, so that it should
+    /// not take long.
+    Computation(Box<dyn Computation>),
+}
+
+/// What computes with the model.
+pub trait Computation: Send {
+    /// Whether nobody waits for it any more.
+    fn is_left(&self) -> bool;
+
+    /// Does it, and says what came of it to who waits.
+    fn run(self: Box<Self>, decoder: &Decoder);
+}
+
 /// Answers under one preference, which begin together.
 pub struct Job {
     /// Who answers, under which preference; without, the base model.
@@ -68,6 +86,27 @@ struct Waiting {
 /// Who answers, under which preference.
 type Steerer = (Arc<Policy>, Preference);
 
+/// What was not begun yet.
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Waiting>,
+    computations: VecDeque<Box<dyn Computation>>,
+}
+
+impl Queue {
+    fn take(&mut self, work: Work) {
+        match work {
+            Work::Answers(Job { steering, rows }) => {
+                self.waiting.extend(rows.into_iter().map(|row| Waiting {
+                    steering: steering.clone(),
+                    row,
+                }));
+            }
+            Work::Computation(computation) => self.computations.push_back(computation),
+        }
+    }
+}
+
 /// An answer on its way.
 struct Answer {
     events: UnboundedSender<Event>,
@@ -77,47 +116,47 @@ struct Answer {
     _permit: OwnedSemaphorePermit,
 }
 
-/// Answers jobs until their sender is gone. `is_over` cuts the answers that are still being written.
+/// Does work until its sender is gone. `is_over` cuts the answers that are still being written.
 pub fn run(
     decoder: &Decoder,
     places: usize,
-    jobs: &Receiver<Job>,
+    work: &Receiver<Work>,
     is_over: &AtomicBool,
     metrics: &Metrics,
 ) {
     let mut session = Generation::new(decoder, places);
-    let mut waiting: VecDeque<Waiting> = VecDeque::new();
     let mut answers: HashMap<RequestId, Answer> = HashMap::new();
     let mut served = ServedNow::default();
-    let queue = |waiting: &mut VecDeque<Waiting>, job: Job| {
-        let steering = job.steering;
-        let rows = job.rows.into_iter();
-        waiting.extend(rows.map(|row| Waiting {
-            steering: steering.clone(),
-            row,
-        }));
-    };
+    let mut queue = Queue::default();
     loop {
-        if answers.is_empty() && waiting.is_empty() {
+        if answers.is_empty() && queue.waiting.is_empty() && queue.computations.is_empty() {
             metrics.idle();
-            match jobs.recv_timeout(IDLE) {
-                Ok(job) => queue(&mut waiting, job),
+            match work.recv_timeout(IDLE) {
+                Ok(work) => queue.take(work),
                 Err(RecvTimeoutError::Timeout) => {
                     session = Generation::new(decoder, places);
-                    match jobs.recv() {
-                        Ok(job) => queue(&mut waiting, job),
+                    match work.recv() {
+                        Ok(work) => queue.take(work),
                         Err(_) => return,
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
-        while let Ok(job) = jobs.try_recv() {
-            queue(&mut waiting, job);
+        while let Ok(work) = work.try_recv() {
+            queue.take(work);
         }
+        let Queue {
+            waiting,
+            computations,
+        } = &mut queue;
 
         let now = Instant::now();
         let is_over = is_over.load(Ordering::Relaxed);
+        computations.retain(|computation| !(is_over || computation.is_left()));
+        if let Some(computation) = computations.pop_front() {
+            computation.run(decoder);
+        }
         waiting.retain(|Waiting { row, .. }| {
             let is_late = row.deadline <= now;
             if is_late && !is_over {

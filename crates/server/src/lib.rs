@@ -34,6 +34,7 @@ mod catalogue;
 mod connections;
 mod engine;
 mod error;
+mod interviews;
 mod metrics;
 mod stops;
 
@@ -53,6 +54,7 @@ use answers::{Answers, Limits};
 use api::{ALL_BODIES, Api, Guard};
 pub use catalogue::{Catalogue, Listed};
 pub use error::ServerError;
+pub use interviews::Interviews;
 use metrics::Metrics;
 
 /// More answers than this do not wait, whatever the settings say,
@@ -222,7 +224,7 @@ impl Server {
         let own = decoder.room_after(&[]);
         let metrics = Arc::new(Metrics::new(places, queue));
         let is_over = Arc::new(AtomicBool::new(false));
-        let (jobs, queued) = mpsc::channel();
+        let (work, queued) = mpsc::channel();
         let api = Api {
             catalogue: self.catalogue,
             answers: Answers {
@@ -236,7 +238,7 @@ impl Server {
                     time: time_limit,
                 },
                 seats: Arc::new(Semaphore::new(places + queue)),
-                jobs,
+                work,
                 metrics: Arc::clone(&metrics),
             },
             guard: self.guard,

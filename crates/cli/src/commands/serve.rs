@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -11,8 +12,9 @@ use clap::{Args, value_parser};
 use panacea_devices::Precision;
 use panacea_model::{Bits, Decoder};
 use panacea_objectives::{Preference, Weights};
+use panacea_reward_models::Base;
 use panacea_runs::RunFolder;
-use panacea_server::{Catalogue, Server, Settings, read_api_key};
+use panacea_server::{Catalogue, Interviews, Server, Settings, read_api_key};
 use panacea_serving::{Policy, open_language_model};
 
 use crate::session::{RUNS, pack, parse_bits, say_aside};
@@ -102,11 +104,19 @@ impl Arguments {
         if let Some(bits) = self.bits {
             pack(&mut decoder, bits)?;
         }
+        let base = Base {
+            pretrained: Arc::new(pretrained),
+            decoder: Arc::new(decoder),
+        };
         let mut catalogue = Catalogue::new(&name_of(&self.model));
         for run in &self.served {
-            let (policy, default) = self.open(run, &decoder)?;
-            catalogue.add(policy, default)?;
+            let (policy, default, interviews) = self.open(run, &base)?;
+            catalogue.add(policy, default, interviews)?;
         }
+        let Base {
+            pretrained,
+            decoder,
+        } = &base;
         let listed: Vec<String> = (catalogue.models().iter())
             .map(|model| model.to_string())
             .collect();
@@ -124,7 +134,7 @@ impl Arguments {
         );
         eprintln!("Ctrl-C ends it when running answers are whole; a second one cuts them");
         say!("listening on http://{}", server.address());
-        server.run(&decoder)?;
+        server.run(decoder)?;
         eprintln!("ended");
         Ok(ExitCode::SUCCESS)
     }
@@ -139,8 +149,8 @@ impl Arguments {
         }
     }
 
-    /// A run, and its default preference: `NAME`, or `NAME@WEIGHTS` where no run is called that.
-    fn open(&self, run: &str, decoder: &Decoder) -> Result<(Policy, Option<Preference>)> {
+    /// A run, its default preference and its profiles: `NAME`, or `NAME@WEIGHTS` where no run is called that.
+    fn open(&self, run: &str, base: &Base) -> Result<Opened> {
         let open = |name: &str| {
             RunFolder::locate(&self.runs, name).and_then(|path| RunFolder::open(&path))
         };
@@ -151,16 +161,24 @@ impl Arguments {
             }
             (folder, _) => (folder?, None),
         };
-        let policy = Policy::open(&folder, decoder)?;
+        let policy = Policy::open(&folder, &base.decoder)?;
         say_aside(&policy.notes);
         let objectives = policy.plan().objective_names();
         let default = weights.map(|weights| weights.preference(&objectives));
         let default = default
             .transpose()
             .with_context(|| format!("--run {run}"))?;
-        Ok((policy, default))
+        let interviews = Interviews::open(&folder, &policy, base);
+        let interviews = interviews.map_err(|error| error.to_string());
+        if let Err(reason) = &interviews {
+            eprintln!("run {run} has no profiles here: {reason}");
+        }
+        Ok((policy, default, interviews))
     }
 }
+
+/// A run with what is said of it: the preference where nobody says one, and the profiles, or why there are none.
+type Opened = (Policy, Option<Preference>, Result<Interviews, String>);
 
 /// The name of a folder or a file, without what says that it is a GGUF.
 fn name_of(model: &Path) -> String {

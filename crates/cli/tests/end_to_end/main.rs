@@ -1,6 +1,7 @@
 //! A tiny model trained, measured, asked, scored and exported through the binary, as a user would.
 
 mod desk;
+mod profiles;
 mod serve;
 
 use std::collections::BTreeMap;

@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 use crate::desk::Desk;
 
 /// The server as a process; it ends with the test.
-struct Server {
+pub struct Server {
     child: Child,
-    url: String,
+    pub url: String,
 }
 
 impl Server {
-    fn start(desk: &Desk, arguments: &str) -> Self {
+    pub fn start(desk: &Desk, arguments: &str) -> Self {
         let mut child = desk
             .command(&format!("serve --model model --port 0 {arguments}"))
             .stdout(Stdio::piped())
@@ -32,29 +32,35 @@ impl Server {
     }
 
     /// A chat of one greedy answer of 12 tokens.
-    fn ask(url: &str, fields: Value, header: Option<&str>) -> (u16, Value) {
+    pub fn ask(url: &str, fields: Value, header: Option<&str>) -> (u16, Value) {
         let mut body = json!({"messages": [{"role": "user", "content": "hello"}], "temperature": 0,
                               "max_tokens": 12});
         let fields = fields.as_object().unwrap().clone();
         body.as_object_mut().unwrap().extend(fields);
-        let config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .proxy(None);
-        let request = config
-            .build()
-            .new_agent()
-            .post(format!("{url}/v1/chat/completions"));
-        let request = request.header("Content-Type", "application/json");
-        let request = header.into_iter().fold(request, |request, value| {
-            request.header("X-Preference", value)
-        });
-        let mut response = request.send(body.to_string()).unwrap();
-        let text = response.body_mut().read_to_string().unwrap();
-        (
-            response.status().as_u16(),
-            serde_json::from_str(&text).unwrap(),
-        )
+        send(&format!("{url}/v1/chat/completions"), &body, header)
     }
+}
+
+/// What a server says to a body.
+pub fn post(url: &str, body: &Value) -> (u16, Value) {
+    send(url, body, None)
+}
+
+fn send(url: &str, body: &Value, header: Option<&str>) -> (u16, Value) {
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .proxy(None);
+    let request = config.build().new_agent().post(url);
+    let request = request.header("Content-Type", "application/json");
+    let request = header.into_iter().fold(request, |request, value| {
+        request.header("X-Preference", value)
+    });
+    let mut response = request.send(body.to_string()).unwrap();
+    let text = response.body_mut().read_to_string().unwrap();
+    (
+        response.status().as_u16(),
+        serde_json::from_str(&text).unwrap(),
+    )
 }
 
 impl Drop for Server {
@@ -64,7 +70,7 @@ impl Drop for Server {
     }
 }
 
-fn get(url: String) -> ureq::RequestBuilder<ureq::typestate::WithoutBody> {
+pub fn get(url: String) -> ureq::RequestBuilder<ureq::typestate::WithoutBody> {
     let config = ureq::Agent::config_builder().proxy(None);
     config.build().new_agent().get(url)
 }

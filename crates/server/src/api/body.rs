@@ -130,7 +130,14 @@ pub fn check_fields(bytes: &[u8], known: &[String]) -> Result<(), ApiError> {
     }
 }
 
-/// The names of the fields that the API's description gives `T`, which is put together of other types.
+/// The names of the fields that the API's description gives `T`.
+pub fn own_fields<T: ToSchema>() -> Vec<String> {
+    let whole = serde_json::to_value(T::schema()).expect("a schema is JSON");
+    let fields = whole["properties"].as_object().into_iter().flatten();
+    fields.map(|(field, _)| field.clone()).collect()
+}
+
+/// The same, where `T` is put together of other types.
 pub fn fields<T: ToSchema>() -> Vec<String> {
     let mut types = Vec::new();
     T::schemas(&mut types);

@@ -206,7 +206,7 @@ pub async fn complete(State(api): State<Arc<Api>>, request: Request) -> Result<R
     let (sampling, stop) = (options.sampling()?, options.stop()?);
     let likelihoods = fields.likelihoods()?;
     api.answers.check_count(1, n, "messages")?;
-    let messages = fields.messages()?;
+    let messages = messages(&fields.messages)?;
     let tokenizer = Arc::clone(&api.answers.tokenizer);
     let prompt = aside(&api, body, move || tokenizer.encode_prompt(&messages))
         .await
@@ -343,37 +343,37 @@ impl ChatFields {
             (true, count) => Ok(Some(count.unwrap_or(0))),
         }
     }
+}
 
-    /// The conversation, in the template's form.
-    fn messages(&self) -> Result<Vec<Message>, ApiError> {
-        if self.messages.is_empty() {
-            let message = "empty, expected at least one message".to_owned();
-            return Err(ApiError::wrong("messages", message));
-        }
-        let messages = self.messages.iter().enumerate();
-        let messages = messages.map(|(index, message)| {
-            let field = |name: &str| format!("messages[{index}].{name}");
-            let role = match message.role.as_str() {
-                "developer" => "system",
-                role @ ("system" | "user" | "assistant") => role,
-                role => {
-                    let expected = format!("`{role}`, expected system, user or assistant");
-                    return Err(ApiError::wrong(&field("role"), expected));
-                }
-            };
-            let nothing = |value: &Value| *value == Value::Array(Vec::new());
-            for (name, value) in message.unsupported() {
-                if !value.as_ref().is_none_or(nothing) {
-                    return Err(ApiError::unsupported(&field(name), "anything in it"));
-                }
-            }
-            Ok(Message {
-                role: role.to_owned(),
-                content: content(&message.content, &field("content"))?,
-            })
-        });
-        messages.collect()
+/// A conversation of a body's field `messages`, in the template's form.
+pub fn messages(messages: &[ChatMessage]) -> Result<Vec<Message>, ApiError> {
+    if messages.is_empty() {
+        let message = "empty, expected at least one message".to_owned();
+        return Err(ApiError::wrong("messages", message));
     }
+    let messages = messages.iter().enumerate();
+    let messages = messages.map(|(index, message)| {
+        let field = |name: &str| format!("messages[{index}].{name}");
+        let role = match message.role.as_str() {
+            "developer" => "system",
+            role @ ("system" | "user" | "assistant") => role,
+            role => {
+                let expected = format!("`{role}`, expected system, user or assistant");
+                return Err(ApiError::wrong(&field("role"), expected));
+            }
+        };
+        let nothing = |value: &Value| *value == Value::Array(Vec::new());
+        for (name, value) in message.unsupported() {
+            if !value.as_ref().is_none_or(nothing) {
+                return Err(ApiError::unsupported(&field(name), "anything in it"));
+            }
+        }
+        Ok(Message {
+            role: role.to_owned(),
+            content: content(&message.content, &field("content"))?,
+        })
+    });
+    messages.collect()
 }
 
 fn content(value: &Value, field: &str) -> Result<String, ApiError> {

@@ -5,6 +5,7 @@ mod chat;
 mod completions;
 mod models;
 mod options;
+mod profiles;
 mod shared;
 
 use std::net::IpAddr;
@@ -64,6 +65,10 @@ pub enum Guard {
         models::list,
         models::get,
         models::adapters,
+        profiles::list,
+        profiles::get,
+        profiles::ask,
+        profiles::answer,
         health,
         metrics,
         description
@@ -78,6 +83,16 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/completions", post(completions::complete))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{id}", get(models::get))
+        .route("/v1/models/{id}/profiles", get(profiles::list))
+        .route("/v1/models/{id}/profiles/{profile}", get(profiles::get))
+        .route(
+            "/v1/models/{id}/profiles/{profile}/questions",
+            post(profiles::ask),
+        )
+        .route(
+            "/v1/models/{id}/profiles/{profile}/answers",
+            post(profiles::answer),
+        )
         .route("/lora-adapters", get(models::adapters))
         .route("/health", get(health))
         .route("/metrics", get(metrics))

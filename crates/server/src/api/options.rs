@@ -8,10 +8,12 @@ use panacea_objectives::Weights;
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
+use tokio::task::block_in_place;
 use utoipa::ToSchema;
 
+use super::profiles::refused;
 use crate::api_error::ApiError;
-use crate::catalogue::{Catalogue, Choice};
+use crate::catalogue::{Catalogue, Choice, Listed};
 
 /// The header that says a preference.
 pub const PREFERENCE_HEADER: &str = "x-preference";
@@ -27,6 +29,9 @@ pub struct Options {
     preference: Option<PreferenceField>,
     /// The same in llama.cpp's way: the objectives are the adapters of `/lora-adapters`, those not named have 0.
     lora: Option<Vec<AdapterScale>>,
+    /// The profile of a person, of `/v1/models/{id}/profiles`: the λ that was found for them. It counts less than what is behind
+    /// the model's name.
+    profile: Option<String>,
     /// Tokens of an answer, at most.
     #[schema(minimum = 1)]
     max_tokens: Option<usize>,
@@ -207,7 +212,25 @@ impl Options {
             ("lora", lora),
             ("X-Preference", header(headers)?),
             ("model", suffix),
+            ("profile", self.profile_weights(model)?),
         ])
+    }
+
+    /// What was found for the person whose profile it is.
+    fn profile_weights(&self, model: &Listed) -> Result<Option<Weights>, ApiError> {
+        let Some(name) = &self.profile else {
+            return Ok(None);
+        };
+        let interviews = match &model.steered {
+            Some(steered) => steered.interviews.as_ref().map_err(String::as_str),
+            None => Err("no preference steers the base model"),
+        };
+        let interviews =
+            interviews.map_err(|reason| ApiError::wrong("profile", reason.to_owned()))?;
+        // Reading a long profile takes a while.
+        let preference = block_in_place(|| interviews.preference(name));
+        let preference = preference.map_err(|error| refused(error).about("profile"))?;
+        Ok(Some(Weights::InOrder(preference.weights().to_vec())))
     }
 
     /// How tokens are chosen; the names of the parameters that are out of their range are in the error.
