@@ -100,7 +100,7 @@ pub fn write_answers(
                 tokens.push(token);
             }
             Ok(WrittenAnswer {
-                preference: preference.clone(),
+                preference: policy.answering(preference).clone(),
                 text,
                 tokens,
             })

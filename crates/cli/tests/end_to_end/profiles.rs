@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::Stdio;
 
 use panacea_elicit::{Answer, Session};
-use panacea_interview::{Criteria, Profiles, Prompt, WrittenAnswer};
+use panacea_interview::{Criteria, InterviewError, Pool, Profiles, Prompt, WrittenAnswer};
 use panacea_objectives::Preference;
 use panacea_pretrained::Message;
 use panacea_reward_models::Base;
@@ -400,4 +400,99 @@ fn answers_of_a_reinforced_run_are_scored_by_its_rewards() {
         profile(&desk, "me").header().scores.of,
         "log-ratios in nats"
     );
+}
+
+/// The first answers decide the unit of the scores, equal texts count once, and nobody's answers are lost to somebody else's.
+#[test]
+fn a_profile_is_written_by_one_at_a_time() {
+    let desk = desk();
+    let run = RunFolder::open(&desk.path("runs/first")).unwrap();
+    let profiles = Profiles::of(&run, &run.record().unwrap().plan).unwrap();
+    let pool = |answers: &[(&str, [f64; 2])]| {
+        let written = answers.iter().map(|(text, _)| WrittenAnswer {
+            preference: Preference::uniform(2),
+            text: (*text).to_owned(),
+            tokens: vec![5],
+        });
+        let scores = answers.iter().map(|(_, scores)| scores.to_vec()).collect();
+        let prompt = Prompt {
+            messages: vec![Message {
+                role: "user".to_owned(),
+                content: "hello".to_owned(),
+            }],
+            tokens: vec![4],
+        };
+        Pool::new(prompt, written.collect(), scores)
+    };
+    let first = pool(&[
+        ("a", [1.0, 0.0]),
+        ("b", [-2.0, 0.5]),
+        ("a", [9.0, 9.0]),
+        ("", [0.0, 1.0]),
+    ]);
+    assert_eq!(first.answers().len(), 3);
+    let mut one = profiles.open_or_begin("me", 1).unwrap();
+    let mut other = profiles.open_or_begin("me", 1).unwrap();
+    let message = |error: InterviewError| error.to_string();
+    let same = pool(&[("a", [1.0, 0.0]), ("a", [2.0, 0.0])]);
+    assert!(
+        one.ask(&same)
+            .map_err(message)
+            .unwrap_err()
+            .contains("are the same text")
+    );
+    let flat = pool(&[("a", [1.0, 0.5]), ("b", [1.0, 0.5])]);
+    assert!(
+        one.ask(&flat)
+            .map_err(message)
+            .unwrap_err()
+            .contains("have the same scores")
+    );
+
+    let question = one.ask(&first).unwrap().unwrap();
+    assert_eq!(one.session().header().scores.unit, 3.0);
+    other.ask(&first).unwrap().unwrap();
+    one.answer(&first, (question.left, question.right), Answer::Left)
+        .unwrap();
+    assert!(one.is_current().unwrap() && !other.is_current().unwrap());
+    let late = other.answer(&first, (0, 1), Answer::Left);
+    assert!(
+        late.map_err(message)
+            .unwrap_err()
+            .contains("was changed meanwhile")
+    );
+    assert_eq!(other.session().entries().len(), 0);
+
+    // Later answers in another unit are read in the first one, and a text that was asked about keeps its scores.
+    let mut back = profiles.open("me").unwrap();
+    assert_eq!(back.session().belief(), one.session().belief());
+    let second = pool(&[("a", [7.0, 7.0]), ("b", [7.0, 7.0]), ("c", [4.0, 4.0])]);
+    while let Some(question) = back.ask(&second).unwrap() {
+        back.answer(&second, (question.left, question.right), Answer::Right)
+            .unwrap();
+    }
+    assert_eq!(back.session().header().scores.unit, 3.0);
+    let entries = back.session().entries();
+    let asked = |id: &str| {
+        let both = entries.iter().flat_map(|entry| [&entry.left, &entry.right]);
+        both.filter(|c| c.id == id)
+            .map(|c| c.scores.clone())
+            .collect::<Vec<_>>()
+    };
+    let known = &entries[0].left;
+    assert!(
+        asked(&known.id)
+            .iter()
+            .all(|scores| *scores == known.scores)
+    );
+    assert!(entries.len() >= 3);
+    assert_eq!(profiles.names().unwrap(), ["me"]);
+
+    // An answer without words is compared, and is no text to train on.
+    let mut silent = profiles.open_or_begin("silent", 1).unwrap();
+    let pair = pool(&[("a", [1.0, 0.0]), (" ", [0.0, 1.0])]);
+    silent.ask(&pair).unwrap();
+    silent.answer(&pair, (0, 1), Answer::Left).unwrap();
+    assert!(!silent.folder().join("preferences.jsonl").exists());
+    assert_eq!(profiles.names().unwrap(), ["me", "silent"]);
 }

@@ -227,8 +227,17 @@ pub async fn ask(
     block_in_place(|| interviews.refresh(&mut sitting)).map_err(refused)?;
     let preferences = spread(sitting.profile.session(), candidates);
     let temperature = question.temperature.unwrap_or(0.7);
+    let room = api.answers.context.saturating_sub(prompt.tokens.len());
+    let max_tokens = match question.max_tokens {
+        Some(0) => {
+            let message = "0, expected a number ≥ 1".to_owned();
+            return Err(ApiError::wrong("max_tokens", message));
+        }
+        Some(count) => count,
+        None => USUAL_TOKENS.min(room.max(1)),
+    };
     let writing = Writing {
-        max_tokens: question.max_tokens.unwrap_or(USUAL_TOKENS),
+        max_tokens,
         sampling: Sampling {
             repetition_penalty: 1.0,
             temperature,
@@ -313,7 +322,7 @@ async fn write(
         let pieces = api.answers.ask(Asked {
             choice: Choice {
                 id: id.to_owned(),
-                steering: Some((steered.clone(), answering)),
+                steering: Some((steered.clone(), answering.clone())),
             },
             field: "messages",
             prompts: vec![prompt.tokens.clone()],
@@ -331,7 +340,7 @@ async fn write(
                 tokens.push(api.answers.tokenizer.end_of_turn());
             }
             Ok::<_, ApiError>(WrittenAnswer {
-                preference,
+                preference: answering,
                 text: answer.text,
                 tokens,
             })
