@@ -424,7 +424,15 @@ fn state(model: &str, profile: &Profile) -> Result<ProfileState, ApiError> {
             elicit::Progress::Sure => ProgressState::Sure,
             elicit::Progress::AskedEnough => ProgressState::AskedEnough,
         },
-        region: region.map(|lambda| lambda.weights().to_vec()).collect(),
+        region: region
+            .map(|lambda| {
+                lambda
+                    .weights()
+                    .iter()
+                    .map(|weight| (weight * 1e4).round() / 1e4)
+                    .collect()
+            })
+            .collect(),
     })
 }
 
