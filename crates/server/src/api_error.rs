@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use panacea_interview::InterviewError;
 use panacea_pretrained::PretrainedError;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -200,6 +201,37 @@ impl From<PretrainedError> for ApiError {
                 Self::bad(format!("the model's tokenizer: {problem}"))
             }
             error => Self::bad(error.to_string()),
+        }
+    }
+}
+
+/// Of profiles.
+impl From<InterviewError> for ApiError {
+    fn from(error: InterviewError) -> Self {
+        match error {
+            error @ (InterviewError::Name { .. } | InterviewError::NoProfile { .. }) => {
+                Self::no_profile(error.to_string())
+            }
+            InterviewError::Changed { .. } => Self::changed(
+                "somebody else wrote to the profile; this answer is not kept: ask again".to_owned(),
+            ),
+            InterviewError::OtherProfile {
+                what,
+                found,
+                expected,
+                ..
+            } => Self::changed(format!(
+                "{what} of the profile are {found}, but those of the model {expected}; take another name for a new profile"
+            )),
+            InterviewError::Pretrained(error) => error.into(),
+            error @ (InterviewError::NoDifference { .. }
+            | InterviewError::OneAnswer { .. }
+            | InterviewError::Elicit(_)
+            | InterviewError::Model(_)) => Self::bad(error.to_string()),
+            InterviewError::Profile { source, .. } => {
+                Self::failed(format!("the profile's file: {source}"))
+            }
+            _ => Self::failed("the profile's files cannot be read or written".to_owned()),
         }
     }
 }

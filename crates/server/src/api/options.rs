@@ -11,7 +11,6 @@ use serde_json::{Map, Value};
 use tokio::task::block_in_place;
 use utoipa::ToSchema;
 
-use super::profiles::refused;
 use crate::api_error::ApiError;
 use crate::catalogue::{Catalogue, Choice, Listed};
 
@@ -229,7 +228,7 @@ impl Options {
             interviews.map_err(|reason| ApiError::wrong("profile", reason.to_owned()))?;
         // Reading a long profile takes a while.
         let preference = block_in_place(|| interviews.preference(name));
-        let preference = preference.map_err(|error| refused(error).about("profile"))?;
+        let preference = preference.map_err(|error| ApiError::from(error).about("profile"))?;
         Ok(Some(Weights::InOrder(preference.weights().to_vec())))
     }
 

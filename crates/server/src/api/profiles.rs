@@ -8,9 +8,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use futures_util::future::try_join_all;
 use panacea_elicit as elicit;
-use panacea_interview::{
-    InterviewError, Pool, Profile, Prompt, USUAL_ANSWERS, WrittenAnswer, spread,
-};
+use panacea_interview::{Pool, Profile, Prompt, USUAL_ANSWERS, WrittenAnswer, spread};
 use panacea_model::Sampling;
 use panacea_objectives::Preference;
 use serde::{Deserialize, Serialize};
@@ -155,7 +153,7 @@ pub async fn list(
     let (_, _, interviews) = found(&api, &id)?;
     Ok(Json(ProfileList {
         object: "list",
-        data: interviews.names().map_err(refused)?,
+        data: interviews.names()?,
         notes: interviews.notes().to_vec(),
     }))
 }
@@ -177,7 +175,7 @@ pub async fn get(
     let Path((id, name)) = path.map_err(|error| ApiError::no_model(error.body_text()))?;
     let (id, _, interviews) = found(&api, &id)?;
     let state = block_in_place(|| {
-        let profile = interviews.profile(&name).map_err(refused)?;
+        let profile = interviews.profile(&name)?;
         state(&id, &profile)
     })?;
     Ok(Json(state))
@@ -216,15 +214,13 @@ pub async fn ask(
     api.answers.check_count(1, candidates, "candidates")?;
     let messages = messages(&question.messages)?;
     let tokenizer = Arc::clone(&api.answers.tokenizer);
-    let prompt = aside(&api, body, move || {
-        Prompt::new(messages, &tokenizer).map_err(refused)
-    });
+    let prompt = aside(&api, body, move || Prompt::new(messages, &tokenizer));
     let prompt = prompt.await.map_err(|error| error.about("messages"))?;
 
     let seed = question.seed.unwrap_or_else(rand::random);
-    let sitting = block_in_place(|| interviews.sitting(&name, seed)).map_err(refused)?;
+    let sitting = block_in_place(|| interviews.sitting(&name, seed))?;
     let mut sitting = sitting.lock().await;
-    block_in_place(|| interviews.refresh(&mut sitting)).map_err(refused)?;
+    block_in_place(|| interviews.refresh(&mut sitting))?;
     let preferences = spread(sitting.profile.session(), candidates);
     let temperature = question.temperature.unwrap_or(0.7);
     let room = api.answers.context.saturating_sub(prompt.tokens.len());
@@ -291,8 +287,8 @@ pub async fn answer(
         let learnt = sitting.profile.answer(&pool, pair, said.answer);
         if let Err(error) = learnt {
             // The question is as good as before, unless the profile is another by now.
-            interviews.refresh(&mut sitting).map_err(refused)?;
-            return Err(refused(error));
+            interviews.refresh(&mut sitting)?;
+            return Err(error.into());
         }
         sitting.asked = Some((pool, None));
         next(&id, &mut sitting)
@@ -366,7 +362,7 @@ async fn score(
             let scored = interviews.criteria().score(decoder, &prompt, &[answer]);
             scored.map(|mut scores| scores.remove(0))
         });
-        scores.push(scored.await?.map_err(refused)?);
+        scores.push(scored.await??);
     }
     Ok(scores)
 }
@@ -376,7 +372,7 @@ fn next(model: &str, sitting: &mut Sitting) -> Result<Interview, ApiError> {
     let Sitting { profile, asked } = sitting;
     let question = match asked {
         Some((pool, pending)) => {
-            let question = profile.ask(pool).map_err(refused)?;
+            let question = profile.ask(pool)?;
             *pending = question.map(|question| Pending {
                 id: format!("{:032x}", rand::random::<u128>()),
                 pair: (question.left, question.right),
@@ -419,7 +415,7 @@ fn state(model: &str, profile: &Profile) -> Result<ProfileState, ApiError> {
         intervals: intervals.collect(),
         preference: by_name(&profile.preference()),
         expected_regret: profile.expected_regret(),
-        progress: match profile.progress().map_err(refused)? {
+        progress: match profile.progress()? {
             elicit::Progress::AskOn => ProgressState::AskOn,
             elicit::Progress::Sure => ProgressState::Sure,
             elicit::Progress::AskedEnough => ProgressState::AskedEnough,
@@ -457,34 +453,5 @@ fn found(api: &Api, id: &str) -> Result<(String, SteeredModel, Arc<Interviews>),
             "`{}` has no profiles: {reason}",
             model.id
         ))),
-    }
-}
-
-/// What clients are told. Where the server keeps its files is nobody's business.
-pub fn refused(error: InterviewError) -> ApiError {
-    match error {
-        error @ (InterviewError::Name { .. } | InterviewError::NoProfile { .. }) => {
-            ApiError::no_profile(error.to_string())
-        }
-        InterviewError::Changed { .. } => ApiError::changed(
-            "somebody else wrote to the profile; this answer is not kept: ask again".to_owned(),
-        ),
-        InterviewError::OtherProfile {
-            what,
-            found,
-            expected,
-            ..
-        } => ApiError::changed(format!(
-            "{what} of the profile are {found}, but those of the model {expected}; take another name for a new profile"
-        )),
-        InterviewError::Pretrained(error) => error.into(),
-        error @ (InterviewError::NoDifference { .. }
-        | InterviewError::OneAnswer { .. }
-        | InterviewError::Elicit(_)
-        | InterviewError::Model(_)) => ApiError::bad(error.to_string()),
-        InterviewError::Profile { source, .. } => {
-            ApiError::failed(format!("the profile's file: {source}"))
-        }
-        _ => ApiError::failed("the profile's files cannot be read or written".to_owned()),
     }
 }
