@@ -4,7 +4,7 @@ use panacea_config::{Learning, Plan, Rlhf};
 use panacea_methods::Trainings;
 use panacea_rewards::{Rule, ScorerSpec};
 use panacea_runs::RunFolder;
-use panacea_trainer::{RewardMemory, scorer_specs};
+use panacea_trainer::{RewardMemory, TrainingState, scorer_specs};
 
 use crate::error::InterviewError;
 
@@ -66,7 +66,7 @@ impl Yardstick {
         let Some(checkpoint) = run.latest_checkpoint()? else {
             return instead("their scale was in its checkpoints, and there is none");
         };
-        let memory = RewardMemory::read(&checkpoint.path)?;
+        let memory = TrainingState::rewards_of(&checkpoint.path)?;
         if memory.deviations().len() != plan.objectives().len() {
             return instead("its checkpoint remembers none yet");
         }

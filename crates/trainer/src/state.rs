@@ -36,14 +36,14 @@ pub struct TrainingState {
 
 /// What of a checkpoint is no tensor.
 #[derive(Serialize, Deserialize)]
-pub(crate) struct StateFile {
+struct StateFile {
     step: usize,
     #[serde(default)]
-    pub(crate) rewards: RewardMemory,
+    rewards: RewardMemory,
 }
 
 impl StateFile {
-    pub(crate) fn read(dir: &Path) -> Result<Self, TrainerError> {
+    fn read(dir: &Path) -> Result<Self, TrainerError> {
         let path = dir.join(STATE_FILE);
         let text = std::fs::read(&path).map_err(TrainerError::io("read", &path))?;
         let state = serde_json::from_slice(&text).map_err(|error| RunError::BrokenRun {
@@ -108,6 +108,11 @@ impl TrainingState {
         };
         let json = serde_json::to_vec(&state).expect("numbers are JSON");
         std::fs::write(&path, json).map_err(TrainerError::io("write", &path))
+    }
+
+    /// What the checkpoint in the folder `dir` remembers of its rewards.
+    pub fn rewards_of(dir: &Path) -> Result<RewardMemory, TrainerError> {
+        Ok(StateFile::read(dir)?.rewards)
     }
 
     /// Reads a checkpoint.

@@ -134,9 +134,8 @@ pub enum ProgressState {
     AskedEnough,
 }
 
-static QUESTION_FIELDS: LazyLock<Vec<String>> =
-    LazyLock::new(|| body::own_fields::<QuestionRequest>());
-static ANSWER_FIELDS: LazyLock<Vec<String>> = LazyLock::new(|| body::own_fields::<AnswerRequest>());
+static QUESTION_FIELDS: LazyLock<Vec<String>> = LazyLock::new(body::own_fields::<QuestionRequest>);
+static ANSWER_FIELDS: LazyLock<Vec<String>> = LazyLock::new(body::own_fields::<AnswerRequest>);
 
 /// The profiles of a model.
 #[utoipa::path(

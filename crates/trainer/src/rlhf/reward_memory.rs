@@ -1,14 +1,10 @@
 //! What a run remembers of its rewards from step to step.
 
-use std::path::Path;
-
 use panacea_config::Rlhf;
 use panacea_rewards::Normaliser;
 use serde::{Deserialize, Serialize};
 
-use crate::error::TrainerError;
 use crate::rlhf::rollout::{Rollout, answers};
-use crate::state::StateFile;
 
 /// Steps of equal rewards after which a policy counts as collapsed.
 pub(super) const EQUAL_STEPS: usize = 20;
@@ -27,14 +23,6 @@ pub struct RewardMemory {
 }
 
 impl RewardMemory {
-    /// What the checkpoint in the folder `dir` remembers.
-    ///
-    /// # Errors
-    /// When it is no whole checkpoint.
-    pub fn read(dir: &Path) -> Result<Self, TrainerError> {
-        Ok(StateFile::read(dir)?.rewards)
-    }
-
     /// The deviation of the rewards of each objective so far, as many as were ever taken in: what [`credits`](Self::credits)
     /// divides by, where the run normalises.
     pub fn deviations(&self) -> impl ExactSizeIterator<Item = f64> {
