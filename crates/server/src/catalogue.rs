@@ -8,6 +8,7 @@ use panacea_serving::Policy;
 
 use crate::ServerError;
 use crate::api_error::ApiError;
+use crate::front::MeasuredFront;
 
 /// What a client can ask for.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct SteeredModel {
     pub policy: Arc<Policy>,
     pub objectives: Vec<String>,
     pub default: Preference,
+    /// What was measured of it, where that is known.
+    pub front: Option<Arc<MeasuredFront>>,
 }
 
 /// Who answers a request, at which preference.
@@ -51,11 +54,16 @@ impl Catalogue {
     }
 
     /// Adds a run, which answers at `default` where nobody says otherwise: all objectives alike, where nobody says that
-    /// either. The first run answers requests that name no model.
+    /// either. The first run answers requests that name no model. `front` is what was measured of it.
     ///
     /// # Errors
     /// Where there is one of that name.
-    pub fn add(&mut self, policy: Policy, default: Option<Preference>) -> Result<(), ServerError> {
+    pub fn add(
+        &mut self,
+        policy: Policy,
+        default: Option<Preference>,
+        front: Option<MeasuredFront>,
+    ) -> Result<(), ServerError> {
         let id = policy.name().to_owned();
         if self.models.iter().any(|model| model.id == id) {
             return Err(ServerError::SameName { name: id });
@@ -67,6 +75,7 @@ impl Catalogue {
             policy: Arc::new(policy),
             objectives,
             default,
+            front: front.map(Arc::new),
         });
         // In front of the base model.
         let place = self.models.len() - 1;

@@ -34,6 +34,7 @@ mod catalogue;
 mod connections;
 mod engine;
 mod error;
+mod front;
 mod metrics;
 mod stops;
 
@@ -53,6 +54,7 @@ use answers::{Answers, Limits};
 use api::{ALL_BODIES, Api, Guard};
 pub use catalogue::{Catalogue, Listed};
 pub use error::ServerError;
+pub use front::{MeasuredFront, MeasuredPoint};
 use metrics::Metrics;
 
 /// More answers than this do not wait, whatever the settings say,

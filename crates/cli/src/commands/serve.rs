@@ -9,10 +9,11 @@ use anyhow::{Context, Result, bail};
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, value_parser};
 use panacea_devices::Precision;
+use panacea_evaluator::Front;
 use panacea_model::{Bits, Decoder};
 use panacea_objectives::{Preference, Weights};
 use panacea_runs::RunFolder;
-use panacea_server::{Catalogue, Server, Settings, read_api_key};
+use panacea_server::{Catalogue, MeasuredFront, MeasuredPoint, Server, Settings, read_api_key};
 use panacea_serving::{Policy, open_language_model};
 
 use crate::session::{RUNS, pack, parse_bits, say_aside};
@@ -104,8 +105,8 @@ impl Arguments {
         }
         let mut catalogue = Catalogue::new(&name_of(&self.model));
         for run in &self.served {
-            let (policy, default) = self.open(run, &decoder)?;
-            catalogue.add(policy, default)?;
+            let (policy, default, front) = self.open(run, &decoder)?;
+            catalogue.add(policy, default, front)?;
         }
         let listed: Vec<String> = (catalogue.models().iter())
             .map(|model| model.to_string())
@@ -139,8 +140,12 @@ impl Arguments {
         }
     }
 
-    /// A run, and its default preference: `NAME`, or `NAME@WEIGHTS` where no run is called that.
-    fn open(&self, run: &str, decoder: &Decoder) -> Result<(Policy, Option<Preference>)> {
+    /// A run, its default preference, and what was measured of it: `NAME`, or `NAME@WEIGHTS` where no run is called that.
+    fn open(
+        &self,
+        run: &str,
+        decoder: &Decoder,
+    ) -> Result<(Policy, Option<Preference>, Option<MeasuredFront>)> {
         let open = |name: &str| {
             RunFolder::locate(&self.runs, name).and_then(|path| RunFolder::open(&path))
         };
@@ -158,8 +163,53 @@ impl Arguments {
         let default = default
             .transpose()
             .with_context(|| format!("--run {run}"))?;
-        Ok((policy, default))
+        let front = measured_front(&folder, &objectives)?;
+        Ok((policy, default, front))
     }
+}
+
+/// What `eval-front` has left in the folder of a run. Where it has measured several runs, the first is the one in whose folder
+/// it writes.
+fn measured_front(folder: &RunFolder, objectives: &[String]) -> Result<Option<MeasuredFront>> {
+    let path = folder.path().join("front.json");
+    if !path.exists() {
+        return Ok(None);
+    }
+    let front = Front::read(&path)?;
+    let again = format!(
+        "measure it again: cargo xtask eval-front --run {}",
+        folder.name()
+    );
+    if front.objectives != objectives {
+        bail!(
+            "{}: objectives {:?}, expected those of the run, {objectives:?}; {again}",
+            path.display(),
+            front.objectives
+        );
+    }
+    let Some(method) = front.methods.into_iter().next() else {
+        bail!("{}: there is no method in it; {again}", path.display());
+    };
+    let m = objectives.len();
+    let exact = front.exact.map(|exact| exact.values);
+    let wrong = (method.points.iter())
+        .flat_map(|point| [&point.lambda, &point.values, &point.stderr])
+        .chain(exact.iter().flatten())
+        .find(|list| list.len() != m);
+    if let Some(wrong) = wrong {
+        bail!("{}: {wrong:?} are not {m} numbers; {again}", path.display());
+    }
+    let points = method.points.into_iter().map(|point| MeasuredPoint {
+        lambda: point.lambda,
+        values: point.values,
+        stderr: point.stderr,
+    });
+    Ok(Some(MeasuredFront {
+        method: method.method,
+        objectives: front.objectives,
+        points: points.collect(),
+        exact,
+    }))
 }
 
 /// The name of a folder or a file, without what says that it is a GGUF.
