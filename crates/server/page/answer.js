@@ -55,7 +55,12 @@ export function answerCard({ letter, series, models, choice, onInput, onChange }
     h(
       "header",
       {},
-      h("h3", { id: heading }, h("span", { class: "badge", "aria-hidden": "true" }, letter), h("span", { class: "unseen" }, `Answer ${letter}`)),
+      h(
+        "h3",
+        { id: heading },
+        h("span", { class: "badge", "aria-hidden": "true" }, letter),
+        h("span", { class: "unseen" }, `Answer ${letter}`),
+      ),
       select,
     ),
     steering,
@@ -90,7 +95,13 @@ export function answerCard({ letter, series, models, choice, onInput, onChange }
       };
       const button = h(
         "button",
-        { type: "button", class: "quiet", "aria-label": `Default λ for answer ${letter}`, title: inWords(objectives, usual), on: { click: reset } },
+        {
+          type: "button",
+          class: "quiet",
+          "aria-label": `Default λ for answer ${letter}`,
+          title: inWords(objectives, usual),
+          on: { click: reset },
+        },
         "Default λ",
       );
       steering.replaceChildren(control.element, ...(objectives.length > 1 ? [button] : []));
@@ -105,7 +116,9 @@ export function answerCard({ letter, series, models, choice, onInput, onChange }
   }
 
   function describe(preference) {
-    const under = preference ? `under ${inWords(Object.keys(preference), Object.values(preference))}` : "steered by no preference";
+    const under = preference
+      ? `under ${inWords(Object.keys(preference), Object.values(preference))}`
+      : "steered by no preference";
     if (under === written) return;
     written = under;
     label.replaceChildren(h("strong", {}, sent.model), ` ${under}`);
@@ -197,7 +210,10 @@ export function resolvedChoice(wanted, models) {
   const model = models.find(({ id }) => id === wanted.model);
   if (!model) {
     const choice = { model: models[0].id, weights: models[0].preference ? Object.values(models[0].preference) : null };
-    return { choice, problem: `The address names the model ${wanted.model}, which this server does not have; ${models[0].id} stands in for it.` };
+    return {
+      choice,
+      problem: `The address names the model ${wanted.model}, which is not here; ${models[0].id} stands in for it.`,
+    };
   }
   const m = model.objectives.length;
   if (m === 0) return { choice: { model: model.id, weights: null }, problem: null };
@@ -205,6 +221,7 @@ export function resolvedChoice(wanted, models) {
   if (wanted.weights === null) return { choice: { model: model.id, weights: usual }, problem: null };
   const isOne = wanted.weights.length === m && wanted.weights.some((weight) => weight > 0);
   if (isOne) return { choice: { model: model.id, weights: normalised(wanted.weights) }, problem: null };
-  const problem = `The address has the weights ${wanted.weights.join(", ")} for ${model.id}, which takes ${m}, not all of them 0; the default stands in for them.`;
+  const found = `The address has the weights ${wanted.weights.join(", ")} for ${model.id}`;
+  const problem = `${found}, which takes ${m}, not all of them 0; its default stands in for them.`;
   return { choice: { model: model.id, weights: usual }, problem };
 }

@@ -52,8 +52,19 @@ export function compareView({ api, models, state, onState }) {
     },
     h("label", { for: promptId }, "Prompt"),
     prompt,
-    h("div", { class: "row" }, send, stop, h("span", { id: "prompt-hint", class: "note" }, "Ctrl or ⌘ with Enter sends, Escape stops.")),
-    h("details", {}, h("summary", {}, "Sampling"), h("div", { class: "settings" }, ...Object.values(fields).map(({ element }) => element))),
+    h(
+      "div",
+      { class: "row" },
+      send,
+      stop,
+      h("span", { id: "prompt-hint", class: "note" }, "Ctrl or ⌘ with Enter sends, Escape stops."),
+    ),
+    h(
+      "details",
+      {},
+      h("summary", {}, "Sampling"),
+      h("div", { class: "settings" }, ...Object.values(fields).map(({ element }) => element)),
+    ),
   );
   const answers = h("div", { class: "answers" });
   const element = h(
@@ -64,7 +75,12 @@ export function compareView({ api, models, state, onState }) {
     h(
       "div",
       { class: "beside" },
-      h("section", { class: "answering", "aria-label": "Answers" }, h("div", { class: "row between" }, h("h2", {}, "Answers"), status, more), answers),
+      h(
+        "section",
+        { class: "answering", "aria-label": "Answers" },
+        h("div", { class: "row between" }, h("h2", {}, "Answers"), status, more),
+        answers,
+      ),
       fronts.element,
     ),
   );
@@ -75,7 +91,12 @@ export function compareView({ api, models, state, onState }) {
     const m = first.objectives.length;
     if (m === 0) return [{ model: first.id, weights: null }];
     const leaning = (i) => ({ model: first.id, weights: withWeight(uniform(m), i, 0.8) });
-    return m === 1 ? [{ model: first.id, weights: [1] }, { model: models.at(-1).id, weights: null }] : [leaning(0), leaning(1)];
+    return m === 1
+      ? [
+          { model: first.id, weights: [1] },
+          { model: models.at(-1).id, weights: null },
+        ]
+      : [leaning(0), leaning(1)];
   }
 
   /** What a third answer begins with. */
@@ -151,7 +172,9 @@ export function compareView({ api, models, state, onState }) {
     running = null;
     if (document.activeElement === stop) prompt.focus();
     set(stop, { hidden: true });
-    const words = asked.map((card, i) => `${card.letter} ${{ whole: "is whole", stopped: "was stopped", failed: "failed" }[outcomes[i]]}`);
+    const words = asked.map(
+      (card, i) => `${card.letter} ${{ whole: "is whole", stopped: "was stopped", failed: "failed" }[outcomes[i]]}`,
+    );
     status.textContent = `${words.join(", ")}.`;
   }
 

@@ -14,7 +14,14 @@ export function frontPanel({ api, models }) {
       const steered = answers.filter(({ weights }) => weights !== null);
       const names = [...new Set(steered.map(({ model }) => model))];
       for (const name of names) {
-        if (!sections.has(name)) sections.set(name, section(api, models.find(({ id }) => id === name)));
+        if (!sections.has(name))
+          sections.set(
+            name,
+            section(
+              api,
+              models.find(({ id }) => id === name),
+            ),
+          );
       }
       const now = names.map((name) => sections.get(name));
       if (now.some((section, i) => element.children[i] !== section.element) || element.children.length !== now.length) {
@@ -45,11 +52,21 @@ function section(api, model) {
     draw = () => {
       const read = answers.map((answer) => ({ ...answer, reading: readFront(front, answer.weights) }));
       plot.mark(
-        read.map(({ letter, series, reading }) => ({ letter, series, values: reading.values, isMeasured: reading.kind === "measured" })),
+        read.map(({ letter, series, reading }) => ({
+          letter,
+          series,
+          values: reading.values,
+          isMeasured: reading.kind === "measured",
+        })),
       );
       readings.replaceChildren(
         ...read.map(({ letter, series, reading }) =>
-          h("li", { class: `series-${series}` }, h("span", { class: "badge small" }, letter), h("span", {}, frontInWords(front, reading))),
+          h(
+            "li",
+            { class: `series-${series}` },
+            h("span", { class: "badge small" }, letter),
+            h("span", {}, frontInWords(front, reading)),
+          ),
         ),
       );
     };
@@ -69,5 +86,6 @@ function caption(front) {
   const m = front.objectives.length;
   const dots = m > 3 || m < 2 ? "Every stroke" : "Every dot";
   const best = m === 2 && front.exact ? " The grey line is the best that any policy can do." : "";
-  return `${dots} is this run (${front.method}) under one λ, as held-out records have measured it; more is better.${best} A dashed rim: not measured at this λ.`;
+  const measured = `${dots} is this run (${front.method}) under one λ, as held-out records have measured it; more is better.`;
+  return `${measured}${best} A dashed rim: not measured at this λ.`;
 }

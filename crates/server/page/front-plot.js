@@ -14,8 +14,18 @@ const MARK = 10;
  */
 export function frontPlot(front) {
   const m = front.objectives.length;
-  const pairs = m === 2 ? [[0, 1]] : m === 3 ? [[0, 1], [0, 2], [1, 2]] : [];
-  const parts = m === 2 || m === 3 ? pairs.map(([i, j]) => plane(front, i, j)) : front.objectives.map((_, i) => scale(front, i));
+  const pairs =
+    m === 2
+      ? [[0, 1]]
+      : m === 3
+        ? [
+            [0, 1],
+            [0, 2],
+            [1, 2],
+          ]
+        : [];
+  const parts =
+    m === 2 || m === 3 ? pairs.map(([i, j]) => plane(front, i, j)) : front.objectives.map((_, i) => scale(front, i));
   let marks = [];
   const draw = () => {
     for (const part of parts) part.draw(part.element.clientWidth, marks);
@@ -35,24 +45,42 @@ function plane(front, i, j) {
   const names = [front.objectives[i], front.objectives[j]];
   const picture = svg("svg", { class: "plane", role: "img" });
   const points = front.points.map(({ values }) => [values[i], values[j]]);
-  const exact = (front.exact ?? []).map((values) => [values[i], values[j]]);
   const isLine = front.objectives.length === 2;
+  // Of more objectives the best front is a surface, which no line shows.
+  const exact = isLine ? (front.exact ?? []).map((values) => [values[i], values[j]]) : [];
   const draw = (width, marks) => {
     if (width < MARGIN.left + MARGIN.right + 20) return;
     const height = Math.round(Math.min(width * 0.8, 300));
     const all = [...points, ...exact];
-    const x = axis(all.map((point) => point[0]), MARGIN.left, width - MARGIN.right);
-    const y = axis(all.map((point) => point[1]), height - MARGIN.bottom, MARGIN.top);
+    const x = axis(
+      all.map((point) => point[0]),
+      MARGIN.left,
+      width - MARGIN.right,
+    );
+    const y = axis(
+      all.map((point) => point[1]),
+      height - MARGIN.bottom,
+      MARGIN.top,
+    );
     const place = ([a, b]) => [x.place(a), y.place(b)];
-    const line = (points) => points.map((point) => place(point).map((at) => at.toFixed(1)).join(",")).join(" ");
+    const line = (points) =>
+      points
+        .map((point) =>
+          place(point)
+            .map((at) => at.toFixed(1))
+            .join(","),
+        )
+        .join(" ");
     set(picture, { viewBox: `0 0 ${width} ${height}`, height, "aria-label": described(front, [i, j], marks) });
     picture.replaceChildren(
       ...x.ticks.map((value) => tick(x.place(value), height - MARGIN.bottom, MARGIN.top, x.text(value), "x")),
       ...y.ticks.map((value) => tick(y.place(value), MARGIN.left, width - MARGIN.right, y.text(value), "y")),
       svg("text", { class: "axis", x: width - MARGIN.right, y: height - 8, "text-anchor": "end" }, `${names[0]} →`),
-      svg("text", { class: "axis", x: 2, y: 14 }, `↑ ${names[1]}`),
+      svg("text", { class: "axis", x: 8, y: 17 }, `↑ ${names[1]}`),
       isLine ? svg("polyline", { class: "exact", points: line(exact) }) : "",
-      isLine ? svg("polyline", { class: "measured", points: line(inOrder(front).map(({ values }) => [values[i], values[j]])) }) : "",
+      isLine
+        ? svg("polyline", { class: "measured", points: line(inOrder(front).map(({ values }) => [values[i], values[j]])) })
+        : "",
       ...points.map((point) => {
         const [cx, cy] = place(point);
         return svg("circle", { class: "point", cx, cy, r: 3 });
@@ -71,12 +99,19 @@ function scale(front, i) {
     if (width < 60) return;
     const height = 30 + 22 * Math.max(marks.length, 1);
     const [left, right] = [14, width - 14];
-    const place = (value) => (greatest > least ? left + ((value - least) / (greatest - least)) * (right - left) : (left + right) / 2);
+    const place = (value) =>
+      greatest > least ? left + ((value - least) / (greatest - least)) * (right - left) : (left + right) / 2;
     set(picture, { viewBox: `0 0 ${width} ${height}`, height, "aria-label": described(front, [i], marks) });
     picture.replaceChildren(
       svg("text", { class: "axis", x: left, y: 14 }, front.objectives[i]),
-      svg("text", { class: "number", x: right, y: 14, "text-anchor": "end" }, `${valueText(front, i, least)} … ${valueText(front, i, greatest)}`),
-      ...front.points.map(({ values }) => svg("line", { class: "tick", x1: place(values[i]), x2: place(values[i]), y1: 22, y2: height - 4 })),
+      svg(
+        "text",
+        { class: "number", x: right, y: 14, "text-anchor": "end" },
+        `${valueText(front, i, least)} … ${valueText(front, i, greatest)}`,
+      ),
+      ...front.points.map(({ values }) =>
+        svg("line", { class: "tick", x1: place(values[i]), x2: place(values[i]), y1: 22, y2: height - 4 }),
+      ),
       ...marks.flatMap((mark, row) => {
         const y = 34 + 22 * row;
         return [
@@ -108,8 +143,18 @@ function marker({ letter, series, isMeasured }, x, y) {
 
 function tick(at, from, to, text, side) {
   return side === "x"
-    ? svg("g", {}, svg("line", { class: "grid", x1: at, x2: at, y1: from, y2: to }), svg("text", { class: "number", x: at, y: from + 16, "text-anchor": "middle" }, text))
-    : svg("g", {}, svg("line", { class: "grid", y1: at, y2: at, x1: from, x2: to }), svg("text", { class: "number", x: from - 6, y: at + 4, "text-anchor": "end" }, text));
+    ? svg(
+        "g",
+        {},
+        svg("line", { class: "grid", x1: at, x2: at, y1: from, y2: to }),
+        svg("text", { class: "number", x: at, y: from + 16, "text-anchor": "middle" }, text),
+      )
+    : svg(
+        "g",
+        {},
+        svg("line", { class: "grid", y1: at, y2: at, x1: from, x2: to }),
+        svg("text", { class: "number", x: from - 6, y: at + 4, "text-anchor": "end" }, text),
+      );
 }
 
 /** From values to pixels, with some room at both ends and round numbers in between. */
@@ -117,7 +162,7 @@ function axis(values, from, to) {
   let [least, greatest] = [Math.min(...values), Math.max(...values)];
   const room = greatest > least ? (greatest - least) * 0.08 : Math.max(Math.abs(least), 1) * 0.01;
   [least, greatest] = [least - room, greatest + room];
-  const wanted = (greatest - least) / Math.max(Math.abs(to - from) / 90, 2);
+  const wanted = (greatest - least) / Math.max(Math.abs(to - from) / 50, 2);
   const power = 10 ** Math.floor(Math.log10(wanted));
   const step = [1, 2, 5, 10].map((digit) => digit * power).find((step) => step >= wanted);
   const ticks = [];

@@ -17,7 +17,9 @@ export function readFront(front, lambda) {
 }
 
 function of(kind, corners) {
-  const values = corners[0].point.values.map((_, i) => corners.reduce((sum, { point, share }) => sum + share * point.values[i], 0));
+  const values = corners[0].point.values.map((_, i) =>
+    corners.reduce((sum, { point, share }) => sum + share * point.values[i], 0),
+  );
   return { kind, values, points: corners.map(({ point }) => point) };
 }
 
@@ -72,11 +74,12 @@ export function rangeOf(front, objective) {
   return [Math.min(...values), Math.max(...values)];
 }
 
-/** A value with as many decimals as tell the measured ones apart. */
+/** A value with as many decimals as its standard error leaves it; where there is none, as tell the measured values apart. */
 export function valueText(front, objective, value) {
+  const error = Math.max(...front.points.map(({ stderr }) => stderr[objective]));
   const [least, greatest] = rangeOf(front, objective);
-  const spread = greatest - least;
-  const decimals = spread > 0 ? Math.min(Math.max(2 - Math.floor(Math.log10(spread)), 0), 8) : 3;
+  const unit = error > 0 ? error : (greatest - least) / 100;
+  const decimals = unit > 0 ? Math.min(Math.max(-Math.floor(Math.log10(unit)), 0), 8) : 3;
   return value.toFixed(decimals).replace("-", "−");
 }
 
@@ -91,5 +94,9 @@ export function frontInWords(front, reading) {
   const found = `${each.join(", ")}.`;
   if (kind === "measured") return `Measured at this λ: ${found}`;
   if (kind === "nearest") return `Not measured here. At the nearest measured λ, ${lambdas[0]}: ${found}`;
-  return `Not measured here. Interpolated between the measured λ ${lambdas.slice(0, -1).join(", ")} and ${lambdas.at(-1)}: ${found}`;
+  const around =
+    lambdas.length > 3
+      ? `the ${lambdas.length} measured λ around it`
+      : `the measured λ ${lambdas.slice(0, -1).join(", ")} and ${lambdas.at(-1)}`;
+  return `Not measured here. Interpolated between ${around}: ${found}`;
 }

@@ -25,7 +25,10 @@ function navigate(state) {
   const links = VIEWS.map((view) =>
     h(
       "a",
-      { href: addressOf({ ...state, view: view === VIEWS[0] ? null : view.id }), "aria-current": view === current ? "page" : null },
+      {
+        href: addressOf({ ...state, view: view === VIEWS[0] ? null : view.id }),
+        "aria-current": view === current ? "page" : null,
+      },
       view.title,
     ),
   );

@@ -29,7 +29,10 @@ export function readAddress(hash) {
 /** `first@0.2,0.8` */
 function readAnswer(text) {
   const at = text.lastIndexOf("@");
-  const weights = text.slice(at + 1).split(",").map(Number);
+  const weights = text
+    .slice(at + 1)
+    .split(",")
+    .map(Number);
   const areWeights = at >= 0 && weights.every((weight) => Number.isFinite(weight) && weight >= 0);
   return areWeights ? { model: text.slice(0, at), weights } : { model: text, weights: null };
 }

@@ -51,6 +51,7 @@ export function weightControl({ objectives, weights, label, onInput = () => {}, 
 function slider({ objectives, label, input, change }) {
   const element = h("input", {
     type: "range",
+    class: "two-ends",
     min: 0,
     max: STEPS,
     step: 1,
@@ -147,7 +148,12 @@ function triangle({ objectives, label, input, change, now, settled }) {
     }),
   );
   const text = (i, x, y, anchor) =>
-    svg("text", { x, y, "text-anchor": anchor }, svg("title", {}, objectives[i]), shortened(objectives[i], anchor === "middle" ? 28 : 13));
+    svg(
+      "text",
+      { x, y, "text-anchor": anchor },
+      svg("title", {}, objectives[i]),
+      shortened(objectives[i], anchor === "middle" ? 28 : 13),
+    );
   const picture = svg(
     "svg",
     { viewBox: "0 0 200 190", class: "triangle" },

@@ -224,3 +224,71 @@ fn name_of(model: &Path) -> String {
         |name| name.to_string_lossy().into_owned(),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRONT: &str = r#"{
+        "objectives": ["a", "b"], "reference": [0, 0], "exact": {"values": [[1, 2]]},
+        "methods": [{
+            "method": "panacea-linear", "train_seconds": 1,
+            "points": [{"lambda": [1, 0], "values": [3, 4], "stderr": [0.5, 0.25]}],
+            "indicators": {"hypervolume": 12, "inner_product": 3, "sparsity": null, "spacing": null}
+        }]
+    }"#;
+
+    fn measured(front: Option<&str>) -> Result<Option<MeasuredFront>> {
+        let folder = tempfile::tempdir()?;
+        std::fs::write(folder.path().join("run.toml"), "")?;
+        if let Some(front) = front {
+            std::fs::write(folder.path().join("front.json"), front)?;
+        }
+        let objectives = ["a", "b"].map(str::to_owned);
+        measured_front(&RunFolder::open(folder.path())?, &objectives)
+    }
+
+    #[test]
+    fn a_front_is_handed_on_as_it_was_measured() {
+        assert_eq!(measured(None).unwrap(), None);
+        let front = measured(Some(FRONT)).unwrap().unwrap();
+        let point = MeasuredPoint {
+            lambda: vec![1.0, 0.0],
+            values: vec![3.0, 4.0],
+            stderr: vec![0.5, 0.25],
+        };
+        let expected = MeasuredFront {
+            method: "panacea-linear".to_owned(),
+            objectives: vec!["a".to_owned(), "b".to_owned()],
+            points: vec![point],
+            exact: Some(vec![vec![1.0, 2.0]]),
+        };
+        assert_eq!(front, expected);
+    }
+
+    #[test]
+    fn a_front_of_something_else_is_refused_with_what_to_do() {
+        for (from, to, part) in [
+            (
+                r#"["a", "b"]"#,
+                r#"["b", "a"]"#,
+                r#"expected those of the run, ["a", "b"]"#,
+            ),
+            ("[0.5, 0.25]", "[0.5]", "[0.5] are not 2 numbers"),
+            (
+                "[[1, 2]]",
+                "[[1, 2, 3]]",
+                "[1.0, 2.0, 3.0] are not 2 numbers",
+            ),
+        ] {
+            let error = measured(Some(&FRONT.replace(from, to)))
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.contains(part) && error.contains("cargo xtask eval-front --run"),
+                "{error}"
+            );
+        }
+        assert!(measured(Some("{")).is_err());
+    }
+}
