@@ -79,7 +79,7 @@ async function serve(runs, ...more) {
   };
 }
 
-const browser = await browsers.launch({ executablePath: chromium, timeout: PATIENCE });
+let browser = null;
 /** What went wrong in pages that nobody asked to go wrong. */
 const faults = [];
 
@@ -478,6 +478,7 @@ try {
   await writeFile(path.join(runs, "key.txt"), `${KEY}\n`);
   const locked = await serve(runs, "--api-key-file", path.join(runs, "key.txt"));
   servers.push(locked);
+  browser = await browsers.launch({ executablePath: chromium, timeout: PATIENCE });
   const checks = [
     answersDifferByLambdaAlone,
     theMarkFollowsTheSlider,
@@ -496,9 +497,12 @@ try {
     console.log(`${check.name}: passed in ${((Date.now() - start) / 1000).toFixed(1)} s`);
   }
   assert.deepEqual(faults, [], "errors in the browser's console");
+  console.log(`the page holds in Chromium ${browser.version()}; how it looks is in ${pictures}`);
+} catch (error) {
+  for (const fault of faults) console.error(`in the browser: ${fault}`);
+  throw error;
 } finally {
-  await browser.close();
+  await browser?.close();
   for (const { stop } of servers) await stop();
   await rm(runs, { recursive: true });
 }
-console.log(`the page holds in Chromium ${browser.version()}; how it looks is in ${pictures}`);
