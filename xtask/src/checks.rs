@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use crate::build::{cannot_start, cargo, workspace};
-use crate::{Failure, clients, dependencies};
+use crate::{Failure, browser, clients, dependencies};
 
 struct Check {
     name: &'static str,
@@ -17,7 +17,7 @@ struct Check {
     environment: Option<(&'static str, &'static str)>,
 }
 
-const CHECKS: [Check; 8] = [
+const CHECKS: [Check; 9] = [
     Check {
         name: "formatting",
         program: Program::Cargo,
@@ -54,6 +54,12 @@ const CHECKS: [Check; 8] = [
         arguments: "",
         environment: None,
     },
+    Check {
+        name: "page",
+        program: Program::Browser,
+        arguments: "",
+        environment: None,
+    },
     // What is compiled for GPUs only, by its types: the variable keeps the build scripts below from asking for LLVM.
     Check {
         name: "GPUs",
@@ -77,6 +83,8 @@ enum Program {
     CargoDeny,
     /// Likewise.
     OpenAiClient,
+    /// Likewise.
+    Browser,
 }
 
 impl fmt::Display for Program {
@@ -85,6 +93,7 @@ impl fmt::Display for Program {
             Self::Cargo => "cargo",
             Self::CargoDeny => "cargo-deny",
             Self::OpenAiClient => "integrations/openai/check.py",
+            Self::Browser => "integrations/page/check.mjs",
         })
     }
 }
@@ -96,6 +105,7 @@ impl Check {
             Program::Cargo => cargo(),
             Program::CargoDeny => dependencies::cargo_deny()?,
             Program::OpenAiClient => clients::openai()?,
+            Program::Browser => browser::page()?,
         };
         program
             .args(self.arguments.split_whitespace())

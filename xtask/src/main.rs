@@ -10,6 +10,7 @@
 //! Whatever `xtask` does not know is a command of `panacea`, so a new command of the binary needs no change here.
 //! It has no dependencies on Unix: the binary takes minutes to build, the door to it a second.
 
+mod browser;
 mod build;
 mod checks;
 mod clients;

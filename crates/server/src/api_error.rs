@@ -96,6 +96,10 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, None, message)
     }
 
+    pub fn no_front(message: String) -> Self {
+        Self::new(StatusCode::NOT_FOUND, Some("front_not_found"), message)
+    }
+
     pub fn no_path(path: &str) -> Self {
         let message = format!("there is nothing at {path}; /openapi.json says what there is");
         Self::new(StatusCode::NOT_FOUND, None, message)

@@ -8,12 +8,26 @@ use panacea_serving::Policy;
 
 use crate::ServerError;
 use crate::api_error::ApiError;
+use crate::front::MeasuredFront;
 use crate::interviews::Interviews;
 
 /// What a client can ask for.
 #[derive(Debug)]
 pub struct Catalogue {
     models: Vec<Listed>,
+}
+
+/// A run as it is to be served.
+#[derive(Debug)]
+pub struct ServedRun {
+    /// What answers.
+    pub policy: Policy,
+    /// Where it stands when nobody says a preference; all objectives alike, where nobody says that either.
+    pub default: Option<Preference>,
+    /// What was measured of it, where that is known.
+    pub front: Option<MeasuredFront>,
+    /// The profiles of people, or why there are none.
+    pub interviews: Result<Interviews, String>,
 }
 
 /// A model of the catalogue.
@@ -31,6 +45,8 @@ pub struct SteeredModel {
     pub policy: Arc<Policy>,
     pub objectives: Vec<String>,
     pub default: Preference,
+    /// What was measured of it, where that is known.
+    pub front: Option<Arc<MeasuredFront>>,
     /// The profiles of people, or why there are none.
     pub interviews: Result<Arc<Interviews>, String>,
 }
@@ -53,18 +69,17 @@ impl Catalogue {
         Self { models: vec![base] }
     }
 
-    /// Adds a run, which answers at `default` where nobody says otherwise: all objectives alike, where nobody says that
-    /// either. The first run answers requests that name no model. `interviews` are the profiles of people, or why this run has
-    /// none.
+    /// Adds a run. The first one answers requests that name no model.
     ///
     /// # Errors
     /// Where there is one of that name.
-    pub fn add(
-        &mut self,
-        policy: Policy,
-        default: Option<Preference>,
-        interviews: Result<Interviews, String>,
-    ) -> Result<(), ServerError> {
+    pub fn add(&mut self, run: ServedRun) -> Result<(), ServerError> {
+        let ServedRun {
+            policy,
+            default,
+            front,
+            interviews,
+        } = run;
         let id = policy.name().to_owned();
         if self.models.iter().any(|model| model.id == id) {
             return Err(ServerError::SameName { name: id });
@@ -76,6 +91,7 @@ impl Catalogue {
             policy: Arc::new(policy),
             objectives,
             default,
+            front: front.map(Arc::new),
             interviews: interviews.map(Arc::new),
         });
         // In front of the base model.

@@ -34,6 +34,7 @@ mod catalogue;
 mod connections;
 mod engine;
 mod error;
+mod front;
 mod interviews;
 mod metrics;
 mod stops;
@@ -52,8 +53,9 @@ use tokio::sync::{Semaphore, watch};
 
 use answers::{Answers, Limits};
 use api::{ALL_BODIES, Api, Guard};
-pub use catalogue::{Catalogue, Listed};
+pub use catalogue::{Catalogue, Listed, ServedRun};
 pub use error::ServerError;
+pub use front::{MeasuredFront, MeasuredPoint};
 pub use interviews::Interviews;
 use metrics::Metrics;
 

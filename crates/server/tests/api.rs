@@ -626,7 +626,11 @@ fn who_may_ask_is_asked_for_a_key_or_for_the_name_of_this_machine() {
     ] {
         assert_eq!(with_key("/v1/models", key), 401, "{key:?}");
         assert_eq!(with_key("/metrics", key), 401);
-        assert_eq!(with_key("/health", key), 200);
+        for path in ["/health", "/", "/page/main.js"] {
+            assert_eq!(with_key(path, key), 200, "{path}");
+        }
+        assert_eq!(with_key("/page/another.js", key), 404);
+        assert_eq!(with_key("/v1/models/tiny/front", key), 401);
     }
 
     let model = Pretrained::open(served.folder.path()).unwrap();
@@ -798,14 +802,15 @@ fn the_description_lists_what_there_is() {
     assert_eq!(status, 200);
     let description: Value = serde_json::from_str(&text).unwrap();
     let paths = description["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), 8);
+    assert_eq!(paths.len(), 11);
     for (path, methods) in paths {
-        let path = path.replace("{id}", "tiny");
+        let path = path.replace("{id}", "tiny").replace("{file}", "page.css");
         let (get, body) = served.get(&path);
-        let expected = if methods.get("post").is_some() {
-            405
-        } else {
-            200
+        let expected = match path.as_str() {
+            // The base model has none.
+            "/v1/models/tiny/front" => 404,
+            _ if methods.get("post").is_some() => 405,
+            _ => 200,
         };
         assert_eq!(get, expected, "{path}: {body}");
     }
@@ -824,6 +829,7 @@ fn the_description_lists_what_there_is() {
     let models: Value = serde_json::from_str(&models).unwrap();
     assert_eq!(models["data"][0]["id"], "tiny");
     assert_eq!(models["data"][0]["context_length"], ENDLESS + 100);
+    assert_eq!(models["data"][0]["has_front"], false);
     let (_, health) = served.get("/health");
     assert_eq!(health, "{\"status\":\"ok\"}");
     let body = json!({"prompt": "hello", "temperature": 0, "max_tokens": 8});
@@ -855,4 +861,33 @@ fn without_a_temperature_tokens_are_drawn() {
         json!({"messages": [{"role": "user", "content": "hello"}], "seed": 5, "max_tokens": 12});
     let answer = served.answer("/v1/chat/completions", &body);
     assert_eq!(answer["choices"][0]["message"]["content"], expected);
+}
+
+#[test]
+fn the_page_runs_nothing_but_its_own() {
+    let served = Served::new(|_| ());
+    for (path, content_type) in [
+        ("/", "text/html; charset=utf-8"),
+        ("/page/main.js", "text/javascript; charset=utf-8"),
+        ("/page/page.css", "text/css; charset=utf-8"),
+        ("/page/icon.svg", "image/svg+xml"),
+    ] {
+        let response = agent().get(served.url(path)).call().unwrap();
+        assert_eq!(response.status(), 200, "{path}");
+        let header = |name: &str| response.headers()[name].to_str().unwrap().to_owned();
+        assert_eq!(header("content-type"), content_type, "{path}");
+        let policy = header("content-security-policy");
+        for part in [
+            "default-src 'none'",
+            "script-src 'self';",
+            "style-src 'self';",
+            "connect-src 'self';",
+        ] {
+            assert!(policy.contains(part), "{path}: {part} is not in {policy}");
+        }
+        assert!(!policy.contains("unsafe"), "{policy}");
+    }
+    let (status, answer) = served.get("/page/..%2FCargo.toml");
+    assert_eq!(status, 404, "{answer}");
+    assert!(answer.contains("there is nothing at"), "{answer}");
 }

@@ -10,11 +10,14 @@ use anyhow::{Context, Result, bail};
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, value_parser};
 use panacea_devices::Precision;
+use panacea_evaluator::Front;
 use panacea_model::{Bits, Decoder};
-use panacea_objectives::{Preference, Weights};
+use panacea_objectives::Weights;
 use panacea_reward_models::Base;
 use panacea_runs::RunFolder;
-use panacea_server::{Catalogue, Interviews, Server, Settings, read_api_key};
+use panacea_server::{
+    Catalogue, Interviews, MeasuredFront, MeasuredPoint, ServedRun, Server, Settings, read_api_key,
+};
 use panacea_serving::{Policy, open_language_model};
 
 use crate::session::{RUNS, pack, parse_bits, say_aside};
@@ -110,8 +113,8 @@ impl Arguments {
         };
         let mut catalogue = Catalogue::new(&name_of(&self.model));
         for run in &self.served {
-            let (policy, default, interviews) = self.open(run, &base)?;
-            catalogue.add(policy, default, interviews)?;
+            let opened = self.open(run, &base)?;
+            catalogue.add(opened)?;
         }
         let Base {
             pretrained,
@@ -149,8 +152,8 @@ impl Arguments {
         }
     }
 
-    /// A run, its default preference and its profiles: `NAME`, or `NAME@WEIGHTS` where no run is called that.
-    fn open(&self, run: &str, base: &Base) -> Result<Opened> {
+    /// A run as it is served: `NAME`, or `NAME@WEIGHTS` where no run is called that.
+    fn open(&self, run: &str, base: &Base) -> Result<ServedRun> {
         let open = |name: &str| {
             RunFolder::locate(&self.runs, name).and_then(|path| RunFolder::open(&path))
         };
@@ -168,17 +171,64 @@ impl Arguments {
         let default = default
             .transpose()
             .with_context(|| format!("--run {run}"))?;
+        let front = measured_front(&folder, &objectives)?;
         let interviews = Interviews::open(&folder, &policy, base);
         let interviews = interviews.map_err(|error| error.to_string());
         if let Err(reason) = &interviews {
             eprintln!("run {run} has no profiles here: {reason}");
         }
-        Ok((policy, default, interviews))
+        Ok(ServedRun {
+            policy,
+            default,
+            front,
+            interviews,
+        })
     }
 }
 
-/// A run with what is said of it: the preference where nobody says one, and the profiles, or why there are none.
-type Opened = (Policy, Option<Preference>, Result<Interviews, String>);
+/// What `eval-front` has left in the folder of a run. Where it has measured several runs, the first is the one in whose folder
+/// it writes.
+fn measured_front(folder: &RunFolder, objectives: &[String]) -> Result<Option<MeasuredFront>> {
+    let path = folder.path().join("front.json");
+    if !path.exists() {
+        return Ok(None);
+    }
+    let front = Front::read(&path)?;
+    let again = format!(
+        "measure it again: cargo xtask eval-front --run {}",
+        folder.name()
+    );
+    if front.objectives != objectives {
+        bail!(
+            "{}: objectives {:?}, expected those of the run, {objectives:?}; {again}",
+            path.display(),
+            front.objectives
+        );
+    }
+    let Some(method) = front.methods.into_iter().next() else {
+        bail!("{}: there is no method in it; {again}", path.display());
+    };
+    let m = objectives.len();
+    let exact = front.exact.map(|exact| exact.values);
+    let wrong = (method.points.iter())
+        .flat_map(|point| [&point.lambda, &point.values, &point.stderr])
+        .chain(exact.iter().flatten())
+        .find(|list| list.len() != m);
+    if let Some(wrong) = wrong {
+        bail!("{}: {wrong:?} are not {m} numbers; {again}", path.display());
+    }
+    let points = method.points.into_iter().map(|point| MeasuredPoint {
+        lambda: point.lambda,
+        values: point.values,
+        stderr: point.stderr,
+    });
+    Ok(Some(MeasuredFront {
+        method: method.method,
+        objectives: front.objectives,
+        points: points.collect(),
+        exact,
+    }))
+}
 
 /// The name of a folder or a file, without what says that it is a GGUF.
 fn name_of(model: &Path) -> String {
@@ -191,4 +241,72 @@ fn name_of(model: &Path) -> String {
         || "base".to_owned(),
         |name| name.to_string_lossy().into_owned(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRONT: &str = r#"{
+        "objectives": ["a", "b"], "reference": [0, 0], "exact": {"values": [[1, 2]]},
+        "methods": [{
+            "method": "panacea-linear", "train_seconds": 1,
+            "points": [{"lambda": [1, 0], "values": [3, 4], "stderr": [0.5, 0.25]}],
+            "indicators": {"hypervolume": 12, "inner_product": 3, "sparsity": null, "spacing": null}
+        }]
+    }"#;
+
+    fn measured(front: Option<&str>) -> Result<Option<MeasuredFront>> {
+        let folder = tempfile::tempdir()?;
+        std::fs::write(folder.path().join("run.toml"), "")?;
+        if let Some(front) = front {
+            std::fs::write(folder.path().join("front.json"), front)?;
+        }
+        let objectives = ["a", "b"].map(str::to_owned);
+        measured_front(&RunFolder::open(folder.path())?, &objectives)
+    }
+
+    #[test]
+    fn a_front_is_handed_on_as_it_was_measured() {
+        assert_eq!(measured(None).unwrap(), None);
+        let front = measured(Some(FRONT)).unwrap().unwrap();
+        let point = MeasuredPoint {
+            lambda: vec![1.0, 0.0],
+            values: vec![3.0, 4.0],
+            stderr: vec![0.5, 0.25],
+        };
+        let expected = MeasuredFront {
+            method: "panacea-linear".to_owned(),
+            objectives: vec!["a".to_owned(), "b".to_owned()],
+            points: vec![point],
+            exact: Some(vec![vec![1.0, 2.0]]),
+        };
+        assert_eq!(front, expected);
+    }
+
+    #[test]
+    fn a_front_of_something_else_is_refused_with_what_to_do() {
+        for (from, to, part) in [
+            (
+                r#"["a", "b"]"#,
+                r#"["b", "a"]"#,
+                r#"expected those of the run, ["a", "b"]"#,
+            ),
+            ("[0.5, 0.25]", "[0.5]", "[0.5] are not 2 numbers"),
+            (
+                "[[1, 2]]",
+                "[[1, 2, 3]]",
+                "[1.0, 2.0, 3.0] are not 2 numbers",
+            ),
+        ] {
+            let error = measured(Some(&FRONT.replace(from, to)))
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.contains(part) && error.contains("cargo xtask eval-front --run"),
+                "{error}"
+            );
+        }
+        assert!(measured(Some("{")).is_err());
+    }
 }

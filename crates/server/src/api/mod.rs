@@ -5,6 +5,7 @@ mod chat;
 mod completions;
 mod models;
 mod options;
+mod page;
 mod profiles;
 mod shared;
 
@@ -64,7 +65,10 @@ pub enum Guard {
         completions::complete,
         models::list,
         models::get,
+        models::front,
         models::adapters,
+        page::index,
+        page::file,
         profiles::list,
         profiles::get,
         profiles::ask,
@@ -83,6 +87,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/completions", post(completions::complete))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{id}", get(models::get))
+        .route("/v1/models/{id}/front", get(models::front))
         .route("/v1/models/{id}/profiles", get(profiles::list))
         .route("/v1/models/{id}/profiles/{profile}", get(profiles::get))
         .route(
@@ -94,6 +99,8 @@ pub fn router(api: Arc<Api>) -> Router {
             post(profiles::answer),
         )
         .route("/lora-adapters", get(models::adapters))
+        .route("/", get(page::index))
+        .route("/page/{file}", get(page::file))
         .route("/health", get(health))
         .route("/metrics", get(metrics))
         .route("/openapi.json", get(description))
@@ -174,8 +181,8 @@ impl Guard {
     fn check(&self, headers: &HeaderMap, path: &str) -> Result<(), ApiError> {
         match self {
             Self::Open => Ok(()),
-            // Whoever looks whether the server is well need not know the key.
-            Self::Key(_) if path == "/health" => Ok(()),
+            // Whoever looks whether the server is well need not know the key, nor does the page, which asks people for it.
+            Self::Key(_) if matches!(path, "/health" | "/" | "/page/{file}") => Ok(()),
             Self::Key(key) => {
                 let sent = headers
                     .get(header::AUTHORIZATION)

@@ -14,6 +14,7 @@ use super::Api;
 use super::shared::by_name;
 use crate::api_error::{ApiError, ErrorResponse};
 use crate::catalogue::Listed;
+use crate::front::MeasuredFront;
 
 /// The models of a server.
 #[derive(Debug, Serialize, ToSchema)]
@@ -37,6 +38,8 @@ pub struct Model {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<std::collections::BTreeMap<String, f64>>)]
     preference: Option<Map<String, Value>>,
+    /// Whether `/v1/models/{id}/front` has what was measured of it.
+    has_front: bool,
 }
 
 /// An objective of the first model, as an adapter.
@@ -62,6 +65,7 @@ impl Model {
             context_length: api.answers.context,
             objectives: steered.map_or_else(Vec::new, |run| run.objectives.clone()),
             preference: steered.map(|run| by_name(run, &run.default)),
+            has_front: steered.is_some_and(|run| run.front.is_some()),
         }
     }
 }
@@ -94,6 +98,32 @@ pub async fn get(
     let preference = choice.steering.as_ref();
     found.preference = preference.map(|(run, preference)| by_name(run, preference));
     Ok(Json(found))
+}
+
+/// What was measured of one of them: its front, as `eval-front` has left it in the run's folder when the server started.
+#[utoipa::path(
+    get,
+    path = "/v1/models/{id}/front",
+    params(("id" = String, Path, description = "Its name")),
+    responses((status = 200, body = MeasuredFront), (status = 404, body = ErrorResponse))
+)]
+pub async fn front(
+    State(api): State<Arc<Api>>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<MeasuredFront>, ApiError> {
+    let Path(id) = id.map_err(|error| ApiError::no_model(error.body_text()))?;
+    let (model, _) = api.catalogue.find(Some(&id))?;
+    let run = model.steered.as_ref();
+    let front = run.and_then(|run| run.front.as_deref());
+    front.cloned().map(Json).ok_or_else(|| {
+        ApiError::no_front(match run {
+            None => format!("`{}` is the base model, which no preference steers", model.id),
+            Some(_) => format!(
+                "nobody has measured `{0}`: call cargo xtask eval-front --run {0}, then start the server again",
+                model.id
+            ),
+        })
+    })
 }
 
 /// The objectives of the first model, for clients of llama.cpp that say a preference as `lora`.

@@ -1,0 +1,108 @@
+// Requests to the server that this page came from, and its errors in words.
+
+/** Why there is no answer, for people. */
+export class ApiError extends Error {}
+
+const STORED = "panacea-api-key";
+
+export class Api {
+  #key = sessionStorage.getItem(STORED);
+  #askForKey;
+  #asked = null;
+
+  /** `askForKey(wasWrong)` promises a key; it is called when the server wants one. */
+  constructor(askForKey) {
+    this.#askForKey = askForKey;
+  }
+
+  /** Whether requests carry a key. */
+  get hasKey() {
+    return this.#key !== null;
+  }
+
+  async models() {
+    return (await this.#json("/v1/models")).data;
+  }
+
+  front(model) {
+    return this.#json(`/v1/models/${encodeURIComponent(model)}/front`);
+  }
+
+  /** The pieces of a streamed answer as the server sends them, each an object; `signal` stops it. */
+  async *chat(body, signal) {
+    const response = await this.#fetch(CHAT, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(body),
+      signal,
+    });
+    for await (const data of events(response.body)) {
+      if (data === "[DONE]") return;
+      const piece = JSON.parse(data);
+      if (piece.error) throw new ApiError(piece.error.message);
+      yield piece;
+    }
+    throw new ApiError("the connection ended before the answer did");
+  }
+
+  async #json(path) {
+    return (await this.#fetch(path, {})).json();
+  }
+
+  async #fetch(path, { headers = {}, ...options }) {
+    for (;;) {
+      const key = this.#key;
+      const authorization = key === null ? {} : { Authorization: `Bearer ${key}` };
+      let response;
+      try {
+        response = await fetch(path, { ...options, headers: { ...headers, ...authorization } });
+      } catch (error) {
+        if (error.name === "AbortError") throw error;
+        throw new ApiError("the server cannot be reached; is it still running?");
+      }
+      if (response.ok) return response;
+      if (response.status !== 401) throw new ApiError(await messageOf(response));
+      // Another request may have got a key meanwhile.
+      if (this.#key === key) await this.#newKey(key !== null);
+    }
+  }
+
+  /** Several requests that want a key ask for it once. */
+  async #newKey(wasWrong) {
+    this.#asked ??= this.#askForKey(wasWrong).then((key) => {
+      this.#key = key;
+      sessionStorage.setItem(STORED, key);
+      this.#asked = null;
+    });
+    await this.#asked;
+  }
+}
+
+/** Where conversations are answered. */
+export const CHAT = "/v1/chat/completions";
+
+async function messageOf(response) {
+  const text = await response.text();
+  try {
+    return JSON.parse(text).error.message;
+  } catch {
+    return `the server says ${response.status} ${response.statusText}: ${text.slice(0, 200)}`;
+  }
+}
+
+/** The data of server-sent events, one after the other. */
+async function* events(stream) {
+  const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    text += value;
+    const whole = text.split("\n\n");
+    text = whole.pop();
+    for (const event of whole) {
+      const data = event.split("\n").filter((line) => line.startsWith("data:"));
+      if (data.length > 0) yield data.map((line) => line.slice(5).trimStart()).join("\n");
+    }
+  }
+}

@@ -1,0 +1,102 @@
+// What a measured front says of a λ, which may lie between those that were measured.
+
+/** The finest grid of λ that is looked for, in steps along an edge. */
+const MOST_DIVISIONS = 100;
+
+/**
+ * The values at λ, and where they come from: `measured` at this very λ, `between` the points around it, or those of the
+ * `nearest` point. `points` are the measured ones that it takes.
+ */
+export function readFront(front, lambda) {
+  const around = corners(front, lambda);
+  if (around && around.length === 1) return of("measured", around);
+  if (around) return of("between", around);
+  const distance = (point) => point.lambda.reduce((sum, weight, i) => sum + (weight - lambda[i]) ** 2, 0);
+  const nearest = front.points.reduce((best, point) => (distance(point) < distance(best) ? point : best));
+  return of(distance(nearest) < 1e-6 ? "measured" : "nearest", [{ point: nearest, share: 1 }]);
+}
+
+function of(kind, corners) {
+  const values = corners[0].point.values.map((_, i) =>
+    corners.reduce((sum, { point, share }) => sum + share * point.values[i], 0),
+  );
+  return { kind, values, points: corners.map(({ point }) => point) };
+}
+
+/**
+ * The measured points whose λ surround this one, with shares that add up to 1 and bring their λ to this one. Nothing where
+ * the λ that were measured are no regular grid, or one of these is missing.
+ *
+ * The sums λ₁, λ₁ + λ₂, … of a grid of λ are a grid of integers in order, which falls into simplices by the order of the
+ * fractional parts (Freudenthal 1942; Kuhn 1960).
+ */
+function corners(front, lambda) {
+  const divisions = divisionsOf(front.points);
+  if (!divisions) return null;
+  const measured = new Map(front.points.map((point) => [keyOf(point.lambda, divisions), point]));
+  const sums = [];
+  let sum = 0;
+  for (const weight of lambda.slice(0, -1)) {
+    sum += weight * divisions;
+    sums.push(Math.abs(sum - Math.round(sum)) < 1e-6 ? Math.round(sum) : sum);
+  }
+  const corner = sums.map(Math.floor);
+  const parts = sums.map((value, i) => ({ part: value - corner[i], i }));
+  parts.sort((a, b) => b.part - a.part || b.i - a.i);
+  const found = [];
+  for (let k = 0; k <= parts.length; k += 1) {
+    if (k > 0) corner[parts[k - 1].i] += 1;
+    const above = k === 0 ? 1 : parts[k - 1].part;
+    const below = k === parts.length ? 0 : parts[k].part;
+    if (above - below < 1e-9) continue;
+    const weights = [...corner, divisions].map((value, i) => (value - (i === 0 ? 0 : corner[i - 1])) / divisions);
+    const point = measured.get(keyOf(weights, divisions));
+    if (!point) return null;
+    found.push({ point, share: above - below });
+  }
+  return found;
+}
+
+/** The steps along an edge of the grid that all of these λ lie on. */
+function divisionsOf(points) {
+  const isWhole = (value) => Math.abs(value - Math.round(value)) < 1e-6;
+  for (let n = 1; n <= MOST_DIVISIONS; n += 1) {
+    if (points.every(({ lambda }) => lambda.every((weight) => isWhole(weight * n)))) return n;
+  }
+  return null;
+}
+
+const keyOf = (lambda, divisions) => lambda.map((weight) => Math.round(weight * divisions)).join(" ");
+
+/** The least and the greatest value of an objective among the measured points. */
+export function rangeOf(front, objective) {
+  const values = front.points.map((point) => point.values[objective]);
+  return [Math.min(...values), Math.max(...values)];
+}
+
+/** A value with as many decimals as its standard error leaves it; where there is none, as tell the measured values apart. */
+export function valueText(front, objective, value) {
+  const error = Math.max(...front.points.map(({ stderr }) => stderr[objective]));
+  const [least, greatest] = rangeOf(front, objective);
+  const unit = error > 0 ? error : (greatest - least) / 100;
+  const decimals = unit > 0 ? Math.min(Math.max(-Math.floor(Math.log10(unit)), 0), 8) : 3;
+  return value.toFixed(decimals).replace("-", "−");
+}
+
+/** The same reading in words. */
+export function frontInWords(front, reading) {
+  const { kind, values, points } = reading;
+  const each = front.objectives.map((objective, i) => {
+    const error = kind === "between" ? "" : ` ± ${valueText(front, i, points[0].stderr[i])}`;
+    return `${objective} ${valueText(front, i, values[i])}${error}`;
+  });
+  const lambdas = points.map(({ lambda }) => `(${lambda.map((weight) => Number(weight.toFixed(3))).join(", ")})`);
+  const found = `${each.join(", ")}.`;
+  if (kind === "measured") return `Measured at this λ: ${found}`;
+  if (kind === "nearest") return `Not measured here. At the nearest measured λ, ${lambdas[0]}: ${found}`;
+  const around =
+    lambdas.length > 3
+      ? `the ${lambdas.length} measured λ around it`
+      : `the measured λ ${lambdas.slice(0, -1).join(", ")} and ${lambdas.at(-1)}`;
+  return `Not measured here. Interpolated between ${around}: ${found}`;
+}

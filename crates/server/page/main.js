@@ -1,0 +1,64 @@
+// The page: asks the server what it has, and opens a view of it.
+
+import { Api } from "./api.js";
+import { compareView } from "./compare.js";
+import { h } from "./dom.js";
+import { askForKey } from "./key.js";
+import { addressOf, readAddress } from "./url-state.js";
+
+/**
+ * What the page can show; the first where the address names none. `open` is given the API, the models, what the address says
+ * and `onState`, and gives its element, `restore(state)` and `close()`.
+ */
+const VIEWS = [{ id: "compare", title: "Compare", open: compareView }];
+
+const main = document.getElementById("main");
+const api = new Api((wasWrong) => askForKey(document.getElementById("key"), wasWrong));
+let shown = null;
+
+function viewOf(state) {
+  return VIEWS.find((view) => view.id === state.view) ?? VIEWS[0];
+}
+
+function navigate(state) {
+  const current = viewOf(state);
+  const links = VIEWS.map((view) =>
+    h(
+      "a",
+      {
+        href: addressOf({ ...state, view: view === VIEWS[0] ? null : view.id }),
+        "aria-current": view === current ? "page" : null,
+      },
+      view.title,
+    ),
+  );
+  document.getElementById("views").replaceChildren(...links);
+}
+
+/** The address follows the state; it makes no steps to go back. */
+function remember(state) {
+  const address = addressOf(state);
+  if (address !== location.hash) history.replaceState(null, "", address);
+  navigate(state);
+}
+
+function show(models) {
+  const state = readAddress(location.hash);
+  const view = viewOf(state);
+  if (shown?.view === view) {
+    shown.opened.restore(state);
+    return;
+  }
+  shown?.opened.close();
+  const onState = (state) => remember({ ...state, view: view === VIEWS[0] ? null : view.id });
+  shown = { view, opened: view.open({ api, models, state, onState }) };
+  main.replaceChildren(shown.opened.element);
+}
+
+try {
+  const models = await api.models();
+  show(models);
+  addEventListener("hashchange", () => show(models));
+} catch (error) {
+  main.replaceChildren(h("p", { class: "notice error", role: "alert" }, `There is nothing to show: ${error.message}`));
+}
