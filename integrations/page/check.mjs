@@ -190,8 +190,9 @@ async function theMarkFollowsTheSlider({ url, front }) {
   await page.mouse.move(box.x + box.width * 0.4, box.y + box.height / 2);
   await page.mouse.down();
   await page.mouse.move(box.x + box.width * 1.2, box.y + box.height / 2, { steps: 5 });
-  await page.mouse.up();
+  // While it is held.
   assert.deepEqual(await markOf(page, "A"), await markOf(page, "B"));
+  await page.mouse.up();
   const number = card(page, "A").getByRole("spinbutton", { name: "brevity, λ of answer A" });
   await number.fill("1");
   await number.press("Enter");
