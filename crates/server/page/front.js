@@ -74,11 +74,14 @@ export function rangeOf(front, objective) {
   return [Math.min(...values), Math.max(...values)];
 }
 
-/** A value with as many decimals as its standard error leaves it; where there is none, as tell the measured values apart. */
+/** The greatest standard error of an objective among the measured points. */
+export const errorOf = (front, objective) => Math.max(...front.points.map(({ stderr }) => stderr[objective]));
+
+/** A value with as many decimals as the least standard error leaves it; without one, as tell the measured values apart. */
 export function valueText(front, objective, value) {
-  const error = Math.max(...front.points.map(({ stderr }) => stderr[objective]));
+  const errors = front.points.map(({ stderr }) => stderr[objective]).filter((error) => error > 0);
   const [least, greatest] = rangeOf(front, objective);
-  const unit = error > 0 ? error : (greatest - least) / 100;
+  const unit = errors.length > 0 ? Math.min(...errors) : (greatest - least) / 100;
   const decimals = unit > 0 ? Math.min(Math.max(-Math.floor(Math.log10(unit)), 0), 8) : 3;
   return value.toFixed(decimals).replace("-", "−");
 }
