@@ -802,7 +802,7 @@ fn the_description_lists_what_there_is() {
     assert_eq!(status, 200);
     let description: Value = serde_json::from_str(&text).unwrap();
     let paths = description["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), 11);
+    assert_eq!(paths.len(), 15);
     for (path, methods) in paths {
         let path = path.replace("{id}", "tiny").replace("{file}", "page.css");
         let (get, body) = served.get(&path);
