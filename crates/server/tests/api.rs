@@ -804,12 +804,13 @@ fn the_description_lists_what_there_is() {
     let paths = description["paths"].as_object().unwrap();
     assert_eq!(paths.len(), 15);
     for (path, methods) in paths {
-        let path = path.replace("{id}", "tiny").replace("{file}", "page.css");
+        let path = path.replace("{id}", "tiny").replace("{profile}", "me");
+        let path = path.replace("{file}", "page.css");
         let (get, body) = served.get(&path);
         let expected = match path.as_str() {
-            // The base model has none.
-            "/v1/models/tiny/front" => 404,
             _ if methods.get("post").is_some() => 405,
+            // The base model has none of these.
+            path if path.starts_with("/v1/models/tiny/") => 404,
             _ => 200,
         };
         assert_eq!(get, expected, "{path}: {body}");
