@@ -265,7 +265,7 @@ fn architecture(config: &ModelConfig) -> &'static str {
 }
 
 /// A replacement has the shape of what it replaces.
-fn check_replacement(
+pub(crate) fn check_replacement(
     dir: &Path,
     name: &str,
     tensor: &TensorF32,
