@@ -56,7 +56,7 @@ class LlamaServer:
         params.n_ctx = 512
         params.n_gpu_layers = 0
         params.fit_params = params.warmup = False
-        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 2
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
         params.port = 0
         params.cache_ram_mib = cache_ram
         params.verbosity = 0
@@ -210,9 +210,9 @@ def main():
         folder = Path(folder)
         if options.run is None:
             options.run, options.runs = "check", folder / "runs"
-            rate = "optimizer.learning_rate=3e-2"
-            train = [options.panacea.resolve(), "train", "--steps", "20", "--set", rate]
-            panacea(*train, "--run", options.run, "--runs", options.runs)
+            # Few steps, and large ones, so that λ changes much.
+            settings = ["--set", "optimizer.learning_rate=3e-2", "--set", "optimizer.batch_size=4"]
+            panacea(options.panacea.resolve(), "train", "--steps", "12", *settings, "--run", options.run, "--runs", options.runs)
         check(options, folder)
     print(f"llama.cpp (xllamacpp {xllamacpp.__version__}) says the same")
 
