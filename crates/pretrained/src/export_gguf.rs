@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::export::check_replacement;
-use crate::gguf::{self, Entry, Format, GgufModel, ROPE_FACTORS, RowOrder};
+use crate::gguf::{self, Entry, Format, ROPE_FACTORS, RowOrder};
 use crate::{ModelConfig, Pretrained, PretrainedError, RopeScaling, TensorF32};
 
 /// The formats in which weights are written. Norms and biases are always 32-bit floats, and so are matrices whose rows fill
@@ -99,83 +99,123 @@ pub fn write_gguf(
     overrides: &BTreeMap<String, TensorF32>,
     dtype: GgufType,
 ) -> Result<(), PretrainedError> {
-    let refuse = |problem: String| refusal(path, problem);
-    let architecture = architecture(path, model)?;
-    model.check()?;
     let shapes: BTreeMap<_, _> = model.config().tensors().into_iter().collect();
     for (name, tensor) in overrides {
         check_replacement(path, name, tensor, shapes.get(name))?;
     }
-    let encoded = |entry: &Entry, name: &str, tensor: &TensorF32| {
-        let rows = RowOrder::of(model.config(), &entry.name);
-        let data = rows.apply(tensor.data.clone(), row_length(&tensor.shape));
+    let is_new = |name: &str| overrides.contains_key(name);
+    write_model(path, model, dtype, is_new, |name| {
+        match overrides.get(name) {
+            Some(tensor) => Ok(tensor.clone()),
+            None => model.tensor(name),
+        }
+    })
+}
+
+/// Writes a model as [`write_gguf`] does, with all its weights in `dtype`, those of a GGUF file too.
+///
+/// # Errors
+/// Those of [`write_gguf`].
+pub fn convert_to_gguf(
+    path: &Path,
+    model: &Pretrained,
+    dtype: GgufType,
+) -> Result<(), PretrainedError> {
+    write_model(path, model, dtype, |_| true, |name| model.tensor(name))
+}
+
+/// Writes a model whose tensors come from `tensor`, by their Hugging Face names; of a GGUF file, those for which `is_new`
+/// says so.
+fn write_model(
+    path: &Path,
+    model: &Pretrained,
+    dtype: GgufType,
+    is_new: impl Fn(&str) -> bool,
+    tensor: impl Fn(&str) -> Result<TensorF32, PretrainedError>,
+) -> Result<(), PretrainedError> {
+    let architecture = architecture(path, model)?;
+    model.check()?;
+    let config = model.config();
+    let encoded = |entry: &Entry, name: &str| {
+        let TensorF32 { shape, data } = tensor(name)?;
+        let data = RowOrder::of(config, &entry.name).apply(data, row_length(&shape));
         let bytes = gguf::encode(entry.format, &data).map_err(|value| {
-            refuse(format!(
-                "tensor `{name}` holds {value}, which {} cannot hold",
-                entry.format.name()
-            ))
+            let format = entry.format.name();
+            refusal(
+                path,
+                format!("tensor `{name}` holds {value}, which {format} cannot hold"),
+            )
         });
         bytes.map(Cow::Owned)
     };
     whole_file(path, |partial| {
         match model.gguf() {
             Some(source) => {
-                let tensors = replaced_entries(source, overrides, dtype);
-                let metadata = gguf::for_replaced(&source.file, dtype.format());
+                let file = &source.file;
+                let new_name =
+                    |entry: &str| gguf::hugging_face_name(entry).filter(|name| is_new(name));
+                let entries: Vec<Entry> = (file.tensors.iter())
+                    .map(|(name, info)| Entry {
+                        name: name.clone(),
+                        shape: info.shape.clone(),
+                        format: match new_name(name) {
+                            Some(_) => dtype.format_of(&info.shape),
+                            None => info.format,
+                        },
+                    })
+                    .collect();
+                let metadata = gguf::for_replaced(file, dtype.format());
                 gguf::write(
                     partial,
                     &metadata,
-                    source.file.alignment,
-                    &tensors,
-                    |entry| {
-                        let name = gguf::hugging_face_name(&entry.name).unwrap_or_default();
-                        match overrides.get(&name) {
-                            Some(tensor) => encoded(entry, &name, tensor),
-                            None => Ok(Cow::Borrowed(
-                                source.file.bytes(&source.file.tensors[&entry.name]),
-                            )),
-                        }
+                    file.alignment,
+                    &entries,
+                    |entry| match new_name(&entry.name) {
+                        Some(name) => encoded(entry, &name),
+                        None => Ok(Cow::Borrowed(file.bytes(&file.tensors[&entry.name]))),
                     },
                 )?;
             }
             None => {
-                let tokenizer = model.tokenizer_files()?;
-                let stops = model.tokenizer()?.stop_ids();
-                let tokens = gguf::tokenizer_metadata(&tokenizer, model.config().vocab_size, stops)
-                    .map_err(refuse)?;
-                let source = model.source();
-                let name = source.file_name().unwrap_or(source.as_os_str());
+                let tokens = gguf::tokenizer_metadata(
+                    &model.tokenizer_files()?,
+                    config.vocab_size,
+                    model.tokenizer()?.stop_ids(),
+                );
+                let name = model.source().file_name().unwrap_or_default();
                 let mut metadata = gguf::for_model(
                     architecture,
                     &name.to_string_lossy(),
-                    model.config(),
+                    config,
                     dtype.format(),
                 );
-                metadata.extend(tokens);
-                let tensors = new_entries(path, model.config(), dtype)?;
-                gguf::write(partial, &metadata, gguf::ALIGNMENT, &tensors, |entry| {
-                    if entry.name == ROPE_FACTORS {
-                        let rope = &model.config().attention[0].rope;
-                        let divisors = rope.divisors(model.config().head_dim);
-                        return Ok(Cow::Owned(
-                            divisors.into_iter().flat_map(f32::to_le_bytes).collect(),
-                        ));
-                    }
-                    let name = gguf::hugging_face_name(&entry.name).unwrap_or_default();
-                    match overrides.get(&name) {
-                        Some(tensor) => encoded(entry, &name, tensor),
-                        None => encoded(entry, &name, &model.tensor(&name)?),
+                metadata.extend(tokens.map_err(|problem| refusal(path, problem))?);
+                let entries = new_entries(path, config, dtype)?;
+                gguf::write(partial, &metadata, gguf::ALIGNMENT, &entries, |entry| {
+                    match gguf::hugging_face_name(&entry.name) {
+                        Some(name) => encoded(entry, &name),
+                        // What has no name in Hugging Face's files.
+                        None => Ok(Cow::Owned(rotary_divisors(config))),
                     }
                 })?;
             }
         }
         let read_back = Pretrained::open(partial)?;
         read_back.check()?;
-        match difference(model.config(), read_back.config()) {
+        match difference(config, read_back.config()) {
             None => Ok(()),
-            Some(problem) => Err(refuse(format!("a GGUF file cannot say that {problem}"))),
+            Some(problem) => Err(refusal(
+                path,
+                format!("a GGUF file cannot say that {problem}"),
+            )),
         }
     })
+}
+
+/// The bytes of the tensor that says how frequencies are divided.
+fn rotary_divisors(config: &ModelConfig) -> Vec<u8> {
+    let divisors = config.attention[0].rope.divisors(config.head_dim);
+    divisors.into_iter().flat_map(f32::to_le_bytes).collect()
 }
 
 /// Writes one LoRA for `model` as llama.cpp's `--lora` takes it, in 32-bit floats. Its listing shows `task`.
@@ -285,28 +325,6 @@ fn new_entries(
         });
     }
     Ok(entries)
-}
-
-/// The tensors of a GGUF file, of which those that are replaced have another format.
-fn replaced_entries(
-    source: &GgufModel,
-    overrides: &BTreeMap<String, TensorF32>,
-    dtype: GgufType,
-) -> Vec<Entry> {
-    let tensors = source.file.tensors.iter();
-    let entry = |(name, info): (&String, &gguf::TensorInfo)| {
-        let is_replaced =
-            gguf::hugging_face_name(name).is_some_and(|name| overrides.contains_key(&name));
-        Entry {
-            name: name.clone(),
-            shape: info.shape.clone(),
-            format: match is_replaced {
-                true => dtype.format_of(&info.shape),
-                false => info.format,
-            },
-        }
-    };
-    tensors.map(entry).collect()
 }
 
 /// What of a network is not the same after it was read back.

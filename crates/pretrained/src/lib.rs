@@ -16,7 +16,8 @@
 //!
 //! No, if you want to run the model: this crate computes nothing. It reads models ([`Pretrained`]), turns conversations
 //! into tokens and back ([`ChatTokenizer`]), writes a model back for other tools ([`write_model`],
-//! [`write_classifier`], [`write_gguf`], [`write_gguf_adapter`]), and downloads ([`fetch`]).
+//! [`write_classifier`], [`write_gguf`],
+//! [`write_gguf_adapter`]), and downloads ([`fetch`]).
 //!
 //! # Example
 //!
@@ -77,7 +78,7 @@ mod tokenizer;
 pub use config::{Activation, LayerAttention, ModelConfig, SUPPORTED_MODEL_TYPES};
 pub use error::PretrainedError;
 pub use export::{write_classifier, write_model};
-pub use export_gguf::{GgufType, LoraMatrices, write_gguf, write_gguf_adapter};
+pub use export_gguf::{GgufType, LoraMatrices, convert_to_gguf, write_gguf, write_gguf_adapter};
 pub use message::Message;
 pub use pretrained::Pretrained;
 pub use rope::{Rope, RopeScaling};

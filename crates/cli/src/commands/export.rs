@@ -1,6 +1,5 @@
 //! `export`: what a run serves, as files for other people's software.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,7 +11,7 @@ use panacea_export::{
 };
 use panacea_model::{Decoder, Steering};
 use panacea_objectives::Preference;
-use panacea_pretrained::{GgufType, Pretrained, write_gguf, write_model};
+use panacea_pretrained::{GgufType, Pretrained, convert_to_gguf, write_gguf, write_model};
 use panacea_runs::RunFolder;
 use panacea_serving::{Policy, RewardModelRun, open_language_model};
 
@@ -53,7 +52,8 @@ pub struct Arguments {
     /// gguf: the base model, without a run.
     #[arg(long, conflicts_with_all = ["run", "preference"], requires_all = ["model", "out"])]
     base: bool,
-    /// gguf, and llama-lora --fold: f32, f16, bf16 or q8_0, of the weights that are not in a GGUF file already. Default: f32.
+    /// gguf, and llama-lora --fold: f32, f16, bf16 or q8_0, of the weights that are written anew: of a model in a GGUF file,
+    /// those that the adapter changes. Default: f32.
     #[arg(long)]
     dtype: Option<GgufType>,
     /// The new folder; of gguf, the new file. Default: export-FORMAT-PREFERENCE in the run's folder.
@@ -99,10 +99,7 @@ impl Arguments {
         self.check_options()?;
         if let (true, Some(model), Some(out)) = (self.base, &self.model, &self.out) {
             let pretrained = open_language_model(model)?;
-            if model.is_file() {
-                bail!("{} is a GGUF file already", model.display());
-            }
-            write_gguf(out, &pretrained, &BTreeMap::new(), self.dtype())?;
+            convert_to_gguf(out, &pretrained, self.dtype())?;
             say!("{}", out.display());
             return Ok(ExitCode::SUCCESS);
         }
