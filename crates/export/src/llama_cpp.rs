@@ -5,7 +5,7 @@ use std::path::Path;
 use panacea_files::{write_file, write_folder};
 use panacea_methods::Trained;
 use panacea_objectives::Preference;
-use panacea_pretrained::{GgufType, Pretrained, write_gguf, write_gguf_adapter};
+use panacea_pretrained::{GgufType, ModelConfig, Pretrained, write_gguf, write_gguf_adapter};
 use serde_json::json;
 
 use crate::error::refuse_existing;
@@ -108,6 +108,8 @@ fn instructions(
     let ids: String = ids
         .map(|(i, (name, _))| format!("- id {}: λ of {name}\n", first + i))
         .collect();
+    let note =
+        llama_note(pretrained.config()).map_or_else(String::new, |note| format!("- {note}.\n"));
     let base_id = match first {
         0 => "",
         _ => "- id 0: what every λ has, always with scale 1\n",
@@ -125,10 +127,22 @@ fn instructions(
          are all 1, which is no λ, and `--lora-init-without-apply` leaves them so.\n\
          - `--cache-ram 0` turns off its store of earlier prompts, which hands out what was read under another λ (its issue \
          26207).\n\
-         - Requests of different λ do not share a batch there, and a slot that changes λ reads its prompt again.\n",
+         - Requests of different λ do not share a batch there, and a slot that changes λ reads its prompt again.\n{note}",
         scaled = scaled.join(","),
         request = json!(request),
     )
+}
+
+/// What llama.cpp does otherwise with a model, though the file says it.
+pub fn llama_note(config: &ModelConfig) -> Option<String> {
+    let window = config
+        .attention
+        .iter()
+        .filter_map(|layer| layer.window)
+        .min()?;
+    Some(format!(
+        "llama.cpp lets every token see all before it, this model the last {window}: longer texts are continued otherwise there"
+    ))
 }
 
 /// A path as a word of a shell.

@@ -25,7 +25,7 @@ fn model(model_type: &str, folder: &Path) -> Pretrained {
         "architectures": ["ForCausalLM"], "model_type": model_type, "vocab_size": 272, "hidden_size": 32,
         "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
         "head_dim": 8, "hidden_act": "silu", "max_position_embeddings": 128, "rms_norm_eps": 1e-5, "rope_theta": 1e5,
-        "tie_word_embeddings": true, "bos_token_id": 0, "eos_token_id": 3
+        "tie_word_embeddings": true, "sliding_window": if model_type == "mistral" { json!(16) } else { Value::Null }, "bos_token_id": 0, "eos_token_id": 3
     });
     let folder = folder.join(model_type);
     fs::create_dir(&folder).unwrap();
@@ -261,6 +261,11 @@ fn a_folder_for_llama_cpp_says_how_it_is_used() {
                 (Some(id as u64), scale.parse().ok())
             );
         }
+        assert_eq!(
+            text.contains("this model the last 16"),
+            family == "mistral",
+            "{text}"
+        );
         for file in files {
             let bytes = fs::read(out.join(format!("{file}.gguf"))).unwrap();
             assert!(bytes.starts_with(b"GGUF"), "{file}");

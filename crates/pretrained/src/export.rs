@@ -445,7 +445,7 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), PretrainedError> {
     dead_code,
     reason = "shared with the integration tests, which use all of it"
 )]
-mod tiny;
+pub(crate) mod tiny;
 
 #[cfg(test)]
 mod tests {

@@ -415,16 +415,9 @@ fn refusal(path: &Path, problem: String) -> PretrainedError {
 }
 
 #[cfg(test)]
-#[path = "../tests/models/tiny.rs"]
-#[allow(
-    dead_code,
-    reason = "shared with the integration tests, which use all of it"
-)]
-mod tiny;
-
-#[cfg(test)]
 mod tests {
     use super::*;
+    use crate::export::tiny;
     use crate::gguf::GgufFile;
     use panacea_test_support::Noise;
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use panacea_config::Plan;
 use panacea_export::{
-    LlamaForm, merged, write_classifier, write_llama_lora, write_peft, write_peft_parts,
+    LlamaForm, llama_note, merged, write_classifier, write_llama_lora, write_peft, write_peft_parts,
 };
 use panacea_model::{Decoder, Steering};
 use panacea_objectives::Preference;
@@ -100,6 +100,7 @@ impl Arguments {
         if let (true, Some(model), Some(out)) = (self.base, &self.model, &self.out) {
             let pretrained = open_language_model(model)?;
             convert_to_gguf(out, &pretrained, self.dtype())?;
+            say_aside(llama_note(pretrained.config()).as_slice());
             say!("{}", out.display());
             return Ok(ExitCode::SUCCESS);
         }
@@ -254,6 +255,7 @@ impl Arguments {
             Form::Merged(preference) => write_model(out, pretrained, &merged(at(&preference)?)?)?,
             Form::Gguf(preference) => {
                 write_gguf(out, pretrained, &merged(at(&preference)?)?, self.dtype())?;
+                say_aside(llama_note(pretrained.config()).as_slice());
             }
             Form::Classifier => {
                 let RewardModelRun { adapters, notes } = RewardModelRun::open(run, decoder)?;
