@@ -101,7 +101,8 @@ def main():
             options.run, options.runs = "check", folder / "runs"
             # Few steps, and large ones, so that λ changes much.
             settings = ["--set", "optimizer.learning_rate=3e-2", "--set", "optimizer.batch_size=4"]
-            panacea(options.panacea.resolve(), "train", "--steps", "12", *settings, "--run", options.run, "--runs", options.runs)
+            run = ["--run", options.run, "--runs", options.runs]
+            panacea(options.panacea.resolve(), "train", "--steps", "12", *settings, *run)
         check(options, folder)
 
 

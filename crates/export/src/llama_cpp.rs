@@ -116,7 +116,8 @@ fn instructions(
     };
     format!(
         "# Every λ in llama.cpp\n\n\
-         {before}In this folder, with a llama-server from after the end of 2025 (pull request 18469, scales in requests):\n\n    \
+         {before}In this folder, with a llama-server from after the end of 2025 (pull request 18469, scales in \
+         requests):\n\n    \
          llama-server --model {base} --lora-scaled {scaled} --cache-ram 0\n\n\
          A request to /completion, /v1/completions or /v1/chat/completions says its λ:\n\n    \
          \"lora\": {request}\n\n\
@@ -141,7 +142,8 @@ pub fn llama_note(config: &ModelConfig) -> Option<String> {
         .filter_map(|layer| layer.window)
         .min()?;
     Some(format!(
-        "llama.cpp lets every token see all before it, this model the last {window}: longer texts are continued otherwise there"
+        "llama.cpp lets every token see all before it, this model the last {window}: longer texts are continued otherwise \
+         there"
     ))
 }
 

@@ -108,10 +108,13 @@ fn write_adapter(folder: &Path, pretrained: &Pretrained, lora: &Lora) -> Result<
 fn example(pretrained: &Pretrained, split: &Split, names: &[String]) -> String {
     let source = pretrained.source();
     let source = source.canonicalize().unwrap_or_else(|_| source.to_owned());
-    // Debug and JSON quote paths as Python does.
+    // JSON quotes texts as Python does.
+    let quoted = |path: &Path| json!(path.to_string_lossy()).to_string();
     let from = match (source.is_file(), source.parent(), source.file_name()) {
-        (true, Some(folder), Some(file)) => format!("{folder:?}, gguf_file={file:?}"),
-        _ => format!("{source:?}"),
+        (true, Some(folder), Some(file)) => {
+            format!("{}, gguf_file={}", quoted(folder), quoted(file.as_ref()))
+        }
+        _ => quoted(&source),
     };
     let objectives = names.len() - split.objectives.len()..;
     format!(

@@ -21,11 +21,15 @@ const RANK: usize = 2;
 const MODULES: [&str; 4] = ["q_proj", "k_proj", "o_proj", "down_proj"];
 
 fn model(model_type: &str, folder: &Path) -> Pretrained {
+    let window = match model_type {
+        "mistral" | "gemma3_text" => json!(16),
+        _ => Value::Null,
+    };
     let config = json!({
         "architectures": ["ForCausalLM"], "model_type": model_type, "vocab_size": 272, "hidden_size": 32,
         "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
         "head_dim": 8, "hidden_act": "silu", "max_position_embeddings": 128, "rms_norm_eps": 1e-5, "rope_theta": 1e5,
-        "tie_word_embeddings": true, "sliding_window": if model_type == "mistral" { json!(16) } else { Value::Null }, "bos_token_id": 0, "eos_token_id": 3
+        "tie_word_embeddings": true, "sliding_window": window, "bos_token_id": 0, "eos_token_id": 3
     });
     let folder = folder.join(model_type);
     fs::create_dir(&folder).unwrap();
