@@ -20,8 +20,6 @@ from pathlib import Path
 
 import xllamacpp
 
-# On the sum of the log-probabilities of an answer.
-TOLERANCE = 1e-3
 NEW_TOKENS = 16
 RECORDS = 10
 
@@ -164,7 +162,7 @@ def check(options, folder):
         ours.terminate()
         ours.wait(timeout=60)
     spread = max(abs(a["sum_logprob"] - b["sum_logprob"]) for a, b in zip(scores[0], scores[2]))
-    assert spread > 10 * TOLERANCE, f"λ changes nothing: {spread}"
+    assert spread > 10 * options.tolerance, f"λ changes nothing: {spread}"
 
     for form in forms:
         server, scales = started(folder / form)
@@ -184,7 +182,7 @@ def check(options, folder):
                 assert len(response) == score[number]["tokens"], (record, response)
                 difference = abs(server.log_prob(prompt, response, lora) - score[number]["sum_logprob"])
                 largest = max(largest, difference)
-                assert difference < TOLERANCE, (form, weights, record, difference)
+                assert difference < options.tolerance, (form, weights, record, difference)
                 found = server.greedy(record["prompt"], lora)
                 assert found == answer[number], (form, weights, record, found, answer[number])
         print(f"form {form}: log-probabilities within {largest:.1e}, the same {NEW_TOKENS} tokens")
@@ -203,6 +201,7 @@ def main():
     parser.add_argument("--model", default="datasets/quickstart/base")
     parser.add_argument("--records", type=Path, default=Path("datasets/quickstart/menus.jsonl"))
     parser.add_argument("--end-of-turn", type=int, default=3, help="the id of the token that ends a turn")
+    parser.add_argument("--tolerance", type=float, default=1e-3, help="on the sum of an answer's log-probabilities")
     options = parser.parse_args()
     # Servers are on this machine, whatever stands in between for others.
     os.environ["NO_PROXY"] = "127.0.0.1"
