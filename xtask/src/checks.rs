@@ -17,7 +17,7 @@ struct Check {
     environment: Option<(&'static str, &'static str)>,
 }
 
-const CHECKS: [Check; 9] = [
+const CHECKS: [Check; 10] = [
     Check {
         name: "formatting",
         program: Program::Cargo,
@@ -50,7 +50,13 @@ const CHECKS: [Check; 9] = [
     },
     Check {
         name: "clients",
-        program: Program::OpenAiClient,
+        program: Program::Integration("openai"),
+        arguments: "",
+        environment: None,
+    },
+    Check {
+        name: "llama.cpp",
+        program: Program::Integration("llama_cpp"),
         arguments: "",
         environment: None,
     },
@@ -81,20 +87,20 @@ enum Program {
     Cargo,
     /// Not one of cargo's own: it is fetched when it is first called.
     CargoDeny,
-    /// Likewise.
-    OpenAiClient,
+    /// Likewise; a folder of `integrations`.
+    Integration(&'static str),
     /// Likewise.
     Browser,
 }
 
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Cargo => "cargo",
-            Self::CargoDeny => "cargo-deny",
-            Self::OpenAiClient => "integrations/openai/check.py",
-            Self::Browser => "integrations/page/check.mjs",
-        })
+        match self {
+            Self::Cargo => f.write_str("cargo"),
+            Self::CargoDeny => f.write_str("cargo-deny"),
+            Self::Integration(name) => write!(f, "integrations/{name}/check.py"),
+            Self::Browser => f.write_str("integrations/page/check.mjs"),
+        }
     }
 }
 
@@ -104,7 +110,7 @@ impl Check {
         let mut program = match self.program {
             Program::Cargo => cargo(),
             Program::CargoDeny => dependencies::cargo_deny()?,
-            Program::OpenAiClient => clients::openai()?,
+            Program::Integration(name) => clients::integration(name)?,
             Program::Browser => browser::page()?,
         };
         program

@@ -1,4 +1,5 @@
-//! Other people's clients, which have to get along with the server: the official one of OpenAI's API, in Python.
+//! Other people's software, which has to get along with ours: the official client of OpenAI's API with the server, and
+//! llama.cpp with what is exported for it. Each is driven by a Python program in a folder of `integrations`.
 
 use std::env;
 use std::fs;
@@ -9,12 +10,12 @@ use crate::Failure;
 use crate::build::{built_for_tests, workspace};
 use crate::dependencies::{cannot, read, run, tools};
 
-/// The check, in a virtual environment that has what it needs; `python3` makes it when it is first asked for.
-pub fn openai() -> Result<Command, Failure> {
-    let folder = workspace().join("integrations").join("openai");
+/// The check of this name, in a virtual environment that has what it needs; `python3` makes it when it is first asked for.
+pub fn integration(name: &str) -> Result<Command, Failure> {
+    let folder = workspace().join("integrations").join(name);
     let requirements = folder.join("requirements.txt");
     let wanted = read(&requirements)?;
-    let environment = tools().join("openai");
+    let environment = tools().join(name);
     // Written when all is in place.
     let installed = environment.join("installed.txt");
     let runs = || Command::new(python(&environment)).arg("--version").output();

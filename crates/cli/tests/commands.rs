@@ -96,6 +96,15 @@ fn a_mistake_is_an_error_that_names_it() {
             &["export", "--preference", "0.5,0.6", "--format", "peft"],
             "0.5",
         ),
+        (&["export", "--format", "peft", "--fold"], "llama-lora"),
+        (
+            &["export", "--format", "llama-lora", "--dtype", "f16"],
+            "--fold",
+        ),
+        (
+            &["export", "--format", "gguf", "--dtype", "q4_k"],
+            "f32, f16, bf16, q8_0",
+        ),
     ] {
         let output = panacea(arguments);
         let message = String::from_utf8_lossy(&output.stderr);

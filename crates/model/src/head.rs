@@ -57,6 +57,16 @@ impl ValueHead {
         self.weight.dims()[0]
     }
 
+    /// W and b as numbers on the host, row by row.
+    pub fn into_numbers(self) -> (Vec<f32>, Vec<f32>) {
+        let numbers = |tensor: Tensor<2>| {
+            let data = tensor.into_data().convert::<f32>();
+            data.try_to_vec()
+                .expect("the data was just converted to f32")
+        };
+        (numbers(self.weight), numbers(self.bias))
+    }
+
     /// The head as factors of an adapter, so that it is trained, saved and loaded with it: U is W, V is b, and there are no
     /// singular values.
     pub fn into_factors(self) -> Factors {

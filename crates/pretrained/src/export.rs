@@ -265,7 +265,7 @@ fn architecture(config: &ModelConfig) -> &'static str {
 }
 
 /// A replacement has the shape of what it replaces.
-fn check_replacement(
+pub(crate) fn check_replacement(
     dir: &Path,
     name: &str,
     tensor: &TensorF32,
@@ -445,7 +445,7 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), PretrainedError> {
     dead_code,
     reason = "shared with the integration tests, which use all of it"
 )]
-mod tiny;
+pub(crate) mod tiny;
 
 #[cfg(test)]
 mod tests {

@@ -16,7 +16,8 @@
 //!
 //! No, if you want to run the model: this crate computes nothing. It reads models ([`Pretrained`]), turns conversations
 //! into tokens and back ([`ChatTokenizer`]), writes a model back for other tools ([`write_model`],
-//! [`write_classifier`]), and downloads ([`fetch`]).
+//! [`write_classifier`], [`write_gguf`],
+//! [`write_gguf_adapter`]), and downloads ([`fetch`]).
 //!
 //! # Example
 //!
@@ -56,6 +57,7 @@ mod config;
 mod config_json;
 mod error;
 mod export;
+mod export_gguf;
 mod families;
 pub mod fetch;
 mod floats;
@@ -76,6 +78,7 @@ mod tokenizer;
 pub use config::{Activation, LayerAttention, ModelConfig, SUPPORTED_MODEL_TYPES};
 pub use error::PretrainedError;
 pub use export::{write_classifier, write_model};
+pub use export_gguf::{GgufType, LoraMatrices, convert_to_gguf, write_gguf, write_gguf_adapter};
 pub use message::Message;
 pub use pretrained::Pretrained;
 pub use rope::{Rope, RopeScaling};

@@ -178,6 +178,14 @@ impl Pretrained {
         matches!(self.weights, Weights::Safetensors(_)).then_some(self.source.as_path())
     }
 
+    /// The GGUF file, if that is what was opened.
+    pub(crate) fn gguf(&self) -> Option<&GgufModel> {
+        match &self.weights {
+            Weights::Safetensors(_) => None,
+            Weights::Gguf(model) => Some(model),
+        }
+    }
+
     fn check_shape(&self, name: &str, expected: &[usize]) -> Result<(), PretrainedError> {
         match self.shape(name) {
             None => Err(PretrainedError::MissingTensor {

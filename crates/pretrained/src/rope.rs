@@ -56,6 +56,16 @@ impl Rope {
             .collect()
     }
 
+    /// What the frequencies are divided by, pair by pair.
+    pub(crate) fn divisors(&self, head_dim: usize) -> Vec<f32> {
+        (0..head_dim / 2)
+            .map(|pair| {
+                let frequency = self.theta.powf(-((2 * pair) as f64) / head_dim as f64);
+                self.divisor(pair, frequency) as f32
+            })
+            .collect()
+    }
+
     fn divisor(&self, pair: usize, frequency: f64) -> f64 {
         match &self.scaling {
             RopeScaling::None => 1.0,

@@ -81,7 +81,7 @@ impl TokenizerFiles {
     }
 
     /// The template's source: a string, or the one named `default` (or the only one) of a list.
-    fn template(&self) -> Result<Option<&str>, PretrainedError> {
+    pub fn template(&self) -> Result<Option<&str>, PretrainedError> {
         let fields = Fields::new(&self.origin, &self.config);
         let templates = match fields.get(CHAT_TEMPLATE) {
             None => return Ok(None),
@@ -104,7 +104,7 @@ impl TokenizerFiles {
     }
 
     /// `bos_token` and the like: a string, or an object that describes an added token.
-    fn special_tokens(&self) -> Vec<(String, String)> {
+    pub fn special_tokens(&self) -> Vec<(String, String)> {
         self.config
             .iter()
             .filter(|(name, _)| name.ends_with("_token"))

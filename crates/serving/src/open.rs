@@ -76,6 +76,11 @@ impl Policy {
         &self.name
     }
 
+    /// Its adapters, beside the trainings that they come from.
+    pub fn trained(&self) -> &Trained {
+        &self.trained
+    }
+
     /// The preference that answers where `preference` is asked for ([`Trained::answering`]).
     pub fn answering<'a>(&'a self, preference: &'a Preference) -> &'a Preference {
         self.trained.answering(preference)

@@ -1,4 +1,4 @@
-//! The adapters of a whole model: initialisation, their file, and the LoRA export of one preference.
+//! The adapters of a whole model: initialisation, their file, and soups of them.
 
 use std::path::Path;
 
@@ -10,7 +10,6 @@ use rand_distr::{Distribution, Normal};
 
 use crate::{
     ADAPTER_CONFIG_FILE, ADAPTER_FILE, AdapterError, FactorSet, Factors, SvdLora, SvdLoraConfig,
-    file,
 };
 
 /// The adapters of a model with their configuration.
@@ -204,18 +203,6 @@ impl Adapters {
         let row: Vec<f32> = weights.iter().map(|&w| w as f32).collect();
         Tensor::from_data(TensorData::new(row, [1, weights.len()]), device)
     }
-}
-
-/// The rows of A and B of the plain LoRA that equals `layer` at one preference, as numbers on the host:
-/// ((`[k+m, d_in]`, values), (`[d_out, k+m]`, values)).
-#[allow(clippy::type_complexity)]
-pub fn lora_pair(
-    layer: SvdLora<'_>,
-    preference: &Tensor<2>,
-) -> (([usize; 2], Vec<f32>), ([usize; 2], Vec<f32>)) {
-    let (a, b) = layer.lora(preference);
-    let host = |x: Tensor<2>| (x.dims(), file::to_host(x));
-    (host(a), host(b))
 }
 
 #[cfg(test)]

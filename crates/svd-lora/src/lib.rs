@@ -13,8 +13,9 @@
 //!
 //! ## Is this for you?
 //! Yes, if you have a frozen linear layer on burn tensors and want the kernel alone: forward, its
-//! gradient ([`SvdLora::backward`]), the adapter's file, merging ([`SvdLora::delta`]) and the export of a
-//! fixed λ as a plain LoRA ([`SvdLora::lora`]). For a language model around it see `panacea-model`.
+//! gradient ([`SvdLora::backward`]), the adapter's file, merging ([`SvdLora::delta`]) and its forms as plain
+//! LoRAs, of one λ ([`SvdLora::at`]) or of all ([`SvdLora::base_part`], [`SvdLora::objective_parts`],
+//! [`SvdLora::specialists`]). For a language model around it see `panacea-model`.
 //!
 //! ```
 //! use burn_tensor::{Device, Tensor};
@@ -41,9 +42,11 @@ mod file;
 mod kernel;
 #[cfg(test)]
 mod noise;
+mod plain;
 
-pub use adapters::{Adapters, lora_pair};
+pub use adapters::Adapters;
 pub use config::{ADAPTER_CONFIG_FILE, ADAPTER_FILE, SvdLoraConfig};
 pub use error::AdapterError;
 pub use factors::{FactorSet, Factors, Part};
 pub use kernel::SvdLora;
+pub use plain::PlainLora;

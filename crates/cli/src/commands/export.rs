@@ -1,44 +1,62 @@
-//! `export`: one preference as a PEFT adapter or a merged model.
+//! `export`: what a run serves, as files for other people's software.
 
-use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use burn_tensor::Tensor;
 use clap::{Args, ValueEnum};
 use panacea_config::Plan;
-use panacea_model::{Decoder, Steering, ValueHead};
+use panacea_export::{
+    LlamaForm, llama_note, merged, write_classifier, write_llama_lora, write_peft, write_peft_parts,
+};
+use panacea_model::{Decoder, Steering};
 use panacea_objectives::Preference;
-use panacea_pretrained::{Pretrained, TensorF32};
-use panacea_runs::{RunFolder, write_folder};
-use panacea_serving::{RewardModelRun, open_language_model};
-use panacea_svd_lora::{Adapters, lora_pair};
-use safetensors::Dtype;
-use safetensors::tensor::TensorView;
-use serde_json::json;
+use panacea_pretrained::{GgufType, Pretrained, convert_to_gguf, write_gguf, write_model};
+use panacea_runs::RunFolder;
+use panacea_serving::{Policy, RewardModelRun, open_language_model};
 
 use crate::session::{RUNS, open_at, say_aside};
 
-/// Write the model at one preference in a form that other tools load.
+/// Write a run for other software: with every preference, or at one.
 #[derive(Args)]
-#[command(after_help = "Examples:
+#[command(after_help = "Examples, with every preference:
+  cargo xtask export --run first --format llama-lora
+  cargo xtask export --run first --format llama-lora --fold --dtype q8_0
+  cargo xtask export --run first --format peft-parts
+At one:
   cargo xtask export --run first --preference 0.5,0.5 --format peft
   cargo xtask export --run first --preference 1,0 --format merged --out models/first-helpful
-  cargo xtask export --run reward-model --format merged")]
+  cargo xtask export --run first --preference 1,0 --format gguf --dtype f16 --out first-helpful.gguf
+The model alone, and a reward model:
+  cargo xtask export --base --model models/smollm2-135m-instruct --format gguf --dtype f16 --out base.gguf
+  cargo xtask export --run reward-model --format merged
+
+docs/elsewhere.md shows what each is for.")]
 pub struct Arguments {
     /// The run; the newest one by default.
     #[arg(long)]
     run: Option<String>,
-    /// Weights on the run's objectives, in their order, such as 0.3,0.7. A reward model has none.
+    /// Weights on the run's objectives, in their order, such as 0.3,0.7. A reward model has none; where every preference is
+    /// written, it only decides the scales that are shown.
     #[arg(long)]
     preference: Option<Preference>,
-    /// peft: an adapter folder for transformers + PEFT. merged: a whole Hugging Face model; of a reward model, a sequence
-    /// classifier.
+    /// What to write.
     #[arg(long)]
     format: Format,
-    /// The new folder. Default: export-FORMAT-PREFERENCE in the run's folder.
+    /// llama-lora: add what every preference has to the weights, and write these as well.
+    #[arg(long, conflicts_with = "specialists")]
+    fold: bool,
+    /// llama-lora: an adapter for each objective that is useful alone, in place of a common one and small ones.
+    #[arg(long)]
+    specialists: bool,
+    /// gguf: the base model, without a run.
+    #[arg(long, conflicts_with_all = ["run", "preference"], requires_all = ["model", "out"])]
+    base: bool,
+    /// gguf, and llama-lora --fold: f32, f16, bf16 or q8_0, of the weights that are written anew: of a model in a GGUF file,
+    /// those that the adapter changes. Default: f32.
+    #[arg(long)]
+    dtype: Option<GgufType>,
+    /// The new folder; of gguf, the new file. Default: export-FORMAT-PREFERENCE in the run's folder.
     #[arg(long)]
     out: Option<PathBuf>,
     /// The base model, where it is no longer at the path that the run was trained on.
@@ -52,212 +70,204 @@ pub struct Arguments {
     device: String,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
+    /// Adapters for llama.cpp's server, whose requests say their preference.
+    LlamaLora,
+    /// Adapters for PEFT, with a program that sets the preference.
+    PeftParts,
+    /// At one preference: an adapter folder for transformers + PEFT.
     Peft,
+    /// At one preference: a whole Hugging Face model; of a reward model, a sequence classifier.
     Merged,
+    /// At one preference: a whole model for llama.cpp.
+    Gguf,
+}
+
+/// What is written, with what it needs.
+enum Form {
+    LlamaLora(LlamaForm, Preference),
+    PeftParts,
+    Peft(Preference),
+    Merged(Preference),
+    Gguf(Preference),
+    Classifier,
 }
 
 impl Arguments {
     pub fn run(self) -> Result<ExitCode> {
+        self.check_options()?;
+        if let (true, Some(model), Some(out)) = (self.base, &self.model, &self.out) {
+            let pretrained = open_language_model(model)?;
+            convert_to_gguf(out, &pretrained, self.dtype())?;
+            say_aside(llama_note(pretrained.config()).as_slice());
+            say!("{}", out.display());
+            return Ok(ExitCode::SUCCESS);
+        }
         let run = RunFolder::find(&self.runs, self.run.as_deref())?;
         let plan = run.record()?.plan;
-        let base = self.model.as_deref().unwrap_or(plan.model());
-        let (form, preference) = self.form(&run, &plan)?;
-        let pretrained = open_language_model(base)?;
-        if matches!(form, Form::Peft) && pretrained.config().joined_projections {
-            bail!(
-                "{} holds q, k and v of a layer as one matrix, beside which PEFT's adapter cannot stand: use --format merged",
-                base.display()
-            );
-        }
-        let decoder = Decoder::load(&pretrained, &panacea_devices::select(&self.device)?)?;
-        let out = self.out.clone().unwrap_or_else(|| {
-            let weights: Vec<_> = (preference.weights().iter())
-                .map(|w| format!("-{w}"))
-                .collect();
-            run.path().join(match form {
-                Form::Peft => format!("export-peft{}", weights.concat()),
-                Form::Merged => format!("export-merged{}", weights.concat()),
-                Form::Classifier => "export-merged".to_owned(),
-            })
-        });
+        let form = self.form(&run, &plan)?;
+        let out = match &self.out {
+            Some(out) => out.clone(),
+            None => run.path().join(self.default_name()),
+        };
         if out.exists() {
             bail!(
                 "{} exists already: remove it, or give another --out",
                 out.display()
             );
         }
-        match form {
-            Form::Peft => {
-                let steering = open_at(&run, &preference, &decoder)?;
-                write_peft(&out, base, &decoder, &steering)?;
-            }
-            Form::Merged => {
-                let steering = open_at(&run, &preference, &decoder)?;
-                let weights = &steering.preference;
-                let merged = merged(&pretrained, &decoder, &steering.adapters, weights)?;
-                panacea_pretrained::write_model(&out, &pretrained, &merged)?;
-            }
-            Form::Classifier => {
-                let RewardModelRun { adapters, notes } = RewardModelRun::open(&run, &decoder)?;
-                say_aside(&notes);
-                write_classifier(&out, &pretrained, &decoder, adapters, &preference)?;
-            }
-        }
+        let pretrained = open_language_model(self.model.as_deref().unwrap_or(plan.model()))?;
+        let decoder = Decoder::load(&pretrained, &panacea_devices::select(&self.device)?)?;
+        self.write(form, &run, &pretrained, &decoder, &out)?;
         say!("{}", out.display());
         Ok(ExitCode::SUCCESS)
     }
 
-    /// What is to be written, and the preference it is written at.
-    fn form(&self, run: &RunFolder, plan: &Plan) -> Result<(Form, Preference)> {
-        let is_reward_model = plan.method().is_reward_model();
-        Ok(match (is_reward_model, self.format, &self.preference) {
-            (true, Format::Merged, None) => {
-                let trained_at = Preference::uniform(plan.objectives().len());
-                (Form::Classifier, trained_at)
+    /// Options that would do nothing are mistakes.
+    fn check_options(&self) -> Result<()> {
+        let is_gguf = self.format == Format::Gguf;
+        for (given, option, fits, needs) in [
+            (
+                self.fold,
+                "--fold",
+                self.format == Format::LlamaLora,
+                "llama-lora",
+            ),
+            (
+                self.specialists,
+                "--specialists",
+                self.format == Format::LlamaLora,
+                "llama-lora",
+            ),
+            (self.base, "--base", is_gguf, "gguf"),
+            (
+                self.dtype.is_some(),
+                "--dtype",
+                is_gguf || self.fold,
+                "gguf, or llama-lora with --fold",
+            ),
+        ] {
+            if given && !fits {
+                bail!("{option} has no effect here: it belongs to --format {needs}");
             }
-            (true, Format::Merged, Some(_)) => bail!(
-                "run {} is a reward model, which no preference steers: leave --preference out",
-                run.name()
-            ),
-            (true, Format::Peft, _) => bail!(
-                "run {} is a reward model: --format merged writes it as a sequence classifier, which transformers opens",
-                run.name()
-            ),
-            (false, _, None) => bail!(
-                "--preference is missing: the objectives of run {} are {}",
-                run.name(),
-                plan.objective_names().join(", ")
-            ),
-            (false, Format::Peft, Some(preference)) => (Form::Peft, preference.clone()),
-            (false, Format::Merged, Some(preference)) => (Form::Merged, preference.clone()),
-        })
-    }
-}
-
-/// What is written.
-#[derive(Clone, Copy)]
-enum Form {
-    Peft,
-    Merged,
-    Classifier,
-}
-
-/// Hugging Face's name of an adapted matrix: `layers.0.q_proj` → `model.layers.0.self_attn.q_proj`.
-fn hugging_face_name(name: &str) -> String {
-    let (layer, projection) = name.rsplit_once('.').unwrap_or(("", name));
-    let block = if matches!(projection, "gate_proj" | "up_proj" | "down_proj") {
-        "mlp"
-    } else {
-        "self_attn"
-    };
-    format!("model.{layer}.{block}.{projection}")
-}
-
-/// A PEFT adapter folder: A = Vᵀ, B = c · U · diag(σ, s·λ). PEFT multiplies B A by lora_alpha / r, so both
-/// are k + m.
-fn write_peft(out: &Path, base: &Path, decoder: &Decoder, steering: &Steering) -> Result<()> {
-    let adapters = &steering.adapters;
-    let row = adapters.preference_row(&steering.preference, decoder.device());
-    let mut buffers = Vec::new();
-    for name in adapters.factors.0.keys() {
-        let layer = adapters
-            .get(name)
-            .context("a name of the set is in the set")?;
-        let (a, b) = lora_pair(layer, &row);
-        for (letter, (shape, values)) in [("A", a), ("B", b)] {
-            let bytes: Vec<u8> = values.into_iter().flat_map(f32::to_le_bytes).collect();
-            let key = format!(
-                "base_model.model.{}.lora_{letter}.weight",
-                hugging_face_name(name)
-            );
-            buffers.push((key, shape.to_vec(), bytes));
         }
-    }
-    let views = buffers
-        .iter()
-        .map(|(key, shape, bytes)| {
-            Ok((
-                key.as_str(),
-                TensorView::new(Dtype::F32, shape.clone(), bytes)?,
-            ))
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let metadata = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    let tensors = safetensors::serialize(views, Some(metadata))?;
-    let columns = adapters.config.columns();
-    let config = json!({
-        "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": base.display().to_string(),
-        "r": columns,
-        "lora_alpha": columns,
-        "lora_dropout": 0.0,
-        "bias": "none",
-        "fan_in_fan_out": false,
-        "inference_mode": true,
-        "target_modules": adapters.config.target_modules,
-    });
-    write_folder(out, |dir| -> Result<()> {
-        fs::write(dir.join("adapter_model.safetensors"), tensors)?;
-        fs::write(
-            dir.join("adapter_config.json"),
-            serde_json::to_vec_pretty(&config)?,
-        )?;
         Ok(())
-    })
-}
+    }
 
-/// W(λ) = W₀ + ΔW(λ) for every adapted W₀, by Hugging Face's names.
-fn merged(
-    pretrained: &Pretrained,
-    decoder: &Decoder,
-    adapters: &Adapters,
-    preference: &[f64],
-) -> Result<BTreeMap<String, TensorF32>> {
-    let row = adapters.preference_row(preference, decoder.device());
-    let mut merged = BTreeMap::new();
-    for name in adapters.factors.0.keys() {
-        let layer = adapters
-            .get(name)
-            .context("a name of the set is in the set")?;
-        let delta = values(layer.delta(&row))?;
-        let key = format!("{}.weight", hugging_face_name(name));
-        let TensorF32 { shape, mut data } = pretrained.tensor(&key)?;
-        for (weight, change) in data.iter_mut().zip(delta) {
-            *weight += change;
+    fn dtype(&self) -> GgufType {
+        self.dtype.unwrap_or(GgufType::F32)
+    }
+
+    /// What is to be written of `run`.
+    fn form(&self, run: &RunFolder, plan: &Plan) -> Result<Form> {
+        let objectives = plan.objective_names();
+        if plan.method().is_reward_model() {
+            return match (self.format, &self.preference) {
+                (Format::Merged, None) => Ok(Form::Classifier),
+                (Format::Merged, Some(_)) => bail!(
+                    "run {} is a reward model, which no preference steers: leave --preference out",
+                    run.name()
+                ),
+                _ => bail!(
+                    "run {} is a reward model: --format merged writes it as a sequence classifier, which transformers opens",
+                    run.name()
+                ),
+            };
         }
-        merged.insert(key, TensorF32 { shape, data });
+        let preference = || {
+            self.preference.clone().with_context(|| {
+                format!(
+                    "--preference is missing: the objectives of run {} are {}",
+                    run.name(),
+                    objectives.join(", ")
+                )
+            })
+        };
+        Ok(match self.format {
+            Format::LlamaLora => {
+                let form = match (self.fold, self.specialists) {
+                    (true, _) => LlamaForm::Folded(self.dtype()),
+                    (_, true) => LlamaForm::Specialists,
+                    _ => LlamaForm::Parts,
+                };
+                let shown = self.preference.clone();
+                Form::LlamaLora(
+                    form,
+                    shown.unwrap_or_else(|| Preference::uniform(objectives.len())),
+                )
+            }
+            Format::PeftParts => Form::PeftParts,
+            Format::Peft => Form::Peft(preference()?),
+            Format::Merged => Form::Merged(preference()?),
+            Format::Gguf => Form::Gguf(preference()?),
+        })
     }
-    Ok(merged)
-}
 
-/// A Hugging Face sequence classifier: the merged layers under the head that reads rewards.
-fn write_classifier(
-    out: &Path,
-    pretrained: &Pretrained,
-    decoder: &Decoder,
-    mut adapters: Adapters,
-    preference: &Preference,
-) -> Result<()> {
-    let head = ValueHead::among(&adapters.factors).context("a reward model has a head")?;
-    adapters.factors.0.remove(ValueHead::NAME);
-    let merged = merged(pretrained, decoder, &adapters, preference.weights())?;
-    let score = TensorF32 {
-        shape: head.weight.dims().to_vec(),
-        data: values(head.weight)?,
-    };
-    let outputs = &adapters.config.objectives;
-    panacea_pretrained::write_classifier(out, pretrained, &merged, outputs, &score)?;
-    for (output, bias) in outputs.iter().zip(values(head.bias)?) {
-        eprintln!(
-            "{output}: a classifier's head has no bias, so every reward is {bias:.4} less than here; differences are the same"
-        );
+    /// `export-FORMAT-PREFERENCE`
+    fn default_name(&self) -> String {
+        let format = self.format.to_possible_value();
+        let mut name =
+            format.map_or_else(String::new, |value| format!("export-{}", value.get_name()));
+        match self.format {
+            Format::LlamaLora if self.fold => name += "-fold",
+            Format::LlamaLora if self.specialists => name += "-specialists",
+            Format::LlamaLora | Format::PeftParts => {}
+            Format::Peft | Format::Merged | Format::Gguf => {
+                let weights = self
+                    .preference
+                    .iter()
+                    .flat_map(|preference| preference.weights());
+                name.extend(weights.map(|weight| format!("-{weight}")));
+            }
+        }
+        if self.format == Format::Gguf {
+            name += ".gguf";
+        }
+        name
     }
-    Ok(())
-}
 
-fn values(tensor: Tensor<2>) -> Result<Vec<f32>> {
-    Ok(tensor.into_data().convert::<f32>().try_to_vec()?)
+    fn write(
+        &self,
+        form: Form,
+        run: &RunFolder,
+        pretrained: &Pretrained,
+        decoder: &Decoder,
+        out: &Path,
+    ) -> Result<()> {
+        let at = |preference| open_at(run, preference, decoder);
+        let merged =
+            |steering: Steering| merged(pretrained, &steering.adapters, &steering.preference);
+        match form {
+            Form::LlamaLora(form, preference) => {
+                let policy = Policy::open(run, decoder)?;
+                say_aside(&policy.notes);
+                let text = write_llama_lora(out, pretrained, policy.trained(), form, &preference)?;
+                say!("{text}");
+            }
+            Form::PeftParts => {
+                let policy = Policy::open(run, decoder)?;
+                say_aside(&policy.notes);
+                let example = write_peft_parts(out, pretrained, policy.trained())?;
+                eprintln!("{example} in it loads the adapters and sets λ");
+            }
+            Form::Peft(preference) => write_peft(out, pretrained, &at(&preference)?)?,
+            Form::Merged(preference) => write_model(out, pretrained, &merged(at(&preference)?)?)?,
+            Form::Gguf(preference) => {
+                write_gguf(out, pretrained, &merged(at(&preference)?)?, self.dtype())?;
+                say_aside(llama_note(pretrained.config()).as_slice());
+            }
+            Form::Classifier => {
+                let RewardModelRun { adapters, notes } = RewardModelRun::open(run, decoder)?;
+                say_aside(&notes);
+                for (output, bias) in write_classifier(out, pretrained, adapters)? {
+                    eprintln!(
+                        "{output}: a classifier's head has no bias, so every reward is {bias:.4} less than here; differences \
+                         are the same"
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
 }

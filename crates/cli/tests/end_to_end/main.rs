@@ -93,6 +93,28 @@ fn a_run_is_trained_measured_asked_and_exported() {
     );
     assert_close(&desk.scores("--model applied"), &steered);
 
+    desk.succeed("export --run first --preference 0.3,0.7 --format gguf --out merged.gguf");
+    assert_close(&desk.scores("--model merged.gguf"), &steered);
+    desk.succeed("export --base --model model --format gguf --out base.gguf");
+    assert_close(&desk.scores("--model base.gguf"), &base);
+
+    let output = desk.succeed("export --run first --format llama-lora");
+    let command = "--lora-scaled 0-base.gguf:1,1-helpfulness.gguf:0.5,2-conciseness.gguf:0.5";
+    assert!(output.contains(command), "{output}");
+    desk.succeed("export --run first --format peft-parts");
+    let output = desk.succeed(
+        "export --run first --format llama-lora --fold --dtype q8_0 --preference 0.3,0.7 --out folded",
+    );
+    let command = "--model model.gguf --lora-scaled 0-helpfulness.gguf:0.3,1-conciseness.gguf:0.7";
+    assert!(output.contains(command), "{output}");
+    for file in [
+        "runs/first/export-llama-lora/2-conciseness.gguf",
+        "runs/first/export-peft-parts/load.py",
+        "folded/model.gguf",
+    ] {
+        assert!(desk.path(file).exists(), "{file}");
+    }
+
     let error = desk.fail("export --run first --preference 0.3,0.7 --format peft --out peft");
     assert!(error.contains("exists already"), "{error}");
     let error = desk.fail("export --run first --preference 0.3,0.3,0.4 --format peft --out p3");
@@ -176,6 +198,11 @@ fn soups_train_a_member_for_each_objective() {
     // The other commands know it as well.
     desk.succeed("generate --model model --run soup --preference 0.5,0.5 --prompt hello --greedy --max-new-tokens 2");
     desk.succeed("export --run soup --preference 0.5,0.5 --format peft --out soup-peft");
+    let output = desk.succeed("export --run soup --format llama-lora");
+    assert!(
+        output.contains("--lora-scaled 0-helpfulness.gguf:0.5,1-conciseness.gguf:0.5"),
+        "{output}"
+    );
     let ends = [0, 4].map(|point| soup["points"][point]["values"][0].as_f64().unwrap());
     assert!((ends[0] - ends[1]).abs() > 1e-3, "{ends:?}");
 }
@@ -270,8 +297,10 @@ fn a_reward_model_is_trained_measured_exported_and_scores_a_policy() {
     }
     let error = desk.fail("eval-front --run reward");
     assert!(error.contains("eval-reward --run reward"), "{error}");
-    let error = desk.fail("export --run reward --format peft");
-    assert!(error.contains("--format merged"), "{error}");
+    for format in ["peft", "peft-parts", "llama-lora", "gguf"] {
+        let error = desk.fail(&format!("export --run reward --format {format}"));
+        assert!(error.contains("--format merged"), "{error}");
+    }
     desk.succeed("export --run reward --format merged --out classifier");
     let error = desk.fail("train --config run.toml --model classifier --run refused");
     assert!(error.contains("sequence classifier"), "{error}");

@@ -5,14 +5,19 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 
+use super::keys;
 use super::quant::{self, Format};
 use crate::{PretrainedError, mapped};
 
 pub(crate) const MAGIC: &[u8; 4] = b"GGUF";
+
+/// Where data begins unless the file says otherwise: at multiples of this many bytes.
+pub(crate) const ALIGNMENT: usize = 32;
 
 /// An open GGUF file.
 #[derive(Debug)]
@@ -20,6 +25,9 @@ pub(crate) struct GgufFile {
     pub path: PathBuf,
     map: Mmap,
     metadata: BTreeMap<String, Metadata>,
+    /// Where the type and the value of each key lie in the file, in its order.
+    stored_metadata: Vec<(String, Range<usize>)>,
+    pub alignment: usize,
     pub tensors: BTreeMap<String, TensorInfo>,
 }
 
@@ -50,7 +58,7 @@ enum Metadata {
 
 /// The types of metadata values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     U8,
     I8,
     U16,
@@ -95,13 +103,26 @@ impl GgufFile {
         // SAFETY: the map is only read. A model file that another program rewrites meanwhile would change under us, as it
         // would under every reader that maps weights; model files are written once.
         let map = unsafe { Mmap::map(&file) }.map_err(PretrainedError::io(path, "map"))?;
-        let (metadata, tensors) = contents(path, &map)?;
+        let Contents {
+            metadata,
+            stored_metadata,
+            alignment,
+            tensors,
+        } = contents(path, &map)?;
         Ok(Self {
             path: path.to_path_buf(),
             map,
             metadata,
+            stored_metadata,
+            alignment,
             tensors,
         })
+    }
+
+    /// Every metadata key with the bytes of its type and value, in the file's order.
+    pub fn stored_metadata(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        let stored = self.stored_metadata.iter();
+        stored.map(|(key, place)| (key.as_str(), &self.map[place.clone()]))
     }
 
     pub fn bytes(&self, tensor: &TensorInfo) -> &[u8] {
@@ -250,7 +271,13 @@ impl GgufFile {
     }
 }
 
-type Contents = (BTreeMap<String, Metadata>, BTreeMap<String, TensorInfo>);
+/// All but the weights.
+struct Contents {
+    metadata: BTreeMap<String, Metadata>,
+    stored_metadata: Vec<(String, Range<usize>)>,
+    alignment: usize,
+    tensors: BTreeMap<String, TensorInfo>,
+}
 
 fn contents(path: &Path, bytes: &[u8]) -> Result<Contents, PretrainedError> {
     let mut cursor = Cursor { path, bytes, at: 0 };
@@ -278,10 +305,13 @@ fn contents(path: &Path, bytes: &[u8]) -> Result<Contents, PretrainedError> {
     let metadata_count = cursor.count("the number of metadata keys", 8 + 4)?;
 
     let mut metadata = BTreeMap::new();
+    let mut stored_metadata = Vec::new();
     for _ in 0..metadata_count {
         let key = cursor.text("a metadata key")?;
+        let start = cursor.at;
         let kind = cursor.kind(&key)?;
         let value = cursor.value(kind, &key)?;
+        stored_metadata.push((key.clone(), start..cursor.at));
         if metadata.insert(key.clone(), value).is_some() {
             return Err(PretrainedError::damaged(
                 path,
@@ -312,19 +342,23 @@ fn contents(path: &Path, bytes: &[u8]) -> Result<Contents, PretrainedError> {
             ));
         }
     }
-    Ok((metadata, tensors))
+    Ok(Contents {
+        metadata,
+        stored_metadata,
+        alignment,
+        tensors,
+    })
 }
 
 fn alignment(path: &Path, metadata: &BTreeMap<String, Metadata>) -> Result<usize, PretrainedError> {
-    const KEY: &str = "general.alignment";
-    match metadata.get(KEY) {
-        None => Ok(32),
+    match metadata.get(keys::ALIGNMENT) {
+        None => Ok(ALIGNMENT),
         Some(Metadata::Integer(n)) if (1..=1 << 20).contains(n) && n.count_ones() == 1 => {
             Ok(*n as usize)
         }
         Some(other) => Err(PretrainedError::field(
             path,
-            KEY,
+            keys::ALIGNMENT,
             format!("{other:?}"),
             "a power of two",
         )),

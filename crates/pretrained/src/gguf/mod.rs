@@ -1,23 +1,34 @@
 //! Models in one GGUF file, presented as if they were Hugging Face models.
 
+mod encode;
 mod file;
+mod keys;
+mod metadata;
+mod names;
 mod quant;
 mod vocabulary;
+mod vocabulary_out;
+mod write;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-pub(crate) use file::{GgufFile, MAGIC};
+pub(crate) use encode::encode;
+pub(crate) use file::{ALIGNMENT, GgufFile, MAGIC, TensorInfo};
+pub(crate) use metadata::{for_adapter, for_model, for_replaced};
+pub(crate) use names::{RowOrder, architecture, gguf_name, hugging_face_name};
+pub(crate) use quant::Format;
 pub(crate) use vocabulary::tokenizer_files;
+pub(crate) use vocabulary_out::tokenizer_metadata;
+pub(crate) use write::{Entry, write};
 
 use crate::config::{Activation, LayerAttention, check_layers};
-use crate::tensors::{LAYER, OUTSIDE};
 use crate::{ModelConfig, PretrainedError, Rope, RopeScaling, TensorF32};
-use file::TensorInfo;
+use keys::{of_model, of_tokenizer};
+use names::ARCHITECTURES;
 
-const ARCHITECTURES: [&str; 3] = ["llama", "qwen2", "qwen3"];
 /// Divisors of the rotary frequencies; part of the configuration here.
-const ROPE_FACTORS: &str = "rope_freqs.weight";
+pub(crate) const ROPE_FACTORS: &str = "rope_freqs.weight";
 
 /// An open GGUF model: its configuration, and its tensors under Hugging Face names.
 #[derive(Debug)]
@@ -25,17 +36,6 @@ pub(crate) struct GgufModel {
     pub file: GgufFile,
     pub config: ModelConfig,
     tensors: BTreeMap<String, (TensorInfo, RowOrder)>,
-}
-
-/// How the rows of a tensor are ordered in the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum RowOrder {
-    Kept,
-    /// llama.cpp rotates neighbouring dimensions, Hugging Face those half a head apart; for the `llama` architecture the
-    /// rows of the query and key projections were reordered within each of `heads` heads to make up for it.
-    Interleaved {
-        heads: usize,
-    },
 }
 
 impl GgufModel {
@@ -47,7 +47,7 @@ impl GgufModel {
             .iter()
             .filter(|(name, _)| *name != ROPE_FACTORS)
             .map(|(name, info)| {
-                let order = row_order(&config, name);
+                let order = RowOrder::of(&config, name);
                 // A name without a counterpart stays as it is, and is reported when the model is checked.
                 let name = hugging_face_name(name).unwrap_or_else(|| name.clone());
                 (name, (info.clone(), order))
@@ -80,72 +80,28 @@ impl GgufModel {
         let (info, order) = self.tensors.get(name)?;
         let data = info.format.dequantise(self.file.bytes(info));
         self.file.forget(info);
-        let data = match order {
-            RowOrder::Kept => data,
-            RowOrder::Interleaved { heads } => {
-                let row: usize = info.shape[1..].iter().product();
-                rotate_half_order(&data, *heads, row)
-            }
-        };
+        let row = info.shape.iter().skip(1).product();
         Some(TensorF32 {
             shape: info.shape.clone(),
-            data,
+            data: order.undo(data, row),
         })
     }
 }
 
-/// Undoes llama.cpp's reordering. Within a head of *d* rows, row 2j + h of the file is row h·d/2 + j of the model.
-fn rotate_half_order(data: &[f32], heads: usize, row: usize) -> Vec<f32> {
-    let head_rows = data.len() / (heads * row).max(1);
-    let half = head_rows / 2;
-    let mut ordered = Vec::with_capacity(data.len());
-    for head in data.chunks_exact((head_rows * row).max(1)) {
-        for position in 0..head_rows {
-            let source = 2 * (position % half) + position / half;
-            ordered.extend_from_slice(&head[source * row..][..row]);
-        }
-    }
-    ordered
-}
-
-fn row_order(config: &ModelConfig, name: &str) -> RowOrder {
-    let heads = match name.rsplit('.').nth(1) {
-        // Mistral's files are of the `llama` architecture.
-        _ if !["llama", "mistral"].contains(&config.model_type.as_str()) => return RowOrder::Kept,
-        Some("attn_q") => config.num_attention_heads,
-        Some("attn_k") => config.num_key_value_heads,
-        _ => return RowOrder::Kept,
-    };
-    RowOrder::Interleaved { heads }
-}
-
-/// `blk.3.attn_q.weight` → `model.layers.3.self_attn.q_proj.weight`.
-fn hugging_face_name(name: &str) -> Option<String> {
-    if let Some((ours, _)) = OUTSIDE.iter().find(|(_, theirs)| *theirs == name) {
-        return Some((*ours).to_owned());
-    }
-    let (layer, rest) = name.strip_prefix("blk.")?.split_once('.')?;
-    let layer: usize = layer.parse().ok()?;
-    let (module, kind) = rest.split_once('.')?;
-    let (module, _) = LAYER.iter().find(|(_, theirs)| *theirs == module)?;
-    Some(format!("model.layers.{layer}.{module}.{kind}"))
-}
-
 /// The configuration that the metadata and the shapes of the tensors imply.
 fn config(file: &GgufFile) -> Result<ModelConfig, PretrainedError> {
-    const ARCHITECTURE: &str = "general.architecture";
     let supported = ARCHITECTURES.join(", ");
-    let architecture = match file.text(ARCHITECTURE)? {
+    let architecture = match file.text(keys::ARCHITECTURE)? {
         Some(name) if ARCHITECTURES.contains(&name) => name,
         Some(other) => {
             return Err(PretrainedError::UnknownModelType {
                 path: file.path.clone(),
-                field: ARCHITECTURE,
+                field: keys::ARCHITECTURE,
                 found: other.to_owned(),
                 supported,
             });
         }
-        None => return Err(file.wrong(ARCHITECTURE, format!("one of {supported}"))),
+        None => return Err(file.wrong(keys::ARCHITECTURE, format!("one of {supported}"))),
     };
     let key = |name: &str| format!("{architecture}.{name}");
     let required = |name: &str| {
@@ -158,10 +114,10 @@ fn config(file: &GgufFile) -> Result<ModelConfig, PretrainedError> {
         return Err(file.wrong(&experts, "a model without experts"));
     }
 
-    let hidden_size = required("embedding_length")?;
-    let heads_key = key("attention.head_count");
-    let num_attention_heads = required("attention.head_count")?;
-    let head_dim = match file.count(&key("attention.key_length"))? {
+    let hidden_size = required(of_model::EMBEDDING_LENGTH)?;
+    let heads_key = key(of_model::HEAD_COUNT);
+    let num_attention_heads = required(of_model::HEAD_COUNT)?;
+    let head_dim = match file.count(&key(of_model::KEY_LENGTH))? {
         Some(length) => length,
         None if hidden_size % num_attention_heads == 0 => hidden_size / num_attention_heads,
         None => {
@@ -171,13 +127,13 @@ fn config(file: &GgufFile) -> Result<ModelConfig, PretrainedError> {
             ));
         }
     };
-    for name in ["attention.value_length", "rope.dimension_count"] {
+    for name in [of_model::VALUE_LENGTH, of_model::ROPE_DIMENSIONS] {
         let key = key(name);
         if file.count(&key)?.is_some_and(|length| length != head_dim) {
             return Err(file.wrong(&key, format!("the size of a head, {head_dim}")));
         }
     }
-    let epsilon = key("attention.layer_norm_rms_epsilon");
+    let epsilon = key(of_model::NORM_EPSILON);
     let embedding =
         file.tensors
             .get("token_embd.weight")
@@ -186,15 +142,15 @@ fn config(file: &GgufFile) -> Result<ModelConfig, PretrainedError> {
                 tensor: "token_embd.weight".to_owned(),
             })?;
 
-    let sliding_window = file.count(&key("attention.sliding_window"))?;
+    let sliding_window = file.count(&key(of_model::SLIDING_WINDOW))?;
     // Mistral is stored as `llama`; what tells them apart, where a converter kept it, is the window.
     let model_type = if architecture == "llama" && sliding_window.is_some() {
         "mistral"
     } else {
         architecture
     };
-    let num_hidden_layers = required("block_count")?;
-    check_layers(&file.path, &key("block_count"), num_hidden_layers)?;
+    let num_hidden_layers = required(of_model::BLOCK_COUNT)?;
+    check_layers(&file.path, &key(of_model::BLOCK_COUNT), num_hidden_layers)?;
     let attention = LayerAttention {
         window: sliding_window,
         rope: rope(file, architecture, head_dim)?,
@@ -203,11 +159,11 @@ fn config(file: &GgufFile) -> Result<ModelConfig, PretrainedError> {
         model_type: model_type.to_owned(),
         vocab_size: embedding.shape.first().copied().unwrap_or(0),
         hidden_size,
-        intermediate_size: required("feed_forward_length")?,
+        intermediate_size: required(of_model::FEED_FORWARD_LENGTH)?,
         num_hidden_layers,
         num_attention_heads,
         num_key_value_heads: file
-            .count(&key("attention.head_count_kv"))?
+            .count(&key(of_model::HEAD_COUNT_KV))?
             .unwrap_or(num_attention_heads),
         head_dim,
         rms_norm_eps: file
@@ -224,9 +180,9 @@ fn config(file: &GgufFile) -> Result<ModelConfig, PretrainedError> {
         scaled_embedding: false,
         final_logit_softcapping: None,
         joined_projections: false,
-        max_position_embeddings: required("context_length")?,
+        max_position_embeddings: required(of_model::CONTEXT_LENGTH)?,
         eos_token_ids: end_tokens(file)?,
-        bos_token_id: file.token_id("tokenizer.ggml.bos_token_id")?,
+        bos_token_id: file.token_id(of_tokenizer::BEGIN)?,
         labels: None,
     };
     config.validate(&file.path)?;
@@ -234,13 +190,15 @@ fn config(file: &GgufFile) -> Result<ModelConfig, PretrainedError> {
 }
 
 fn rope(file: &GgufFile, architecture: &str, head_dim: usize) -> Result<Rope, PretrainedError> {
-    let key = |name: &str| format!("{architecture}.rope.{name}");
-    let theta = file.positive(&key("freq_base"))?.unwrap_or(10_000.0);
-    let kind = key("scaling.type");
-    let factor = match file.positive(&key("scaling.factor"))? {
+    let key = |name: &str| format!("{architecture}.{name}");
+    let theta = file
+        .positive(&key(of_model::ROPE_BASE))?
+        .unwrap_or(10_000.0);
+    let kind = key(of_model::ROPE_SCALING_TYPE);
+    let factor = match file.positive(&key(of_model::ROPE_SCALING_FACTOR))? {
         Some(factor) => Some(factor),
         // The name that this had in early files.
-        None => file.positive(&key("scale_linear"))?,
+        None => file.positive(&key("rope.scale_linear"))?,
     };
     let scaling = match (rope_factors(file, head_dim)?, file.text(&kind)?, factor) {
         (Some(factors), None | Some("none"), _) => RopeScaling::Factors(factors),
@@ -291,56 +249,12 @@ fn rope_factors(file: &GgufFile, head_dim: usize) -> Result<Option<Vec<f32>>, Pr
 /// End of text, of turn, of message: whichever the file names.
 fn end_tokens(file: &GgufFile) -> Result<Vec<u32>, PretrainedError> {
     let mut ids = Vec::new();
-    for name in ["eos_token_id", "eot_token_id", "eom_token_id"] {
-        if let Some(id) = file.token_id(&format!("tokenizer.ggml.{name}"))?
+    for key in of_tokenizer::ENDS {
+        if let Some(id) = file.token_id(key)?
             && !ids.contains(&id)
         {
             ids.push(id);
         }
     }
     Ok(ids)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The reordering of llama.cpp's converter, `reshape(heads, 2, d/2, row).swapaxes(1, 2)`, written as loops.
-    fn interleave(data: &[f32], heads: usize, head_rows: usize, row: usize) -> Vec<f32> {
-        let mut stored = Vec::new();
-        for head in 0..heads {
-            for j in 0..head_rows / 2 {
-                for h in 0..2 {
-                    let from = (head * head_rows + h * head_rows / 2 + j) * row;
-                    stored.extend_from_slice(&data[from..from + row]);
-                }
-            }
-        }
-        stored
-    }
-
-    #[test]
-    fn row_order_is_restored() {
-        let (heads, head_rows, row) = (3, 8, 5);
-        let data: Vec<f32> = (0..heads * head_rows * row).map(|i| i as f32).collect();
-        let stored = interleave(&data, heads, head_rows, row);
-        assert_ne!(stored, data);
-        assert_eq!(rotate_half_order(&stored, heads, row), data);
-    }
-
-    #[test]
-    fn names_are_those_of_hugging_face() {
-        let name = |gguf| hugging_face_name(gguf);
-        assert_eq!(
-            name("blk.12.attn_q.bias").as_deref(),
-            Some("model.layers.12.self_attn.q_proj.bias")
-        );
-        assert_eq!(
-            name("blk.0.ffn_norm.weight").as_deref(),
-            Some("model.layers.0.post_attention_layernorm.weight")
-        );
-        assert_eq!(name("output.weight").as_deref(), Some("lm_head.weight"));
-        assert_eq!(name("blk.0.ffn_gate_inp.weight"), None);
-        assert_eq!(name("blk.x.attn_q.weight"), None);
-    }
 }

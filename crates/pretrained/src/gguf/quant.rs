@@ -31,6 +31,21 @@ pub(crate) enum Format {
     Q6K,
 }
 
+/// The numbers that stand for the formats in files.
+const NUMBERS: [(u32, Format); 11] = [
+    (0, Format::F32),
+    (1, Format::F16),
+    (2, Format::Q4_0),
+    (3, Format::Q4_1),
+    (6, Format::Q5_0),
+    (7, Format::Q5_1),
+    (8, Format::Q8_0),
+    (12, Format::Q4K),
+    (13, Format::Q5K),
+    (14, Format::Q6K),
+    (30, Format::Bf16),
+];
+
 pub(crate) const SUPPORTED: &str = "F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q4_K, Q5_K, Q6_K";
 
 /// Formats with a number in the file format, which are not read: their names make better errors.
@@ -64,26 +79,18 @@ const OTHERS: [(u32, &str); 24] = [
 impl Format {
     /// The format of a number in the file; an error is that number with its name.
     pub fn from_number(number: u32) -> Result<Self, String> {
-        Ok(match number {
-            0 => Self::F32,
-            1 => Self::F16,
-            2 => Self::Q4_0,
-            3 => Self::Q4_1,
-            6 => Self::Q5_0,
-            7 => Self::Q5_1,
-            8 => Self::Q8_0,
-            12 => Self::Q4K,
-            13 => Self::Q5K,
-            14 => Self::Q6K,
-            30 => Self::Bf16,
-            _ => {
-                let name = OTHERS
-                    .iter()
-                    .find(|(other, _)| *other == number)
-                    .map_or("unknown", |(_, name)| name);
-                return Err(format!("{name} (type {number})"));
-            }
+        let known = NUMBERS.iter().find(|(known, _)| *known == number);
+        known.map(|(_, format)| *format).ok_or_else(|| {
+            let other = OTHERS.iter().find(|(other, _)| *other == number);
+            let name = other.map_or("unknown", |(_, name)| name);
+            format!("{name} (type {number})")
         })
+    }
+
+    /// Its number in the file.
+    pub fn number(self) -> u32 {
+        let own = NUMBERS.iter().find(|(_, format)| *format == self);
+        own.expect("every format has a number").0
     }
 
     pub fn name(self) -> &'static str {

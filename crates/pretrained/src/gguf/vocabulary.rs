@@ -8,24 +8,12 @@ use std::collections::{BTreeSet, HashMap};
 use serde_json::{Map, Value, json};
 
 use super::GgufFile;
+use super::keys::of_tokenizer::{
+    ADD_BEGIN, ADD_END, ADD_SPACE, BEGIN, ENDS, MERGES, MODEL, PADDING, PRE, SCORES, TEMPLATE,
+    TOKEN_TYPES, TOKENS, UNKNOWN, token_type,
+};
 use crate::PretrainedError;
 use crate::tokenizer::TokenizerFiles;
-
-const MODEL: &str = "tokenizer.ggml.model";
-const TOKENS: &str = "tokenizer.ggml.tokens";
-const TOKEN_TYPES: &str = "tokenizer.ggml.token_type";
-const MERGES: &str = "tokenizer.ggml.merges";
-const SCORES: &str = "tokenizer.ggml.scores";
-const PRE: &str = "tokenizer.ggml.pre";
-
-/// Values of `tokenizer.ggml.token_type`.
-mod token_type {
-    pub const UNKNOWN: i64 = 2;
-    pub const CONTROL: i64 = 3;
-    pub const USER_DEFINED: i64 = 4;
-    pub const UNUSED: i64 = 5;
-    pub const BYTE: i64 = 6;
-}
 
 /// `tokenizer.json` and `tokenizer_config.json`, made from the metadata.
 pub(crate) fn tokenizer_files(file: &GgufFile) -> Result<TokenizerFiles, PretrainedError> {
@@ -67,7 +55,7 @@ impl Vocabulary {
             .texts(TOKENS)?
             .ok_or_else(|| file.wrong(TOKENS, "an array of strings"))?;
         let types = match file.integers(TOKEN_TYPES)? {
-            None => vec![1; tokens.len()],
+            None => vec![token_type::NORMAL; tokens.len()],
             Some(types) if types.len() == tokens.len() => types,
             Some(_) => {
                 return Err(file.wrong(
@@ -77,11 +65,10 @@ impl Vocabulary {
             }
         };
         let mut named = BTreeSet::new();
-        for name in ["bos", "eos", "eot", "eom"] {
-            let key = format!("tokenizer.ggml.{name}_token_id");
-            if let Some(id) = file.token_id(&key)? {
+        for key in [BEGIN].into_iter().chain(ENDS) {
+            if let Some(id) = file.token_id(key)? {
                 if id as usize >= tokens.len() {
-                    return Err(file.wrong(&key, format!("an id below {}", tokens.len())));
+                    return Err(file.wrong(key, format!("an id below {}", tokens.len())));
                 }
                 named.insert(id);
             }
@@ -137,6 +124,14 @@ impl Vocabulary {
     }
 }
 
+/// Special tokens by their names in `tokenizer_config.json` and their keys here.
+pub(super) const ROLES: [(&str, &str); 4] = [
+    ("bos_token", BEGIN),
+    ("eos_token", ENDS[0]),
+    ("unk_token", UNKNOWN),
+    ("pad_token", PADDING),
+];
+
 fn tokenizer_config(
     file: &GgufFile,
     vocabulary: &Vocabulary,
@@ -147,19 +142,14 @@ fn tokenizer_config(
         json!("PreTrainedTokenizerFast"),
     );
     config.insert("clean_up_tokenization_spaces".to_owned(), json!(false));
-    for (role, name) in [
-        ("bos", "bos"),
-        ("eos", "eos"),
-        ("unk", "unknown"),
-        ("pad", "padding"),
-    ] {
-        if let Some(id) = file.token_id(&format!("tokenizer.ggml.{name}_token_id"))?
+    for (role, key) in ROLES {
+        if let Some(id) = file.token_id(key)?
             && let Some(token) = vocabulary.tokens.get(id as usize)
         {
-            config.insert(format!("{role}_token"), json!(token));
+            config.insert(role.to_owned(), json!(token));
         }
     }
-    if let Some(template) = file.text("tokenizer.chat_template")? {
+    if let Some(template) = file.text(TEMPLATE)? {
         config.insert("chat_template".to_owned(), json!(template));
     }
     Ok(config)
@@ -188,14 +178,14 @@ fn byte_level(file: &GgufFile, vocabulary: &Vocabulary) -> Result<Value, Pretrai
         "model": {
             "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
             "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false,
-            "ignore_merges": style == WordSplit::Llama3, "vocab": vocabulary.ids(), "merges": merges
+            "ignore_merges": style.ignores_merges(), "vocab": vocabulary.ids(), "merges": merges
         }
     }))
 }
 
 /// How a text is split into words before byte pairs are merged within each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum WordSplit {
+pub(super) enum WordSplit {
     Gpt2,
     SmolLm,
     Llama3,
@@ -208,21 +198,39 @@ const LLAMA3_WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L
 const QWEN2_WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 impl WordSplit {
+    /// Every one, with the names that it goes by; the first is the one to write.
+    pub(super) const ALL: [(Self, &[&str]); 4] = [
+        (Self::Gpt2, &["gpt-2", "gpt2", "default"]),
+        (Self::SmolLm, &["smollm"]),
+        (Self::Llama3, &["llama-bpe", "llama3", "llama-v3"]),
+        (Self::Qwen2, &["qwen2", "deepseek-r1-qwen"]),
+    ];
+
     /// Files from before `tokenizer.ggml.pre` existed are taken to split as GPT-2 does.
     fn of(file: &GgufFile) -> Result<Self, PretrainedError> {
-        match file.text(PRE)? {
-            None | Some("gpt-2" | "gpt2" | "default") => Ok(Self::Gpt2),
-            Some("smollm") => Ok(Self::SmolLm),
-            Some("llama-bpe" | "llama3" | "llama-v3") => Ok(Self::Llama3),
-            Some("qwen2" | "deepseek-r1-qwen") => Ok(Self::Qwen2),
-            Some(_) => Err(file.wrong(
-                PRE,
-                "one of smollm, llama-bpe, qwen2, gpt-2; or use the model's tokenizer.json",
-            )),
-        }
+        let Some(name) = file.text(PRE)? else {
+            return Ok(Self::Gpt2);
+        };
+        let known = (Self::ALL.iter()).find(|(_, names)| names.contains(&name));
+        known.map(|(split, _)| *split).ok_or_else(|| {
+            let expected =
+                "one of smollm, llama-bpe, qwen2, gpt-2; or use the model's tokenizer.json";
+            file.wrong(PRE, expected)
+        })
     }
 
-    fn normalizer(self) -> Value {
+    /// The name to write.
+    pub(super) fn name(self) -> &'static str {
+        let own = Self::ALL.iter().find(|(split, _)| *split == self);
+        own.map_or("", |(_, names)| names[0])
+    }
+
+    /// Whether a word that is a token is taken as it is, whatever the merges say.
+    pub(super) fn ignores_merges(self) -> bool {
+        self == Self::Llama3
+    }
+
+    pub(super) fn normalizer(self) -> Value {
         if self == Self::Qwen2 {
             json!({"type": "NFC"})
         } else {
@@ -230,7 +238,7 @@ impl WordSplit {
         }
     }
 
-    fn pre_tokenizer(self) -> Value {
+    pub(super) fn pre_tokenizer(self) -> Value {
         let bytes = |split_words: bool| json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": split_words});
         let words = |regex: &str| json!({"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false});
         let stages = match self {
@@ -256,13 +264,9 @@ fn sentencepiece(file: &GgufFile, vocabulary: &Vocabulary) -> Result<Value, Pret
         let expected = format!("one score for each of {} tokens", vocabulary.tokens.len());
         return Err(file.wrong(SCORES, expected));
     }
-    let unknown = file
-        .token_id("tokenizer.ggml.unknown_token_id")?
-        .unwrap_or(0);
+    let unknown = file.token_id(UNKNOWN)?.unwrap_or(0);
     let unknown = vocabulary.tokens.get(unknown as usize);
-    let prefix_space = file
-        .flag("tokenizer.ggml.add_space_prefix")?
-        .unwrap_or(true);
+    let prefix_space = file.flag(ADD_SPACE)?.unwrap_or(true);
 
     let mut normalizers =
         vec![json!({"type": "Replace", "pattern": {"String": " "}, "content": SPACE})];
@@ -336,20 +340,16 @@ fn around_text(
     let mut before = Vec::new();
     let mut after = Vec::new();
     let mut special_tokens = Map::new();
-    for (name, default, place) in [
-        ("bos", bos_by_default, &mut before),
-        ("eos", false, &mut after),
+    for (add, key, default, place) in [
+        (ADD_BEGIN, BEGIN, bos_by_default, &mut before),
+        (ADD_END, ENDS[0], false, &mut after),
     ] {
-        if !file
-            .flag(&format!("tokenizer.ggml.add_{name}_token"))?
-            .unwrap_or(default)
-        {
+        if !file.flag(add)?.unwrap_or(default) {
             continue;
         }
-        let key = format!("tokenizer.ggml.{name}_token_id");
         let id = file
-            .token_id(&key)?
-            .ok_or_else(|| file.wrong(&key, "a token id, since it is added to every text"))?;
+            .token_id(key)?
+            .ok_or_else(|| file.wrong(key, "a token id, since it is added to every text"))?;
         // `Vocabulary::read` has checked the id.
         let token = &vocabulary.tokens[id as usize];
         place.push(json!({"SpecialToken": {"id": token, "type_id": 0}}));

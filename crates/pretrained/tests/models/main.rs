@@ -3,5 +3,6 @@
 mod export;
 mod folder;
 mod gguf;
+mod gguf_out;
 mod tiny;
 mod tokenizer;

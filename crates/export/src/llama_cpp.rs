@@ -1,0 +1,157 @@
+//! Adapters for llama.cpp's server, whose requests say a scale for each.
+
+use std::path::Path;
+
+use panacea_files::{write_file, write_folder};
+use panacea_methods::Trained;
+use panacea_objectives::Preference;
+use panacea_pretrained::{GgufType, ModelConfig, Pretrained, write_gguf, write_gguf_adapter};
+use serde_json::json;
+
+use crate::error::refuse_existing;
+use crate::lora::file_names;
+use crate::{ExportError, Split, merged};
+
+const README: &str = "README.md";
+/// The model beside the adapters, where it is not a GGUF file already.
+const MODEL: &str = "model.gguf";
+
+/// Which set of LoRAs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LlamaForm {
+    /// One of rank k that every λ has, and one of rank 1 for each objective.
+    Parts,
+    /// What every λ has is added to the weights, which are written as well; only those of rank 1 remain.
+    Folded(GgufType),
+    /// One of rank k + 1 for each objective, which is useful alone too.
+    Specialists,
+}
+
+/// Writes a folder of GGUF files, and what to do with them in its `README.md`; returns that text. `preference` only decides
+/// the scales in it.
+///
+/// # Errors
+/// For a policy that is not linear in λ, and for architectures whose GGUF files are not known.
+pub fn write_llama_lora(
+    out: &Path,
+    pretrained: &Pretrained,
+    trained: &Trained,
+    form: LlamaForm,
+    preference: &Preference,
+) -> Result<String, ExportError> {
+    refuse_existing(out)?;
+    let mut split = match form {
+        LlamaForm::Specialists => Split::specialists(trained)?,
+        LlamaForm::Parts | LlamaForm::Folded(_) => Split::parts(trained)?,
+    };
+    let expected = preference.expect_len(split.objectives.len());
+    expected.map_err(|source| ExportError::Preference {
+        objectives: split.names().join(", "),
+        source,
+    })?;
+    let folded = match (form, trained) {
+        (LlamaForm::Folded(dtype), Trained::Panacea(adapters)) => {
+            split.base = None;
+            let nothing = vec![0.0; split.objectives.len()];
+            Some((dtype, merged(pretrained, adapters, &nothing)?))
+        }
+        (LlamaForm::Folded(_), _) => return Err(ExportError::NothingToFold),
+        _ => None,
+    };
+    let loras = split.weighted(preference.weights());
+    let names = file_names(loras.iter().map(|(name, _, _)| *name));
+    let files: Vec<String> = names.iter().map(|name| format!("{name}.gguf")).collect();
+    let scales: Vec<f64> = loras.iter().map(|(_, _, weight)| *weight).collect();
+    let text = instructions(pretrained, &split, &files, &scales, folded.is_some());
+    write_folder(out, |folder| -> Result<(), ExportError> {
+        if let Some((dtype, weights)) = &folded {
+            write_gguf(&folder.join(MODEL), pretrained, weights, *dtype)?;
+        }
+        for ((task, lora, _), file) in loras.iter().zip(&files) {
+            // At scale 1 it adds alpha / rank · B A.
+            let alpha = lora.rank as f32;
+            write_gguf_adapter(&folder.join(file), pretrained, task, alpha, &lora.matrices)?;
+        }
+        Ok(write_file(&folder.join(README), text.as_bytes())?)
+    })?;
+    Ok(text)
+}
+
+/// How the server is started, what a request says, and what goes wrong without a word.
+fn instructions(
+    pretrained: &Pretrained,
+    split: &Split,
+    files: &[String],
+    scales: &[f64],
+    is_folded: bool,
+) -> String {
+    let source = pretrained.source();
+    let absolute = source.canonicalize().unwrap_or_else(|_| source.to_owned());
+    let absolute = absolute.display().to_string();
+    let (base, before) = match (is_folded, source.is_file()) {
+        (true, _) => (MODEL.to_owned(), String::new()),
+        (false, true) => (quoted(&absolute), String::new()),
+        (false, false) => (
+            MODEL.to_owned(),
+            format!(
+                "The base model as a GGUF file, unless you have it (llama.cpp's converter writes the same):\n\n    \
+                 cargo xtask export --format gguf --base --model {} --dtype f16 --out {MODEL}\n\n",
+                quoted(&absolute)
+            ),
+        ),
+    };
+    let (scaled, request): (Vec<_>, Vec<_>) = (files.iter().zip(scales).enumerate())
+        .map(|(id, (file, scale))| (format!("{file}:{scale}"), json!({"id": id, "scale": scale})))
+        .unzip();
+    let first = files.len() - split.objectives.len();
+    let ids = split.objectives.iter().enumerate();
+    let ids: String = ids
+        .map(|(i, (name, _))| format!("- id {}: λ of {name}\n", first + i))
+        .collect();
+    let note =
+        llama_note(pretrained.config()).map_or_else(String::new, |note| format!("- {note}.\n"));
+    let base_id = match first {
+        0 => "",
+        _ => "- id 0: what every λ has, always with scale 1\n",
+    };
+    format!(
+        "# Every λ in llama.cpp\n\n\
+         {before}In this folder, with a llama-server from after the end of 2025 (pull request 18469, scales in \
+         requests):\n\n    \
+         llama-server --model {base} --lora-scaled {scaled} --cache-ram 0\n\n\
+         A request to /completion, /v1/completions or /v1/chat/completions says its λ:\n\n    \
+         \"lora\": {request}\n\n\
+         {base_id}{ids}\n\
+         The scales of the objectives are at least 0 and sum to 1. The server checks none of it, so:\n\n\
+         - Send every id in every request. An id that is left out has scale 0, one that does not exist is ignored.\n\
+         - A request without `lora`, or with an empty list, has the scales of the command line. Without `--lora-scaled` they \
+         are all 1, which is no λ, and `--lora-init-without-apply` leaves them so.\n\
+         - `--cache-ram 0` turns off its store of earlier prompts, which hands out what was read under another λ (its issue \
+         26207).\n\
+         - Requests of different λ do not share a batch there, and a slot that changes λ reads its prompt again.\n{note}",
+        scaled = scaled.join(","),
+        request = json!(request),
+    )
+}
+
+/// What llama.cpp does otherwise with a model, though the file says it.
+pub fn llama_note(config: &ModelConfig) -> Option<String> {
+    let window = config
+        .attention
+        .iter()
+        .filter_map(|layer| layer.window)
+        .min()?;
+    Some(format!(
+        "llama.cpp lets every token see all before it, this model the last {window}: longer texts are continued otherwise \
+         there"
+    ))
+}
+
+/// A path as a word of a shell.
+fn quoted(path: &str) -> String {
+    let is_plain = |letter: char| letter.is_alphanumeric() || "/._-+@".contains(letter);
+    match path.chars().all(is_plain) {
+        true => path.to_owned(),
+        false => format!("'{}'", path.replace('\'', r"'\''")),
+    }
+}

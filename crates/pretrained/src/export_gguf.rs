@@ -1,0 +1,521 @@
+//! Writing GGUF files: whole models, and adapters for llama.cpp.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use crate::export::check_replacement;
+use crate::gguf::{self, Entry, Format, ROPE_FACTORS, RowOrder};
+use crate::{ModelConfig, Pretrained, PretrainedError, RopeScaling, TensorF32};
+
+/// The formats in which weights are written. Norms and biases are always 32-bit floats, and so are matrices whose rows fill
+/// no whole blocks of Q8_0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GgufType {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats of IEEE 754.
+    F16,
+    /// The upper 16 bits of 32-bit floats.
+    Bf16,
+    /// 8 bits and a scale for every 32 weights.
+    Q8_0,
+}
+
+impl GgufType {
+    /// All of them, with their names.
+    pub const ALL: [(GgufType, &str); 4] = [
+        (Self::F32, "f32"),
+        (Self::F16, "f16"),
+        (Self::Bf16, "bf16"),
+        (Self::Q8_0, "q8_0"),
+    ];
+
+    fn format(self) -> Format {
+        match self {
+            Self::F32 => Format::F32,
+            Self::F16 => Format::F16,
+            Self::Bf16 => Format::Bf16,
+            Self::Q8_0 => Format::Q8_0,
+        }
+    }
+
+    /// The format of a tensor of this shape.
+    fn format_of(self, shape: &[usize]) -> Format {
+        let fills_blocks =
+            (shape.last()).is_some_and(|row| row.is_multiple_of(self.format().block_weights()));
+        match shape.len() > 1 && fills_blocks {
+            true => self.format(),
+            false => Format::F32,
+        }
+    }
+}
+
+impl fmt::Display for GgufType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let own = Self::ALL.iter().find(|(dtype, _)| dtype == self);
+        f.write_str(own.map_or("", |(_, name)| name))
+    }
+}
+
+impl FromStr for GgufType {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = Self::ALL.iter().find(|(_, name)| *name == text);
+        let names = Self::ALL.map(|(_, name)| name).join(", ");
+        known
+            .map(|(dtype, _)| *dtype)
+            .ok_or_else(|| format!("expected one of {names}"))
+    }
+}
+
+/// The low-rank update alpha / r · B A of one weight.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoraMatrices {
+    /// The weight, by Hugging Face's name.
+    pub weight: String,
+    /// `[r, in_features]`
+    pub a: TensorF32,
+    /// `[out_features, r]`
+    pub b: TensorF32,
+}
+
+/// Writes a whole model as a GGUF file that llama.cpp loads: the weights of `model`, but for the `overrides`, which replace
+/// tensors by their Hugging Face names.
+///
+/// Where `model` is a GGUF file itself, its metadata and all tensors that are not replaced stay as they are stored, and
+/// `dtype` is that of the replaced ones alone. The file appears whole or not at all, and is read back before it does:
+/// what a GGUF file cannot say of a model is an error.
+///
+/// # Errors
+/// Architectures and tokenizers whose layout in GGUF files is not known here, and a file that stands at `path` already.
+pub fn write_gguf(
+    path: &Path,
+    model: &Pretrained,
+    overrides: &BTreeMap<String, TensorF32>,
+    dtype: GgufType,
+) -> Result<(), PretrainedError> {
+    let shapes: BTreeMap<_, _> = model.config().tensors().into_iter().collect();
+    for (name, tensor) in overrides {
+        check_replacement(path, name, tensor, shapes.get(name))?;
+    }
+    let is_new = |name: &str| overrides.contains_key(name);
+    write_model(path, model, dtype, is_new, |name| {
+        match overrides.get(name) {
+            Some(tensor) => Ok(tensor.clone()),
+            None => model.tensor(name),
+        }
+    })
+}
+
+/// Writes a model as [`write_gguf`] does, with all its weights in `dtype`, those of a GGUF file too.
+///
+/// # Errors
+/// Those of [`write_gguf`].
+pub fn convert_to_gguf(
+    path: &Path,
+    model: &Pretrained,
+    dtype: GgufType,
+) -> Result<(), PretrainedError> {
+    write_model(path, model, dtype, |_| true, |name| model.tensor(name))
+}
+
+/// Writes a model whose tensors come from `tensor`, by their Hugging Face names; of a GGUF file, those for which `is_new`
+/// says so.
+fn write_model(
+    path: &Path,
+    model: &Pretrained,
+    dtype: GgufType,
+    is_new: impl Fn(&str) -> bool,
+    tensor: impl Fn(&str) -> Result<TensorF32, PretrainedError>,
+) -> Result<(), PretrainedError> {
+    let architecture = architecture(path, model)?;
+    model.check()?;
+    let config = model.config();
+    let encoded = |entry: &Entry, name: &str| {
+        let TensorF32 { shape, data } = tensor(name)?;
+        let data = RowOrder::of(config, &entry.name).apply(data, row_length(&shape));
+        let bytes = gguf::encode(entry.format, &data).map_err(|value| {
+            let format = entry.format.name();
+            refusal(
+                path,
+                format!("tensor `{name}` holds {value}, which {format} cannot hold"),
+            )
+        });
+        bytes.map(Cow::Owned)
+    };
+    whole_file(path, |partial| {
+        match model.gguf() {
+            Some(source) => {
+                let file = &source.file;
+                let new_name =
+                    |entry: &str| gguf::hugging_face_name(entry).filter(|name| is_new(name));
+                let entries: Vec<Entry> = (file.tensors.iter())
+                    .map(|(name, info)| Entry {
+                        name: name.clone(),
+                        shape: info.shape.clone(),
+                        format: match new_name(name) {
+                            Some(_) => dtype.format_of(&info.shape),
+                            None => info.format,
+                        },
+                    })
+                    .collect();
+                let metadata = gguf::for_replaced(file, dtype.format());
+                gguf::write(
+                    partial,
+                    &metadata,
+                    file.alignment,
+                    &entries,
+                    |entry| match new_name(&entry.name) {
+                        Some(name) => encoded(entry, &name),
+                        None => Ok(Cow::Borrowed(file.bytes(&file.tensors[&entry.name]))),
+                    },
+                )?;
+            }
+            None => {
+                let tokens = gguf::tokenizer_metadata(
+                    &model.tokenizer_files()?,
+                    config.vocab_size,
+                    model.tokenizer()?.stop_ids(),
+                );
+                let name = model.source().file_name().unwrap_or_default();
+                let mut metadata = gguf::for_model(
+                    architecture,
+                    &name.to_string_lossy(),
+                    config,
+                    dtype.format(),
+                );
+                metadata.extend(tokens.map_err(|problem| refusal(path, problem))?);
+                let entries = new_entries(path, config, dtype)?;
+                gguf::write(partial, &metadata, gguf::ALIGNMENT, &entries, |entry| {
+                    match gguf::hugging_face_name(&entry.name) {
+                        Some(name) => encoded(entry, &name),
+                        // What has no name in Hugging Face's files.
+                        None => Ok(Cow::Owned(rotary_divisors(config))),
+                    }
+                })?;
+            }
+        }
+        let read_back = Pretrained::open(partial)?;
+        read_back.check()?;
+        match difference(config, read_back.config()) {
+            None => Ok(()),
+            Some(problem) => Err(refusal(
+                path,
+                format!("a GGUF file cannot say that {problem}"),
+            )),
+        }
+    })
+}
+
+/// The bytes of the tensor that says how frequencies are divided.
+fn rotary_divisors(config: &ModelConfig) -> Vec<u8> {
+    let divisors = config.attention[0].rope.divisors(config.head_dim);
+    divisors.into_iter().flat_map(f32::to_le_bytes).collect()
+}
+
+/// Writes one LoRA for `model` as llama.cpp's `--lora` takes it, in 32-bit floats. Its listing shows `task`.
+///
+/// # Errors
+/// Architectures whose layout in GGUF files is not known here, matrices that do not fit the model, and a file that stands
+/// at `path` already.
+pub fn write_gguf_adapter(
+    path: &Path,
+    model: &Pretrained,
+    task: &str,
+    alpha: f32,
+    matrices: &[LoraMatrices],
+) -> Result<(), PretrainedError> {
+    let architecture = architecture(path, model)?;
+    let shapes: BTreeMap<_, _> = model.config().tensors().into_iter().collect();
+    let mut entries = Vec::new();
+    let mut data = BTreeMap::new();
+    for LoraMatrices { weight, a, b } in matrices {
+        let fits = matches!(
+            (shapes.get(weight).map(Vec::as_slice), &a.shape[..], &b.shape[..]),
+            (Some([rows, columns]), [r, a_columns], [b_rows, b_r]) if columns == a_columns && rows == b_rows && r == b_r
+        );
+        let (Some(name), true) = (gguf::gguf_name(weight), fits) else {
+            let problem = format!(
+                "the update of `{weight}` has A {:?} and B {:?}, which do not fit {:?}",
+                a.shape,
+                b.shape,
+                shapes.get(weight)
+            );
+            return Err(refusal(path, problem));
+        };
+        let rows = RowOrder::of(model.config(), &name);
+        let b_data = rows.apply(b.data.clone(), row_length(&b.shape));
+        for (letter, shape, values) in [("a", &a.shape, a.data.clone()), ("b", &b.shape, b_data)] {
+            let name = format!("{name}.lora_{letter}");
+            entries.push(Entry {
+                name: name.clone(),
+                shape: shape.clone(),
+                format: Format::F32,
+            });
+            data.insert(name, values);
+        }
+    }
+    let metadata = gguf::for_adapter(architecture, task, alpha);
+    whole_file(path, |partial| {
+        gguf::write(partial, &metadata, gguf::ALIGNMENT, &entries, |entry| {
+            Ok(Cow::Owned(
+                data[&entry.name]
+                    .iter()
+                    .flat_map(|value| value.to_le_bytes())
+                    .collect(),
+            ))
+        })
+    })
+}
+
+/// The architecture in GGUF's words, of models whose layout in such files is known.
+fn architecture(path: &Path, model: &Pretrained) -> Result<&'static str, PretrainedError> {
+    let config = model.config();
+    let refuse = |problem: String| Err(refusal(path, problem));
+    if let Some(labels) = &config.labels {
+        return refuse(format!(
+            "the model is a sequence classifier (its outputs: {}), expected a language model",
+            labels.join(", ")
+        ));
+    }
+    match gguf::architecture(config) {
+        Some(architecture) if !config.joined_projections => Ok(architecture),
+        _ => refuse(format!(
+            "how GGUF files hold a model of the kind {} is not known here, only those of llama, mistral, qwen2 and qwen3; \
+             write --format merged and convert it with llama.cpp's convert_hf_to_gguf.py",
+            config.model_type
+        )),
+    }
+}
+
+fn row_length(shape: &[usize]) -> usize {
+    shape.iter().skip(1).product()
+}
+
+/// The tensors of a model that was no GGUF file.
+fn new_entries(
+    path: &Path,
+    config: &ModelConfig,
+    dtype: GgufType,
+) -> Result<Vec<Entry>, PretrainedError> {
+    let mut entries = Vec::new();
+    for (name, shape) in config.tensors() {
+        let Some(theirs) = gguf::gguf_name(&name) else {
+            return Err(refusal(
+                path,
+                format!("tensor `{name}` has no place in a GGUF file"),
+            ));
+        };
+        entries.push(Entry {
+            name: theirs,
+            format: dtype.format_of(&shape),
+            shape,
+        });
+    }
+    if let RopeScaling::Llama3 { .. } | RopeScaling::Factors(_) = config.attention[0].rope.scaling {
+        entries.push(Entry {
+            name: ROPE_FACTORS.to_owned(),
+            shape: vec![config.head_dim / 2],
+            format: Format::F32,
+        });
+    }
+    Ok(entries)
+}
+
+/// What of a network is not the same after it was read back.
+fn difference(model: &ModelConfig, read_back: &ModelConfig) -> Option<String> {
+    let missing = (model.eos_token_ids.iter()).find(|id| !read_back.eos_token_ids.contains(id));
+    if let Some(id) = missing {
+        return Some(format!("generation ends at token {id}"));
+    }
+    for (layer, attention) in model.attention.iter().enumerate() {
+        let (ours, theirs) = (&attention.rope, &read_back.attention[layer].rope);
+        let frequencies = (ours.inverse_frequencies(model.head_dim).into_iter())
+            .zip(theirs.inverse_frequencies(model.head_dim));
+        let mut frequencies =
+            frequencies.map(|(ours, theirs)| (ours - theirs).abs() <= 1e-6 * ours);
+        if !frequencies.all(|same| same) || attention.window != read_back.attention[layer].window {
+            return Some(format!(
+                "layer {layer} attends as {attention:?}; it would be read as {:?}",
+                read_back.attention[layer]
+            ));
+        }
+    }
+    // What is compared above, what has another name there, and what is told by the tokenizer.
+    let rest = |config: &ModelConfig| ModelConfig {
+        model_type: String::new(),
+        attention: Vec::new(),
+        eos_token_ids: Vec::new(),
+        bos_token_id: None,
+        // Rounded to 32 bits in the file.
+        rms_norm_eps: f64::from(config.rms_norm_eps as f32),
+        ..config.clone()
+    };
+    (rest(model) != rest(read_back)).then(|| {
+        format!(
+            "it is {:?}; it would be read as {:?}",
+            rest(model),
+            rest(read_back)
+        )
+    })
+}
+
+/// Writes a file beside its place and moves it there when it is whole.
+fn whole_file(
+    path: &Path,
+    write: impl FnOnce(&Path) -> Result<(), PretrainedError>,
+) -> Result<(), PretrainedError> {
+    let Some(name) = path.file_name() else {
+        return Err(refusal(
+            path,
+            "the path does not end with a file's name".to_owned(),
+        ));
+    };
+    if path.symlink_metadata().is_ok() {
+        return Err(refusal(
+            path,
+            "it exists already; remove it or choose another name".to_owned(),
+        ));
+    }
+    if let Some(parent) = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+    {
+        fs::create_dir_all(parent).map_err(PretrainedError::io(parent, "create the folder"))?;
+    }
+    let partial = Partial(path.with_file_name(format!(
+        ".{}.partial-{}",
+        name.to_string_lossy(),
+        std::process::id()
+    )));
+    write(&partial.0)?;
+    fs::rename(&partial.0, path).map_err(PretrainedError::io(path, "move the finished file to"))
+}
+
+/// A file that is removed unless it was moved away.
+struct Partial(PathBuf);
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // Either it has been moved away, or an error is on its way to the user already.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn refusal(path: &Path, problem: String) -> PretrainedError {
+    PretrainedError::Export {
+        path: path.to_path_buf(),
+        problem,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::tiny;
+    use crate::gguf::GgufFile;
+    use panacea_test_support::Noise;
+
+    fn tensor(shape: [usize; 2], noise: &mut Noise) -> TensorF32 {
+        TensorF32 {
+            shape: shape.to_vec(),
+            data: (0..shape[0] * shape[1]).map(|_| noise.weight()).collect(),
+        }
+    }
+
+    /// B A, row by row.
+    fn product(a: &[f32], b: &[f32], r: usize) -> Vec<f32> {
+        let columns = a.len() / r;
+        let rows = b.chunks(r);
+        rows.flat_map(|row| {
+            (0..columns).map(|column| {
+                (row.iter().enumerate())
+                    .map(|(i, b)| b * a[i * columns + column])
+                    .sum()
+            })
+        })
+        .collect()
+    }
+
+    /// As they are stored, base + alpha / r · B A is the merged model: the rows of B are where those of the weight are.
+    #[test]
+    fn a_base_and_its_adapter_are_the_merged_model() {
+        for family in ["llama", "mistral", "qwen2", "qwen3"] {
+            let folder = tempfile::tempdir().unwrap();
+            tiny::tiny_model(family).write(folder.path());
+            let model = Pretrained::open(folder.path()).unwrap();
+            let (r, alpha) = (3, 1.5);
+            let mut noise = Noise(11);
+            let mut merged = BTreeMap::new();
+            let mut matrices = Vec::new();
+            let tensors = model.config().tensors();
+            for (weight, shape) in tensors
+                .iter()
+                .filter(|(name, _)| name.contains("_proj.weight"))
+            {
+                let (a, b) = (
+                    tensor([r, shape[1]], &mut noise),
+                    tensor([shape[0], r], &mut noise),
+                );
+                let mut whole = model.tensor(weight).unwrap();
+                for (value, change) in whole.data.iter_mut().zip(product(&a.data, &b.data, r)) {
+                    *value += alpha / r as f32 * change;
+                }
+                merged.insert(weight.clone(), whole);
+                matrices.push(LoraMatrices {
+                    weight: weight.clone(),
+                    a,
+                    b,
+                });
+            }
+            let path = |name: &str| folder.path().join(name);
+            let none = BTreeMap::new();
+            write_gguf(&path("base.gguf"), &model, &none, GgufType::F32).unwrap();
+            write_gguf(&path("merged.gguf"), &model, &merged, GgufType::F32).unwrap();
+            write_gguf_adapter(&path("adapter.gguf"), &model, "wit", alpha, &matrices).unwrap();
+
+            let [base, merged, adapter] = ["base.gguf", "merged.gguf", "adapter.gguf"]
+                .map(|name| GgufFile::open(&path(name)).unwrap());
+            let values = |file: &GgufFile, name: &str| {
+                let info = &file.tensors[name];
+                (info.shape.clone(), info.format.dequantise(file.bytes(info)))
+            };
+            assert_eq!(adapter.tensors.len(), 2 * 2 * 7);
+            assert_eq!(adapter.text("adapter.lora.task_name").unwrap(), Some("wit"));
+            assert_eq!(adapter.positive("adapter.lora.alpha").unwrap(), Some(1.5));
+            for name in adapter
+                .tensors
+                .keys()
+                .filter_map(|name| name.strip_suffix(".lora_a"))
+            {
+                let (a_shape, a) = values(&adapter, &format!("{name}.lora_a"));
+                let (b_shape, b) = values(&adapter, &format!("{name}.lora_b"));
+                let (shape, base) = values(&base, name);
+                assert_eq!(
+                    (a_shape, b_shape),
+                    (vec![r, shape[1]], vec![shape[0], r]),
+                    "{name}"
+                );
+                let merged = values(&merged, name).1;
+                for ((base, change), merged) in base.iter().zip(product(&a, &b, r)).zip(merged) {
+                    let found = base + alpha / r as f32 * change;
+                    assert!(
+                        (found - merged).abs() < 1e-5,
+                        "{family} {name}: {found} {merged}"
+                    );
+                }
+            }
+            let wrong = vec![LoraMatrices {
+                b: tensor([5, r], &mut noise),
+                ..matrices[0].clone()
+            }];
+            let refused = write_gguf_adapter(&path("wrong.gguf"), &model, "wit", alpha, &wrong);
+            assert!(refused.unwrap_err().to_string().contains("B [5, 3]"));
+        }
+    }
+}
