@@ -88,4 +88,4 @@ pub use queries::{Criterion, Question, d_optimality, information_gain, next_ques
 pub use session::{ANSWERS_BEFORE_SURE, Progress, QUESTIONS_PER_ANSWER, Session};
 pub use settings::Settings;
 pub use simulated::{SimulatedUser, spherical_answers, spherical_front};
-pub use study::{Study, StudyRow};
+pub use study::{Study, StudyRow, UntrainedWish};
