@@ -8,7 +8,7 @@ use panacea_config::{Learning, Overrides, Plan, Spec};
 use panacea_data::{Loader, Record};
 use panacea_elicit::{Candidate, Front, FrontPoint, UntrainedWish, spread_preferences};
 use panacea_evaluator::exact::{Comparison, Menu, MenuProblem};
-use panacea_objectives::{Loss, Preference, RecordKind, simplex_grid};
+use panacea_objectives::{Judgement, Loss, Preference, RecordKind, simplex_grid};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -219,7 +219,7 @@ fn records(plan: &Plan, kind: RecordKind) -> Result<Vec<Record>> {
 
 /// The comparisons of a record, as the training reads them.
 fn menu(record: &Record) -> Result<Menu> {
-    let comparison = |judgement: &panacea_objectives::Judgement| {
+    let comparison = |judgement: &Judgement| {
         Some(Comparison {
             first: judgement.response,
             second: judgement.against?,

@@ -216,10 +216,11 @@ fn draw(scene: &mut Scene, frame: &Frame, panel: &Panel) {
     let at = |points: &[(f64, f64)]| -> Vec<Xy> {
         points.iter().map(|&(x, y)| frame.at(x, y)).collect()
     };
-    for (place, points) in panel.curves.iter().enumerate() {
+    // The first ones lie on top.
+    for (place, points) in panel.curves.iter().enumerate().rev() {
         curve(scene, at(points), place);
     }
-    for (place, points) in panel.curves.iter().enumerate() {
+    for (place, points) in panel.curves.iter().enumerate().rev() {
         for centre in at(points) {
             palette::marker(scene, place, centre, MARKER, true);
         }
