@@ -124,7 +124,7 @@ fn a_mind_that_changes_is_followed_by_forgetting() {
 /// belief. What can be known of it is found.
 #[test]
 fn an_untrained_wish_is_served_as_far_as_the_objectives_reach() {
-    let world = World::new(2, 100);
+    let world = World::new(2, 20);
     let mut rng = ChaCha8Rng::seed_from_u64(9);
     let prompts = world.prompts.iter();
     let answers = prompts.map(|prompt| {
