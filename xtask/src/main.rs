@@ -45,7 +45,7 @@ Options of a command: cargo xtask <COMMAND> --help
 Chores:
   bench peers  Run PyTorch and Panacea in turn on the same work, and print a table of ratios
   bench gpu    The same for DPO steps on a GPU
-  reproduce    Run again what docs/results.md reports
+  reproduce    Run again what docs/results.md reports: quickstart, elicit
   ci           Formatting, lints, documentation and tests of the whole workspace, and what it depends on
   advisories   Renew the list of known faults of dependencies, from the folder of RustSec's database
   help         This page
@@ -79,8 +79,8 @@ fn main() -> ExitCode {
             .and_then(|binary| launch::become_program(&binary, &arguments[2..])),
         Command::Gpu => build::benches("gpu", &features::of_gpu_bench(&arguments[2..]))
             .and_then(|binary| launch::become_program(&binary, &arguments[2..])),
-        Command::Reproduce => build::panacea(&BTreeSet::new())
-            .and_then(|_| build::benches("reproduce", &BTreeSet::new()))
+        Command::Reproduce => commands_of_reproduce(&arguments[1..])
+            .and_then(|()| build::benches("reproduce", &BTreeSet::new()))
             .and_then(|binary| launch::become_program(&binary, &arguments[1..])),
         Command::Panacea => build::panacea(&features::needed(&arguments))
             .and_then(|binary| launch::become_program(&binary, &arguments)),
@@ -89,6 +89,14 @@ fn main() -> ExitCode {
         eprintln!("error: {}", failure.message);
         ExitCode::from(failure.code)
     })
+}
+
+/// Builds `panacea` where what is reproduced types its commands, which all but simulated people do.
+fn commands_of_reproduce(arguments: &[OsString]) -> Result<(), Failure> {
+    if arguments.first().is_some_and(|what| what == "elicit") {
+        return Ok(());
+    }
+    build::panacea(&BTreeSet::new()).map(|_| ())
 }
 
 /// Who answers.
@@ -159,6 +167,7 @@ mod tests {
         assert_eq!(command("bench peers --rounds 1"), Command::Peers);
         assert_eq!(command("bench gpu --device wgpu"), Command::Gpu);
         assert_eq!(command("reproduce quickstart"), Command::Reproduce);
+        assert_eq!(command("reproduce elicit --users 20"), Command::Reproduce);
         for line in [
             "train",
             "train --help",

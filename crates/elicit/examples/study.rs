@@ -119,6 +119,7 @@ fn print(
     let study = Study {
         front: &front,
         prompts: &prompts,
+        wish: None,
         settings: case.settings,
         criterion,
         answers: 20,

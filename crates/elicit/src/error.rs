@@ -129,6 +129,18 @@ pub enum ElicitError {
     /// A study has nothing to ask about.
     #[error("the study has no prompt")]
     NoPrompt,
+    /// An untrained wish does not say of everything what it is worth.
+    #[error(
+        "the untrained wish has {found} worth(s) or list(s) of them for {what}, of which there are {expected}"
+    )]
+    Wish {
+        /// What they are for.
+        what: String,
+        /// How many there are.
+        found: usize,
+        /// How many there must be.
+        expected: usize,
+    },
 }
 
 /// Checks that a name or an id is not too long; `what` says what it names.

@@ -25,7 +25,7 @@
 //!
 //! Below it are [`Belief`] (weighted particles, [`ChoiceModel`]), [`next_question`] with its [`Criterion`], and [`Front`],
 //! which says what a wrong λ costs. [`spread_preferences`] says at which λ to write the answers that are compared.
-//! [`SimulatedUser`] and [`Study`] measure all of it on people whose wishes are known.
+//! [`SimulatedUser`] and [`Study`] measure all of it on people whose wishes are known, an [`UntrainedWish`] among them.
 //!
 //! ```
 //! use panacea_elicit::{Candidate, Criterion, Progress, Session, Settings, SimulatedUser};
@@ -88,4 +88,4 @@ pub use queries::{Criterion, Question, d_optimality, information_gain, next_ques
 pub use session::{ANSWERS_BEFORE_SURE, Progress, QUESTIONS_PER_ANSWER, Session};
 pub use settings::Settings;
 pub use simulated::{SimulatedUser, spherical_answers, spherical_front};
-pub use study::{Study, StudyRow};
+pub use study::{Study, StudyRow, UntrainedWish};

@@ -20,7 +20,7 @@
 //! [`Front::overlay`] does so for several runs, and [`Report::write`] writes `front.json`, `front.svg`,
 //! `front.png`, `front.html` and `report.md`. Yes, if you want to know whether to believe a reward model: [`calibration`]
 //! says how often its preferences are the labels', beside the rule that only looks at lengths, and whether its
-//! probabilities are what they say.
+//! probabilities are what they say. And for curves of anything, a panel for each setting: [`plot::LineChart`].
 //!
 //! ```
 //! use panacea_evaluator::{Front, MethodPoints, PointRecords};

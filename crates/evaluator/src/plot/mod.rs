@@ -1,4 +1,4 @@
-//! Plots of a front, and of the calibration of reward models, as SVG and as PNG.
+//! Plots of a front, of the calibration of reward models, and of curves, as SVG and as PNG.
 //!
 //! A plot is laid out once, as a scene of marks in points, and then drawn by a backend: what a file
 //! format needs does not reach the layout. Text is set in DejaVu Sans, which is part of the binary, so
@@ -9,6 +9,7 @@ mod calibration;
 mod fonts;
 mod front_2d;
 mod legend;
+mod lines;
 mod palette;
 mod parallel;
 mod render;
@@ -17,6 +18,8 @@ mod scene;
 use crate::calibration::ObjectiveCalibration;
 use crate::{EvaluatorError, Front};
 use scene::Scene;
+
+pub use lines::{LineChart, Panel};
 
 /// The plot of a front as an SVG document: for two objectives the front in the plane, for any other
 /// number parallel coordinates.
@@ -55,6 +58,22 @@ pub fn calibration_png(
     title: &str,
 ) -> Result<Vec<u8>, EvaluatorError> {
     render::png(&calibration::scene(objectives, title))
+}
+
+/// Curves, a panel for each setting, as an SVG document.
+///
+/// # Errors
+/// When the drawing fails.
+pub fn lines_svg(chart: &LineChart) -> Result<String, EvaluatorError> {
+    render::svg(&lines::scene(chart))
+}
+
+/// The same plot as the bytes of a PNG file.
+///
+/// # Errors
+/// When the drawing fails.
+pub fn lines_png(chart: &LineChart) -> Result<Vec<u8>, EvaluatorError> {
+    render::png(&lines::scene(chart))
 }
 
 fn scene(front: &Front, title: &str) -> Scene {

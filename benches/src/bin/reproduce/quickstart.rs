@@ -1,4 +1,4 @@
-//! `cargo xtask reproduce`: runs again what the documentation reports, and writes its tables and pictures.
+//! The quickstart's world: every method against the optimum.
 //!
 //! Every number comes out of the commands of `panacea` that a user would type: this program only types them, for
 //! several seeds, and takes means. It expects `panacea` beside itself, where `xtask` builds both.
@@ -8,26 +8,20 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use clap::{Parser, ValueEnum};
+use clap::Args;
 use panacea_evaluator::Front;
 use panacea_evaluator::statistics::{Estimate, estimate};
 use panacea_runs::{RunFolder, write_file};
 
-#[derive(Parser)]
-#[command(
-    name = "reproduce",
-    bin_name = "cargo xtask reproduce",
-    about = "Run again what the documentation reports",
-    after_help = "Examples:
+/// The world with a known front: every method with 2, 3, 5 and 10 objectives, and ablations with 2.
+#[derive(Args)]
+#[command(after_help = "Examples:
   cargo xtask reproduce quickstart
   cargo xtask reproduce quickstart --only m2 --seeds 1
 
 Trainings that are finished are not repeated, and one that was stopped goes on: start it again with the same
---runs."
-)]
-struct Arguments {
-    /// What to run.
-    what: What,
+--runs.")]
+pub struct Quickstart {
     /// Seeds: 1, 2, … up to this number.
     #[arg(long, default_value_t = 3)]
     seeds: u64,
@@ -40,12 +34,6 @@ struct Arguments {
     /// The folder for the tables and pictures.
     #[arg(long, default_value = "runs/reproduce/results")]
     out: PathBuf,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum What {
-    /// The world with a known front: every method with 2, 3, 5 and 10 objectives, and ablations with 2.
-    Quickstart,
 }
 
 /// One line of a table: a configuration and what differs from it.
@@ -187,15 +175,9 @@ const fn experiment(
     }
 }
 
-fn main() -> Result<()> {
-    Arguments::parse().run()
-}
-
-impl Arguments {
-    fn run(self) -> Result<()> {
-        let experiments = match self.what {
-            What::Quickstart => QUICKSTART,
-        };
+impl Quickstart {
+    pub fn run(self) -> Result<()> {
+        let experiments = QUICKSTART;
         let groups: Vec<&str> = experiments
             .iter()
             .map(|experiment| experiment.group)
