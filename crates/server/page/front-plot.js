@@ -1,10 +1,12 @@
 // The picture of a measured front: a plane for two objectives, three planes for three, a scale for each objective for more.
 
 import { h, set, svg } from "./dom.js";
-import { rangeOf, valueText } from "./front.js";
+import { errorOf, rangeOf, valueText } from "./front.js";
 
-/** Pixels around a plane, for numbers and names. */
-const MARGIN = { top: 28, right: 16, bottom: 44, left: 58 };
+/** Pixels around a plane, for numbers and names; to its left there are as many as the numbers take. */
+const MARGIN = { top: 28, right: 16, bottom: 44 };
+/** Pixels of a digit. */
+const DIGIT = 6.5;
 /** Pixels from one mark's centre to its edge. */
 const MARK = 10;
 
@@ -30,7 +32,8 @@ export function frontPlot(front) {
   const draw = () => {
     for (const part of parts) part.draw(part.element.clientWidth, marks);
   };
-  new ResizeObserver(draw).observe(parts[0].element);
+  // In the next frame: a picture that changes what is observed would be a loop.
+  new ResizeObserver(() => requestAnimationFrame(draw)).observe(parts[0].element);
   return {
     element: h("div", { class: m === 3 ? "plots three" : "plots" }, ...parts.map((part) => part.element)),
     mark: (now) => {
@@ -49,19 +52,13 @@ function plane(front, i, j) {
   // Of more objectives the best front is a surface, which no line shows.
   const exact = isLine ? (front.exact ?? []).map((values) => [values[i], values[j]]) : [];
   const draw = (width, marks) => {
-    if (width < MARGIN.left + MARGIN.right + 20) return;
+    if (width < 120) return;
     const height = Math.round(Math.min(width * 0.8, 300));
-    const all = [...points, ...exact];
-    const x = axis(
-      all.map((point) => point[0]),
-      MARGIN.left,
-      width - MARGIN.right,
-    );
-    const y = axis(
-      all.map((point) => point[1]),
-      height - MARGIN.bottom,
-      MARGIN.top,
-    );
+    const [top, bottom, right] = [MARGIN.top, height - MARGIN.bottom, width - MARGIN.right];
+    const values = (axis) => [...points, ...exact].map((point) => point[axis]);
+    const y = axis(values(1), errorOf(front, j), bottom, top, () => 40);
+    const left = 14 + DIGIT * Math.max(...y.ticks.map(({ text }) => text.length));
+    const x = axis(values(0), errorOf(front, i), left, right, (text) => 16 + DIGIT * text.length);
     const place = ([a, b]) => [x.place(a), y.place(b)];
     const line = (points) =>
       points
@@ -73,9 +70,11 @@ function plane(front, i, j) {
         .join(" ");
     set(picture, { viewBox: `0 0 ${width} ${height}`, height, "aria-label": described(front, [i, j], marks) });
     picture.replaceChildren(
-      ...x.ticks.map((value) => tick(x.place(value), height - MARGIN.bottom, MARGIN.top, x.text(value), "x")),
-      ...y.ticks.map((value) => tick(y.place(value), MARGIN.left, width - MARGIN.right, y.text(value), "y")),
-      svg("text", { class: "axis", x: width - MARGIN.right, y: height - 8, "text-anchor": "end" }, `${names[0]} →`),
+      ...x.ticks.map(({ at }) => svg("line", { class: "grid", x1: at, x2: at, y1: bottom, y2: top })),
+      ...y.ticks.map(({ at }) => svg("line", { class: "grid", x1: left, x2: right, y1: at, y2: at })),
+      ...x.ticks.map(({ at, text }) => svg("text", { class: "number", x: at, y: bottom + 16, "text-anchor": "middle" }, text)),
+      ...y.ticks.map(({ at, text }) => svg("text", { class: "number", x: left - 6, y: at + 4, "text-anchor": "end" }, text)),
+      svg("text", { class: "axis", x: right, y: height - 8, "text-anchor": "end" }, `${names[0]} →`),
       svg("text", { class: "axis", x: 8, y: 17 }, `↑ ${names[1]}`),
       isLine ? svg("polyline", { class: "exact", points: line(exact) }) : "",
       isLine
@@ -141,38 +140,32 @@ function marker({ letter, series, isMeasured }, x, y) {
   );
 }
 
-function tick(at, from, to, text, side) {
-  return side === "x"
-    ? svg(
-        "g",
-        {},
-        svg("line", { class: "grid", x1: at, x2: at, y1: from, y2: to }),
-        svg("text", { class: "number", x: at, y: from + 16, "text-anchor": "middle" }, text),
-      )
-    : svg(
-        "g",
-        {},
-        svg("line", { class: "grid", y1: at, y2: at, x1: from, x2: to }),
-        svg("text", { class: "number", x: from - 6, y: at + 4, "text-anchor": "end" }, text),
-      );
-}
-
-/** From values to pixels, with some room at both ends and round numbers in between. */
-function axis(values, from, to) {
+/**
+ * From values to pixels, and round numbers in between, each with at least `room(text)` pixels. At both ends there is some
+ * space: not less than the `error` of the values, so that what differs by chance does not look far apart.
+ */
+function axis(values, error, from, to, room) {
   let [least, greatest] = [Math.min(...values), Math.max(...values)];
-  const room = greatest > least ? (greatest - least) * 0.08 : Math.max(Math.abs(least), 1) * 0.01;
-  [least, greatest] = [least - room, greatest + room];
-  const wanted = (greatest - least) / Math.max(Math.abs(to - from) / 50, 2);
-  const power = 10 ** Math.floor(Math.log10(wanted));
-  const step = [1, 2, 5, 10].map((digit) => digit * power).find((step) => step >= wanted);
-  const ticks = [];
-  for (let k = Math.ceil(least / step); k * step <= greatest; k += 1) ticks.push(k * step);
-  const decimals = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
-  return {
-    place: (value) => from + ((value - least) / (greatest - least)) * (to - from),
-    ticks,
-    text: (value) => (Math.abs(value) < step / 1e3 ? 0 : value).toFixed(decimals).replace("-", "−"),
-  };
+  const space = Math.max((greatest - least) * 0.08, error, Number.EPSILON * 1e4 * Math.max(Math.abs(least), 1));
+  [least, greatest] = [least - space, greatest + space];
+  const place = (value) => from + ((value - least) / (greatest - least)) * (to - from);
+  const power = 10 ** Math.floor(Math.log10(greatest - least) - 2);
+  for (const step of [1, 2, 5, 10, 20, 50, 100, 200, 500].map((digits) => digits * power)) {
+    const decimals = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
+    const ticks = [];
+    for (let k = Math.ceil(least / step); k * step <= greatest; k += 1) {
+      ticks.push({
+        at: place(k * step),
+        text: (k * step)
+          .toFixed(decimals)
+          .replace(/^-(0\.?0*)$/, "$1")
+          .replace("-", "−"),
+      });
+    }
+    const pixels = (step / (greatest - least)) * Math.abs(to - from);
+    if (ticks.every(({ text }) => pixels >= room(text))) return { place, ticks };
+  }
+  return { place, ticks: [] };
 }
 
 /** Along the front of two objectives. */

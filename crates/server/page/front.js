@@ -74,9 +74,12 @@ export function rangeOf(front, objective) {
   return [Math.min(...values), Math.max(...values)];
 }
 
+/** The greatest standard error of an objective among the measured points. */
+export const errorOf = (front, objective) => Math.max(...front.points.map(({ stderr }) => stderr[objective]));
+
 /** A value with as many decimals as its standard error leaves it; where there is none, as tell the measured values apart. */
 export function valueText(front, objective, value) {
-  const error = Math.max(...front.points.map(({ stderr }) => stderr[objective]));
+  const error = errorOf(front, objective);
   const [least, greatest] = rangeOf(front, objective);
   const unit = error > 0 ? error : (greatest - least) / 100;
   const decimals = unit > 0 ? Math.min(Math.max(-Math.floor(Math.log10(unit)), 0), 8) : 3;

@@ -15,6 +15,7 @@ const VIEWS = [{ id: "compare", title: "Compare", open: compareView }];
 const main = document.getElementById("main");
 const api = new Api((wasWrong) => askForKey(document.getElementById("key"), wasWrong));
 let shown = null;
+let pending = null;
 
 function viewOf(state) {
   return VIEWS.find((view) => view.id === state.view) ?? VIEWS[0];
@@ -35,15 +36,23 @@ function navigate(state) {
   document.getElementById("views").replaceChildren(...links);
 }
 
-/** The address follows the state; it makes no steps to go back. */
+/**
+ * The address follows the state when that rests, for browsers refuse an address for every move of a key that is held. It makes
+ * no steps to go back.
+ */
 function remember(state) {
-  const address = addressOf(state);
-  if (address !== location.hash) history.replaceState(null, "", address);
-  navigate(state);
+  clearTimeout(pending);
+  pending = setTimeout(() => {
+    const address = addressOf(state);
+    if (address !== location.hash) history.replaceState(null, "", address);
+    navigate(state);
+  }, 100);
 }
 
 function show(models) {
+  clearTimeout(pending);
   const state = readAddress(location.hash);
+  navigate(state);
   const view = viewOf(state);
   if (shown?.view === view) {
     shown.opened.restore(state);
