@@ -95,8 +95,11 @@ export function balanceSetup({ api, models, onChange, onProfile, onBegin }) {
   const model = () => models.find(({ id }) => id === select.value);
   const isKnown = () => known !== null && known.includes(name.value);
 
-  function settle() {
+  const tell = () =>
     onChange({ model: select.value, profile: name.value, prompts: prompts.value, sampling: sampling.all() });
+
+  function settle() {
+    tell();
     const now = isKnown() ? name.value : null;
     const key = `${select.value}\n${now ?? ""}`;
     if (key === told) return;
@@ -179,6 +182,7 @@ export function balanceSetup({ api, models, onChange, onProfile, onBegin }) {
       name.value = state.profile;
       prompts.value = state.prompts;
       sampling.restore(state.sampling);
+      tell();
       const other = `The address names the model ${state.model}, of which there is no balance to find here; ${models[0].id} stands in for it.`;
       return load().then(() => !isHere && state.model !== null && say(other));
     },

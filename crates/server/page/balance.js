@@ -78,7 +78,7 @@ export function balanceView({ api, models, state, onState }) {
       if (signal.aborted) return;
       belief.show(choice.model, interview.known);
       if (question) pair.show(question, label());
-      else fail("All pairs of these answers were compared before.", []);
+      else fail("All answers that were written now were compared before. Other prompts or a higher temperature bring new ones.", []);
     });
   }
 

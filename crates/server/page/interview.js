@@ -49,8 +49,25 @@ export class Interview {
     this.turn();
   }
 
-  /** Has answers written to the prompt, and gives the first question about them. */
+  /**
+   * Has answers written to the prompt whose turn it is, and gives the first question about them; to the next prompt where all of
+   * them were compared before, and nothing where this is so of all prompts.
+   */
   async begin(signal) {
+    for (const _ of this.#prompts) {
+      const { profile, question } = await this.#api.question(this.#model, this.#profile, this.#request(), signal);
+      // Who comes back when it was enough wants to be asked on.
+      this.#goesOn ??= profile.progress !== "ask_on";
+      this.known = profile;
+      this.#question = question;
+      this.#answered = 0;
+      if (question) return question;
+      this.turn();
+    }
+    return null;
+  }
+
+  #request() {
     const { seed, candidates, ...sampling } = this.#sampling;
     const body = {
       messages: [{ role: "user", content: this.prompt }],
@@ -60,13 +77,7 @@ export class Interview {
       ...(seed !== undefined && { seed: seed + this.#written * candidates }),
     };
     this.#written += 1;
-    const { profile, question } = await this.#api.question(this.#model, this.#profile, body, signal);
-    // Who comes back when it was enough wants to be asked on.
-    this.#goesOn ??= profile.progress !== "ask_on";
-    this.known = profile;
-    this.#question = question;
-    this.#answered = 0;
-    return question;
+    return body;
   }
 
   /** `left`, `right`, `about_equal` or `skip`. Gives the `next` question, or `isEnough`, or neither: then it is another prompt's turn. */

@@ -23,7 +23,6 @@ let pending = null;
 /** What each view was left with, by its id: a link to it brings that back. */
 const states = new Map();
 const links = VIEWS.map((view) => h("a", {}, view.title));
-document.getElementById("views").append(...links);
 
 function viewOf(state) {
   return VIEWS.find((view) => view.id === state.view) ?? VIEWS[0];
@@ -35,18 +34,12 @@ function navigate(current) {
   });
 }
 
-/**
- * The address follows the state when that rests, for browsers refuse an address for every move of a key that is held. It makes
- * no steps to go back.
- */
-function remember(view, state) {
-  states.set(view.id, state);
+/** The address is that of this state; it makes no step to go back. */
+function write(view, state) {
   clearTimeout(pending);
-  pending = setTimeout(() => {
-    const address = addressOf(view.id, state);
-    if (address !== location.hash) history.replaceState(null, "", address);
-    navigate(view);
-  }, 100);
+  const address = addressOf(view.id, state);
+  if (address !== location.hash) history.replaceState(null, "", address);
+  navigate(view);
 }
 
 function show(models) {
@@ -60,13 +53,24 @@ function show(models) {
     return;
   }
   shown?.opened.close();
-  const onState = (state) => remember(view, state);
-  shown = { view, opened: view.open({ api, models, state, onState }) };
-  main.replaceChildren(shown.opened.element);
+  const own = { view, opened: null };
+  shown = own;
+  const onState = (state) => {
+    // One that was left may hear from the server yet.
+    if (shown !== own) return;
+    states.set(view.id, state);
+    clearTimeout(pending);
+    // Otherwise when it rests: browsers refuse an address for every move of a key that is held.
+    if (own.opened === null) write(view, state);
+    else pending = setTimeout(() => write(view, state), 100);
+  };
+  own.opened = view.open({ api, models, state, onState });
+  main.replaceChildren(own.opened.element);
 }
 
 try {
   const models = await api.models();
+  document.getElementById("views").append(...links);
   show(models);
   addEventListener("hashchange", () => show(models));
 } catch (error) {

@@ -23,10 +23,10 @@ export function pairPanel({ onAnswer }) {
   const heading = h("h2", { tabindex: -1 });
   const prompt = h("p", { class: "asked" });
   const texts = ["Left", "Right"].map((side) => ({ side, text: h("div", { class: "text" }) }));
-  const sides = texts.map(({ side, text }, series) =>
+  const sides = texts.map(({ side, text }) =>
     h(
       "article",
-      { class: `answer side series-${series}` },
+      { class: "answer side" },
       h("header", {}, h("h3", {}, side)),
       h("div", { class: "said" }, text),
     ),
