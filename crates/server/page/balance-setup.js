@@ -14,8 +14,8 @@ const TITLES = {
 };
 
 /**
- * `models` have two objectives or more. `onChange(state)` is called when something has settled, `onProfile(model, name)` where a
- * profile that is there is chosen, and with null where it is none, and `onBegin(choice)` to begin.
+ * `models` have two objectives or more. `onChange(state)` is called when something has settled, `onProfile(model, name)` where
+ * a profile that is there is chosen, and with null where it is none, and `onBegin(choice)` to begin.
  */
 export function balanceSetup({ api, models, onChange, onProfile, onBegin }) {
   // The profiles of the model that is chosen; nothing where it has none, for a reason that is said.
@@ -95,8 +95,7 @@ export function balanceSetup({ api, models, onChange, onProfile, onBegin }) {
   const model = () => models.find(({ id }) => id === select.value);
   const isKnown = () => known !== null && known.includes(name.value);
 
-  const tell = () =>
-    onChange({ model: select.value, profile: name.value, prompts: prompts.value, sampling: sampling.all() });
+  const tell = () => onChange({ model: select.value, profile: name.value, prompts: prompts.value, sampling: sampling.all() });
 
   function settle() {
     tell();
@@ -158,7 +157,8 @@ export function balanceSetup({ api, models, onChange, onProfile, onBegin }) {
       .map((line) => line.trim())
       .filter((line) => line !== "");
     if (!NAME.test(name.value)) {
-      const rule = "A profile's name has 1 to 64 letters, digits, dots, dashes or underscores, and begins with a letter or digit.";
+      const characters = "1 to 64 letters, digits, dots, dashes or underscores";
+      const rule = `A profile's name has ${characters}, and begins with a letter or digit.`;
       return say(rule, name);
     }
     if (lines.length === 0) return say("Write a prompt first.", prompts);
@@ -183,8 +183,8 @@ export function balanceSetup({ api, models, onChange, onProfile, onBegin }) {
       prompts.value = state.prompts;
       sampling.restore(state.sampling);
       tell();
-      const other = `The address names the model ${state.model}, of which there is no balance to find here; ${models[0].id} stands in for it.`;
-      return load().then(() => !isHere && state.model !== null && say(other));
+      const missing = `The address names the model ${state.model}, of which no balance can be found here`;
+      load().then(() => !isHere && state.model !== null && say(`${missing}; ${models[0].id} stands in for it.`));
     },
     /** The profiles may be others by now. */
     load,

@@ -7,6 +7,10 @@ import { h, set } from "./dom.js";
 import { Interview } from "./interview.js";
 import { pairPanel } from "./pair.js";
 
+const LEAD = "Say which of two answers you like better, a few times: the weights that fit you are found from that.";
+const EXHAUSTED =
+  "All answers that were written now were compared before. Other prompts or a higher temperature bring new ones.";
+
 export function balanceView({ api, models, state, onState }) {
   const steered = models.filter(({ objectives }) => objectives.length > 1);
   if (steered.length === 0) {
@@ -28,7 +32,7 @@ export function balanceView({ api, models, state, onState }) {
   const element = h(
     "div",
     { class: "balance" },
-    h("p", { class: "lead" }, "Say which of two answers you like better, a few times: the weights that fit you are found from that."),
+    h("p", { class: "lead" }, LEAD),
     h("div", { class: "beside" }, place, belief.element),
   );
 
@@ -78,7 +82,7 @@ export function balanceView({ api, models, state, onState }) {
       if (signal.aborted) return;
       belief.show(choice.model, interview.known);
       if (question) pair.show(question, label());
-      else fail("All answers that were written now were compared before. Other prompts or a higher temperature bring new ones.", []);
+      else fail(EXHAUSTED, []);
     });
   }
 

@@ -44,18 +44,18 @@ function panelParts({ objectives, id }) {
     elements: [
       picture?.element ?? "",
       h("ul", { class: "intervals" }, ...rows.map((row) => row.element)),
+      count,
       served,
       cost,
       line,
-      count,
     ],
     show: (profile, costs) => {
       picture?.show(profile);
       for (const row of rows) row.show(profile);
-      const names = Object.keys(profile.preference);
-      served.replaceChildren(h("strong", {}, "Served: "), inWords(names, Object.values(profile.preference)), ".");
+      const lambda = objectives.map((name) => profile.preference[name]);
+      served.replaceChildren(h("strong", {}, "Served: "), `${inWords(objectives, lambda)}.`);
       cost.textContent = costInWords(profile.expected_regret, id);
-      line.replaceChildren(...(costs.length > 1 ? [costLine(costs)] : []));
+      if (costs.length > 1) line.replaceChildren(costLine(costs), h("p", { class: "note" }, "The same, question by question."));
       count.textContent = answersInWords(profile);
     },
   };
@@ -97,12 +97,13 @@ function intervalRow(name) {
 
 function costInWords(regret, id) {
   if (regret === null) {
-    return `Nobody has measured the front of ${id}, so nothing is known of what a wrong guess costs: the middle of the belief is served.`;
+    const unknown = `Nobody has measured the front of ${id}, so nothing is known of what a wrong guess costs`;
+    return `${unknown}: the middle of the belief is served.`;
   }
   return `What a wrong guess is thought to cost: ${percent(regret)} of what the run can vary.`;
 }
 
-/** The cost after each answer of this sitting. */
+/** The cost after each question of this sitting. */
 function costLine(costs) {
   const most = Math.max(...costs);
   const x = (k) => `${(100 * k) / (costs.length - 1)}%`;
@@ -115,7 +116,7 @@ function costLine(costs) {
       height: 42,
       overflow: "visible",
       role: "img",
-      "aria-label": `The cost after each answer: ${costs.map(percent).join(", ")}`,
+      "aria-label": `The cost after each question: ${costs.map(percent).join(", ")}`,
     },
     svg("line", { class: "track", x1: "0%", x2: "100%", y1: 38, y2: 38 }),
     ...costs.slice(1).map((cost, k) => svg("line", { class: "step", x1: x(k), y1: y(costs[k]), x2: x(k + 1), y2: y(cost) })),

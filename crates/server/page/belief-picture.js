@@ -89,9 +89,7 @@ function triangle(objectives) {
   return {
     element,
     show: (region, estimated, preference) => {
-      cloud.replaceChildren(
-        ...region.map((weights) => svg("circle", { class: "guess", r: 2, transform: at(weights) })),
-      );
+      cloud.replaceChildren(...region.map((weights) => svg("circle", { class: "guess", r: 2, transform: at(weights) })));
       set(estimate, { transform: at(estimated) });
       set(served, { transform: at(preference) });
     },

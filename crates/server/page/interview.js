@@ -50,8 +50,8 @@ export class Interview {
   }
 
   /**
-   * Has answers written to the prompt whose turn it is, and gives the first question about them; to the next prompt where all of
-   * them were compared before, and nothing where this is so of all prompts.
+   * Has answers written to the prompt whose turn it is, and gives the first question about them; to the next prompt where all
+   * of them were compared before, and nothing where this is so of all prompts.
    */
   async begin(signal) {
     for (const _ of this.#prompts) {
@@ -80,7 +80,7 @@ export class Interview {
     return body;
   }
 
-  /** `left`, `right`, `about_equal` or `skip`. Gives the `next` question, or `isEnough`, or neither: then it is another prompt's turn. */
+  /** `left`, `right`, `about_equal` or `skip`. Gives the `next` question where it is not another prompt's turn or enough. */
   async say(answer, signal) {
     const body = { question: this.#question.id, answer };
     const { profile, question } = await this.#api.comparison(this.#model, this.#profile, body, signal);

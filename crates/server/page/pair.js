@@ -24,12 +24,7 @@ export function pairPanel({ onAnswer }) {
   const prompt = h("p", { class: "asked" });
   const texts = ["Left", "Right"].map((side) => ({ side, text: h("div", { class: "text" }) }));
   const sides = texts.map(({ side, text }) =>
-    h(
-      "article",
-      { class: "answer side" },
-      h("header", {}, h("h3", {}, side)),
-      h("div", { class: "said" }, text),
-    ),
+    h("article", { class: "answer side" }, h("header", {}, h("h3", {}, side)), h("div", { class: "said" }, text)),
   );
   // A screen reader reads a question as one, when it is there.
   const question = h(

@@ -1,7 +1,7 @@
 // What the page shows, as the part of its address behind `#`: a link brings it back.
 //
 //     #prompt=how+do+birds+fly%3F&answer=first@0.2,0.8&answer=base&temperature=0.7&max_tokens=256&seed=1
-//     #view=balance&model=first&profile=anna&prompts=how+do+birds+fly%3F%0Awhy%3F&temperature=0.7&max_tokens=128&seed=&candidates=20
+//     #view=balance&model=first&profile=anna&prompts=how+do+birds+fly%3F%0Awhy%3F&temperature=0.7&seed=&candidates=20
 
 import { rounded } from "./weights.js";
 
@@ -12,8 +12,8 @@ const USUAL_VIEW = "compare";
 
 /**
  * What an address says: `view`; `prompt` and `answers` (each a model and, where it has any, weights) of the view "compare";
- * `model`, `profile` and `prompts` (one a line) of "balance"; and `sampling`, which holds those settings that are there. Nothing
- * is checked against what the server has.
+ * `model`, `profile` and `prompts` (one a line) of "balance"; and `sampling`, which holds those settings that are there.
+ * Nothing is checked against what the server has.
  */
 export function readAddress(hash) {
   const found = new URLSearchParams(hash.replace(/^#/, ""));
