@@ -32,7 +32,7 @@ const PATIENCE = 60_000;
  */
 async function prepare(runs) {
   const run = (...words) => promisify(execFile)(panacea, [...words, "--runs", runs], { maxBuffer: 1 << 26 });
-  const train = (name, config, steps) =>
+  const train = (name, config, steps, batch) =>
     run(
       "train",
       "--config",
@@ -42,7 +42,7 @@ async function prepare(runs) {
       "--steps",
       steps,
       "--set",
-      "optimizer.batch_size=2",
+      `optimizer.batch_size=${batch}`,
       "--set",
       "optimizer.learning_rate=0.02",
       "--set",
@@ -50,9 +50,9 @@ async function prepare(runs) {
     );
   const measure = (name, divisions) =>
     run("eval-front", "--run", name, "--records", "8", "--prompts", "0", "--divisions", divisions);
-  await train("one", "quickstart", "30");
-  await train("three", "quickstart-3", "10");
-  await train("five", "quickstart-5", "1");
+  await train("one", "quickstart", "60", 4);
+  await train("three", "quickstart-3", "10", 2);
+  await train("five", "quickstart-5", "1", 2);
   await measure("one", "4");
   await measure("three", "2");
   return JSON.parse(await readFile(path.join(runs, "one", "front.json"), "utf8"));
@@ -103,7 +103,7 @@ async function open(url, { expected = [], mayCopy = true } = {}) {
     if (["error", "warning"].includes(message.type()) && !isExpected) faults.push(`${page.url()}: ${message.text()}`);
   });
   await page.goto(url);
-  await page.waitForSelector(".answer, #key form");
+  await page.waitForSelector(".answer, .setup, #key form");
   return page;
 }
 
@@ -360,6 +360,216 @@ async function theKeyIsAskedFor({ url }) {
   await page.context().close();
 }
 
+/** The view that finds a balance, for a profile of a model. */
+const QUESTIONS = ["When does the bakery open?", "Where is the library?", "When does the last bus leave?"];
+const balance = (model, profile, more = {}) =>
+  `/#${new URLSearchParams({
+    view: "balance",
+    model,
+    profile,
+    prompts: QUESTIONS.join("\n"),
+    temperature: 1,
+    max_tokens: 60,
+    seed: 1,
+    candidates: 20,
+    ...more,
+  })}`;
+
+const isAsked = (page) => page.locator(".choices button:not([aria-disabled])").first();
+const begin = async (page) => {
+  await page.getByRole("button", { name: /^(Begin|Go on with)/ }).click();
+  await isAsked(page).waitFor();
+};
+/** Waits for the next question, or for the end; false there. */
+async function isAskedOn(page) {
+  await isAsked(page).or(page.locator(".end")).first().waitFor();
+  return (await page.locator(".end").count()) === 0;
+}
+/** What is known, as the page draws and says it. */
+const known = (page) =>
+  page.evaluate(() => {
+    const path = document.querySelector(".belief path").getAttribute("d");
+    const heights = [...path.matchAll(/L\S+ (\S+?)(?=L)/g)].map(([, y]) => 1 - Number(y));
+    const sum = heights.reduce((a, b) => a + b, 0);
+    const mean = heights.reduce((total, height, k) => total + height * k, 0) / sum;
+    const variance = heights.reduce((total, height, k) => total + height * (k - mean) ** 2, 0) / sum;
+    const [, low, high] = /90 %: (\S+) to (\S+)\)/.exec(document.querySelector(".intervals .number").textContent);
+    return { path, spread: Math.sqrt(variance) / heights.length, width: Number(high) - Number(low) };
+  });
+
+/** By somebody who always prefers the shorter text, to the end. */
+async function aBalanceIsFound({ url }) {
+  const page = await open(url + balance("one", "anna"));
+  await page.evaluate(() => {
+    window.said = [];
+    new MutationObserver(() => window.said.push(document.querySelector(".pair .status")?.textContent)).observe(document.body, {
+      subtree: true,
+      childList: true,
+      characterData: true,
+    });
+  });
+  await begin(page);
+  assert.ok((await page.evaluate(() => window.said)).includes("20 answers are being written."));
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), "Question 1: which answer is better?");
+  const before = await known(page);
+  for (let asked = 1; await isAskedOn(page); asked += 1) {
+    assert.ok(asked <= 25, "it comes to no end");
+    const heading = page.getByRole("heading", { name: `Question ${asked}: which answer is better?` });
+    await heading.waitFor();
+    const prompt = await page.locator(".question .asked").textContent();
+    if (asked < 4) assert.equal(prompt, QUESTIONS[0]);
+    if (asked === 4) assert.equal(prompt, QUESTIONS[1], "after three questions, the next prompt");
+    const [left, right] = await page.locator(".side .text").allTextContents();
+    const [key, name] =
+      left.length < right.length
+        ? ["ArrowLeft", "Left is better"]
+        : left.length > right.length
+          ? ["ArrowRight", "Right is better"]
+          : ["ArrowUp", "About equal"];
+    if (asked === 2) await page.getByRole("button", { name }).click();
+    else await page.keyboard.press(key);
+    await heading.waitFor({ state: "detached" });
+  }
+  const after = await known(page);
+  assert.notEqual(after.path, before.path);
+  assert.ok(after.spread < 0.8 * before.spread, `the picture: ${before.spread}, then ${after.spread}`);
+  assert.ok(after.width < 0.8 * before.width, `the interval: ${before.width}, then ${after.width}`);
+  assert.match(
+    await page.evaluate(() => document.activeElement.textContent),
+    /^(Your balance is found|Enough for one sitting)$/,
+  );
+
+  // What is shown is what the server serves, and leans to brevity.
+  const { preference, answers } = await (await fetch(`${url}/v1/models/one/profiles/anna`)).json();
+  assert.ok(preference.brevity > 0.55, JSON.stringify(preference));
+  await page.waitForFunction(() => document.querySelectorAll(".end .written .note:not(:empty)").length >= 2);
+  await page.waitForFunction(() => document.querySelectorAll(".end [aria-busy]").length === 0);
+  const words = `brevity ${preference.brevity.toFixed(2)}, detail ${preference.detail.toFixed(2)}`;
+  const labels = page.locator(".end .label");
+  assert.deepEqual(await labels.allTextContents(), [`one under ${words}`, "one under brevity 0.50, detail 0.50"]);
+  await page.getByText(`Served: ${words}`).waitFor();
+  await page.getByRole("button", { name: "Copy as curl" }).first().click();
+  await page.getByText("Copied.").first().waitFor();
+  const command = await page.evaluate(() => window.copied);
+  assert.ok(command.includes('"profile":"anna"') && !command.includes("preference"), command);
+  await looks(page, "balance-end");
+
+  // Its λ in the other view, and back.
+  await page.getByRole("link", { name: "Open in Compare" }).click();
+  await page.waitForSelector(".compare");
+  assert.match(page.url(), new RegExp(`answer=one@${preference.brevity},${preference.detail}&answer=one@0.5,0.5`));
+  assert.equal(await card(page, "A").getByRole("spinbutton").first().inputValue(), preference.brevity.toFixed(2));
+  await page.goBack();
+  await page.waitForSelector(".setup");
+  for (const again of [false, true]) {
+    if (again) await page.reload();
+    await page.getByRole("button", { name: "anna", exact: true }).waitFor();
+    await page.getByRole("button", { name: "Go on with anna" }).waitFor();
+    await page.getByRole("heading", { name: "What is known of anna" }).waitFor();
+  }
+  assert.equal(await page.getByLabel("Prompts").inputValue(), QUESTIONS.join("\n"));
+  await page.getByRole("link", { name: "Compare" }).click();
+  await page.waitForSelector(".compare");
+  await page.goBack();
+  await page.waitForSelector(".setup");
+  await looks(page, "balance-setup");
+
+  // Who knows enough is asked on all the same, to the end of a prompt.
+  await begin(page);
+  for (const key of ["ArrowUp", "ArrowDown"]) {
+    const heading = await page.locator(".question h2").textContent();
+    // Held keys answer once, and keys with Alt are the browser's.
+    await page.keyboard.press("Alt+ArrowUp");
+    await page.keyboard.down(key);
+    await page.keyboard.down(key);
+    await page.keyboard.up(key);
+    await page.waitForFunction((heading) => {
+      const now = document.querySelector(".question h2").textContent;
+      return now !== heading && now.endsWith("?");
+    }, heading);
+  }
+  const then = await (await fetch(`${url}/v1/models/one/profiles/anna`)).json();
+  assert.equal(then.answers, answers + 1, "a skipped question teaches nothing");
+  await page.getByRole("button", { name: "Enough for now" }).click();
+  await page.locator(".end").waitFor();
+  await page.getByRole("button", { name: "Ask on" }).click();
+  await isAsked(page).waitFor();
+  await page.context().close();
+}
+
+/** With more objectives: points in a triangle, or intervals alone. */
+async function beliefsOfMoreObjectives({ url }) {
+  for (const model of ["three", "five"]) {
+    const page = await open(url + balance(model, "ben"));
+    await begin(page);
+    const cloud = () =>
+      page.locator(".belief .guess").evaluateAll((points) => points.map((point) => point.getAttribute("transform")).join());
+    const before = await cloud();
+    await page.getByRole("button", { name: "Left is better" }).click();
+    await page.getByText("After 1 answer.").waitFor();
+    assert.equal(await page.locator(".intervals li").count(), model === "three" ? 3 : 5);
+    if (model === "three") assert.ok(before !== (await cloud()) && before.split(",").length > 100);
+    else assert.equal(await page.locator(".belief").count(), 0);
+    await isAsked(page).waitFor();
+    await looks(page, `balance-${model}`);
+    await page.context().close();
+  }
+}
+
+/** What an interview cannot do is said, and it goes on. */
+async function interviewsSayWhatIsWrong({ url }) {
+  const page = await open(url + balance("one", "not a name"), { expected: [400, 429] });
+  const problem = page.locator(".asking .notice");
+  await page.getByRole("button", { name: "Begin" }).click();
+  await page.getByText("A profile's name has 1 to 64 letters").waitFor();
+  await page.getByLabel("Profile", { exact: true }).fill("cleo");
+  await page.getByLabel("Prompts").fill(" \n");
+  await page.getByRole("button", { name: "Begin" }).click();
+  await page.getByText("Write a prompt first.").waitFor();
+  await page.getByLabel("Prompts").fill(QUESTIONS[0]);
+
+  // Everybody is waiting.
+  const busy = { error: { message: "too many answers are waiting; try again in 1 s" } };
+  await page.route("**/questions", (route) => route.fulfill({ status: 429, json: busy }), { times: 1 });
+  await page.getByRole("button", { name: "Begin" }).click();
+  await problem.getByText("too many answers are waiting; try again in 1 s").waitFor();
+  await looksWell(page, "with a question that could not be asked");
+  await page.getByRole("button", { name: "Try again" }).click();
+  await isAsked(page).waitFor();
+
+  // Somebody else asks for the same profile: what is answered here is over.
+  const response = await fetch(`${url}/v1/models/one/profiles/cleo/questions`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ messages: [{ role: "user", content: QUESTIONS[1] }], candidates: 6, seed: 3, temperature: 1 }),
+  });
+  assert.equal(response.status, 200, await response.text());
+  await page.keyboard.press("ArrowLeft");
+  await problem.getByText("is not the question that `cleo` was asked last").waitFor();
+  await page.getByRole("button", { name: "Write other answers" }).click();
+  await isAsked(page).waitFor();
+  await page.getByRole("button", { name: "Enough for now" }).click();
+  await page.getByRole("button", { name: "Begin" }).waitFor();
+
+  // The likeliest first word of this run is the same under every λ.
+  const alike = { prompts: "Hello", temperature: 0, max_tokens: 1, candidates: 2 };
+  const same = await open(url + balance("five", "dan", alike), { expected: [400] });
+  await same.getByRole("button", { name: "Begin" }).click();
+  await same.locator(".asking .notice").getByText("the same text").waitFor();
+  await same.getByRole("button", { name: "Change what is asked" }).click();
+  await same.getByRole("button", { name: "Begin" }).waitFor();
+  await same.context().close();
+
+  // A run without profiles says why.
+  const reason = "`one` has no profiles: a program says its rewards";
+  const none = await page.context().newPage();
+  await none.route("**/profiles", (route) => route.fulfill({ status: 404, json: { error: { message: reason } } }));
+  await none.goto(url + balance("one", "anna"));
+  await none.getByText(reason).waitFor();
+  assert.ok(await none.getByRole("button", { name: "Begin" }).isDisabled());
+  await page.context().close();
+}
+
 /** By keyboard from one end to the other, in the order of what is seen. */
 async function theKeyboardReachesAll({ url }) {
   const page = await open(url + address("", "one@1,0"));
@@ -441,31 +651,38 @@ async function looksWell(page, name) {
   assert.ok(found <= room, `the page ${name}: ${found} pixels in ${room}`);
 }
 
-/** In light, in dark and on a phone, with two, three and five objectives. */
+/** In light, in dark and on a phone; leaves it as it was. */
+async function looks(page, name) {
+  await mkdir(pictures, { recursive: true });
+  for (const [look, width, scheme] of [
+    ["light", 1280, "light"],
+    ["dark", 1280, "dark"],
+    ["phone", 320, "light"],
+  ]) {
+    await page.setViewportSize({ width, height: 800 });
+    await page.emulateMedia({ colorScheme: scheme });
+    await page.waitForFunction(() =>
+      [...document.querySelectorAll(".plot svg")].every((picture) => picture.viewBox.baseVal.width === picture.clientWidth),
+    );
+    await looksWell(page, `${name} ${look}`);
+    await page.screenshot({ path: path.join(pictures, `${name}-${look}.png`), fullPage: true });
+  }
+  await page.setViewportSize({ width: 1280, height: 900 });
+  await page.emulateMedia({ colorScheme: "light" });
+}
+
+/** With two, three and five objectives. */
 async function everyLookIsWell({ url }) {
   const choices = {
     two: ["one@0.9,0.1", "one@0.4,0.6"],
     three: ["three@0.6,0.2,0.2", "three@0.2,0.5,0.3", "base"],
     five: ["five@0.6,0.1,0.1,0.1,0.1", "five"],
   };
-  await mkdir(pictures, { recursive: true });
   for (const [name, answers] of Object.entries(choices)) {
     const page = await open(url + address(PROMPT, ...answers));
     await send(page);
     if (name !== "five") await page.waitForSelector(".mark");
-    for (const [look, width, scheme] of [
-      ["light", 1280, "light"],
-      ["dark", 1280, "dark"],
-      ["phone", 320, "light"],
-    ]) {
-      await page.setViewportSize({ width, height: 800 });
-      await page.emulateMedia({ colorScheme: scheme });
-      await page.waitForFunction(() =>
-        [...document.querySelectorAll(".plot svg")].every((picture) => picture.viewBox.baseVal.width === picture.clientWidth),
-      );
-      await looksWell(page, `${name} ${look}`);
-      await page.screenshot({ path: path.join(pictures, `${name}-${look}.png`), fullPage: true });
-    }
+    await looks(page, name);
     await page.context().close();
   }
   // Who does not want motion has none.
@@ -504,6 +721,9 @@ try {
     theKeyboardReachesAll,
     betweenPointsItIsLinear,
     everyLookIsWell,
+    aBalanceIsFound,
+    beliefsOfMoreObjectives,
+    interviewsSayWhatIsWrong,
   ];
   for (const check of checks) {
     const start = Date.now();

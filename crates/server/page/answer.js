@@ -1,10 +1,9 @@
 // One answer beside others: who gives it, under which λ, and what it says.
 
-import { CHAT } from "./api.js";
-import { asCurl } from "./curl.js";
 import { freshId, h, set } from "./dom.js";
 import { weightControl } from "./weight-control.js";
 import { inWords, isSame, normalised, rounded } from "./weights.js";
+import { writtenAnswer } from "./written.js";
 
 /**
  * `choice` is a model of `models` and, where it has objectives, weights on them. `onInput` is called while λ moves, `onChange`
@@ -14,9 +13,8 @@ export function answerCard({ letter, series, models, choice, onInput, onChange }
   const byId = new Map(models.map((model) => [model.id, model]));
   let { model, weights } = choice;
   let control = null;
-  // What the text that is shown was asked with, and the λ that the server wrote it under.
+  // What the text that is shown was asked with.
   let sent = null;
-  let written = null;
 
   const select = h(
     "select",
@@ -38,16 +36,8 @@ export function answerCard({ letter, series, models, choice, onInput, onChange }
     ...models.map(({ id, objectives }) => h("option", { value: id }, objectives.length > 0 ? id : `${id}, the base model`)),
   );
   const steering = h("div", { class: "steering" });
-  const label = h("p", { class: "label" });
   const moved = h("p", { class: "note", hidden: true }, "The control has moved since. Send again for an answer at its λ.");
-  // A screen reader waits with a busy region, and reads it when it is whole.
-  const text = h("div", { class: "text", "aria-live": "polite", "aria-atomic": "true" });
-  const outcome = h("p", { class: "note" });
-  const problem = h("p", { class: "error", role: "alert", hidden: true });
-  const copied = h("span", { class: "note", role: "status" });
-  const command = h("pre", { class: "curl", tabindex: 0, hidden: true, "aria-label": `Answer ${letter} as a curl command` });
-  const copy = h("button", { type: "button", class: "quiet", on: { click: () => copyCommand() } }, "Copy as curl");
-  const tools = h("div", { class: "row", hidden: true }, copy, copied);
+  const written = writtenAnswer({ name: `Answer ${letter}`, note: moved });
   const heading = freshId("answer");
   const element = h(
     "article",
@@ -64,7 +54,7 @@ export function answerCard({ letter, series, models, choice, onInput, onChange }
       select,
     ),
     steering,
-    h("div", { class: "written" }, label, text, outcome, problem, moved, tools, command),
+    written.element,
   );
 
   /** The control of this model's λ. */
@@ -115,31 +105,8 @@ export function answerCard({ letter, series, models, choice, onInput, onChange }
     set(moved, { hidden: !isOther });
   }
 
-  function describe(preference) {
-    const under = preference
-      ? `under ${inWords(Object.keys(preference), Object.values(preference))}`
-      : "steered by no preference";
-    if (under === written) return;
-    written = under;
-    label.replaceChildren(h("strong", {}, sent.model), ` ${under}`);
-  }
-
-  async function copyCommand() {
-    const curl = asCurl(CHAT, sent.body, sent.hasKey);
-    command.textContent = curl;
-    try {
-      await navigator.clipboard.writeText(curl);
-      copied.textContent = "Copied.";
-    } catch {
-      // Browsers let pages copy on this machine and over TLS alone.
-      set(command, { hidden: false });
-      copied.textContent = "Select it below.";
-      command.focus();
-    }
-  }
-
   /** Asks, and shows the answer as it comes. Gives `whole`, `stopped` or `failed`. */
-  async function ask({ api, prompt, sampling, signal }) {
+  function ask({ api, prompt, sampling, signal }) {
     const { objectives } = byId.get(model);
     const preference = weights && Object.fromEntries(objectives.map((name, i) => [name, rounded(weights[i])]));
     const body = {
@@ -147,46 +114,10 @@ export function answerCard({ letter, series, models, choice, onInput, onChange }
       ...(preference && { preference }),
       messages: [{ role: "user", content: prompt }],
       ...sampling,
-      stream: true,
-      stream_options: { include_usage: true },
     };
-    sent = { model, weights, body, hasKey: api.hasKey };
-    written = null;
-    describe(preference);
-    const words = document.createTextNode("");
-    text.replaceChildren(words);
-    for (const note of [outcome, copied]) note.textContent = "";
-    for (const part of [problem, moved, command]) set(part, { hidden: true });
-    set(tools, { hidden: false });
-    set(text, { "aria-busy": "true" });
-    let end = "";
-    let tokens = null;
-    try {
-      for await (const piece of api.chat(body, signal)) {
-        if (signal.aborted) break;
-        describe(piece.preference);
-        for (const { delta, finish_reason } of piece.choices) {
-          words.appendData(delta.content ?? "");
-          if (finish_reason) end = finish_reason === "length" ? ", cut at the longest that an answer may be" : "";
-        }
-        tokens = piece.usage?.completion_tokens ?? tokens;
-      }
-    } catch (error) {
-      if (error.name !== "AbortError") {
-        problem.textContent = error.message;
-        set(problem, { hidden: false });
-        set(text, { "aria-busy": null });
-        return "failed";
-      }
-    }
-    set(text, { "aria-busy": null });
-    sent.hasKey = api.hasKey;
-    if (signal.aborted) {
-      outcome.textContent = "Stopped.";
-      return "stopped";
-    }
-    outcome.textContent = `${tokens} ${tokens === 1 ? "token" : "tokens"}${end}.`;
-    return "whole";
+    sent = { model, weights };
+    compare();
+    return written.ask({ api, body, preference, signal });
   }
 
   place();

@@ -1,7 +1,12 @@
 // Requests to the server that this page came from, and its errors in words.
 
-/** Why there is no answer, for people. */
-export class ApiError extends Error {}
+/** Why there is no answer, for people. `status` is what the server said it with, where it said anything. */
+export class ApiError extends Error {
+  constructor(message, status = null) {
+    super(message);
+    this.status = status;
+  }
+}
 
 const STORED = "panacea-api-key";
 
@@ -28,14 +33,29 @@ export class Api {
     return this.#json(`/v1/models/${encodeURIComponent(model)}/front`);
   }
 
+  /** The names of a model's profiles, and notes of them. */
+  profiles(model) {
+    return this.#json(profilesOf(model));
+  }
+
+  /** What is known of a person. */
+  profile(model, name) {
+    return this.#json(`${profilesOf(model)}/${encodeURIComponent(name)}`);
+  }
+
+  /** Has answers written to a conversation, and gives what is known and two of them to compare. */
+  question(model, profile, body, signal) {
+    return this.#post(`${profilesOf(model)}/${encodeURIComponent(profile)}/questions`, body, signal);
+  }
+
+  /** Says which was better, and gives what is known now and the next two. */
+  comparison(model, profile, body, signal) {
+    return this.#post(`${profilesOf(model)}/${encodeURIComponent(profile)}/answers`, body, signal);
+  }
+
   /** The pieces of a streamed answer as the server sends them, each an object; `signal` stops it. */
   async *chat(body, signal) {
-    const response = await this.#fetch(CHAT, {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify(body),
-      signal,
-    });
+    const response = await this.#fetch(CHAT, asPost(body, signal));
     for await (const data of events(response.body)) {
       if (data === "[DONE]") return;
       const piece = JSON.parse(data);
@@ -47,6 +67,10 @@ export class Api {
 
   async #json(path) {
     return (await this.#fetch(path, {})).json();
+  }
+
+  async #post(path, body, signal) {
+    return (await this.#fetch(path, asPost(body, signal))).json();
   }
 
   async #fetch(path, { headers = {}, ...options }) {
@@ -61,7 +85,7 @@ export class Api {
         throw new ApiError("the server cannot be reached; is it still running?");
       }
       if (response.ok) return response;
-      if (response.status !== 401) throw new ApiError(await messageOf(response));
+      if (response.status !== 401) throw new ApiError(await messageOf(response), response.status);
       // Another request may have got a key meanwhile.
       if (this.#key === key) await this.#newKey(key !== null);
     }
@@ -80,6 +104,15 @@ export class Api {
 
 /** Where conversations are answered. */
 export const CHAT = "/v1/chat/completions";
+
+const profilesOf = (model) => `/v1/models/${encodeURIComponent(model)}/profiles`;
+
+const asPost = (body, signal) => ({
+  method: "POST",
+  headers: { "Content-Type": "application/json" },
+  body: JSON.stringify(body),
+  signal,
+});
 
 async function messageOf(response) {
   const text = await response.text();

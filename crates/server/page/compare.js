@@ -3,16 +3,15 @@
 import { answerCard, resolvedChoice } from "./answer.js";
 import { freshId, h, set } from "./dom.js";
 import { frontPanel } from "./front-panel.js";
-import { SAMPLING } from "./url-state.js";
+import { samplingFields } from "./sampling.js";
 import { uniform, withWeight } from "./weights.js";
 
 const MOST_ANSWERS = 3;
 
-/** The settings of sampling: what they are called, and what they may be. */
-const SETTINGS = {
-  temperature: { title: "Temperature", attributes: { min: 0, step: 0.1 } },
-  max_tokens: { title: "Tokens of an answer, at most", attributes: { min: 1, step: 1 } },
-  seed: { title: "Seed, the same for all answers", attributes: { step: 1 } },
+const TITLES = {
+  temperature: "Temperature",
+  max_tokens: "Tokens of an answer, at most",
+  seed: "Seed, the same for all answers",
 };
 
 export function compareView({ api, models, state, onState }) {
@@ -36,7 +35,7 @@ export function compareView({ api, models, state, onState }) {
   const more = h("button", { type: "button", class: "quiet", on: { click: () => addOrRemove() } });
   const status = h("p", { class: "status", role: "status" });
   const notices = h("div");
-  const fields = Object.fromEntries(SAMPLING.map((name) => [name, setting(name, () => settle())]));
+  const sampling = samplingFields({ titles: TITLES, usual, onChange: () => settle() });
   const form = h(
     "form",
     {
@@ -59,12 +58,7 @@ export function compareView({ api, models, state, onState }) {
       stop,
       h("span", { id: "prompt-hint", class: "note" }, "Ctrl or ⌘ with Enter sends, Escape stops."),
     ),
-    h(
-      "details",
-      {},
-      h("summary", {}, "Sampling"),
-      h("div", { class: "settings" }, ...Object.values(fields).map(({ element }) => element)),
-    ),
+    sampling.element,
   );
   const answers = h("div", { class: "answers" });
   const element = h(
@@ -119,11 +113,6 @@ export function compareView({ api, models, state, onState }) {
     settle();
   }
 
-  function sampling() {
-    const given = SAMPLING.map((name) => [name, fields[name].value()]);
-    return Object.fromEntries(given.filter(([, value]) => value !== null));
-  }
-
   /** Marks on the fronts follow λ while it moves. */
   function mark() {
     fronts.show(cards.map((card) => ({ letter: card.letter, series: card.series, ...card.choice() })));
@@ -136,7 +125,7 @@ export function compareView({ api, models, state, onState }) {
     onState({
       prompt: prompt.value,
       answers: cards.map((card) => card.choice()),
-      sampling: Object.fromEntries(SAMPLING.map((name) => [name, fields[name].value()])),
+      sampling: sampling.all(),
     });
   }
 
@@ -146,7 +135,7 @@ export function compareView({ api, models, state, onState }) {
     const problems = wanted.map(({ problem }) => problem).filter((problem) => problem !== null);
     notices.replaceChildren(...problems.map((problem) => h("p", { class: "notice", role: "alert" }, problem)));
     prompt.value = state.prompt;
-    for (const name of SAMPLING) fields[name].set(name in state.sampling ? state.sampling[name] : usual[name]);
+    sampling.restore(state.sampling);
     choices.forEach((choice, i) => (i < cards.length ? cards[i].restore(choice) : add(choice)));
     for (const card of cards.splice(choices.length)) card.element.remove();
     settle();
@@ -165,7 +154,7 @@ export function compareView({ api, models, state, onState }) {
     set(stop, { hidden: false });
     const asked = [...cards];
     status.textContent = asked.length === 1 ? "An answer is being written." : `${asked.length} answers are being written.`;
-    const request = { api, prompt: prompt.value, sampling: sampling(), signal: abort.signal };
+    const request = { api, prompt: prompt.value, sampling: sampling.given(), signal: abort.signal };
     const outcomes = await Promise.all(asked.map((card) => card.ask(request)));
     // Somebody may have asked again meanwhile.
     if (running !== abort) return;
@@ -198,19 +187,6 @@ export function compareView({ api, models, state, onState }) {
     close: () => {
       end();
       document.removeEventListener("keydown", escape);
-    },
-  };
-}
-
-/** A number that may be left out, which is null. */
-function setting(name, onChange) {
-  const { title, attributes } = SETTINGS[name];
-  const input = h("input", { type: "number", name, ...attributes, on: { change: onChange } });
-  return {
-    element: h("label", {}, h("span", {}, title), input),
-    value: () => (Number.isFinite(input.valueAsNumber) ? input.valueAsNumber : null),
-    set: (value) => {
-      input.value = value ?? "";
     },
   };
 }

@@ -1,15 +1,19 @@
 // What the page shows, as the part of its address behind `#`: a link brings it back.
 //
 //     #prompt=how+do+birds+fly%3F&answer=first@0.2,0.8&answer=base&temperature=0.7&max_tokens=256&seed=1
+//     #view=balance&model=first&profile=anna&prompts=how+do+birds+fly%3F%0Awhy%3F&temperature=0.7&seed=&candidates=20
 
 import { rounded } from "./weights.js";
 
-/** What a request may say of how an answer is drawn. */
-export const SAMPLING = ["temperature", "max_tokens", "seed"];
+/** What a request may say of how answers are drawn. */
+const SAMPLING = ["temperature", "max_tokens", "seed", "candidates"];
+/** The view of an address that names none. */
+const USUAL_VIEW = "compare";
 
 /**
- * What an address says: `view`, `prompt`, `answers` (each a model and, where it has any, weights), and `sampling`, which holds
- * those settings that are there. Nothing is checked against what the server has.
+ * What an address says: `view`; `prompt` and `answers` (each a model and, where it has any, weights) of the view "compare";
+ * `model`, `profile` and `prompts` (one a line) of "balance"; and `sampling`, which holds those settings that are there.
+ * Nothing is checked against what the server has.
  */
 export function readAddress(hash) {
   const found = new URLSearchParams(hash.replace(/^#/, ""));
@@ -22,6 +26,9 @@ export function readAddress(hash) {
     view: found.get("view"),
     prompt: found.get("prompt") ?? "",
     answers: found.getAll("answer").map(readAnswer),
+    model: found.get("model"),
+    profile: found.get("profile") ?? "",
+    prompts: found.get("prompts") ?? "",
     sampling,
   };
 }
@@ -37,11 +44,14 @@ function readAnswer(text) {
   return areWeights ? { model: text.slice(0, at), weights } : { model: text, weights: null };
 }
 
-/** The address of this state. */
-export function addressOf({ view, prompt, answers, sampling }) {
+/** The address of a view in this state; without one, of the view as it begins. */
+export function addressOf(view, state = {}) {
+  const { answers = [], sampling = {} } = state;
   const parts = new URLSearchParams();
-  if (view) parts.set("view", view);
-  if (prompt) parts.set("prompt", prompt);
+  if (view !== USUAL_VIEW) parts.set("view", view);
+  for (const name of ["model", "profile", "prompts", "prompt"]) {
+    if (state[name]) parts.set(name, state[name]);
+  }
   for (const { model, weights } of answers) {
     parts.append("answer", weights ? `${model}@${weights.map(rounded).join(",")}` : model);
   }

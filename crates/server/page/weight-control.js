@@ -1,6 +1,7 @@
 // A control for λ: a slider for two objectives, a triangle for three, a slider each for more. Numbers can be typed, too.
 
 import { freshId, h, set, svg } from "./dom.js";
+import { lambdaAt, placeOf, trianglePicture } from "./triangle.js";
 import { inWords, onGrid, shown, uniform, withWeight } from "./weights.js";
 
 /** Steps of a slider from 0 to 1. */
@@ -114,13 +115,6 @@ function row({ objectives, label, input, change, settled }, index, withSlider) {
   };
 }
 
-/** The corners of the triangle, for the objectives in their order, in a picture of 200 by 190. */
-const CORNERS = [
-  [100, 24],
-  [20, 160],
-  [180, 160],
-];
-
 /** A point to drag: the nearer a corner, the more its objective counts. */
 function triangle({ objectives, label, input, change, now, settled }) {
   const knob = svg("circle", { class: "knob", r: 9 });
@@ -138,39 +132,14 @@ function triangle({ objectives, label, input, change, now, settled }) {
     svg("circle", { class: "ring", r: 14 }),
     knob,
   );
-  const points = CORNERS.map((corner) => corner.join(",")).join(" ");
-  const grid = [0.25, 0.5, 0.75].flatMap((part) =>
-    [0, 1, 2].map((i) => {
-      // All λ with this weight on objective i.
-      const on = (other) => at(CORNERS.map((_, k) => (k === i ? part : k === other ? 1 - part : 0)));
-      const [[x1, y1], [x2, y2]] = [on((i + 1) % 3), on((i + 2) % 3)];
-      return svg("line", { class: "grid", x1, y1, x2, y2 });
-    }),
-  );
-  const text = (i, x, y, anchor) =>
-    svg(
-      "text",
-      { x, y, "text-anchor": anchor },
-      svg("title", {}, objectives[i]),
-      shortened(objectives[i], anchor === "middle" ? 28 : 13),
-    );
-  const picture = svg(
-    "svg",
-    { viewBox: "0 0 200 190", class: "triangle" },
-    svg("polygon", { class: "area", points }),
-    ...grid,
-    svg("polygon", { class: "edge", points }),
-    text(0, 100, 14, "middle"),
-    text(1, 2, 182, "start"),
-    text(2, 198, 182, "end"),
-    handle,
-  );
+  const picture = trianglePicture(objectives);
+  picture.append(handle);
   let dragged = null;
   const follow = (event) => {
     const box = picture.getBoundingClientRect();
-    const x = ((event.clientX - box.left) / box.width) * 200;
-    const y = ((event.clientY - box.top) / box.height) * 190;
-    input(onGrid(inside(x, y), STEPS));
+    const across = (event.clientX - box.left) / box.width;
+    const down = (event.clientY - box.top) / box.height;
+    input(onGrid(lambdaAt(across, down), STEPS));
   };
   picture.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
@@ -198,7 +167,7 @@ function triangle({ objectives, label, input, change, now, settled }) {
   return {
     element: picture,
     show: (weights) => {
-      const [x, y] = at(weights);
+      const [x, y] = placeOf(weights);
       set(handle, {
         transform: `translate(${x} ${y})`,
         "aria-valuenow": shown(weights[0]),
@@ -206,20 +175,6 @@ function triangle({ objectives, label, input, change, now, settled }) {
       });
     },
   };
-}
-
-/** Where λ lies in the picture. */
-const at = (weights) => [0, 1].map((axis) => weights.reduce((sum, weight, i) => sum + weight * CORNERS[i][axis], 0));
-
-/** The λ of a place in the picture; of one outside the triangle, one on its edge. */
-function inside(x, y) {
-  const [[ax, ay], [bx, by], [cx, cy]] = CORNERS;
-  const area = (by - cy) * (ax - cx) + (cx - bx) * (ay - cy);
-  const first = ((by - cy) * (x - cx) + (cx - bx) * (y - cy)) / area;
-  const second = ((cy - ay) * (x - cx) + (ax - cx) * (y - cy)) / area;
-  const cut = [first, second, 1 - first - second].map((weight) => Math.max(weight, 0));
-  const sum = cut[0] + cut[1] + cut[2];
-  return cut.map((weight) => weight / sum);
 }
 
 /** Up and down towards the upper corner and away from it, left and right along the base; with Shift ten times as far. */
@@ -246,5 +201,3 @@ function byKey({ key, shiftKey }, now, settled) {
       return null;
   }
 }
-
-const shortened = (text, most) => (text.length <= most ? text : `${text.slice(0, most - 1)}…`);

@@ -13,16 +13,17 @@ macro_rules! files {
 }
 
 /// What `/page/` has, each with its contents.
-const FILES: [(&str, &str); 15] = files![
-    "answer.js" "api.js" "compare.js" "curl.js" "dom.js" "front-panel.js" "front-plot.js" "front.js" "icon.svg" "key.js"
-    "main.js" "page.css" "url-state.js" "weight-control.js" "weights.js"
+const FILES: [(&str, &str); 25] = files![
+    "answer.js" "api.js" "balance-end.js" "balance-setup.js" "balance.js" "belief-panel.js" "belief-picture.js" "compare.js"
+    "curl.js" "dom.js" "front-panel.js" "front-plot.js" "front.js" "icon.svg" "interview.js" "key.js" "main.js" "page.css"
+    "pair.js" "sampling.js" "triangle.js" "url-state.js" "weight-control.js" "weights.js" "written.js"
 ];
 
 /// The page runs its own scripts alone, asks nobody but this server, and is shown in no other page.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// The page, for people: one prompt, answers side by side under several λ.
+/// The page, for people: answers side by side under several λ, and the balance that fits a person.
 #[utoipa::path(get, path = "/", responses((status = 200, content_type = "text/html", body = String)))]
 pub async fn index() -> Response {
     served("text/html; charset=utf-8", INDEX)
