@@ -67,13 +67,36 @@ pub enum InterviewError {
         /// The file.
         path: PathBuf,
     },
-    /// All answers have the same scores.
+    /// The answers have nearly the same scores.
     #[error(
-        "the answers of run {run} have the same scores at every preference: no comparison of them says what a person wants; train it longer, or try another prompt"
+        "the answers of run {run} have nearly the same scores at every preference ({range:.2} apart at most, in {scores}): no comparison of them says what a person wants; train it longer, or try another prompt"
     )]
     NoDifference {
         /// The run.
         run: String,
+        /// The largest range of an objective's scores.
+        range: f64,
+        /// What the scores are.
+        scores: &'static str,
+    },
+    /// The scores are much further apart than those that the profile began with.
+    #[error(
+        "these answers differ far more than those that the profile began with ({source}): write shorter ones, or take another name for a new profile"
+    )]
+    FarApart {
+        /// By how much.
+        source: ElicitError,
+    },
+    /// The answers in the profile do not lead to what it says of them.
+    #[error(
+        "{path}: the answers in it lead to weights that are {drift:.1e} from those that stand beside them: it was edited, or written by another version; take another name for a new profile",
+        path = path.display()
+    )]
+    Edited {
+        /// The file.
+        path: PathBuf,
+        /// The largest difference of a weight.
+        drift: f64,
     },
     /// There are no two answers.
     #[error(
@@ -118,6 +141,17 @@ pub enum InterviewError {
     /// The tokenizer.
     #[error(transparent)]
     Pretrained(#[from] PretrainedError),
+}
+
+impl InterviewError {
+    /// Whether other answers may be asked about all the same.
+    #[must_use]
+    pub fn is_of_these_answers(&self) -> bool {
+        matches!(
+            self,
+            Self::OneAnswer { .. } | Self::NoDifference { .. } | Self::FarApart { .. }
+        )
+    }
 }
 
 fn listed(known: &[String]) -> String {

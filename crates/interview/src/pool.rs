@@ -139,7 +139,8 @@ impl Prompt {
 }
 
 impl Pool {
-    /// Answers to a prompt with the scores of each, `[answers][m]`. Of answers with the same text the first stays.
+    /// Answers to a prompt with the scores of each, `[answers][m]`. Of answers with the same text, but for space around it, the first
+    /// stays.
     ///
     /// # Panics
     /// When there are more or fewer scores than answers.
@@ -148,7 +149,7 @@ impl Pool {
         assert_eq!(answers.len(), scores.len(), "scores of each answer");
         let mut seen = HashSet::new();
         let different = answers.into_iter().zip(scores);
-        let different = different.filter(|(answer, _)| seen.insert(answer.text.clone()));
+        let different = different.filter(|(answer, _)| seen.insert(answer.text.trim().to_owned()));
         let (answers, scores): (Vec<_>, Vec<_>) = different.unzip();
         let candidates = answers
             .iter()

@@ -1,5 +1,6 @@
 //! What is known of a person, kept beside the run.
 
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,6 +22,9 @@ pub const USUAL_ANSWERS: usize = 20;
 
 const PROFILE: &str = "profile.jsonl";
 const PREFERENCES: &str = "preferences.jsonl";
+const LOCK: &str = ".lock";
+/// How far weights may be from what stands in a profile: another machine may round differently, which is far below this.
+const MOST_DRIFT: f64 = 1e-6;
 /// Bytes of a profile's name.
 const LONGEST_NAME: usize = 64;
 
@@ -44,7 +48,7 @@ pub struct Profile {
     run: String,
     session: Session,
     front: Option<Arc<Front>>,
-    scores: &'static str,
+    yardstick: Yardstick,
     /// What the file holds; empty where there is none.
     written: String,
 }
@@ -154,6 +158,10 @@ impl Profiles {
             let expected = self.yardstick.name().to_owned();
             return other("the scores", header.scores.of.clone(), expected);
         }
+        if session.drift() > MOST_DRIFT {
+            let drift = session.drift();
+            return Err(InterviewError::Edited { path, drift });
+        }
         Ok(Some(self.profile(name, session, text)))
     }
 
@@ -164,7 +172,7 @@ impl Profiles {
             run: self.run.clone(),
             session,
             front: self.front.clone(),
-            scores: self.yardstick.name(),
+            yardstick: self.yardstick.clone(),
             written,
         }
     }
@@ -216,31 +224,37 @@ impl Profile {
     /// first pool of a profile decides the unit of its scores: their largest range.
     ///
     /// # Errors
-    /// When the answers are all the same, or their scores are.
+    /// When the answers are all the same, or their scores nearly are, or much further apart than the first ones were.
     pub fn ask(&mut self, pool: &Pool) -> Result<Option<Question>, InterviewError> {
         if pool.answers().len() < 2 {
             return Err(InterviewError::OneAnswer {
                 run: self.run.clone(),
             });
         }
+        let (range, (smallest_range, smallest_unit)) = (pool.range(), self.yardstick.smallest());
+        if range < smallest_range {
+            return Err(InterviewError::NoDifference {
+                run: self.run.clone(),
+                range,
+                scores: self.yardstick.name(),
+            });
+        }
         if self.session.entries().is_empty() {
-            let unit = pool.range();
-            if unit <= 0.0 {
-                return Err(InterviewError::NoDifference {
-                    run: self.run.clone(),
-                });
-            }
             let header = self.session.header();
             let scale = Scale {
-                of: self.scores.to_owned(),
-                unit,
+                of: self.yardstick.name().to_owned(),
+                unit: range.max(smallest_unit),
             };
             let (objectives, settings, seed) =
                 (header.objectives.clone(), header.settings, header.seed);
             self.session = Session::with_scores(objectives, scale, settings, seed)?;
         }
         let candidates = pool.candidates(&self.session);
-        Ok((self.session).ask(Criterion::InformationGain, &candidates)?)
+        let question = (self.session).ask(Criterion::InformationGain, &candidates);
+        question.map_err(|error| match error {
+            source @ ElicitError::ScoresApart { .. } => InterviewError::FarApart { source },
+            error => error.into(),
+        })
     }
 
     /// Whether the file is as this profile was read from it, or written to it.
@@ -254,7 +268,8 @@ impl Profile {
     /// Learns what the person said about two answers of a pool, and keeps it: the profile, and which of the two was preferred.
     ///
     /// # Errors
-    /// When the answer does not fit, or somebody else wrote to the profile meanwhile; nothing is learnt then.
+    /// When the answer does not fit, or somebody else wrote to the profile meanwhile; nothing is learnt then. Where only the
+    /// record of what was preferred cannot be written, the answer is learnt all the same.
     pub fn answer(
         &mut self,
         pool: &Pool,
@@ -262,25 +277,38 @@ impl Profile {
         answer: Answer,
     ) -> Result<(), InterviewError> {
         let path = self.folder.join(PROFILE);
-        if !self.is_current()? {
-            return Err(InterviewError::Changed { path });
-        }
         let mut session = self.session.clone();
         let candidates = pool.candidates(&session);
         let front = self.front.as_deref();
         session.answer(&candidates[left], &candidates[right], answer, front)?;
         let text = session.to_text();
-        std::fs::create_dir_all(&self.folder)
-            .map_err(FileError::of("create the folder", &self.folder))?;
+        let locked = self.lock()?;
+        if !self.is_current()? {
+            return Err(InterviewError::Changed { path });
+        }
+        write_file(&path, text.as_bytes())?;
+        (self.session, self.written) = (session, text);
+        // Behind the profile: an answer without its record is better than a record without its answer.
         let (left, right) = (&pool.answers()[left], &pool.answers()[right]);
         match answer {
             Answer::Left => self.keep_preference(pool, left, right)?,
             Answer::Right => self.keep_preference(pool, right, left)?,
             Answer::AboutEqual | Answer::Skip => {}
         }
-        write_file(&path, text.as_bytes())?;
-        (self.session, self.written) = (session, text);
+        drop(locked);
         Ok(())
+    }
+
+    /// Waits until nobody else writes to this profile. The operating system gives the lock back with the file.
+    fn lock(&self) -> Result<File, FileError> {
+        fs::create_dir_all(&self.folder)
+            .map_err(FileError::of("create the folder", &self.folder))?;
+        let path = self.folder.join(LOCK);
+        let mut options = File::options();
+        let file = options.write(true).create(true).truncate(false).open(&path);
+        let file = file.map_err(FileError::of("write", &path))?;
+        file.lock().map_err(FileError::of("lock", &path))?;
+        Ok(file)
     }
 
     /// Adds a record in TRL's conversational form. Training has no use for a text without words.
@@ -340,11 +368,17 @@ fn measured_front(
             run.name()
         )));
     }
+    if yardstick.note.is_some() {
+        return Ok(Err(
+            "the front is of rewards, which these answers are not compared by: what a wrong preference costs is not known"
+                .to_owned(),
+        ));
+    }
     let front = panacea_evaluator::Front::read(&path)?;
     if front.objectives != plan.objective_names() {
         return Ok(Err(format!(
-            "{} is of other objectives ({}): {measure}",
-            path.display(),
+            "the front of run {} is of other objectives ({}): {measure}",
+            run.name(),
             front.objectives.join(", ")
         )));
     }
@@ -352,8 +386,8 @@ fn measured_front(
     let method = front.methods.iter().find(|method| method.method == label);
     let Some(method) = method else {
         return Ok(Err(format!(
-            "{} has no method {label}: {measure}",
-            path.display()
+            "the front of run {} has no method {label}: {measure}",
+            run.name()
         )));
     };
     let mut points = Vec::with_capacity(method.points.len());

@@ -90,6 +90,18 @@ impl Yardstick {
         }
     }
 
+    /// The smallest range of scores, over the answers to a prompt, that says anything; and the smallest unit of a profile, so
+    /// that a first prompt with short answers is no measure for long ones.
+    pub(crate) fn smallest(&self) -> (f64, f64) {
+        match self.kind {
+            // A specialist that thinks a whole answer a tenth more probable is none; one that thinks it e times as probable is
+            // the least that is noticed.
+            Kind::LogRatios => (0.1, 1.0),
+            // A deviation of the run's own rewards, where they are normalised, is about 1; others may be of any size.
+            Kind::Rewards { .. } => (1e-9, 1e-9),
+        }
+    }
+
     /// J_i of a measured front in the unit of the scores, but for what all points have in common.
     pub(crate) fn front_value(&self, objective: usize, value: f64) -> f64 {
         match &self.kind {

@@ -24,8 +24,8 @@ struct Opened {
 
 /// Rewards of answers, so that a second output of the same model costs nothing.
 struct Said {
-    /// Where each answer's record stands, and the answer.
-    answers: Vec<(String, String)>,
+    /// Where each answer's record stands, what was asked, and the answer.
+    answers: Vec<[String; 3]>,
     rewards: Vec<Vec<f64>>,
 }
 
@@ -122,9 +122,9 @@ impl Scorer for ModelScorer {
 
     fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<f64>, ScoreError> {
         let mut last = (self.opened.last.lock()).expect("nothing panics while it scores");
-        let answers: Vec<(String, String)> = samples
+        let answers: Vec<[String; 3]> = samples
             .iter()
-            .map(|sample| (sample.origin.to_owned(), sample.response.to_owned()))
+            .map(|sample| [sample.origin, sample.prompt, sample.response].map(str::to_owned))
             .collect();
         if last.as_ref().is_none_or(|said| said.answers != answers) {
             let rewards = rewards(&self.opened.model, samples)

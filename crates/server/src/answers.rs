@@ -87,6 +87,8 @@ pub struct Piece {
     pub text: String,
     /// The tokens that were drawn; text of theirs may still be kept back.
     pub tokens: Vec<DrawnToken>,
+    /// The token that ended its turn, where the model drew one; it is none of its text.
+    pub stop: Option<u32>,
     /// Its end.
     pub end: Option<Result<FinishReason, ApiError>>,
 }
@@ -280,6 +282,7 @@ impl AnswerText {
             index: self.index,
             text: String::new(),
             tokens: Vec::new(),
+            stop: None,
             end: None,
         };
         let end = match event {
@@ -302,7 +305,8 @@ impl AnswerText {
         token: NewToken,
         piece: &mut Piece,
     ) -> Result<Option<FinishReason>, ApiError> {
-        if let Some(StopReason::Stop(_)) = token.end {
+        if let Some(StopReason::Stop(id)) = token.end {
+            piece.stop = Some(id);
             return self.close(piece, FinishReason::Stop).map(Some);
         }
         let text = self.stream.push(&self.tokenizer, token.token)?;

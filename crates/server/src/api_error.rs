@@ -228,14 +228,24 @@ impl From<InterviewError> for ApiError {
                 "{what} of the profile are {found}, but those of the model {expected}; take another name for a new profile"
             )),
             InterviewError::Pretrained(error) => error.into(),
-            error @ (InterviewError::NoDifference { .. }
-            | InterviewError::OneAnswer { .. }
-            | InterviewError::Elicit(_)
-            | InterviewError::Model(_)) => Self::bad(error.to_string()),
+            error if error.is_of_these_answers() => Self::bad(error.to_string()),
+            InterviewError::Elicit(error) => Self::bad(error.to_string()),
             InterviewError::Profile { source, .. } => {
                 Self::failed(format!("the profile's file: {source}"))
             }
-            _ => Self::failed("the profile's files cannot be read or written".to_owned()),
+            InterviewError::Edited { drift, .. } => Self::failed(format!(
+                "the profile's file was edited: its answers lead to weights that are {drift:.1e} from those in it"
+            )),
+            error => {
+                // Whoever runs the server is told what clients are not.
+                eprintln!("error: {error}");
+                Self::failed(match error {
+                    InterviewError::File(_) | InterviewError::Run(_) => {
+                        "the profile's files cannot be read or written".to_owned()
+                    }
+                    _ => "the answers cannot be scored".to_owned(),
+                })
+            }
         }
     }
 }

@@ -1,8 +1,8 @@
 //! What people are asked, and what was found of them: the profiles of a run, while they are in use.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use panacea_interview::{Criteria, InterviewError, Pool, Profile, Profiles};
 use panacea_objectives::Preference;
@@ -13,18 +13,24 @@ use panacea_serving::Policy;
 /// Sittings that are kept in memory. Of others only the answers are kept, on disk; they begin with a new prompt.
 const MOST_SITTINGS: usize = 256;
 
+/// Whoever comes back later than this begins another sitting: how much is asked is counted anew.
+const SITTING: Duration = Duration::from_secs(30 * 60);
+
 /// The interviews of one run.
 pub struct Interviews {
     profiles: Profiles,
     criteria: Criteria,
     sittings: Mutex<HashMap<String, Sat>>,
     /// Profiles by which somebody was answered.
-    served: Mutex<HashMap<String, Profile>>,
+    served: Mutex<HashMap<String, Arc<Profile>>>,
 }
+
+/// A sitting, of which one has hold at a time.
+pub(crate) type Seat = Arc<tokio::sync::Mutex<Sitting>>;
 
 /// A sitting, and when it was last gone on with.
 struct Sat {
-    sitting: Arc<tokio::sync::Mutex<Sitting>>,
+    sitting: Seat,
     since: Instant,
 }
 
@@ -85,14 +91,16 @@ impl Interviews {
 
     /// The λ that was found for a person. What was read is kept until the file changes.
     pub(crate) fn preference(&self, name: &str) -> Result<Preference, InterviewError> {
-        let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(profile) = served.get(name)
+        let known = locked(&self.served).get(name).cloned();
+        if let Some(profile) = known
             && profile.is_current()?
         {
             return Ok(profile.preference());
         }
-        let profile = self.profiles.open(name)?;
+        // A long profile takes a while, which nobody else is to wait for.
+        let profile = Arc::new(self.profiles.open(name)?);
         let preference = profile.preference();
+        let mut served = locked(&self.served);
         if served.len() >= MOST_SITTINGS {
             served.clear();
         }
@@ -100,22 +108,17 @@ impl Interviews {
         Ok(preference)
     }
 
-    /// The sitting of that name, which begins where there is none. Who holds it asks alone.
-    pub(crate) fn sitting(
-        &self,
-        name: &str,
-        seed: u64,
-    ) -> Result<Arc<tokio::sync::Mutex<Sitting>>, InterviewError> {
-        let mut sittings = self.sittings.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(sat) = sittings.get_mut(name) {
-            sat.since = Instant::now();
-            return Ok(Arc::clone(&sat.sitting));
+    /// The sitting of that name, which begins where there is none, or none that somebody has gone on with lately. Who holds it
+    /// asks alone.
+    pub(crate) fn sitting(&self, name: &str, seed: u64) -> Result<Seat, InterviewError> {
+        if let Some(sitting) = self.known_sitting(name) {
+            return Ok(sitting);
         }
         let sitting = Sitting {
             profile: self.profiles.open_or_begin(name, seed)?,
             asked: None,
         };
-        let sitting = Arc::new(tokio::sync::Mutex::new(sitting));
+        let mut sittings = locked(&self.sittings);
         let is_free = |sat: &&Sat| Arc::strong_count(&sat.sitting) == 1;
         let oldest = sittings.iter().filter(|(_, sat)| is_free(sat));
         let oldest = oldest.min_by_key(|(_, sat)| sat.since);
@@ -124,18 +127,24 @@ impl Interviews {
         {
             sittings.remove(&name);
         }
-        let sat = Sat {
-            sitting: Arc::clone(&sitting),
+        // Somebody else may have begun it meanwhile.
+        let sat = sittings.entry(name.to_owned()).or_insert_with(|| Sat {
+            sitting: Arc::new(tokio::sync::Mutex::new(sitting)),
             since: Instant::now(),
-        };
-        sittings.insert(name.to_owned(), sat);
-        Ok(sitting)
+        });
+        Ok(Arc::clone(&sat.sitting))
     }
 
-    /// The sitting of that name that was gone on with before, if it is still there.
-    pub(crate) fn known_sitting(&self, name: &str) -> Option<Arc<tokio::sync::Mutex<Sitting>>> {
-        let sittings = self.sittings.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(Arc::clone(&sittings.get(name)?.sitting))
+    /// The sitting of that name, if somebody has gone on with it lately.
+    pub(crate) fn known_sitting(&self, name: &str) -> Option<Seat> {
+        let mut sittings = locked(&self.sittings);
+        let sat = sittings.get_mut(name)?;
+        if sat.since.elapsed() > SITTING && Arc::strong_count(&sat.sitting) == 1 {
+            sittings.remove(name);
+            return None;
+        }
+        sat.since = Instant::now();
+        Some(Arc::clone(&sat.sitting))
     }
 
     /// Reads the profile of a sitting again, where somebody else has written to it.
@@ -152,6 +161,10 @@ impl Interviews {
         }
         Ok(())
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl std::fmt::Debug for Interviews {

@@ -102,7 +102,7 @@ impl Arguments {
             top_p: if self.temperature == 0.0 { 1.0 } else { 0.95 },
         };
         sampling.check()?;
-        let interview = Interview {
+        let mut interview = Interview {
             criteria: Criteria::open(profiles.yardstick().clone(), &policy, &base)?,
             writing: Writing {
                 max_new_tokens: self.max_new_tokens,
@@ -125,13 +125,22 @@ impl Arguments {
             }
             let prompt = Prompt::new(messages.clone(), tokenizer)?;
             let preferences = spread(profile.session(), self.answers);
+            // When a prompt comes round again, its answers are others.
+            interview.writing.seed = self.seed.wrapping_add((turn * self.answers) as u64);
             let pool = interview.write(&prompt, &preferences)?;
             for _ in 0..self.per_prompt {
                 if profile.progress()? != Progress::AskOn {
                     break;
                 }
-                let Some(question) = profile.ask(&pool)? else {
-                    break;
+                let question = match profile.ask(&pool) {
+                    Ok(Some(question)) => question,
+                    Ok(None) => break,
+                    // The next prompt may do.
+                    Err(error) if prompts.len() > 1 && error.is_of_these_answers() => {
+                        eprintln!("{error}");
+                        break;
+                    }
+                    Err(error) => return Err(error.into()),
                 };
                 let pair = (question.left, question.right);
                 let asked = profile.session().entries().len() - before + 1;

@@ -11,6 +11,7 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, value_parser};
 use panacea_devices::Precision;
 use panacea_evaluator::Front;
+use panacea_interview::InterviewError;
 use panacea_model::{Bits, Decoder};
 use panacea_objectives::Weights;
 use panacea_reward_models::Base;
@@ -173,10 +174,14 @@ impl Arguments {
             .with_context(|| format!("--run {run}"))?;
         let front = measured_front(&folder, &objectives)?;
         let interviews = Interviews::open(&folder, &policy, base);
-        let interviews = interviews.map_err(|error| error.to_string());
-        if let Err(reason) = &interviews {
-            eprintln!("run {run} has no profiles here: {reason}");
-        }
+        let interviews = interviews.map_err(|error| {
+            eprintln!("run {run} has no profiles here: {error}");
+            match error {
+                InterviewError::Waits { .. } => error.to_string(),
+                // Where the server keeps its files is nobody's business.
+                _ => "its files could not be read when the server started".to_owned(),
+            }
+        });
         Ok(ServedRun {
             policy,
             default,

@@ -92,9 +92,25 @@ fn a_preference_is_found_in_the_terminal_and_used() {
     let preferences = "runs/first/profiles/anna/preferences.jsonl";
     let records = fs::read_to_string(desk.path(preferences)).unwrap();
     assert_eq!(records.lines().count(), 3, "{records}");
-    for record in records.lines() {
+    let questions: Vec<&str> = text.split("━━ question ").skip(1).collect();
+    let preferred = [(0, "left"), (1, "right"), (4, "left")];
+    for (record, (question, side)) in records.lines().zip(preferred) {
         let record: Value = serde_json::from_str(record).unwrap();
-        assert_ne!(record["chosen"], record["rejected"]);
+        // As it was shown, and on the side that was typed.
+        let shown = |text: &Value| text[0]["content"].as_str().unwrap().trim().to_owned();
+        let (left, right) = questions[question].split_once("── right").unwrap();
+        let (chosen, rejected) = match side {
+            "left" => (left, right),
+            _ => (right, left),
+        };
+        assert!(
+            chosen.contains(&shown(&record["chosen"])),
+            "{record} {chosen}"
+        );
+        assert!(
+            rejected.contains(&shown(&record["rejected"])),
+            "{record} {rejected}"
+        );
         let asked = record["prompt"][0]["content"].as_str().unwrap();
         assert!(asked.starts_with("what is "), "{record}");
     }
@@ -263,6 +279,14 @@ fn a_preference_is_found_over_http_and_used() {
     }
     assert!(number(&state["expected_regret"]) >= 0.0);
 
+    // The answers that were taken are the longer ones.
+    let records = desk.path("runs/first/profiles/berta/preferences.jsonl");
+    for record in fs::read_to_string(records).unwrap().lines() {
+        let record: Value = serde_json::from_str(record).unwrap();
+        let length = |side: &str| record[side][0]["content"].as_str().unwrap().len();
+        assert!(length("chosen") >= length("rejected"), "{record}");
+    }
+
     // It is on disk, listed, and answers.
     let session = profile(&desk, "berta");
     assert_eq!(session.entries().len(), asked);
@@ -362,7 +386,7 @@ fn answers_of_a_reinforced_run_are_scored_by_its_rewards() {
              [[objective]]\nname = \"late\"\nreward = {second}\n\
              [adapter]\nrank = 4\n[method]\nloss = \"rlhf\"\n\
              [rlhf]\nadvantages = \"rloo\"\nsamples = 4\nmax_new_tokens = 12\nnormalise = true\n\
-             [optimizer]\nsteps = 2\nbatch_size = 3\n"
+             [optimizer]\nsteps = 2\nbatch_size = 3\nlearning_rate = 5e-2\n"
         )
     };
     let rule = |letters| format!("{{ rule = \"regex\", pattern = \"[{letters}]\" }}");
@@ -446,7 +470,7 @@ fn a_profile_is_written_by_one_at_a_time() {
         one.ask(&flat)
             .map_err(message)
             .unwrap_err()
-            .contains("have the same scores")
+            .contains("have nearly the same scores")
     );
 
     let question = one.ask(&first).unwrap().unwrap();
@@ -462,6 +486,14 @@ fn a_profile_is_written_by_one_at_a_time() {
             .contains("was changed meanwhile")
     );
     assert_eq!(other.session().entries().len(), 0);
+
+    // What is much further apart than the first answers were is refused for what it is.
+    let far = pool(&[("x", [200.0, 0.0]), ("y", [-200.0, 0.0])]);
+    let refused = one.ask(&far).map_err(message).unwrap_err();
+    assert!(
+        refused.contains("differ far more than those that the profile began with"),
+        "{refused}"
+    );
 
     // Later answers in another unit are read in the first one, and a text that was asked about keeps its scores.
     let mut back = profiles.open("me").unwrap();
@@ -487,6 +519,47 @@ fn a_profile_is_written_by_one_at_a_time() {
     );
     assert!(entries.len() >= 3);
     assert_eq!(profiles.names().unwrap(), ["me"]);
+
+    // Who takes what is better for the first objective wants the first objective.
+    let mut leaning = profiles.open_or_begin("leaning", 1).unwrap();
+    for turn in 0..8 {
+        let texts = [0, 1, 2, 3].map(|i| format!("text {turn} {i}"));
+        let scores = [[2.0, 0.0], [1.5, 1.0], [1.0, 1.5], [0.0, 2.0]];
+        let answers: Vec<_> = (texts.iter().map(String::as_str)).zip(scores).collect();
+        let four = pool(&answers);
+        let question = leaning.ask(&four).unwrap().unwrap();
+        let first = |place: usize| scores[place][0];
+        let answer = match first(question.left) > first(question.right) {
+            true => Answer::Left,
+            false => Answer::Right,
+        };
+        let pair = (question.left, question.right);
+        leaning.answer(&four, pair, answer).unwrap();
+        let kept = fs::read_to_string(leaning.folder().join("preferences.jsonl")).unwrap();
+        let kept: Value = serde_json::from_str(kept.lines().last().unwrap()).unwrap();
+        let better = texts[match answer {
+            Answer::Left => question.left,
+            _ => question.right,
+        }]
+        .as_str();
+        assert_eq!(kept["chosen"][0]["content"], better);
+    }
+    assert!(
+        leaning.preference().weights()[0] > 0.7,
+        "{}",
+        leaning.preference()
+    );
+    // A profile that was edited is not what its person has said.
+    let path = leaning.folder().join("profile.jsonl");
+    let kept = fs::read_to_string(&path).unwrap();
+    let turned = match kept.contains("\"answer\":\"left\"") {
+        true => kept.replacen("\"answer\":\"left\"", "\"answer\":\"right\"", 1),
+        false => kept.replacen("\"answer\":\"right\"", "\"answer\":\"left\"", 1),
+    };
+    fs::write(&path, turned).unwrap();
+    let refused = profiles.open("leaning").map_err(message).unwrap_err();
+    assert!(refused.contains("it was edited"), "{refused}");
+    fs::remove_dir_all(leaning.folder()).unwrap();
 
     // An answer without words is compared, and is no text to train on.
     let mut silent = profiles.open_or_begin("silent", 1).unwrap();

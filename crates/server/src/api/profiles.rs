@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 use super::chat::{ChatMessage, messages};
 use super::shared::gather;
 use super::{Api, aside, body};
-use crate::answers::{Asked, FinishReason};
+use crate::answers::Asked;
 use crate::api_error::{ApiError, ErrorResponse};
 use crate::catalogue::{Choice, SteeredModel};
 use crate::interviews::{Interviews, Pending, Sitting};
@@ -172,12 +172,20 @@ pub async fn get(
     path: Result<Path<(String, String)>, PathRejection>,
 ) -> Result<Json<ProfileState>, ApiError> {
     let Path((id, name)) = path.map_err(|error| ApiError::no_model(error.body_text()))?;
-    let (id, _, interviews) = found(&api, &id)?;
-    let state = block_in_place(|| {
+    let (id, steered, interviews) = found(&api, &id)?;
+    // Of a sitting that goes on, `progress` is the sitting's.
+    if let Some(sitting) = interviews.known_sitting(&name) {
+        let mut sitting = sitting.lock().await;
+        block_in_place(|| interviews.refresh(&mut sitting))?;
+        if !sitting.profile.session().entries().is_empty() {
+            return block_in_place(|| state(&id, &steered, &sitting.profile)).map(Json);
+        }
+    }
+    let state = aside(&api, body::ReadBody::default(), move || {
         let profile = interviews.profile(&name)?;
-        state(&id, &profile)
-    })?;
-    Ok(Json(state))
+        state(&id, &steered, &profile)
+    });
+    Ok(Json(state.await?))
 }
 
 /// Writes answers to a conversation at many λ and asks about two of them. The profile begins with its first answer.
@@ -244,7 +252,7 @@ pub async fn ask(
     let answers = write(&api, (&id, &steered), &prompt, preferences, writing).await?;
     let scores = score(&api, &interviews, &prompt, &answers).await?;
     sitting.asked = Some((Arc::new(Pool::new(prompt, answers, scores)), None));
-    block_in_place(|| next(&id, &mut sitting)).map(Json)
+    block_in_place(|| next(&id, &steered, &mut sitting)).map(Json)
 }
 
 /// Learns what the person said, and asks about two other answers to the same conversation.
@@ -264,7 +272,7 @@ pub async fn answer(
     request: Request,
 ) -> Result<Json<Interview>, ApiError> {
     let Path((id, name)) = path.map_err(|error| ApiError::no_model(error.body_text()))?;
-    let (id, _, interviews) = found(&api, &id)?;
+    let (id, steered, interviews) = found(&api, &id)?;
     let (_, body) = body::read(request, api.answers.limits.body, &api.bodies).await?;
     body::check_fields(&body.bytes, &ANSWER_FIELDS)?;
     let said: AnswerRequest = body::parse(&body.bytes)?;
@@ -290,7 +298,7 @@ pub async fn answer(
             return Err(error.into());
         }
         sitting.asked = Some((pool, None));
-        next(&id, &mut sitting)
+        next(&id, &steered, &mut sitting)
     })
     .map(Json)
 }
@@ -330,10 +338,8 @@ async fn write(
         })?;
         asked.push(async move {
             let answer = gather(pieces, 1).await?.remove(0);
-            let mut tokens: Vec<u32> = answer.tokens.iter().map(|token| token.id).collect();
-            if answer.finish_reason == FinishReason::Stop {
-                tokens.push(api.answers.tokenizer.end_of_turn());
-            }
+            let tokens = answer.tokens.iter().map(|token| token.id);
+            let tokens: Vec<u32> = tokens.chain(answer.stop).collect();
             Ok::<_, ApiError>(WrittenAnswer {
                 preference: answering,
                 text: answer.text,
@@ -367,7 +373,7 @@ async fn score(
 }
 
 /// The next question about the pool of a sitting, which waits for its answer from now on.
-fn next(model: &str, sitting: &mut Sitting) -> Result<Interview, ApiError> {
+fn next(model: &str, steered: &SteeredModel, sitting: &mut Sitting) -> Result<Interview, ApiError> {
     let Sitting { profile, asked } = sitting;
     let question = match asked {
         Some((pool, pending)) => {
@@ -385,12 +391,12 @@ fn next(model: &str, sitting: &mut Sitting) -> Result<Interview, ApiError> {
         None => None,
     };
     Ok(Interview {
-        profile: state(model, profile)?,
+        profile: state(model, steered, profile)?,
         question,
     })
 }
 
-fn state(model: &str, profile: &Profile) -> Result<ProfileState, ApiError> {
+fn state(model: &str, steered: &SteeredModel, profile: &Profile) -> Result<ProfileState, ApiError> {
     let session = profile.session();
     let (names, belief) = (&session.header().objectives, session.belief());
     let by_name = |preference: &Preference| {
@@ -412,7 +418,7 @@ fn state(model: &str, profile: &Profile) -> Result<ProfileState, ApiError> {
         questions: session.entries().len(),
         estimate: by_name(&session.estimate()),
         intervals: intervals.collect(),
-        preference: by_name(&profile.preference()),
+        preference: by_name(steered.policy.answering(&profile.preference())),
         expected_regret: profile.expected_regret(),
         progress: match profile.progress()? {
             elicit::Progress::AskOn => ProgressState::AskOn,

@@ -46,6 +46,8 @@ pub struct Usage {
 pub struct WholeAnswer {
     pub text: String,
     pub tokens: Vec<DrawnToken>,
+    /// The token that ended its turn, where the model drew one.
+    pub stop: Option<u32>,
     pub finish_reason: FinishReason,
 }
 
@@ -98,6 +100,7 @@ pub async fn gather(mut pieces: Pieces, count: usize) -> Result<Vec<WholeAnswer>
     let empty = || WholeAnswer {
         text: String::new(),
         tokens: Vec::new(),
+        stop: None,
         finish_reason: FinishReason::Length,
     };
     let mut answers: Vec<WholeAnswer> = (0..count).map(|_| empty()).collect();
@@ -105,6 +108,7 @@ pub async fn gather(mut pieces: Pieces, count: usize) -> Result<Vec<WholeAnswer>
         let answer = &mut answers[piece.index];
         answer.text += &piece.text;
         answer.tokens.extend(piece.tokens);
+        answer.stop = answer.stop.or(piece.stop);
         if let Some(end) = piece.end {
             answer.finish_reason = end?;
         }
