@@ -3,8 +3,8 @@
 //     node check.mjs MODULES PANACEA CHROMIUM PICTURES
 //
 // MODULES is the folder that has the node_modules of package-lock.json, PANACEA the binary, CHROMIUM the browser, PICTURES
-// where screenshots go. Runs of the quickstart are trained for a few steps, two of them are measured, and all are served on a free
-// port. Called from the root of the repository; `cargo xtask ci` does it.
+// where screenshots go. Runs of the quickstart are trained for a few steps, two of them are measured, and all are served on a
+// free port. Called from the root of the repository; `cargo xtask ci` does it.
 
 import assert from "node:assert/strict";
 import { execFile, execFileSync, spawn } from "node:child_process";
