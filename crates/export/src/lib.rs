@@ -41,7 +41,7 @@ mod peft;
 
 pub use classifier::write_classifier;
 pub use error::ExportError;
-pub use llama_cpp::{LlamaForm, llama_note, write_llama_lora};
+pub use llama_cpp::{LlamaForm, llama_notes, write_llama_lora};
 pub use lora::{Lora, Split};
 pub use merge::merged;
 pub use peft::{write_peft, write_peft_parts};

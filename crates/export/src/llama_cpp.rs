@@ -5,7 +5,7 @@ use std::path::Path;
 use panacea_files::{write_file, write_folder};
 use panacea_methods::Trained;
 use panacea_objectives::Preference;
-use panacea_pretrained::{GgufType, ModelConfig, Pretrained, write_gguf, write_gguf_adapter};
+use panacea_pretrained::{ChatTokenizer, GgufType, Pretrained, write_gguf, write_gguf_adapter};
 use serde_json::json;
 
 use crate::error::refuse_existing;
@@ -44,11 +44,7 @@ pub fn write_llama_lora(
         LlamaForm::Specialists => Split::specialists(trained)?,
         LlamaForm::Parts | LlamaForm::Folded(_) => Split::parts(trained)?,
     };
-    let expected = preference.expect_len(split.objectives.len());
-    expected.map_err(|source| ExportError::Preference {
-        objectives: split.names().join(", "),
-        source,
-    })?;
+    split.check(preference)?;
     let folded = match (form, trained) {
         (LlamaForm::Folded(dtype), Trained::Panacea(adapters)) => {
             split.base = None;
@@ -62,7 +58,7 @@ pub fn write_llama_lora(
     let names = file_names(loras.iter().map(|(name, _, _)| *name));
     let files: Vec<String> = names.iter().map(|name| format!("{name}.gguf")).collect();
     let scales: Vec<f64> = loras.iter().map(|(_, _, weight)| *weight).collect();
-    let text = instructions(pretrained, &split, &files, &scales, folded.is_some());
+    let text = instructions(out, pretrained, &split, &files, &scales, folded.is_some());
     write_folder(out, |folder| -> Result<(), ExportError> {
         if let Some((dtype, weights)) = &folded {
             write_gguf(&folder.join(MODEL), pretrained, weights, *dtype)?;
@@ -79,24 +75,27 @@ pub fn write_llama_lora(
 
 /// How the server is started, what a request says, and what goes wrong without a word.
 fn instructions(
+    out: &Path,
     pretrained: &Pretrained,
     split: &Split,
     files: &[String],
     scales: &[f64],
     is_folded: bool,
 ) -> String {
-    let source = pretrained.source();
-    let absolute = source.canonicalize().unwrap_or_else(|_| source.to_owned());
-    let absolute = absolute.display().to_string();
-    let (base, before) = match (is_folded, source.is_file()) {
+    let absolute = |path: &Path| {
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        quoted(&absolute.display().to_string())
+    };
+    let (base, before) = match (is_folded, pretrained.gguf_path()) {
         (true, _) => (MODEL.to_owned(), String::new()),
-        (false, true) => (quoted(&absolute), String::new()),
-        (false, false) => (
+        (false, Some(file)) => (absolute(file), String::new()),
+        (false, None) => (
             MODEL.to_owned(),
             format!(
                 "The base model as a GGUF file, unless you have it (llama.cpp's converter writes the same):\n\n    \
-                 cargo xtask export --format gguf --base --model {} --dtype f16 --out {MODEL}\n\n",
-                quoted(&absolute)
+                 cargo xtask export --format gguf --base --model {} --dtype f16 --out {}\n\n",
+                absolute(pretrained.source()),
+                absolute(&out.join(MODEL))
             ),
         ),
     };
@@ -108,8 +107,8 @@ fn instructions(
     let ids: String = ids
         .map(|(i, (name, _))| format!("- id {}: λ of {name}\n", first + i))
         .collect();
-    let note =
-        llama_note(pretrained.config()).map_or_else(String::new, |note| format!("- {note}.\n"));
+    let notes = llama_notes(pretrained).into_iter();
+    let notes: String = notes.map(|note| format!("- {note}.\n")).collect();
     let base_id = match first {
         0 => "",
         _ => "- id 0: what every λ has, always with scale 1\n",
@@ -128,23 +127,29 @@ fn instructions(
          are all 1, which is no λ, and `--lora-init-without-apply` leaves them so.\n\
          - `--cache-ram 0` turns off its store of earlier prompts, which hands out what was read under another λ (its issue \
          26207).\n\
-         - Requests of different λ do not share a batch there, and a slot that changes λ reads its prompt again.\n{note}",
+         - Requests of different λ do not share a batch there, and a slot that changes λ reads its prompt again.\n{notes}",
         scaled = scaled.join(","),
         request = json!(request),
     )
 }
 
-/// What llama.cpp does otherwise with a model, though the file says it.
-pub fn llama_note(config: &ModelConfig) -> Option<String> {
-    let window = config
-        .attention
-        .iter()
-        .filter_map(|layer| layer.window)
-        .min()?;
-    Some(format!(
-        "llama.cpp lets every token see all before it, this model the last {window}: longer texts are continued otherwise \
-         there"
-    ))
+/// What llama.cpp does otherwise with a model, whatever its file says.
+pub fn llama_notes(pretrained: &Pretrained) -> Vec<String> {
+    let layers = pretrained.config().attention.iter();
+    let window = layers.filter_map(|layer| layer.window).min();
+    let window = window.map(|window| {
+        format!(
+            "llama.cpp lets every token see all before it, this model the last {window}: longer texts are continued \
+             otherwise there"
+        )
+    });
+    let has_template = pretrained.tokenizer().map(ChatTokenizer::has_template);
+    let template = matches!(has_template, Ok(false)).then(|| {
+        "the model has no chat template, and llama.cpp makes up one (ChatML) for /v1/chat/completions: send the plain text \
+         to /completion, the messages one line after the other, as they were trained on here"
+            .to_owned()
+    });
+    window.into_iter().chain(template).collect()
 }
 
 /// A path as a word of a shell.

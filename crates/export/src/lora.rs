@@ -2,6 +2,7 @@
 
 use panacea_methods::Trained;
 use panacea_model::Steering;
+use panacea_objectives::Preference;
 use panacea_pretrained::{LoraMatrices, TensorF32};
 use panacea_svd_lora::{Adapters, PlainLora, SvdLora};
 
@@ -88,6 +89,15 @@ impl Split {
         let objectives = self.objectives.iter().zip(preference);
         base.chain(objectives.map(|((name, lora), &weight)| (name.as_str(), lora, weight)))
             .collect()
+    }
+
+    /// Whether there is a weight for each objective.
+    pub(crate) fn check(&self, preference: &Preference) -> Result<(), ExportError> {
+        let expected = preference.expect_len(self.objectives.len());
+        expected.map_err(|source| ExportError::Preference {
+            objectives: self.names().join(", "),
+            source,
+        })
     }
 
     /// The names of the objectives.

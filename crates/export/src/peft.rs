@@ -6,6 +6,7 @@ use std::path::Path;
 use panacea_files::{FileError, write_file, write_folder};
 use panacea_methods::Trained;
 use panacea_model::Steering;
+use panacea_objectives::Preference;
 use panacea_pretrained::Pretrained;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -29,17 +30,18 @@ pub fn write_peft(
     })
 }
 
-/// Writes an adapter for every λ: a folder for the base and for each objective, and a program that loads them and sets λ.
-/// Returns the name of the program.
+/// Writes an adapter for every λ: a folder for the base and for each objective, and a program that loads them and sets λ,
+/// at first to `preference`. Returns the name of the program.
 pub fn write_peft_parts(
     out: &Path,
     pretrained: &Pretrained,
     trained: &Trained,
+    preference: &Preference,
 ) -> Result<&'static str, ExportError> {
     check(out, pretrained)?;
     let split = Split::parts(trained)?;
-    let ones = vec![1.0; split.objectives.len()];
-    let loras = split.weighted(&ones);
+    split.check(preference)?;
+    let loras = split.weighted(preference.weights());
     let names = file_names(loras.iter().map(|(name, _, _)| *name));
     write_folder(out, |folder| {
         for ((_, lora, _), name) in loras.iter().zip(&names) {
@@ -47,7 +49,7 @@ pub fn write_peft_parts(
             std::fs::create_dir(&folder).map_err(FileError::of("create the folder", &folder))?;
             write_adapter(&folder, pretrained, lora)?;
         }
-        let example = example(pretrained, &split, &names);
+        let example = example(pretrained, &split, &names, preference);
         Ok(write_file(&folder.join(EXAMPLE), example.as_bytes())?)
     })
     .map(|()| EXAMPLE)
@@ -105,16 +107,24 @@ fn write_adapter(folder: &Path, pretrained: &Pretrained, lora: &Lora) -> Result<
 }
 
 /// A Python program that loads the folders and sets λ.
-fn example(pretrained: &Pretrained, split: &Split, names: &[String]) -> String {
-    let source = pretrained.source();
-    let source = source.canonicalize().unwrap_or_else(|_| source.to_owned());
+fn example(
+    pretrained: &Pretrained,
+    split: &Split,
+    names: &[String],
+    preference: &Preference,
+) -> String {
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     // JSON quotes texts as Python does.
     let quoted = |path: &Path| json!(path.to_string_lossy()).to_string();
-    let from = match (source.is_file(), source.parent(), source.file_name()) {
-        (true, Some(folder), Some(file)) => {
+    let file = pretrained.gguf_path().map(absolute);
+    let from = match file
+        .as_deref()
+        .map(|file| (file.parent(), file.file_name()))
+    {
+        Some((Some(folder), Some(file))) => {
             format!("{}, gguf_file={}", quoted(folder), quoted(file.as_ref()))
         }
-        _ => quoted(&source),
+        _ => quoted(&absolute(pretrained.source())),
     };
     let objectives = names.len() - split.objectives.len()..;
     format!(
@@ -142,12 +152,11 @@ def steer(weights):
                 layer.set_scale(name, weight)
 
 
-steer([{uniform}])
+steer({weights})
 "#,
         names = json!(names),
         objectives = json!(names[objectives]),
         meaning = split.names().join(", ").replace(['\n', '\r'], " "),
-        uniform =
-            vec![format!("1 / {}", split.objectives.len()); split.objectives.len()].join(", "),
+        weights = json!(preference.weights()),
     )
 }

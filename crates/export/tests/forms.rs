@@ -11,7 +11,7 @@ use panacea_export::{
 use panacea_methods::{Member, Trained};
 use panacea_model::Steering;
 use panacea_objectives::Preference;
-use panacea_pretrained::{GgufType, Pretrained, TensorF32};
+use panacea_pretrained::{GgufType, Pretrained, TensorF32, convert_to_gguf};
 use panacea_svd_lora::{Adapters, SvdLoraConfig};
 use panacea_test_support::TinyModel;
 use serde_json::{Value, json};
@@ -254,6 +254,12 @@ fn a_folder_for_llama_cpp_says_how_it_is_used() {
             list.join(",")
         );
         assert!(text.contains(&command), "{text}");
+        let place = format!("--out {}", out.join("model.gguf").display());
+        assert_eq!(
+            text.contains(&place),
+            !matches!(form, LlamaForm::Folded(_)),
+            "{text}"
+        );
         let request = text
             .lines()
             .find_map(|line| line.trim().strip_prefix("\"lora\": "))
@@ -326,11 +332,15 @@ fn what_does_not_fit_is_refused() {
     }
     let trained = Trained::Panacea(Arc::new(adapters(&phi, 1)));
     assert!(matches!(
-        write_peft_parts(&out, &phi, &trained),
+        write_peft_parts(&out, &phi, &trained, &preference),
         Err(ExportError::Joined { .. })
     ));
     let trained = Trained::Panacea(Arc::new(adapters(&gemma, 1)));
-    write_peft_parts(&out, &gemma, &trained).unwrap();
+    let two = Preference::uniform(2);
+    let wrong = write_peft_parts(&out, &gemma, &trained, &two);
+    assert!(wrong.unwrap_err().to_string().contains("brevity, wit"));
+    let preference = Preference::new(vec![0.25, 0.5, 0.25]).unwrap();
+    write_peft_parts(&out, &gemma, &trained, &preference).unwrap();
     for name in ["0-base", "1-help__kindly", "2-brevity", "3-wit"] {
         let config = fs::read(out.join(name).join("adapter_config.json")).unwrap();
         let config: Value = serde_json::from_slice(&config).unwrap();
@@ -353,4 +363,43 @@ fn what_does_not_fit_is_refused() {
         program.contains(r#"["0-base","1-help__kindly","2-brevity","3-wit"]"#),
         "{program}"
     );
+    assert!(program.ends_with("\nsteer([0.25,0.5,0.25])\n"), "{program}");
+}
+
+/// A GGUF model is named by its file, also where its folder was opened; without a chat template the server's answers need
+/// another path.
+#[test]
+fn a_gguf_model_is_named_by_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model("llama", folder.path());
+    let preference = Preference::uniform(3);
+    let source = folder.path().join("llama");
+    // It is read when it is first asked for.
+    assert!(model.tokenizer().unwrap().has_template());
+    let config = source.join("tokenizer_config.json");
+    let mut tokens: Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
+    (tokens.as_object_mut().unwrap().remove("chat_template")).unwrap();
+    fs::write(&config, tokens.to_string()).unwrap();
+    let plain = Pretrained::open(&source).unwrap();
+    for (model, note) in [(model, false), (plain, true)] {
+        let own = folder.path().join(format!("own-{note}"));
+        let file = own.join("a model.gguf");
+        convert_to_gguf(&file, &model, GgufType::F16).unwrap();
+        for opened in [&own, &file] {
+            let model = Pretrained::open(opened).unwrap();
+            let trained = Trained::Panacea(Arc::new(adapters(&model, 1)));
+            let out = tempfile::tempdir().unwrap();
+            let (llama, peft) = (out.path().join("llama"), out.path().join("peft"));
+            let form = LlamaForm::Parts;
+            let text = write_llama_lora(&llama, &model, &trained, form, &preference).unwrap();
+            let command = format!("--model '{}' --lora-scaled", file.display());
+            assert!(text.contains(&command), "{text}");
+            assert!(!text.contains("cargo xtask"), "{text}");
+            assert_eq!(text.contains("no chat template"), note, "{text}");
+            write_peft_parts(&peft, &model, &trained, &preference).unwrap();
+            let program = fs::read_to_string(peft.join("load.py")).unwrap();
+            let place = format!("(\"{}\", gguf_file=\"a model.gguf\",", own.display());
+            assert!(program.contains(&place), "{program}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Writing GGUF files: whole models, and adapters for llama.cpp.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,9 @@ use std::str::FromStr;
 
 use crate::export::check_replacement;
 use crate::gguf::{self, Entry, Format, ROPE_FACTORS, RowOrder};
-use crate::{ModelConfig, Pretrained, PretrainedError, RopeScaling, TensorF32};
+use crate::{
+    ChatTokenizer, Message, ModelConfig, Pretrained, PretrainedError, RopeScaling, TensorF32,
+};
 
 /// The formats in which weights are written. Norms and biases are always 32-bit floats, and so are matrices whose rows fill
 /// no whole blocks of Q8_0.
@@ -103,13 +105,7 @@ pub fn write_gguf(
     for (name, tensor) in overrides {
         check_replacement(path, name, tensor, shapes.get(name))?;
     }
-    let is_new = |name: &str| overrides.contains_key(name);
-    write_model(path, model, dtype, is_new, |name| {
-        match overrides.get(name) {
-            Some(tensor) => Ok(tensor.clone()),
-            None => model.tensor(name),
-        }
-    })
+    write_model(path, model, dtype, Some(overrides))
 }
 
 /// Writes a model as [`write_gguf`] does, with all its weights in `dtype`, those of a GGUF file too.
@@ -121,23 +117,25 @@ pub fn convert_to_gguf(
     model: &Pretrained,
     dtype: GgufType,
 ) -> Result<(), PretrainedError> {
-    write_model(path, model, dtype, |_| true, |name| model.tensor(name))
+    write_model(path, model, dtype, None)
 }
 
-/// Writes a model whose tensors come from `tensor`, by their Hugging Face names; of a GGUF file, those for which `is_new`
-/// says so.
+/// Writes a model with `overrides` in place of its own tensors. Of a GGUF file all others stay as they are stored; without
+/// `overrides`, all its tensors are written anew.
 fn write_model(
     path: &Path,
     model: &Pretrained,
     dtype: GgufType,
-    is_new: impl Fn(&str) -> bool,
-    tensor: impl Fn(&str) -> Result<TensorF32, PretrainedError>,
+    overrides: Option<&BTreeMap<String, TensorF32>>,
 ) -> Result<(), PretrainedError> {
     let architecture = architecture(path, model)?;
     model.check()?;
     let config = model.config();
     let encoded = |entry: &Entry, name: &str| {
-        let TensorF32 { shape, data } = tensor(name)?;
+        let TensorF32 { shape, data } = match overrides.and_then(|overrides| overrides.get(name)) {
+            Some(tensor) => tensor.clone(),
+            None => model.tensor(name)?,
+        };
         let data = RowOrder::of(config, &entry.name).apply(data, row_length(&shape));
         let bytes = gguf::encode(entry.format, &data).map_err(|value| {
             let format = entry.format.name();
@@ -152,6 +150,8 @@ fn write_model(
         match model.gguf() {
             Some(source) => {
                 let file = &source.file;
+                let is_new =
+                    |name: &str| overrides.is_none_or(|overrides| overrides.contains_key(name));
                 let new_name =
                     |entry: &str| gguf::hugging_face_name(entry).filter(|name| is_new(name));
                 let entries: Vec<Entry> = (file.tensors.iter())
@@ -164,7 +164,8 @@ fn write_model(
                         },
                     })
                     .collect();
-                let metadata = gguf::for_replaced(file, dtype.format());
+                let all_in = overrides.is_none().then_some(dtype.format());
+                let metadata = gguf::for_replaced(file, all_in);
                 gguf::write(
                     partial,
                     &metadata,
@@ -202,7 +203,11 @@ fn write_model(
         }
         let read_back = Pretrained::open(partial)?;
         read_back.check()?;
-        match difference(config, read_back.config()) {
+        let problem = match difference(config, read_back.config()) {
+            None => tokenizer_difference(model, &read_back)?,
+            problem => problem,
+        };
+        match problem {
             None => Ok(()),
             Some(problem) => Err(refusal(
                 path,
@@ -269,7 +274,8 @@ pub fn write_gguf_adapter(
                     .flat_map(|value| value.to_le_bytes())
                     .collect(),
             ))
-        })
+        })?;
+        gguf::GgufFile::open(partial).map(drop)
     })
 }
 
@@ -363,6 +369,45 @@ fn difference(model: &ModelConfig, read_back: &ModelConfig) -> Option<String> {
             rest(read_back)
         )
     })
+}
+
+/// What of a tokenizer is not the same after it was read back. A model that came without one has nothing to compare.
+fn tokenizer_difference(
+    model: &Pretrained,
+    read_back: &Pretrained,
+) -> Result<Option<String>, PretrainedError> {
+    let Ok(ours) = model.tokenizer() else {
+        return Ok(None);
+    };
+    let theirs = read_back.tokenizer()?;
+    let stops = |tokenizer: &ChatTokenizer| -> BTreeSet<u32> {
+        tokenizer.stop_ids().iter().copied().collect()
+    };
+    if (ours.end_of_turn(), stops(ours)) != (theirs.end_of_turn(), stops(theirs)) {
+        return Ok(Some(format!(
+            "answers end at one of the tokens {:?}; it would be read as {:?}",
+            ours.stop_ids(),
+            theirs.stop_ids()
+        )));
+    }
+    // Words, numbers, spaces, lines and letters of several bytes: where ways to split a text differ.
+    let question = [Message {
+        role: "user".to_owned(),
+        content: "It's 2026:\n\n  where is the na\u{ef}ve caf\u{e9}?".to_owned(),
+    }];
+    Ok(
+        match (
+            ours.encode_prompt(&question),
+            theirs.encode_prompt(&question),
+        ) {
+            (Ok(ours), Ok(theirs)) if ours != theirs => Some(format!(
+                "a question becomes the tokens {ours:?}; it would be read as {theirs:?}"
+            )),
+            (Ok(_), Err(error)) => Some(format!("a question becomes tokens; reading it: {error}")),
+            // A template may want other conversations.
+            _ => None,
+        },
+    )
 }
 
 /// Writes a file beside its place and moves it there when it is whole.

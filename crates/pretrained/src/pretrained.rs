@@ -178,6 +178,11 @@ impl Pretrained {
         matches!(self.weights, Weights::Safetensors(_)).then_some(self.source.as_path())
     }
 
+    /// The path of the GGUF file, if that is what was opened, itself or by the folder that holds it.
+    pub fn gguf_path(&self) -> Option<&Path> {
+        self.gguf().map(|model| model.file.path.as_path())
+    }
+
     /// The GGUF file, if that is what was opened.
     pub(crate) fn gguf(&self) -> Option<&GgufModel> {
         match &self.weights {

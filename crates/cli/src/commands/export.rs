@@ -7,7 +7,8 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use panacea_config::Plan;
 use panacea_export::{
-    LlamaForm, llama_note, merged, write_classifier, write_llama_lora, write_peft, write_peft_parts,
+    LlamaForm, llama_notes, merged, write_classifier, write_llama_lora, write_peft,
+    write_peft_parts,
 };
 use panacea_model::{Decoder, Steering};
 use panacea_objectives::Preference;
@@ -37,7 +38,7 @@ pub struct Arguments {
     #[arg(long)]
     run: Option<String>,
     /// Weights on the run's objectives, in their order, such as 0.3,0.7. A reward model has none; where every preference is
-    /// written, it only decides the scales that are shown.
+    /// written, it only decides which one the files begin with.
     #[arg(long)]
     preference: Option<Preference>,
     /// What to write.
@@ -84,14 +85,36 @@ enum Format {
     Gguf,
 }
 
-/// What is written, with what it needs.
+/// What is to be written.
 enum Form {
     LlamaLora(LlamaForm, Preference),
-    PeftParts,
+    PeftParts(Preference),
     Peft(Preference),
     Merged(Preference),
     Gguf(Preference),
     Classifier,
+}
+
+/// The same, with what was trained.
+enum Content {
+    LlamaLora(LlamaForm, Preference, Policy),
+    PeftParts(Preference, Policy),
+    Peft(Steering),
+    Merged(Steering),
+    Gguf(Steering),
+    Classifier(RewardModelRun),
+}
+
+impl Content {
+    /// The one preference that it is written at.
+    fn preference(&self) -> &[f64] {
+        match self {
+            Self::LlamaLora(..) | Self::PeftParts(..) | Self::Classifier(_) => &[],
+            Self::Peft(steering) | Self::Merged(steering) | Self::Gguf(steering) => {
+                &steering.preference
+            }
+        }
+    }
 }
 
 impl Arguments {
@@ -100,26 +123,26 @@ impl Arguments {
         if let (true, Some(model), Some(out)) = (self.base, &self.model, &self.out) {
             let pretrained = open_language_model(model)?;
             convert_to_gguf(out, &pretrained, self.dtype())?;
-            say_aside(llama_note(pretrained.config()).as_slice());
+            say_aside(&llama_notes(&pretrained));
             say!("{}", out.display());
             return Ok(ExitCode::SUCCESS);
         }
         let run = RunFolder::find(&self.runs, self.run.as_deref())?;
         let plan = run.record()?.plan;
         let form = self.form(&run, &plan)?;
-        let out = match &self.out {
-            Some(out) => out.clone(),
-            None => run.path().join(self.default_name()),
-        };
-        if out.exists() {
-            bail!(
-                "{} exists already: remove it, or give another --out",
-                out.display()
-            );
-        }
+        self.out.as_deref().map_or(Ok(()), refuse_existing)?;
         let pretrained = open_language_model(self.model.as_deref().unwrap_or(plan.model()))?;
         let decoder = Decoder::load(&pretrained, &panacea_devices::select(&self.device)?)?;
-        self.write(form, &run, &pretrained, &decoder, &out)?;
+        let content = open(form, &run, &decoder)?;
+        // The adapters were held against it. The weights that are written come from the files, and need its memory.
+        drop(decoder);
+        // A grid of preferences does not serve every one that is asked for: the name says which is in it.
+        let out = match &self.out {
+            Some(out) => out.clone(),
+            None => run.path().join(self.default_name(content.preference())),
+        };
+        refuse_existing(&out)?;
+        self.write(content, &pretrained, &out)?;
         say!("{}", out.display());
         Ok(ExitCode::SUCCESS)
     }
@@ -184,6 +207,10 @@ impl Arguments {
                 )
             })
         };
+        let first = || {
+            let given = self.preference.clone();
+            given.unwrap_or_else(|| Preference::uniform(objectives.len()))
+        };
         Ok(match self.format {
             Format::LlamaLora => {
                 let form = match (self.fold, self.specialists) {
@@ -191,13 +218,9 @@ impl Arguments {
                     (_, true) => LlamaForm::Specialists,
                     _ => LlamaForm::Parts,
                 };
-                let shown = self.preference.clone();
-                Form::LlamaLora(
-                    form,
-                    shown.unwrap_or_else(|| Preference::uniform(objectives.len())),
-                )
+                Form::LlamaLora(form, first())
             }
-            Format::PeftParts => Form::PeftParts,
+            Format::PeftParts => Form::PeftParts(first()),
             Format::Peft => Form::Peft(preference()?),
             Format::Merged => Form::Merged(preference()?),
             Format::Gguf => Form::Gguf(preference()?),
@@ -205,61 +228,41 @@ impl Arguments {
     }
 
     /// `export-FORMAT-PREFERENCE`
-    fn default_name(&self) -> String {
+    fn default_name(&self, preference: &[f64]) -> String {
         let format = self.format.to_possible_value();
         let mut name =
             format.map_or_else(String::new, |value| format!("export-{}", value.get_name()));
         match self.format {
             Format::LlamaLora if self.fold => name += "-fold",
             Format::LlamaLora if self.specialists => name += "-specialists",
-            Format::LlamaLora | Format::PeftParts => {}
-            Format::Peft | Format::Merged | Format::Gguf => {
-                let weights = self
-                    .preference
-                    .iter()
-                    .flat_map(|preference| preference.weights());
-                name.extend(weights.map(|weight| format!("-{weight}")));
-            }
+            _ => {}
         }
+        name.extend(preference.iter().map(|weight| format!("-{weight}")));
         if self.format == Format::Gguf {
             name += ".gguf";
         }
         name
     }
 
-    fn write(
-        &self,
-        form: Form,
-        run: &RunFolder,
-        pretrained: &Pretrained,
-        decoder: &Decoder,
-        out: &Path,
-    ) -> Result<()> {
-        let at = |preference| open_at(run, preference, decoder);
+    fn write(&self, content: Content, pretrained: &Pretrained, out: &Path) -> Result<()> {
         let merged =
             |steering: Steering| merged(pretrained, &steering.adapters, &steering.preference);
-        match form {
-            Form::LlamaLora(form, preference) => {
-                let policy = Policy::open(run, decoder)?;
-                say_aside(&policy.notes);
+        match content {
+            Content::LlamaLora(form, preference, policy) => {
                 let text = write_llama_lora(out, pretrained, policy.trained(), form, &preference)?;
                 say!("{text}");
             }
-            Form::PeftParts => {
-                let policy = Policy::open(run, decoder)?;
-                say_aside(&policy.notes);
-                let example = write_peft_parts(out, pretrained, policy.trained())?;
+            Content::PeftParts(preference, policy) => {
+                let example = write_peft_parts(out, pretrained, policy.trained(), &preference)?;
                 eprintln!("{example} in it loads the adapters and sets λ");
             }
-            Form::Peft(preference) => write_peft(out, pretrained, &at(&preference)?)?,
-            Form::Merged(preference) => write_model(out, pretrained, &merged(at(&preference)?)?)?,
-            Form::Gguf(preference) => {
-                write_gguf(out, pretrained, &merged(at(&preference)?)?, self.dtype())?;
-                say_aside(llama_note(pretrained.config()).as_slice());
+            Content::Peft(steering) => write_peft(out, pretrained, &steering)?,
+            Content::Merged(steering) => write_model(out, pretrained, &merged(steering)?)?,
+            Content::Gguf(steering) => {
+                write_gguf(out, pretrained, &merged(steering)?, self.dtype())?;
+                say_aside(&llama_notes(pretrained));
             }
-            Form::Classifier => {
-                let RewardModelRun { adapters, notes } = RewardModelRun::open(run, decoder)?;
-                say_aside(&notes);
+            Content::Classifier(RewardModelRun { adapters, .. }) => {
                 for (output, bias) in write_classifier(out, pretrained, adapters)? {
                     eprintln!(
                         "{output}: a classifier's head has no bias, so every reward is {bias:.4} less than here; differences \
@@ -270,4 +273,36 @@ impl Arguments {
         }
         Ok(())
     }
+}
+
+/// Opens what `run` has trained, beside its model.
+fn open(form: Form, run: &RunFolder, decoder: &Decoder) -> Result<Content> {
+    let at = |preference| open_at(run, &preference, decoder);
+    let policy = || -> Result<Policy> {
+        let policy = Policy::open(run, decoder)?;
+        say_aside(&policy.notes);
+        Ok(policy)
+    };
+    Ok(match form {
+        Form::LlamaLora(form, preference) => Content::LlamaLora(form, preference, policy()?),
+        Form::PeftParts(preference) => Content::PeftParts(preference, policy()?),
+        Form::Peft(preference) => Content::Peft(at(preference)?),
+        Form::Merged(preference) => Content::Merged(at(preference)?),
+        Form::Gguf(preference) => Content::Gguf(at(preference)?),
+        Form::Classifier => {
+            let run = RewardModelRun::open(run, decoder)?;
+            say_aside(&run.notes);
+            Content::Classifier(run)
+        }
+    })
+}
+
+fn refuse_existing(out: &Path) -> Result<()> {
+    if out.exists() {
+        bail!(
+            "{} exists already: remove it, or give another --out",
+            out.display()
+        );
+    }
+    Ok(())
 }

@@ -67,11 +67,11 @@ pub(crate) fn for_model(
     metadata
 }
 
-/// The metadata of `file`, of whose weights some are written anew in `format`.
-pub(crate) fn for_replaced(file: &GgufFile, format: Format) -> Metadata {
+/// The metadata of `file`, of whose weights some are written anew; all of them where there is a `format`, which is theirs.
+pub(crate) fn for_replaced(file: &GgufFile, format: Option<Format>) -> Metadata {
     let stored = file.stored_metadata().map(|(key, bytes)| {
-        let value = match key {
-            keys::FILE_TYPE => Value::U32(file_type(format)),
+        let value = match (key, format) {
+            (keys::FILE_TYPE, Some(format)) => Value::U32(file_type(format)),
             _ => Value::Stored(bytes.to_vec()),
         };
         (key.to_owned(), value)

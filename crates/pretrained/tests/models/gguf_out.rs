@@ -172,6 +172,8 @@ fn of_a_gguf_file_only_the_replaced_tensors_change() {
     let mut gguf = Gguf::of(&tiny);
     gguf.set("general.author", text("somebody"));
     gguf.set("llama.unheard_of", Meta::F32s(vec![0.5, 0.25]));
+    // Mostly Q4_K, as llama.cpp counts: no type that is written here.
+    gguf.set("general.file_type", Meta::U32(15));
     let source = gguf.write(folder.path());
     let model = Pretrained::open(&source).unwrap();
     let name = "model.layers.1.self_attn.k_proj.weight";
@@ -200,6 +202,14 @@ fn of_a_gguf_file_only_the_replaced_tensors_change() {
     }
     let length = |path: &Path| std::fs::metadata(path).unwrap().len();
     assert!(length(&converted) < length(&source) * 6 / 10);
+    let file_type = |path: &Path| {
+        let (bytes, key) = (std::fs::read(path).unwrap(), b"general.file_type");
+        let place = bytes.windows(key.len()).position(|window| window == key);
+        // Behind the key stand its type and its value.
+        let value = place.unwrap() + key.len() + 4;
+        u32::from_le_bytes(bytes[value..value + 4].try_into().unwrap())
+    };
+    assert_eq!((file_type(&path), file_type(&converted)), (15, 32));
     let bytes = std::fs::read(&path).unwrap();
     for kept in ["general.author", "somebody", "llama.unheard_of"] {
         assert!(
