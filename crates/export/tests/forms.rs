@@ -373,19 +373,17 @@ fn a_gguf_model_is_named_by_its_file() {
     let folder = tempfile::tempdir().unwrap();
     let model = model("llama", folder.path());
     let preference = Preference::uniform(3);
-    let source = folder.path().join("llama");
-    // It is read when it is first asked for.
-    assert!(model.tokenizer().unwrap().has_template());
-    let config = source.join("tokenizer_config.json");
+    let files = ["chat", "plain"].map(|name| folder.path().join(name).join("a model.gguf"));
+    convert_to_gguf(&files[0], &model, GgufType::F16).unwrap();
+    let config = model.source().join("tokenizer_config.json");
     let mut tokens: Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
     (tokens.as_object_mut().unwrap().remove("chat_template")).unwrap();
     fs::write(&config, tokens.to_string()).unwrap();
-    let plain = Pretrained::open(&source).unwrap();
-    for (model, note) in [(model, false), (plain, true)] {
-        let own = folder.path().join(format!("own-{note}"));
-        let file = own.join("a model.gguf");
-        convert_to_gguf(&file, &model, GgufType::F16).unwrap();
-        for opened in [&own, &file] {
+    let plain = Pretrained::open(model.source()).unwrap();
+    convert_to_gguf(&files[1], &plain, GgufType::F16).unwrap();
+    for (file, note) in files.iter().zip([false, true]) {
+        let own = file.parent().unwrap();
+        for opened in [own, file] {
             let model = Pretrained::open(opened).unwrap();
             let trained = Trained::Panacea(Arc::new(adapters(&model, 1)));
             let out = tempfile::tempdir().unwrap();
