@@ -52,7 +52,7 @@ async function prepare(runs) {
     run("eval-front", "--run", name, "--records", "8", "--prompts", "0", "--divisions", divisions);
   await train("one", "quickstart", "60", 4);
   await train("three", "quickstart-3", "10", 2);
-  await train("five", "quickstart-5", "1", 2);
+  await train("five", "quickstart-5", "10", 2);
   await measure("one", "4");
   await measure("three", "2");
   return JSON.parse(await readFile(path.join(runs, "one", "front.json"), "utf8"));
