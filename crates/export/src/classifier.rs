@@ -13,15 +13,15 @@ use crate::{ExportError, merged};
 /// Writes the layers of a reward model, merged, under the head that reads its rewards. Returns what a classifier cannot say:
 /// the bias of each output, which is missing from every reward that it gives.
 ///
-/// # Panics
-/// If the adapters have no head.
+/// # Errors
+/// For adapters without a head.
 pub fn write_classifier(
     out: &Path,
     pretrained: &Pretrained,
     mut adapters: Adapters,
 ) -> Result<Vec<(String, f32)>, ExportError> {
     refuse_existing(out)?;
-    let head = ValueHead::among(&adapters.factors).expect("a reward model has a head");
+    let head = ValueHead::among(&adapters.factors).ok_or(ExportError::NoHead)?;
     adapters.factors.0.remove(ValueHead::NAME);
     let outputs = adapters.config.objectives.clone();
     // What it was trained at.

@@ -41,6 +41,9 @@ pub enum ExportError {
         "rewarded soups have no part that every preference shares, so that there is nothing to fold into the weights: leave --fold out"
     )]
     NothingToFold,
+    /// It is no reward model.
+    #[error("the adapter has no head that reads rewards, as that of a reward model has")]
+    NoHead,
     /// The weights are not those of the objectives.
     #[error("the objectives are {objectives}: {source}")]
     Preference {

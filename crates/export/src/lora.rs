@@ -9,7 +9,7 @@ use panacea_svd_lora::{Adapters, PlainLora, SvdLora};
 use crate::ExportError;
 
 /// A plain LoRA: every adapted weight gets B A.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Lora {
     /// Rows of A and columns of B, the same for all weights.
     pub rank: usize,
@@ -119,8 +119,9 @@ fn collect<const N: usize>(
     adapters: &Adapters,
     parts: impl Fn(SvdLora<'_>) -> [PlainLora; N],
 ) -> [Lora; N] {
-    let loras = collect_many(adapters, |layer| parts(layer).into());
-    loras.try_into().expect("every matrix has N parts")
+    let mut loras = collect_many(adapters, |layer| parts(layer).into()).into_iter();
+    // Where no matrix is adapted there is no part of any.
+    std::array::from_fn(|_| loras.next().unwrap_or_default())
 }
 
 /// LoRAs of the whole model, from the parts of each matrix.

@@ -69,7 +69,7 @@ pub enum InterviewError {
     },
     /// The answers have nearly the same scores.
     #[error(
-        "the answers of run {run} have nearly the same scores at every preference ({range:.2} apart at most, in {scores}): no comparison of them says what a person wants; train it longer, or try another prompt"
+        "the answers of run {run} have nearly the same scores at every preference ({range:.2} apart at most; {scores}): no comparison of them says what a person wants; train it longer, or try another prompt"
     )]
     NoDifference {
         /// The run.
@@ -111,6 +111,16 @@ pub enum InterviewError {
         "a program or an endpoint says the rewards of run {run}, and a server does not wait for it; cargo xtask elicit --run {run} does"
     )]
     Waits {
+        /// The run.
+        run: String,
+    },
+    /// What was measured is of something else.
+    #[error("{path}: {problem}; measure it again: cargo xtask eval-front --run {run}", path = path.display())]
+    Front {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
         /// The run.
         run: String,
     },

@@ -7,6 +7,7 @@
 //! Yardstick   what scores an answer, and what a front's values are worth beside such scores
 //! Criteria    the yardstick, opened on the model: answers in, r ∈ R^m of each out
 //! Pool        answers to one prompt, written at λ spread over the simplex, with their scores
+//! Measured    the front that was measured of the run
 //! Profile     Session + the run's measured front, on disk; asks about a pool, learns, gives the λ to serve
 //! ```
 //!
@@ -25,12 +26,14 @@
 
 mod criteria;
 mod error;
+mod measured;
 mod pool;
 mod profile;
 mod yardstick;
 
 pub use criteria::Criteria;
 pub use error::InterviewError;
+pub use measured::Measured;
 pub use pool::{Pool, Prompt, Writing, WrittenAnswer, spread, write_answers};
 pub use profile::{Profile, Profiles, USUAL_ANSWERS};
 pub use yardstick::Yardstick;

@@ -63,6 +63,24 @@ pub struct Writing {
     pub seed: u64,
 }
 
+impl Writing {
+    /// How answers that are compared are written: at a temperature, 0 being the likeliest token always, and without the least
+    /// likely twentieth.
+    #[must_use]
+    pub fn new(max_new_tokens: usize, temperature: f64, seed: u64) -> Self {
+        Self {
+            max_new_tokens,
+            sampling: Sampling {
+                repetition_penalty: 1.0,
+                temperature,
+                top_k: 0,
+                top_p: if temperature == 0.0 { 1.0 } else { 0.95 },
+            },
+            seed,
+        }
+    }
+}
+
 /// Answers of a run to a prompt, one at each preference, written in one batch.
 ///
 /// # Errors

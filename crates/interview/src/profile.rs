@@ -14,6 +14,7 @@ use panacea_runs::RunFolder;
 use serde_json::json;
 
 use crate::error::InterviewError;
+use crate::measured::Measured;
 use crate::pool::{Pool, WrittenAnswer};
 use crate::yardstick::Yardstick;
 
@@ -357,37 +358,17 @@ fn measured_front(
     plan: &Plan,
     yardstick: &Yardstick,
 ) -> Result<Result<Front, String>, InterviewError> {
-    let path = run.path().join("front.json");
-    let measure = format!(
-        "cargo xtask eval-front --run {} measures one, and then it is known what a wrong preference costs",
-        run.name()
-    );
-    if !path.exists() {
-        return Ok(Err(format!(
-            "run {} has no measured front: {measure}",
-            run.name()
-        )));
-    }
     if yardstick.note.is_some() {
         return Ok(Err(
             "the front is of rewards, which these answers are not compared by: what a wrong preference costs is not known"
                 .to_owned(),
         ));
     }
-    let front = panacea_evaluator::Front::read(&path)?;
-    if front.objectives != plan.objective_names() {
+    let Some(Measured { method, .. }) = Measured::of(run, &plan.objective_names())? else {
         return Ok(Err(format!(
-            "the front of run {} is of other objectives ({}): {measure}",
-            run.name(),
-            front.objectives.join(", ")
-        )));
-    }
-    let label = plan.method().label();
-    let method = front.methods.iter().find(|method| method.method == label);
-    let Some(method) = method else {
-        return Ok(Err(format!(
-            "the front of run {} has no method {label}: {measure}",
-            run.name()
+            "run {name} has no measured front: cargo xtask eval-front --run {name} measures one, and then it is known what a \
+             wrong preference costs",
+            name = run.name()
         )));
     };
     let mut points = Vec::with_capacity(method.points.len());
@@ -396,7 +377,7 @@ fn measured_front(
         let values = point.values.iter().enumerate();
         points.push(FrontPoint {
             preference: preference.map_err(|source| ElicitError::Preference {
-                what: format!("point {} of {}", place + 1, path.display()),
+                what: format!("point {} of the front", place + 1),
                 source,
             })?,
             values: values

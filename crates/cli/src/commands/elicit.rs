@@ -13,7 +13,6 @@ use panacea_interview::{
     Criteria, Pool, Profile, Profiles, Prompt, USUAL_ANSWERS, Writing, WrittenAnswer, spread,
     write_answers,
 };
-use panacea_model::Sampling;
 use panacea_objectives::Preference;
 use panacea_reward_models::Base;
 use panacea_runs::RunFolder;
@@ -95,20 +94,11 @@ impl Arguments {
         let base = Base::load(pretrained, &device, plan.precision().on(&device)?)?;
         let policy = Policy::open(&run, &base.decoder)?;
         say_aside(&policy.notes);
-        let sampling = Sampling {
-            repetition_penalty: 1.0,
-            temperature: self.temperature,
-            top_k: 0,
-            top_p: if self.temperature == 0.0 { 1.0 } else { 0.95 },
-        };
-        sampling.check()?;
+        let writing = Writing::new(self.max_new_tokens, self.temperature, self.seed);
+        writing.sampling.check()?;
         let mut interview = Interview {
             criteria: Criteria::open(profiles.yardstick().clone(), &policy, &base)?,
-            writing: Writing {
-                max_new_tokens: self.max_new_tokens,
-                sampling,
-                seed: self.seed,
-            },
+            writing,
             base,
             policy,
         };

@@ -10,8 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, value_parser};
 use panacea_devices::Precision;
-use panacea_evaluator::Front;
-use panacea_interview::InterviewError;
+use panacea_interview::{InterviewError, Measured};
 use panacea_model::{Bits, Decoder};
 use panacea_objectives::Weights;
 use panacea_reward_models::Base;
@@ -191,37 +190,11 @@ impl Arguments {
     }
 }
 
-/// What `eval-front` has left in the folder of a run. Where it has measured several runs, the first is the one in whose folder
-/// it writes.
+/// What was measured of a run, as the server tells it.
 fn measured_front(folder: &RunFolder, objectives: &[String]) -> Result<Option<MeasuredFront>> {
-    let path = folder.path().join("front.json");
-    if !path.exists() {
+    let Some(Measured { method, exact }) = Measured::of(folder, objectives)? else {
         return Ok(None);
-    }
-    let front = Front::read(&path)?;
-    let again = format!(
-        "measure it again: cargo xtask eval-front --run {}",
-        folder.name()
-    );
-    if front.objectives != objectives {
-        bail!(
-            "{}: objectives {:?}, expected those of the run, {objectives:?}; {again}",
-            path.display(),
-            front.objectives
-        );
-    }
-    let Some(method) = front.methods.into_iter().next() else {
-        bail!("{}: there is no method in it; {again}", path.display());
     };
-    let m = objectives.len();
-    let exact = front.exact.map(|exact| exact.values);
-    let wrong = (method.points.iter())
-        .flat_map(|point| [&point.lambda, &point.values, &point.stderr])
-        .chain(exact.iter().flatten())
-        .find(|list| list.len() != m);
-    if let Some(wrong) = wrong {
-        bail!("{}: {wrong:?} are not {m} numbers; {again}", path.display());
-    }
     let points = method.points.into_iter().map(|point| MeasuredPoint {
         lambda: point.lambda,
         values: point.values,
@@ -229,7 +202,7 @@ fn measured_front(folder: &RunFolder, objectives: &[String]) -> Result<Option<Me
     });
     Ok(Some(MeasuredFront {
         method: method.method,
-        objectives: front.objectives,
+        objectives: objectives.to_vec(),
         points: points.collect(),
         exact,
     }))

@@ -153,6 +153,14 @@ fn a_preference_is_found_in_the_terminal_and_used() {
     let run = RunFolder::open(&desk.path("runs/first")).unwrap();
     let profiles = Profiles::of(&run, &run.record().unwrap().plan).unwrap();
     let served = profiles.open("anna").unwrap().preference();
+    // Measured together with other runs, a method has the run's name behind its own.
+    let front = desk.path("runs/first/front.json");
+    let alone = fs::read_to_string(&front).unwrap();
+    let together = alone.replace("\"panacea-linear\"", "\"panacea-linear (first)\"");
+    assert_ne!(together, alone);
+    fs::write(&front, together).unwrap();
+    let profiles = Profiles::of(&run, &run.record().unwrap().plan).unwrap();
+    assert_eq!(profiles.open("anna").unwrap().preference(), served);
     let quarters = served.weights()[0] * 4.0;
     assert_eq!(quarters, quarters.round(), "{served}");
 

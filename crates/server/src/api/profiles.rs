@@ -8,8 +8,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use futures_util::future::try_join_all;
 use panacea_elicit as elicit;
-use panacea_interview::{Pool, Profile, Prompt, USUAL_ANSWERS, WrittenAnswer, spread};
-use panacea_model::Sampling;
+use panacea_interview::{Pool, Profile, Prompt, USUAL_ANSWERS, Writing, WrittenAnswer, spread};
 use panacea_objectives::Preference;
 use serde::{Deserialize, Serialize};
 use tokio::task::block_in_place;
@@ -225,11 +224,6 @@ pub async fn ask(
     let prompt = prompt.await.map_err(|error| error.about("messages"))?;
 
     let seed = question.seed.unwrap_or_else(rand::random);
-    let sitting = block_in_place(|| interviews.sitting(&name, seed))?;
-    let mut sitting = sitting.lock().await;
-    block_in_place(|| interviews.refresh(&mut sitting))?;
-    let preferences = spread(sitting.profile.session(), candidates);
-    let temperature = question.temperature.unwrap_or(0.7);
     let room = api.answers.context.saturating_sub(prompt.tokens.len());
     let max_tokens = match question.max_tokens {
         Some(0) => {
@@ -239,16 +233,11 @@ pub async fn ask(
         Some(count) => count,
         None => USUAL_TOKENS.min(room.max(1)),
     };
-    let writing = Writing {
-        max_tokens,
-        sampling: Sampling {
-            repetition_penalty: 1.0,
-            temperature,
-            top_k: 0,
-            top_p: if temperature == 0.0 { 1.0 } else { 0.95 },
-        },
-        seed,
-    };
+    let writing = Writing::new(max_tokens, question.temperature.unwrap_or(0.7), seed);
+    let sitting = block_in_place(|| interviews.sitting(&name, seed))?;
+    let mut sitting = sitting.lock().await;
+    block_in_place(|| interviews.refresh(&mut sitting))?;
+    let preferences = spread(sitting.profile.session(), candidates);
     let answers = write(&api, (&id, &steered), &prompt, preferences, writing).await?;
     let scores = score(&api, &interviews, &prompt, &answers).await?;
     sitting.asked = Some((Arc::new(Pool::new(prompt, answers, scores)), None));
@@ -303,14 +292,6 @@ pub async fn answer(
     .map(Json)
 }
 
-/// How answers are written.
-#[derive(Clone)]
-struct Writing {
-    max_tokens: usize,
-    sampling: Sampling,
-    seed: u64,
-}
-
 /// Answers to a prompt at these preferences, all in the batch with everybody else's.
 async fn write(
     api: &Api,
@@ -332,7 +313,7 @@ async fn write(
             n: 1,
             sampling: writing.sampling.clone(),
             stop: Vec::new(),
-            max_tokens: Some(writing.max_tokens),
+            max_tokens: Some(writing.max_new_tokens),
             seed: writing.seed.wrapping_add(index),
             likelihoods: None,
         })?;
