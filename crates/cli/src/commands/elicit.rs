@@ -105,14 +105,14 @@ impl Arguments {
         let before = profile.session().entries().len();
         let tokenizer = interview.base.pretrained.tokenizer()?;
         let mut last = None;
+        // Prompts on end whose answers left nothing to ask.
+        let mut in_vain = 0;
         'asking: for (turn, messages) in prompts.iter().cycle().enumerate() {
-            if profile.progress()? != Progress::AskOn {
+            // Prompts come round again with new answers, but not where none of them has any.
+            if profile.progress()? != Progress::AskOn || in_vain == prompts.len() {
                 break;
             }
-            // Prompts come round again with new answers, but not for ever.
-            if turn >= prompts.len() * 20 {
-                break;
-            }
+            in_vain += 1;
             let prompt = Prompt::new(messages.clone(), tokenizer)?;
             let preferences = spread(profile.session(), self.answers);
             // When a prompt comes round again, its answers are others.
@@ -126,12 +126,13 @@ impl Arguments {
                     Ok(Some(question)) => question,
                     Ok(None) => break,
                     // The next prompt may do.
-                    Err(error) if prompts.len() > 1 && error.is_of_these_answers() => {
+                    Err(error) if error.is_of_these_answers() => {
                         eprintln!("{error}");
                         break;
                     }
                     Err(error) => return Err(error.into()),
                 };
+                in_vain = 0;
                 let pair = (question.left, question.right);
                 let asked = profile.session().entries().len() - before + 1;
                 show_question(asked, &pool, pair)?;

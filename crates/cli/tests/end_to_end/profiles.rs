@@ -29,10 +29,14 @@ fn desk() -> Desk {
 /// What `elicit` says and asks when these answers are typed.
 #[track_caller]
 fn elicit(desk: &Desk, arguments: &str, typed: &str) -> (bool, String) {
+    asked(desk, &format!("{WRITING} {arguments}"), typed)
+}
+
+/// The same with other ways of writing answers.
+#[track_caller]
+fn asked(desk: &Desk, arguments: &str, typed: &str) -> (bool, String) {
     let mut child = desk
-        .command(&format!(
-            "elicit --prompts prompts.txt {WRITING} {arguments}"
-        ))
+        .command(&format!("elicit --prompts prompts.txt {arguments}"))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -417,6 +421,15 @@ fn answers_of_a_reinforced_run_are_scored_by_its_rewards() {
             assert!(rewards.into_iter().all(is_rule), "{rewards:?}");
         }
     }
+
+    // The likeliest tokens alone make two answers to a prompt: one question each, and then there is nothing left to ask.
+    desk.write("prompts.txt", "what is 3?\nwhat is 4?\n");
+    let greedy = "--run first --profile greedy --answers 8 --max-new-tokens 1 --temperature 0";
+    let (success, text) = asked(&desk, greedy, &"l\n".repeat(9));
+    let written = text.matches("2 different ones").count();
+    assert!(success && written == 4, "{text}");
+    assert!(text.contains("your preference after 2 answers"), "{text}");
+    desk.write("prompts.txt", "what is 3?\n");
 
     let score = |name| format!("{{ score = \"{name}\", otherwise = 0.0 }}");
     fs::remove_dir_all(desk.path("runs/first")).unwrap();
