@@ -15,7 +15,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rayon::prelude::*;
 
-use crate::world::{Served, World};
+use crate::world::{Served, World, Worth};
 
 /// Simulated people answer comparisons of the answers that the exact optimum gives, with 2, 3 and 5 objectives: what they
 /// lose by the λ that is served to them after each answer.
@@ -74,7 +74,7 @@ fn usual() -> Case {
     }
 }
 
-/// What differs from the usual, one thing a case.
+/// The usual, and what differs from it, one thing a case.
 fn cases() -> Vec<Case> {
     let usual = usual();
     let (ties, lasting) = (usual.settings.with_ties(), Settings::lasting());
@@ -101,8 +101,8 @@ struct Town {
 }
 
 impl Town {
-    fn new(config: &str, divisions: usize, users: usize) -> Result<Self> {
-        let world = World::open(config)?;
+    fn new(config: &str, worth: Worth, divisions: usize, users: usize) -> Result<Self> {
+        let world = World::open(config, worth)?;
         let flat = PreferenceSampler::new(1.0, 0.0)?;
         let mut rng = ChaCha8Rng::seed_from_u64(SEEDS[1]);
         let mut wish = || flat.sample(world.objectives(), &mut rng);
@@ -215,13 +215,21 @@ struct Found {
 impl Elicit {
     pub fn run(self) -> Result<()> {
         let started = Instant::now();
-        let towns: Vec<Town> = WORLDS
-            .iter()
-            .map(|(config, divisions)| Town::new(config, *divisions, self.users as usize))
-            .collect::<Result<_>>()?;
+        let of = |worth: Worth| -> Result<Vec<Town>> {
+            let town = |&(config, divisions): &(&str, usize)| {
+                Town::new(config, worth, divisions, self.users as usize)
+            };
+            WORLDS.iter().map(town).collect()
+        };
+        let mut towns = of(Worth::Scores)?;
+        towns.extend(of(Worth::LogRatios)?);
         let found = studies(&towns)?;
-        print!("{}", tables(&towns, &found)?);
-        let chart = chart(&towns, &found)?;
+        let (by_scores, by_ratios) = towns.split_at(WORLDS.len());
+        let (of_scores, of_ratios) = found.split_at(WORLDS.len());
+        println!("{}", tables(by_scores, of_scores)?);
+        println!("{}", table_without_questions(by_ratios)?);
+        print!("{}", table_of_criteria(by_ratios, of_ratios));
+        let chart = chart(by_scores, of_scores)?;
         let is_png = self
             .picture
             .extension()
@@ -244,6 +252,11 @@ impl Elicit {
 fn studies(towns: &[Town]) -> Result<Vec<Found>> {
     let cases = cases();
     let jobs_of = |town: usize| {
+        // What changes with people is found out where there is most to find out.
+        let cases = match towns[town].world.worth {
+            Worth::Scores => &cases[..],
+            Worth::LogRatios => &cases[..1],
+        };
         let job = Job {
             town,
             case: usual(),
@@ -331,7 +344,11 @@ fn table_without_questions(towns: &[Town]) -> Result<String> {
     row("unit of the scores", &|town| {
         Ok(format!("{:.3}", town.world.unit))
     })?;
-    row("range of the front, in that unit", &|town| {
+    let range = match towns.iter().all(|town| town.world.worth == Worth::Scores) {
+        true => "range of the front, in that unit",
+        false => "range of the front, in nats of a loss",
+    };
+    row(range, &|town| {
         Ok(format!("{:.3}", town.served.front.range()))
     })?;
     row("regret of the uniform λ", &|town| {
@@ -473,11 +490,29 @@ mod tests {
     use super::*;
     use panacea_objectives::simplex_grid;
 
+    /// Where J is what the training optimises, nothing on the grid is better for a person than λ* itself, seldom is a corner
+    /// best, and ten answers still leave less than half of what the uniform λ costs.
+    #[test]
+    fn by_its_own_losses_a_wish_is_served_best_by_itself() {
+        let (config, divisions) = WORLDS[0];
+        let town = Town::new(config, Worth::LogRatios, divisions, 40).expect("a world");
+        let of_wish = town.regret_of_wish().expect("people").mean;
+        assert!((-0.01..1e-9).contains(&of_wish), "{of_wish}");
+        let corner = town.regret(|_| town.served.front.points()[0].values.clone());
+        let [corner, uniform] = [corner, town.regret_of_uniform()].map(|r| r.expect("people").mean);
+        assert!(uniform < corner, "{uniform} and {corner}");
+        let rows = town.study(&usual(), Criterion::InformationGain, None, 10);
+        let rows = rows.expect("a study");
+        assert!(rows[10].regret.mean < 0.5 * uniform, "{rows:?}");
+        let calibration = stated_by_true(&rows);
+        assert!(calibration > 0.8, "{calibration}: {rows:?}");
+    }
+
     /// Ten answers of 40 people: against the uniform λ, against what is chosen without an answer, and against what the belief
     /// says of itself.
     fn ten_answers_are_enough(world: usize, part: f64) {
         let (config, divisions) = WORLDS[world];
-        let town = Town::new(config, divisions, 40).expect("a world");
+        let town = Town::new(config, Worth::Scores, divisions, 40).expect("a world");
         let uniform = town.regret_of_uniform().expect("people").mean;
         for criterion in [Criterion::InformationGain, Criterion::DOptimal] {
             let rows = town.study(&usual(), criterion, None, 10).expect("a study");
@@ -504,7 +539,7 @@ mod tests {
     #[test]
     fn the_grid_costs_less_than_a_thousandth_and_corners_are_best() {
         for (config, divisions) in WORLDS {
-            let town = Town::new(config, divisions, 400).expect("a world");
+            let town = Town::new(config, Worth::Scores, divisions, 400).expect("a world");
             let objectives = town.world.objectives();
             let mut rng = ChaCha8Rng::seed_from_u64(4);
             let flat = PreferenceSampler::new(1.0, 0.0).expect("a distribution");

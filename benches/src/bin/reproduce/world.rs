@@ -1,4 +1,5 @@
-//! The quickstart's world as one that a person chooses in: what its exact optimum answers at any λ.
+//! The quickstart's world as one that a person chooses in: what its exact optimum answers at any λ, and what an answer and a λ
+//! are worth there.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -19,12 +20,23 @@ const ALL: &str = "quickstart-rlhf-10.toml";
 /// The λ at which the answers to one prompt are written.
 const WRITTEN_AT: usize = 20;
 
+/// What answers and λ are worth by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Worth {
+    /// An answer by its own scores, and J_i is their mean under the policy.
+    Scores,
+    /// An answer by log π(λ = e_i) − log π_base, and J_i is −L_i, the training's own: what a run that learnt from pairs has.
+    LogRatios,
+}
+
 /// A configuration of the quickstart, its exact optimum, and the scores of all answers.
 pub struct World {
     /// The objectives that it trains, m of them.
     pub trained: Vec<String>,
-    /// What the world scores as well.
+    /// What the world scores as well; nothing where answers are not worth their scores.
     pub untrained: Vec<String>,
+    /// What it goes by.
+    pub worth: Worth,
     problem: MenuProblem,
     beta: f64,
     /// Of each answer of each menu: the trained objectives' scores in one unit for all, then each untrained one's in its
@@ -36,14 +48,12 @@ pub struct World {
 
 impl World {
     /// From the name of a configuration.
-    pub fn open(config: &str) -> Result<Self> {
+    pub fn open(config: &str, worth: Worth) -> Result<Self> {
         let (plan, all) = (plan(config)?, plan(ALL)?);
         let trained = plan.objective_names();
         let of_all = all.objective_names();
-        let untrained: Vec<String> = (of_all.iter())
-            .filter(|name| !trained.contains(name))
-            .cloned()
-            .collect();
+        let is_scored = |name: &&String| worth == Worth::Scores && !trained.contains(name);
+        let untrained: Vec<String> = of_all.iter().filter(is_scored).cloned().collect();
         let place = |name: &String| {
             let place = of_all.iter().position(|other| other == name);
             place.with_context(|| format!("{ALL} has no objective `{name}`"))
@@ -60,32 +70,57 @@ impl World {
             trained.len(),
             labelled.iter().map(menu).collect::<Result<_>>()?,
         )?;
-        let scored = records(&all, RecordKind::Prompt)?;
-        let mut scores: Vec<Vec<Vec<f64>>> = scored
-            .iter()
-            .map(|record| own_scores(record, &places))
-            .collect::<Result<_>>()?;
+        let mut world = Self {
+            trained,
+            untrained,
+            worth,
+            problem,
+            beta: dpo.beta(),
+            scores: Vec::new(),
+            unit: 1.0,
+        };
+        world.scores = match worth {
+            Worth::Scores => (records(&all, RecordKind::Prompt)?.iter())
+                .map(|record| own_scores(record, &places))
+                .collect::<Result<_>>()?,
+            Worth::LogRatios => world.log_ratios(),
+        };
+        world.scale();
+        Ok(world)
+    }
+
+    /// log π(y|x; λ = e_i) − log π_base(y|x) of each answer y of each menu x.
+    fn log_ratios(&self) -> Vec<Vec<Vec<f64>>> {
+        let vertices = (0..self.objectives()).map(|i| Preference::vertex(self.objectives(), i));
+        let specialists: Vec<Vec<Vec<f64>>> = vertices.map(|vertex| self.policy(&vertex)).collect();
+        let menu = |x: usize| {
+            let answers = specialists[0][x].len();
+            let ratios =
+                move |y: usize, policy: &Vec<Vec<f64>>| (policy[x][y] * answers as f64).ln();
+            let answer = |y: usize| specialists.iter().map(|policy| ratios(y, policy)).collect();
+            (0..answers).map(answer).collect()
+        };
+        (0..specialists[0].len()).map(menu).collect()
+    }
+
+    /// Scores go from bad to good within 1: by one unit for all trained objectives, and by each untrained one's own.
+    fn scale(&mut self) {
         let range = |i: usize| {
-            let ranges = scores.iter().map(|menu| range(menu.iter().map(|r| r[i])));
+            let ranges = self.scores.iter();
+            let ranges = ranges.map(|menu| range(menu.iter().map(|r| r[i])));
             ranges.fold(0.0, f64::max)
         };
-        let unit = (0..trained.len()).map(range).fold(0.0, f64::max);
-        let units: Vec<f64> = (0..places.len())
-            .map(|i| if i < trained.len() { unit } else { range(i) })
+        let trained = self.objectives();
+        self.unit = (0..trained).map(range).fold(0.0, f64::max);
+        let untrained = (trained..trained + self.untrained.len()).map(range);
+        let units: Vec<f64> = std::iter::repeat_n(self.unit, trained)
+            .chain(untrained)
             .collect();
-        for answer in scores.iter_mut().flatten() {
+        for answer in self.scores.iter_mut().flatten() {
             for (score, unit) in answer.iter_mut().zip(&units) {
                 *score /= unit;
             }
         }
-        Ok(Self {
-            trained,
-            untrained,
-            problem,
-            beta: dpo.beta(),
-            scores,
-            unit,
-        })
     }
 
     /// The number m of objectives.
@@ -107,8 +142,12 @@ impl World {
         optimum.scores.iter().map(policy).collect()
     }
 
-    /// J: the mean over menus of the expected scores of an answer of the optimum at λ; untrained ones behind the others.
+    /// J at λ: where answers are worth their scores, the mean over menus of the expected scores of an answer of the optimum,
+    /// untrained ones behind the others; else −L_i of the optimum.
     pub fn values(&self, preference: &Preference) -> Vec<f64> {
+        if self.worth == Worth::LogRatios {
+            return self.problem.linear(preference.weights()).values;
+        }
         let mut values = vec![0.0; self.trained.len() + self.untrained.len()];
         for (probabilities, scores) in self.policy(preference).iter().zip(&self.scores) {
             for (probability, scores) in probabilities.iter().zip(scores) {
@@ -250,7 +289,7 @@ mod tests {
     /// the worst values of the exact front minus a tenth of their range.
     #[test]
     fn the_problem_is_that_of_the_documentation() {
-        let world = World::open("quickstart.toml").expect("a world");
+        let world = World::open("quickstart.toml", Worth::Scores).expect("a world");
         let front = simplex_grid(2, 10);
         let front = front
             .iter()
@@ -270,7 +309,7 @@ mod tests {
     #[test]
     fn scores_explain_the_labels() {
         let config = "quickstart-3.toml";
-        let world = World::open(config).expect("a world");
+        let world = World::open(config, Worth::Scores).expect("a world");
         let plan = plan(config).expect("a plan");
         let records = records(&plan, RecordKind::Pair).expect("records");
         assert_eq!(records.len(), 24);
@@ -290,7 +329,7 @@ mod tests {
     /// The optimum follows λ, and scores go from bad to good within 1.
     #[test]
     fn the_optimum_serves_what_is_asked_for() {
-        let world = World::open("quickstart.toml").expect("a world");
+        let world = World::open("quickstart.toml", Worth::Scores).expect("a world");
         let [brevity, detail] = [0, 1].map(|i| world.values(&Preference::vertex(2, i)));
         assert!(brevity[0] > detail[0] + 0.2 && detail[1] > brevity[1] + 0.2);
         for i in 0..10 {
