@@ -62,7 +62,8 @@ impl Criteria {
         &self.yardstick
     }
 
-    /// r ∈ R^m of each answer to a prompt. It computes on the calling thread.
+    /// r ∈ R^m of each answer to a prompt; nothing where a judge said nothing readable and the run leaves such answers out. It
+    /// computes on the calling thread.
     ///
     /// # Errors
     /// When the prompt is too long for the model, or a scorer fails.
@@ -71,12 +72,15 @@ impl Criteria {
         decoder: &Decoder,
         prompt: &Prompt,
         answers: &[WrittenAnswer],
-    ) -> Result<Vec<Vec<f64>>, InterviewError> {
+    ) -> Result<Vec<Option<Vec<f64>>>, InterviewError> {
         if answers.is_empty() {
             return Ok(Vec::new());
         }
         match (&self.opened, &self.yardstick.kind) {
-            (Opened::Vertices(vertices), _) => log_ratios(decoder, vertices, prompt, answers),
+            (Opened::Vertices(vertices), _) => {
+                let ratios = log_ratios(decoder, vertices, prompt, answers)?;
+                Ok(ratios.into_iter().map(Some).collect())
+            }
             (Opened::Scorers(scorers), kind) => {
                 let PromptText { text, turns } = PromptText::of(&prompt.messages);
                 let samples: Vec<Sample<'_>> = (answers.iter())
@@ -92,12 +96,17 @@ impl Criteria {
                     .collect();
                 // A scorer that panicked says so again when it is asked.
                 let mut scorers = scorers.lock().unwrap_or_else(PoisonError::into_inner);
-                let rewards = scorers.score(&samples)?;
-                let of_answer = |index: usize| rewards.iter().map(move |row| row[index]);
-                let rewards = (0..answers.len()).map(|index| of_answer(index).collect::<Vec<_>>());
+                let said = scorers.score(&samples)?;
+                let rewards = |index: usize| -> Option<Vec<f64>> {
+                    said.iter()
+                        .map(|of_scorer| of_scorer[index].score())
+                        .collect()
+                };
+                let rewards = (0..answers.len()).map(rewards);
                 Ok(match kind {
                     Kind::Rewards { memory, rlhf } => {
-                        rewards.map(|row| memory.credits(rlhf, &row)).collect()
+                        let credits = |rewards: Vec<f64>| memory.credits(rlhf, &rewards);
+                        rewards.map(|rewards| rewards.map(credits)).collect()
                     }
                     Kind::LogRatios => rewards.collect(),
                 })

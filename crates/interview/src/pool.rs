@@ -157,17 +157,18 @@ impl Prompt {
 }
 
 impl Pool {
-    /// Answers to a prompt with the scores of each, `[answers][m]`. Of answers with the same text, but for space around it, the first
-    /// stays.
+    /// Answers to a prompt with the scores of each, `[answers][m]`; those without scores are left out. Of answers with the same text,
+    /// but for space around it, the first stays.
     ///
     /// # Panics
     /// When there are more or fewer scores than answers.
     #[must_use]
-    pub fn new(prompt: Prompt, answers: Vec<WrittenAnswer>, scores: Vec<Vec<f64>>) -> Self {
+    pub fn new(prompt: Prompt, answers: Vec<WrittenAnswer>, scores: Vec<Option<Vec<f64>>>) -> Self {
         assert_eq!(answers.len(), scores.len(), "scores of each answer");
         let mut seen = HashSet::new();
-        let different = answers.into_iter().zip(scores);
-        let different = different.filter(|(answer, _)| seen.insert(answer.text.trim().to_owned()));
+        let scored = answers.into_iter().zip(scores);
+        let scored = scored.filter_map(|(answer, scores)| Some((answer, scores?)));
+        let different = scored.filter(|(answer, _)| seen.insert(answer.text.trim().to_owned()));
         let (answers, scores): (Vec<_>, Vec<_>) = different.unzip();
         let candidates = answers
             .iter()

@@ -10,7 +10,7 @@ use panacea_methods::Served;
 use panacea_model::{Generated, Request, Sampling, Steering};
 use panacea_objectives::Preference;
 use panacea_runs::CountedProgress;
-use panacea_trainer::{Judges, PromptText};
+use panacea_trainer::{Judges, PromptText, Scored};
 use serde::Serialize;
 
 use crate::error::MeasureError;
@@ -33,7 +33,8 @@ pub struct ScoredAnswer {
     prompt: String,
     answer: String,
     tokens: usize,
-    rewards: BTreeMap<String, f64>,
+    /// `null` where nothing readable was said.
+    rewards: BTreeMap<String, Option<f64>>,
 }
 
 impl Opened {
@@ -85,7 +86,9 @@ impl Opened {
         let examples = self.measured();
         let prompts: Vec<&[u32]> = examples.iter().map(|e| e.prompt.as_slice()).collect();
         let progress = CountedProgress::new(grid.len(), format!("answers of {}", self.run.name()));
-        let (mut points, mut kept) = (Vec::with_capacity(grid.len()), Vec::new());
+        let mut kept = Vec::new();
+        let mut said: Vec<Vec<Scored>> = Vec::with_capacity(grid.len());
+        let mut lengths: Vec<Vec<usize>> = Vec::with_capacity(grid.len());
         let mut switch_seconds = 0.0;
         for preference in grid {
             let started = Instant::now();
@@ -95,28 +98,46 @@ impl Opened {
             let tokens = answers.iter().map(|answer| answer.tokens.as_slice());
             let answered: Vec<(&Example, &[u32])> = examples.iter().zip(tokens).collect();
             let scored = judges.score(&answered)?;
-            let column = |i: usize| scored.iter().map(|scored| scored.rewards[i]).collect();
-            let lengths = answered.iter().map(|(_, tokens)| tokens.len() as f64);
-            points.push(PointRecords {
-                lambda: preference.weights().to_vec(),
-                records: (0..objectives.len()).map(column).collect(),
-                accuracy: None,
-                margin: None,
-                response_tokens: Some(lengths.sum::<f64>() / answered.len() as f64),
-            });
-            for ((example, tokens), scored) in answered.iter().zip(scored) {
+            for ((example, tokens), scored) in answered.iter().zip(&scored) {
+                let rewards = scored.verdicts.iter().map(|verdict| verdict.score());
                 kept.push(ScoredAnswer {
                     lambda: preference.weights().to_vec(),
                     record: example.source.to_string(),
                     prompt: PromptText::of(&example.words.prompt).text,
-                    answer: scored.text,
+                    answer: scored.text.clone(),
                     tokens: tokens.len(),
-                    rewards: objectives.iter().cloned().zip(scored.rewards).collect(),
+                    rewards: objectives.iter().cloned().zip(rewards).collect(),
                 });
             }
+            lengths.push(answered.iter().map(|(_, tokens)| tokens.len()).collect());
+            said.push(scored);
             progress.inc();
         }
         progress.finish();
+        // Every λ is measured on the same records.
+        let is_scored = |record: &usize| said.iter().all(|at| at[*record].rewards().is_some());
+        let records: Vec<usize> = (0..examples.len()).filter(is_scored).collect();
+        if records.is_empty() {
+            return Err(MeasureError::NothingScored {
+                run: self.run.name(),
+            });
+        }
+        let point = |(place, preference): (usize, &Preference)| {
+            let rewards = records
+                .iter()
+                .filter_map(|&record| said[place][record].rewards());
+            let rewards: Vec<Vec<f64>> = rewards.collect();
+            let column = |i: usize| rewards.iter().map(|rewards| rewards[i]).collect();
+            let length: usize = records.iter().map(|&record| lengths[place][record]).sum();
+            PointRecords {
+                lambda: preference.weights().to_vec(),
+                records: (0..objectives.len()).map(column).collect(),
+                accuracy: None,
+                margin: None,
+                response_tokens: Some(length as f64 / records.len() as f64),
+            }
+        };
+        let points: Vec<PointRecords> = grid.iter().enumerate().map(point).collect();
         let note = format!(
             "Run {}: rewards of {} answers to {} held-out prompts at each λ, {} tokens at most.",
             self.run.name(),
@@ -125,7 +146,7 @@ impl Opened {
             } else {
                 "greedy"
             },
-            examples.len(),
+            records.len(),
             writing.max_new_tokens
         );
         let label = self.policy.plan().method().label();
@@ -133,6 +154,12 @@ impl Opened {
         let method = MethodPoints::from_records(&label, &objectives, points, cost)?;
         let front = Front::new(objectives, vec![method], None, None)?;
         let mut notes = vec![note];
+        if records.len() < examples.len() {
+            notes.push(format!(
+                "Left out at every λ: {} prompts with an answer of which a judge said nothing readable.",
+                examples.len() - records.len()
+            ));
+        }
         notes.extend(apart.iter().map(|path| {
             format!(
                 "Reward model {}: weights of its own, beside the policy's.",

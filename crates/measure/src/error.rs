@@ -66,6 +66,14 @@ pub enum MeasureError {
         /// The run.
         run: String,
     },
+    /// The judges said nothing readable.
+    #[error(
+        "run {run}: every prompt has an answer at some λ of which a judge said nothing readable; see what it replies, or let a number count with `on_unreadable`"
+    )]
+    NothingScored {
+        /// The run.
+        run: String,
+    },
     /// A response that nobody has scored.
     #[error(
         "{record}: response {response} has no score on every objective; the front of rewards is measured over the records' own scored responses"

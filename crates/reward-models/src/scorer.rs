@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use burn_tensor::Device;
 use panacea_pretrained::Message;
-use panacea_rewards::{ModelSpec, Sample, ScoreError, Scorer, ScorerSpec};
+use panacea_rewards::{ModelSpec, Sample, ScoreError, Scorer, ScorerSpec, Verdict};
 
 use crate::{Base, Conversation, RewardModel, RewardModelError};
 
@@ -120,7 +120,7 @@ impl Scorer for ModelScorer {
         &self.name
     }
 
-    fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<f64>, ScoreError> {
+    fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<Verdict>, ScoreError> {
         let mut last = (self.opened.last.lock()).expect("nothing panics while it scores");
         let answers: Vec<[String; 3]> = samples
             .iter()
@@ -132,7 +132,8 @@ impl Scorer for ModelScorer {
             *last = Some(Said { answers, rewards });
         }
         let said = last.as_ref().expect("it has just been said");
-        Ok(said.rewards.iter().map(|row| row[self.output]).collect())
+        let verdicts = said.rewards.iter().map(|row| row[self.output].into());
+        Ok(verdicts.collect())
     }
 }
 

@@ -2,18 +2,17 @@
 
 use std::env;
 use std::panic::resume_unwind;
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use regex::Regex;
 use serde_json::{Value, json};
 use ureq::{Agent, Proxy};
 
 use crate::error::{ScoreError, SpecError, quoted};
-use crate::scorer::{Sample, Scorer};
-use crate::spec::EndpointSpec;
+use crate::judgement;
+use crate::scorer::{Sample, Scorer, Verdict};
+use crate::spec::{EndpointSpec, OnUnreadable, Temperature};
 
 /// How often a request is tried.
 const ATTEMPTS: usize = 5;
@@ -25,6 +24,8 @@ pub(crate) struct Endpoint {
     url: String,
     spec: EndpointSpec,
     key: Option<String>,
+    /// Whether the server holds the judge to JSON; not, once it has refused to.
+    is_structured: AtomicBool,
     /// The pause before the second attempt; it doubles from one to the next.
     first_pause: Duration,
 }
@@ -36,6 +37,13 @@ struct Answer {
     retry_after: Option<Duration>,
 }
 
+/// Why there is no answer.
+struct Failure {
+    /// The server's, where it says something.
+    status: Option<u16>,
+    problem: String,
+}
+
 impl Endpoint {
     pub(crate) fn new(name: String, spec: &EndpointSpec) -> Result<Self, SpecError> {
         Ok(Self {
@@ -44,68 +52,121 @@ impl Endpoint {
             url: format!("{}/chat/completions", spec.endpoint.trim_end_matches('/')),
             spec: spec.clone(),
             key: spec.api_key_env.as_deref().map(key).transpose()?,
+            is_structured: AtomicBool::new(spec.structured),
             first_pause: Duration::from_millis(500),
         })
     }
 
-    fn judge(&self, sample: &Sample<'_>) -> Result<f64, String> {
-        let body = self.ask(&self.request(sample))?;
-        let reply = reply(&body).ok_or_else(|| {
-            let expected = "a chat completion with `choices[0].message.content`; see that `endpoint` is the base address of an OpenAI-compatible server";
-            format!("the endpoint answered {}, expected {expected}", quoted(&body))
-        })?;
+    /// What the judge says of a sample. Whoever says nothing readable is told so, and asked again.
+    fn judge(&self, sample: &Sample<'_>) -> Result<Verdict, String> {
         let [low, high] = self.spec.scale;
-        let score = first_number(&reply).filter(|number| (low..=high).contains(number));
-        score.ok_or_else(|| {
-            let advice = "make `instruction` clearer or choose another `model`";
-            let reply = quoted(&reply);
-            format!("the judge replied {reply}, expected a number from {low} to {high}; {advice}")
-        })
+        let mut replies: Vec<String> = Vec::new();
+        loop {
+            let body = self.converse(sample, &replies)?;
+            let reply = reply(&body).ok_or_else(|| {
+                let expected = "a chat completion with `choices[0].message`; see that `endpoint` is the base address of an OpenAI-compatible server";
+                format!("the endpoint answered {}, expected {expected}", quoted(&body))
+            })?;
+            if let Some(score) = judgement::read(&reply, [low, high]) {
+                return Ok(Verdict::Score(score));
+            }
+            if replies.len() == self.spec.retries {
+                return match self.spec.on_unreadable {
+                    OnUnreadable::Skip => Ok(Verdict::Unreadable(None)),
+                    OnUnreadable::Count(number) => Ok(Verdict::Unreadable(Some(number))),
+                    OnUnreadable::Error => Err(format!(
+                        "the judge replied {} (reply {} to this response), expected a number from {low} to {high}; make \
+                         `instruction` clearer, choose another `model`, or set `on_unreadable`",
+                        quoted(&reply),
+                        replies.len() + 1
+                    )),
+                };
+            }
+            replies.push(reply);
+        }
     }
 
-    fn request(&self, sample: &Sample<'_>) -> String {
+    /// The body of the server's answer, by a judge who is held to JSON where the server does that.
+    fn converse(&self, sample: &Sample<'_>, replies: &[String]) -> Result<String, String> {
+        let plainly = || self.ask(&self.request(sample, replies, false));
+        if !self.is_structured.load(Ordering::Relaxed) {
+            return plainly().map_err(|failure| failure.problem);
+        }
+        match self.ask(&self.request(sample, replies, true)) {
+            Ok(body) => Ok(body),
+            Err(Failure {
+                status: Some(400 | 422),
+                ..
+            }) => {
+                let body = plainly().map_err(|failure| failure.problem)?;
+                self.is_structured.store(false, Ordering::Relaxed);
+                Ok(body)
+            }
+            Err(failure) => Err(failure.problem),
+        }
+    }
+
+    /// The question about a sample, behind which stand the replies so far that could not be read.
+    fn request(&self, sample: &Sample<'_>, replies: &[String], structured: bool) -> String {
         let EndpointSpec {
             model,
             instruction,
             scale: [low, high],
+            temperature,
             ..
         } = &self.spec;
-        let system = format!(
-            "{instruction}\nReply with one number from {low} (worst) to {high} (best) and nothing else."
-        );
+        let key = judgement::KEY;
+        let format = match structured {
+            true => format!("{{\"{key}\": NUMBER}}, NUMBER from {low} (worst) to {high} (best),"),
+            false => format!("one number from {low} (worst) to {high} (best)"),
+        };
         let Sample {
             prompt, response, ..
         } = sample;
         let user = format!("<prompt>\n{prompt}\n</prompt>\n<response>\n{response}\n</response>");
-        let request = json!({
-            "model": model,
-            "temperature": 0,
-            "messages": [
-                {"role": "system", "content": system},
-                {"role": "user", "content": user},
-            ],
-        });
+        let mut messages = vec![
+            json!({"role": "system", "content": format!("{instruction}\nReply with {format} and nothing else.")}),
+            json!({"role": "user", "content": user}),
+        ];
+        let again =
+            format!("That is no score that can be read. Reply with {format} and nothing else.");
+        for reply in replies {
+            // Many servers refuse a turn without words.
+            if !reply.is_empty() {
+                messages.push(json!({"role": "assistant", "content": reply}));
+                messages.push(json!({"role": "user", "content": again}));
+            }
+        }
+        let mut request = json!({"model": model, "messages": messages});
+        if let Temperature::At(temperature) = temperature {
+            request["temperature"] = json!(temperature);
+        }
+        if structured {
+            let schema = json!({
+                "type": "object",
+                "properties": {key: {"type": "number"}},
+                "required": [key],
+                "additionalProperties": false,
+            });
+            let schema = json!({"name": "judgement", "strict": true, "schema": schema});
+            request["response_format"] = json!({"type": "json_schema", "json_schema": schema});
+        }
         request.to_string()
     }
 
     /// The body of the first answer that is a success.
-    fn ask(&self, request: &str) -> Result<String, String> {
+    fn ask(&self, request: &str) -> Result<String, Failure> {
         let mut pause = self.first_pause;
         let mut attempt = 1;
         loop {
-            let (problem, asked_for) = match self.post(request) {
+            let (failure, asked_for) = match self.post(request) {
                 Ok(answer) if (200..300).contains(&answer.status) => return Ok(answer.body),
-                Ok(answer) => {
-                    let problem = self.refusal(&answer);
-                    if !matches!(answer.status, 408 | 429 | 500..) {
-                        return Err(problem);
-                    }
-                    (problem, answer.retry_after)
-                }
+                Ok(answer) => (self.refusal(&answer), answer.retry_after),
                 Err(error) => (self.unreachable(&error), None),
             };
-            if attempt == ATTEMPTS {
-                return Err(problem);
+            let may_pass = matches!(failure.status, None | Some(408 | 429 | 500..));
+            if attempt == ATTEMPTS || !may_pass {
+                return Err(failure);
             }
             thread::sleep(asked_for.unwrap_or(pause));
             pause *= 2;
@@ -113,7 +174,7 @@ impl Endpoint {
         }
     }
 
-    fn refusal(&self, answer: &Answer) -> String {
+    fn refusal(&self, answer: &Answer) -> Failure {
         let Answer { status, body, .. } = answer;
         let advice = match status {
             401 | 403 => "see that `api_key_env` names the variable with a valid key",
@@ -127,15 +188,21 @@ impl Endpoint {
             Some(key) => body.replace(key, "(the key)"),
             None => body.clone(),
         };
-        format!(
-            "the endpoint answered HTTP {status}: {}; {advice}",
-            quoted(&body)
-        )
+        Failure {
+            status: Some(*status),
+            problem: format!(
+                "the endpoint answered HTTP {status}: {}; {advice}",
+                quoted(&body)
+            ),
+        }
     }
 
-    fn unreachable(&self, error: &ureq::Error) -> String {
+    fn unreachable(&self, error: &ureq::Error) -> Failure {
         let advice = "see that the server runs there, or raise `timeout_seconds`";
-        format!("no answer from {}: {error}; {advice}", self.url)
+        Failure {
+            status: None,
+            problem: format!("no answer from {}: {error}; {advice}", self.url),
+        }
     }
 
     fn post(&self, request: &str) -> Result<Answer, ureq::Error> {
@@ -161,12 +228,12 @@ impl Scorer for Endpoint {
         &self.name
     }
 
-    /// As many requests as allowed are under way at once; each thread takes the next sample that nobody has taken.
     fn waits(&self) -> bool {
         true
     }
 
-    fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<f64>, ScoreError> {
+    /// As many requests as allowed are under way at once; each thread takes the next sample that nobody has taken.
+    fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<Verdict>, ScoreError> {
         let this = &*self;
         let next = AtomicUsize::new(0);
         let take = || {
@@ -185,7 +252,7 @@ impl Scorer for Endpoint {
             }
             Ok::<_, ScoreError>(scores)
         };
-        let mut scores = vec![0.0; samples.len()];
+        let mut scores = vec![Verdict::Unreadable(None); samples.len()];
         thread::scope(|scope| {
             let threads = this.spec.parallel.min(samples.len());
             let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
@@ -223,18 +290,23 @@ fn key(variable: &str) -> Result<String, SpecError> {
     Ok(key)
 }
 
-/// What the judge says, without what it thinks first.
+/// What the judge says, without what it thinks first, be that in the text or beside it. Empty where it has only thought.
 fn reply(body: &str) -> Option<String> {
     let body: Value = serde_json::from_str(body).ok()?;
-    let content = body.pointer("/choices/0/message/content")?.as_str()?;
-    let said = content.rsplit("</think>").next().unwrap_or(content);
-    Some(said.trim().to_owned())
-}
-
-fn first_number(text: &str) -> Option<f64> {
-    static NUMBER: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r"-?\d+(\.\d+)?").expect("a valid pattern"));
-    NUMBER.find(text)?.as_str().parse().ok()
+    let content = match body
+        .pointer("/choices/0/message")?
+        .as_object()?
+        .get("content")
+    {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(parts)) => {
+            let texts = parts.iter().filter_map(|part| part["text"].as_str());
+            texts.collect()
+        }
+        Some(Value::Null) | None => String::new(),
+        Some(_) => return None,
+    };
+    Some(judgement::said(&content).to_owned())
 }
 
 #[cfg(test)]
@@ -244,7 +316,7 @@ mod tests {
     use std::thread::JoinHandle;
 
     use super::*;
-    use crate::scorer::tests::{assert_says, sample};
+    use crate::scorer::tests::{assert_says, numbers, sample};
 
     type Answer = (u16, String);
 
@@ -282,6 +354,10 @@ mod tests {
             model: "judge".to_owned(),
             instruction: "Rate how polite the response is.".to_owned(),
             scale: [1.0, 10.0],
+            temperature: Temperature::At(0.0),
+            structured: false,
+            retries: 0,
+            on_unreadable: OnUnreadable::Error,
             timeout_seconds: 60,
             parallel: 1,
             api_key_env: None,
@@ -307,26 +383,110 @@ mod tests {
         error
     }
 
+    /// The body of a request that a server has had.
+    fn body(request: &str) -> Value {
+        let (_, body) = request.split_once("\r\n\r\n").unwrap();
+        serde_json::from_str(body).unwrap()
+    }
+
+    fn turn(role: &str, content: &str) -> Value {
+        json!({"role": role, "content": content})
+    }
+
+    const ASKED: &str = "<prompt>\nMay I?\n</prompt>\n<response>\nDo.\n</response>";
+
     #[test]
-    fn the_first_number_of_the_reply_is_the_score() {
+    fn a_judge_is_asked_and_read() {
         let replies = ["7", "**8.5** of 10", "<think>3? No.</think>\n4"];
         let (mut endpoint, server) = serve(3, move |i, _| says(replies[i]));
         let samples = [sample("May I?", "Do."), sample("a", "b"), sample("c", "d")];
-        assert_eq!(endpoint.score(&samples).unwrap(), [7.0, 8.5, 4.0]);
+        let scores = numbers(endpoint.score(&samples).unwrap());
+        assert_eq!(scores, [7.0, 8.5, 4.0]);
 
         let requests = server.join().unwrap();
-        let (head, body) = requests[0].split_once("\r\n\r\n").unwrap();
+        let (head, _) = requests[0].split_once("\r\n\r\n").unwrap();
         assert_says(head, "POST /v1/chat/completions HTTP/1.1");
         assert_says(head.to_lowercase(), "authorization: bearer secret");
-        let body: Value = serde_json::from_str(body).unwrap();
         let system = "Rate how polite the response is.\nReply with one number from 1 (worst) to 10 (best) and nothing else.";
-        let user = "<prompt>\nMay I?\n</prompt>\n<response>\nDo.\n</response>";
-        let messages = json!([
-            {"role": "system", "content": system},
-            {"role": "user", "content": user},
-        ]);
-        let expected = json!({"model": "judge", "temperature": 0, "messages": messages});
-        assert_eq!(body, expected);
+        let messages = [turn("system", system), turn("user", ASKED)];
+        let expected = json!({"model": "judge", "temperature": 0.0, "messages": messages});
+        assert_eq!(body(&requests[0]), expected);
+    }
+
+    #[test]
+    fn a_judge_is_held_to_json_where_the_server_can() {
+        let (mut endpoint, server) = serve(1, |_, _| says("{\"score\": 6}"));
+        endpoint.is_structured = AtomicBool::new(true);
+        endpoint.spec.temperature = Temperature::Default;
+        assert_eq!(numbers(endpoint.score(&[sample("a", "b")]).unwrap()), [6.0]);
+        let body = body(&server.join().unwrap()[0]);
+        assert_eq!(body.get("temperature"), None);
+        let schema = &body["response_format"]["json_schema"]["schema"];
+        assert_eq!(schema["properties"], json!({"score": {"type": "number"}}));
+        let system =
+            "Reply with {\"score\": NUMBER}, NUMBER from 1 (worst) to 10 (best), and nothing else.";
+        assert_says(body["messages"][0]["content"].as_str().unwrap(), system);
+    }
+
+    /// A server that knows no `response_format` is asked without it, once and for all.
+    #[test]
+    fn a_server_that_cannot_hold_to_json_is_asked_plainly() {
+        let answer = |_, request: &str| match request.contains("response_format") {
+            true => (400, "response_format?".to_owned()),
+            false => says("3"),
+        };
+        let (mut endpoint, server) = serve(3, answer);
+        endpoint.is_structured = AtomicBool::new(true);
+        let samples = [sample("a", "b"), sample("c", "d")];
+        assert_eq!(numbers(endpoint.score(&samples).unwrap()), [3.0, 3.0]);
+        let asked = server.join().unwrap();
+        let formats = asked
+            .iter()
+            .map(|it| body(it).get("response_format").is_some());
+        assert_eq!(formats.collect::<Vec<_>>(), [true, false, false]);
+    }
+
+    #[test]
+    fn whoever_cannot_be_read_is_asked_again() {
+        let replies = ["On a scale from 1 to 10, an 8.", "Rating: 8"];
+        let (mut endpoint, server) = serve(2, move |i, _| says(replies[i]));
+        endpoint.spec.retries = 2;
+        assert_eq!(
+            numbers(endpoint.score(&[sample("May I?", "Do.")]).unwrap()),
+            [8.0]
+        );
+        let asked = body(&server.join().unwrap()[1]);
+        let again = "That is no score that can be read. Reply with one number from 1 (worst) to 10 (best) and nothing else.";
+        let expected = [
+            turn("user", ASKED),
+            turn("assistant", replies[0]),
+            turn("user", again),
+        ];
+        assert_eq!(asked["messages"].as_array().unwrap()[1..], expected);
+    }
+
+    #[test]
+    fn what_stays_unreadable_becomes_what_was_asked_for() {
+        for (on_unreadable, expected) in [
+            (OnUnreadable::Skip, None),
+            (OnUnreadable::Count(-1.0), Some(-1.0)),
+        ] {
+            // Thought, and cut.
+            let thought = json!({"choices": [{"message": {"content": null, "reasoning_content": "Score: 9"}}]});
+            let (mut endpoint, server) = serve(2, move |_, _| (200, thought.to_string()));
+            endpoint.spec.retries = 1;
+            endpoint.spec.on_unreadable = on_unreadable;
+            let said = endpoint.score(&[sample("a", "b")]).unwrap();
+            assert_eq!(said, [Verdict::Unreadable(expected)]);
+            // There is nothing to hold against it.
+            assert_eq!(
+                body(&server.join().unwrap()[1])["messages"]
+                    .as_array()
+                    .unwrap()
+                    .len(),
+                2
+            );
+        }
     }
 
     #[test]
@@ -341,14 +501,14 @@ mod tests {
         let responses: Vec<String> = (0..40).map(|i| (i % 10 + 1).to_string()).collect();
         let samples: Vec<_> = responses.iter().map(|it| sample("a", it)).collect();
         let expected: Vec<f64> = (0..40).map(|i| f64::from(i % 10 + 1)).collect();
-        assert_eq!(endpoint.score(&samples).unwrap(), expected);
+        assert_eq!(numbers(endpoint.score(&samples).unwrap()), expected);
     }
 
     #[test]
     fn what_may_pass_is_tried_again() {
         let answers = [(500, "oh".to_owned()), (429, String::new()), says("2")];
         let (mut endpoint, _) = serve(3, move |i, _| answers[i].clone());
-        assert_eq!(endpoint.score(&[sample("a", "b")]).unwrap(), [2.0]);
+        assert_eq!(numbers(endpoint.score(&[sample("a", "b")]).unwrap()), [2.0]);
 
         let error = error(ATTEMPTS, (503, "loading".to_owned()));
         assert_says(
@@ -368,14 +528,14 @@ mod tests {
 
     #[test]
     fn a_reply_without_a_number_on_the_scale_is_quoted() {
-        let advice = "expected a number from 1 to 10; make `instruction` clearer";
+        let advice = "(reply 1 to this response), expected a number from 1 to 10; make `instruction` clearer";
         assert_says(
             error(1, says("Polite!")),
-            &format!("the judge replied \"Polite!\", {advice}"),
+            &format!("the judge replied \"Polite!\" {advice}"),
         );
         assert_says(
             error(1, says("11")),
-            &format!("the judge replied \"11\", {advice}"),
+            &format!("the judge replied \"11\" {advice}"),
         );
         let error = error(1, (200, "<html>".to_owned()));
         assert_says(error, "answered \"<html>\", expected a chat completion");

@@ -18,7 +18,7 @@
 //! ```
 //!
 //! ```
-//! use panacea_rewards::{Normaliser, Sample, ScorerSpec, Scorers};
+//! use panacea_rewards::{Normaliser, Sample, ScorerSpec, Scorers, Verdict};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let concise: ScorerSpec = toml::from_str(r#"rule = "conciseness""#)?;
@@ -36,12 +36,12 @@
 //!     origin: "train.jsonl:12",
 //! };
 //! let long = Sample { response: "You may come in, as may everybody who …", response_tokens: 100, ..short };
-//! let scores = scorers.score(&[short, long])?; // one row per scorer, one number per sample
-//! assert_eq!(scores, [[4.0, 3.0], [0.5, 0.0]]);
+//! let said = scorers.score(&[short, long])?; // one row per scorer, one verdict per sample
+//! assert_eq!(said, [[4.0, 3.0], [0.5, 0.0]].map(|row| row.map(Verdict::Score)));
 //!
 //! // Rewards of different scales become comparable, with one normaliser for each.
 //! let mut conciseness = Normaliser::default();
-//! conciseness.extend(scores[0].iter().copied());
+//! conciseness.extend(said[0].iter().filter_map(|verdict| verdict.score()));
 //! assert!((conciseness.normalise(4.0) - 0.5_f64.sqrt()).abs() < 1e-12);
 //! # Ok(())
 //! # }
@@ -52,6 +52,7 @@
 mod cases;
 mod endpoint;
 mod error;
+mod judgement;
 mod normaliser;
 mod program;
 mod reference;
@@ -62,5 +63,5 @@ mod spec;
 pub use error::{ScoreError, SpecError};
 pub use normaliser::Normaliser;
 pub use reference::{SCORERS, ScorerReference};
-pub use scorer::{KnownResponse, Sample, Scorer, Scorers, Turn};
-pub use spec::{EndpointSpec, ModelSpec, Rule, ScorerSpec};
+pub use scorer::{KnownResponse, Sample, Scorer, Scorers, Turn, Verdict};
+pub use spec::{EndpointSpec, ModelSpec, OnUnreadable, Rule, ScorerSpec, Temperature};

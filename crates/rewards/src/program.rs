@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::json;
 
 use crate::error::{ScoreError, SpecError, quoted};
-use crate::scorer::{Sample, Scorer};
+use crate::scorer::{Sample, Scorer, Verdict};
 
 /// The scorer of a program, which lives from call to call.
 pub(crate) struct Program {
@@ -78,13 +78,13 @@ impl Scorer for Program {
         true
     }
 
-    fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<f64>, ScoreError> {
+    fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<Verdict>, ScoreError> {
         self.check_idle()
             .map_err(|problem| ScoreError::new(&self.name, None, problem))?;
         // A writer that has stopped is the program's doing, and shows in its output.
         self.process.input.send(lines_of(samples)).ok();
         let scores = samples.iter().map(|sample| {
-            let number = self.number();
+            let number = self.number().map(Verdict::from);
             number.map_err(|problem| ScoreError::new(&self.name, Some(sample), problem))
         });
         // Its answers belong to no question from here on.
@@ -258,7 +258,7 @@ fn within<T>(limit: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
-    use crate::scorer::tests::{assert_says, sample};
+    use crate::scorer::tests::{assert_says, numbers, sample};
 
     /// A program that has all the time it may need on a machine with much else to do.
     fn shell(script: &str) -> Program {
@@ -282,9 +282,9 @@ mod tests {
         let script = "n=0; while read -r line; do n=$((n+1)); echo $n.5; done";
         let mut program = shell(script);
         let two = [sample("a", "b"), sample("c", "d")];
-        assert_eq!(program.score(&two).unwrap(), [1.5, 2.5]);
-        assert_eq!(program.score(&[]).unwrap(), [0.0; 0]);
-        assert_eq!(program.score(&two[..1]).unwrap(), [3.5]);
+        assert_eq!(numbers(program.score(&two).unwrap()), [1.5, 2.5]);
+        assert_eq!(program.score(&[]).unwrap(), []);
+        assert_eq!(numbers(program.score(&two[..1]).unwrap()), [3.5]);
     }
 
     #[test]
@@ -303,7 +303,7 @@ mod tests {
         let response = "word ".repeat(400);
         let samples = vec![sample("a prompt", &response); 1000];
         let scores = shell(script).score(&samples).unwrap();
-        assert_eq!(scores, vec![1.0; 1000]);
+        assert_eq!(numbers(scores), vec![1.0; 1000]);
     }
 
     #[test]
@@ -311,7 +311,8 @@ mod tests {
         let script = r#"n=0; while read -r line; do n=$((n+1)); case "$line" in
             *'"left":0}') while [ $n -gt 0 ]; do echo $n; n=$((n-1)); done;; esac; done"#;
         let samples = vec![sample("a", "b"); 3];
-        assert_eq!(shell(script).score(&samples).unwrap(), [3.0, 2.0, 1.0]);
+        let scores = shell(script).score(&samples).unwrap();
+        assert_eq!(numbers(scores), [3.0, 2.0, 1.0]);
     }
 
     #[test]

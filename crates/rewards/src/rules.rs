@@ -7,7 +7,7 @@ use serde_json::Value;
 use unicode_segmentation::UnicodeSegmentation;
 
 use crate::error::{ScoreError, SpecError, quoted};
-use crate::scorer::{Sample, Scorer};
+use crate::scorer::{Sample, Scorer, Verdict};
 use crate::spec::Rule;
 
 const NO_REFERENCE: &str = "found no reference response to compare with, expected one in every record; leave such records out or choose another reward";
@@ -26,12 +26,12 @@ where
         &self.name
     }
 
-    fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<f64>, ScoreError> {
-        let blame = |sample, problem| ScoreError::new(&self.name, Some(sample), problem);
-        samples
-            .iter()
-            .map(|sample| (self.score)(sample).map_err(|problem| blame(sample, problem)))
-            .collect()
+    fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<Verdict>, ScoreError> {
+        let verdict = |sample| match (self.score)(sample) {
+            Ok(score) => Ok(score.into()),
+            Err(problem) => Err(ScoreError::new(&self.name, Some(sample), problem)),
+        };
+        samples.iter().map(verdict).collect()
     }
 }
 
@@ -208,13 +208,13 @@ mod tests {
 
     use super::*;
     use crate::scorer::KnownResponse;
-    use crate::scorer::tests::{assert_says, sample};
+    use crate::scorer::tests::{assert_says, numbers, sample};
     use crate::spec::ScorerSpec;
 
     /// The score of one sample under the table of a scorer.
     fn score_of(table: &str, sample: Sample<'_>) -> Result<f64, ScoreError> {
         let spec: ScorerSpec = toml::from_str(table).unwrap();
-        Ok(spec.build().unwrap().score(&[sample])?[0])
+        Ok(numbers(spec.build().unwrap().score(&[sample])?)[0])
     }
 
     fn score(table: &str, response: &str) -> f64 {

@@ -43,6 +43,32 @@ pub struct KnownResponse {
     pub scores: BTreeMap<String, f64>,
 }
 
+/// What a scorer says of a response.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Verdict {
+    /// A number; higher is better.
+    Score(f64),
+    /// Something that could not be read as a number, and what counts in its place. Without that, the response is left out.
+    Unreadable(Option<f64>),
+}
+
+impl Verdict {
+    /// The number that counts; nothing where the response is left out.
+    #[must_use]
+    pub fn score(self) -> Option<f64> {
+        match self {
+            Self::Score(score) => Some(score),
+            Self::Unreadable(instead) => instead,
+        }
+    }
+}
+
+impl From<f64> for Verdict {
+    fn from(score: f64) -> Self {
+        Self::Score(score)
+    }
+}
+
 /// Something that gives one number to each response; higher is better.
 pub trait Scorer: Send {
     /// What messages call it, such as `rule conciseness`.
@@ -53,8 +79,8 @@ pub trait Scorer: Send {
         false
     }
 
-    /// One number per sample, in their order.
-    fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<f64>, ScoreError>;
+    /// One verdict per sample, in their order.
+    fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<Verdict>, ScoreError>;
 }
 
 /// The scorers of a run, one per objective. Whatever they give is checked: as many numbers as samples, all finite.
@@ -67,10 +93,10 @@ impl Scorers {
         Self(scorers)
     }
 
-    /// The scores of all scorers: one row per scorer, one number per sample.
+    /// What all scorers say: one row per scorer, one verdict per sample.
     ///
     /// Those that wait have a thread each; meanwhile the others compute on this one.
-    pub fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<Vec<f64>>, ScoreError> {
+    pub fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<Vec<Verdict>>, ScoreError> {
         thread::scope(|scope| {
             let (waiting, computing): (Vec<_>, Vec<_>) =
                 (self.0.iter_mut().enumerate()).partition(|(_, scorer)| scorer.waits());
@@ -95,7 +121,10 @@ impl Scorers {
     }
 }
 
-fn score_checked(scorer: &mut dyn Scorer, samples: &[Sample<'_>]) -> Result<Vec<f64>, ScoreError> {
+fn score_checked(
+    scorer: &mut dyn Scorer,
+    samples: &[Sample<'_>],
+) -> Result<Vec<Verdict>, ScoreError> {
     let scores = scorer.score(samples)?;
     if scores.len() != samples.len() {
         let problem = format!(
@@ -105,8 +134,9 @@ fn score_checked(scorer: &mut dyn Scorer, samples: &[Sample<'_>]) -> Result<Vec<
         );
         return Err(ScoreError::new(scorer.name(), None, problem));
     }
-    for (score, sample) in scores.iter().zip(samples) {
-        if !score.is_finite() {
+    for (verdict, sample) in scores.iter().zip(samples) {
+        let unfit = verdict.score().filter(|score| !score.is_finite());
+        if let Some(score) = unfit {
             let problem = format!(
                 "found the score {score}, expected a finite number; give a low one to responses without a meaningful score"
             );
@@ -132,6 +162,14 @@ pub(crate) mod tests {
         }
     }
 
+    pub(crate) fn numbers(verdicts: Vec<Verdict>) -> Vec<f64> {
+        let number = |verdict: Verdict| match verdict {
+            Verdict::Score(score) => score,
+            Verdict::Unreadable(_) => panic!("{verdict:?}"),
+        };
+        verdicts.into_iter().map(number).collect()
+    }
+
     pub(crate) fn assert_says(error: impl ToString, what: &str) {
         let error = error.to_string();
         assert!(error.contains(what), "{error}\ndoes not say: {what}");
@@ -151,12 +189,12 @@ pub(crate) mod tests {
             self.waits
         }
 
-        fn score(&mut self, _: &[Sample<'_>]) -> Result<Vec<f64>, ScoreError> {
-            Ok(self.scores.clone())
+        fn score(&mut self, _: &[Sample<'_>]) -> Result<Vec<Verdict>, ScoreError> {
+            Ok(self.scores.iter().copied().map(Verdict::from).collect())
         }
     }
 
-    fn score(rows: &[&[f64]]) -> Result<Vec<Vec<f64>>, ScoreError> {
+    fn score(rows: &[&[f64]]) -> Result<Vec<Vec<Verdict>>, ScoreError> {
         // Every other one waits.
         let fixed = |(index, row): (usize, &&[f64])| -> Box<dyn Scorer> {
             Box::new(Fixed {
@@ -171,7 +209,10 @@ pub(crate) mod tests {
     #[test]
     fn scores_come_in_the_order_of_the_scorers() {
         let scores = score(&[&[1.0, 2.0], &[3.0, 4.0], &[5.0, 6.0]]).unwrap();
-        assert_eq!(scores, [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]);
+        assert_eq!(
+            scores,
+            [[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]].map(|row| row.map(Verdict::Score))
+        );
         assert!(score(&[]).unwrap().is_empty());
     }
 

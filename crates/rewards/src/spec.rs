@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use serde::de::{DeserializeOwned, Error};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 use ureq::http::Uri;
 
@@ -99,8 +99,9 @@ pub enum Rule {
     Similarity,
 }
 
-/// A judge behind an OpenAI-compatible chat endpoint. It is asked at temperature 0, and the first number of its reply
-/// counts. Failed connections and the statuses 408, 429 and 5xx are tried again, five times in all.
+/// A judge behind an OpenAI-compatible chat endpoint. It is asked for JSON with one number where the server can hold it to that, and
+/// for a number otherwise; what else it may reply is in `judgement.rs`. Failed connections and the statuses 408, 429 and 5xx are
+/// tried again, five times in all.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EndpointSpec {
     /// The base address, such as `http://localhost:8000/v1`.
@@ -111,6 +112,15 @@ pub struct EndpointSpec {
     pub instruction: String,
     /// The lowest and the highest number. Default: [1, 10].
     pub scale: [f64; 2],
+    /// The temperature that is asked for. Default: 0.
+    pub temperature: Temperature,
+    /// Whether the server is asked to hold the judge to JSON (`response_format`); one that refuses that is asked without.
+    /// Default: true.
+    pub structured: bool,
+    /// How often a judge is asked again who said nothing that can be read as a score. Default: 2.
+    pub retries: usize,
+    /// What becomes of the response then. Default: the error.
+    pub on_unreadable: OnUnreadable,
     /// The longest time of one request, from 1 to 86400. Default: 60.
     pub timeout_seconds: u64,
     /// Requests at the same time. Default: 4.
@@ -118,6 +128,68 @@ pub struct EndpointSpec {
     /// The environment variable that holds the API key. Default: none is sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_key_env: Option<String>,
+}
+
+/// The temperature that a judge is asked at.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Temperature {
+    /// This one, 0 or more.
+    At(f64),
+    /// None is sent, as some reasoning models will have it: `"default"`.
+    Default,
+}
+
+/// What becomes of a response whose judge said nothing readable.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum OnUnreadable {
+    /// It is an error, which ends the run: `"error"`.
+    Error,
+    /// The response is left out: `"skip"`.
+    Skip,
+    /// This number counts.
+    Count(f64),
+}
+
+impl Serialize for Temperature {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::At(temperature) => serializer.serialize_f64(*temperature),
+            Self::Default => serializer.serialize_str("default"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Temperature {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::String(word) if word == "default" => Ok(Self::Default),
+            value => Ok(Self::At(
+                serde_json::from_value(value).map_err(D::Error::custom)?,
+            )),
+        }
+    }
+}
+
+impl Serialize for OnUnreadable {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Error => serializer.serialize_str("error"),
+            Self::Skip => serializer.serialize_str("skip"),
+            Self::Count(number) => serializer.serialize_f64(*number),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for OnUnreadable {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            Value::String(word) if word == "error" => Ok(Self::Error),
+            Value::String(word) if word == "skip" => Ok(Self::Skip),
+            value => Ok(Self::Count(
+                serde_json::from_value(value).map_err(D::Error::custom)?,
+            )),
+        }
+    }
 }
 
 /// A reward model: a decoder that reads one number, or several, behind the end of a response.
@@ -288,11 +360,32 @@ fn read_endpoint(fields: &mut Fields) -> Result<EndpointSpec, SpecError> {
     let is_address = |text: &String| is_base_address(text);
     let is_scale = |[low, high]: &[f64; 2]| low < high;
     let is_name = |name: &Option<String>| name.as_deref().is_none_or(is_variable);
+    let at_zero = Some(Temperature::At(0.0));
+    let is_possible = |temperature: &Temperature| match temperature {
+        Temperature::At(temperature) => *temperature >= 0.0,
+        Temperature::Default => true,
+    };
     Ok(EndpointSpec {
         endpoint: fields.get("endpoint", address, None, is_address)?,
         model: fields.text("model")?,
         instruction: fields.text("instruction")?,
         scale: fields.get("scale", scale, Some([1.0, 10.0]), is_scale)?,
+        temperature: fields.get(
+            "temperature",
+            "a number from 0 on, or \"default\" to send none",
+            at_zero,
+            is_possible,
+        )?,
+        structured: fields.get("structured", "true or false", Some(true), |_| true)?,
+        retries: fields.get("retries", "a whole number from 0 to 10", Some(2), |it| {
+            *it <= 10
+        })?,
+        on_unreadable: fields.get(
+            "on_unreadable",
+            "\"error\", \"skip\", or a number that counts instead",
+            Some(OnUnreadable::Error),
+            |_| true,
+        )?,
         timeout_seconds: fields.timeout(60)?,
         parallel: fields.count("parallel", 4)?,
         api_key_env: fields.get("api_key_env", variable, Some(None), is_name)?,
@@ -408,6 +501,8 @@ mod tests {
             "rule = 'similarity'",
             "program = ['python3', 'judge.py']",
             "endpoint = 'http://x'\nmodel = 'm'\ninstruction = 'i'\napi_key_env = 'A_KEY'",
+            "endpoint = 'http://x'\nmodel = 'm'\ninstruction = 'i'\non_unreadable = 'skip'\ntemperature = 'default'",
+            "endpoint = 'http://x'\nmodel = 'm'\ninstruction = 'i'\non_unreadable = 5\nretries = 0",
             "model = 'runs/helpful'",
             "model = 'runs/helpful'\noutput = 'helpfulness'",
             "score = 'brevity'\notherwise = -3",
@@ -449,6 +544,11 @@ mod tests {
             score = 'brevity' => `otherwise`: found nothing, expected a finite number
             ENDPOINT/chat/completions' => `endpoint`: found "http://x/v1/chat/completions", expected
             ENDPOINT'; scale = [5, 5] => `scale`: found [5,5], expected the lowest
+            ENDPOINT'; temperature = -1 => `temperature`: found -1, expected a number from 0 on
+            ENDPOINT'; temperature = 'low' => `temperature`: found "low", expected a number
+            ENDPOINT'; retries = 11 => `retries`: found 11, expected a whole number from 0 to 10
+            ENDPOINT'; on_unreadable = 'guess' => `on_unreadable`: found "guess", expected "error", "skip"
+            ENDPOINT'; on_unreadable = nan => `on_unreadable`: found no ordinary number, expected
             ENDPOINT'; parallel = 0 => `parallel`: found 0, expected
             ENDPOINT@secret' => `endpoint`: found something that is not shown
             ENDPOINT'; api_key_env = 'secret' => `api_key_env`: found something that is not shown"#;

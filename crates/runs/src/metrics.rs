@@ -87,6 +87,10 @@ pub struct ObjectiveMetrics {
     /// λ meet in a batch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reward_by_lambda: Option<f64>,
+    /// Answers of which the judge behind an endpoint said nothing that could be read, also when it was asked again; RLHF with such
+    /// a judge only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<usize>,
 }
 
 /// What a step of reinforcement learning saw.
@@ -217,6 +221,10 @@ impl MetricsLine {
                     put(
                         format!("reward_by_lambda/{name}"),
                         objective.reward_by_lambda,
+                    );
+                    put(
+                        format!("unreadable/{name}"),
+                        objective.unreadable.map(|count| count as f64),
                     );
                     put(format!("margin/{name}"), objective.margin);
                     put(format!("accuracy/{name}"), objective.accuracy);

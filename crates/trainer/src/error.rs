@@ -108,6 +108,15 @@ pub enum TrainerError {
         weight: f64,
     },
 
+    /// Every answer of a step was left out.
+    #[error(
+        "step {step}: no answer has a reward, since none of what the judges said could be read; see what they reply, or let a number count with `on_unreadable`"
+    )]
+    NothingScored {
+        /// The step.
+        step: usize,
+    },
+
     /// A scorer failed.
     #[error(transparent)]
     Score(#[from] ScoreError),

@@ -115,6 +115,7 @@ fn objective_metrics(
             reward: None,
             normalised_reward: None,
             reward_by_lambda: None,
+            unreadable: None,
         }
     };
     names.into_iter().enumerate().map(of_objective).collect()

@@ -8,7 +8,7 @@ use panacea_config::{Overrides, Plan, Spec};
 use panacea_data::{BoxError, Example, Judgement, Source};
 use panacea_model::Decoder;
 use panacea_pretrained::Pretrained;
-use panacea_rewards::{Sample, ScoreError, Scorer, ScorerSpec, Scorers};
+use panacea_rewards::{Sample, ScoreError, Scorer, ScorerSpec, Scorers, Verdict};
 use panacea_runs::{Interrupt, ProgressMode, TrainingRun};
 use panacea_test_support::TinyModel;
 use panacea_trainer::{
@@ -106,7 +106,7 @@ impl Scorer for Share {
         self.token
     }
 
-    fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<f64>, ScoreError> {
+    fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<Verdict>, ScoreError> {
         self.calls += 1;
         if self.calls == self.fails_at {
             return Err(ScoreError::new(self.token, Some(&samples[0]), "is tired"));
@@ -118,7 +118,7 @@ impl Scorer for Share {
             });
             f64::from(own as u32) / f64::from(all.max(1))
         };
-        Ok(samples.iter().map(share).collect())
+        Ok(samples.iter().map(share).map(Verdict::Score).collect())
     }
 }
 
@@ -136,12 +136,12 @@ impl Scorer for Count {
         self.0
     }
 
-    fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<f64>, ScoreError> {
+    fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<Verdict>, ScoreError> {
         let count = |sample: &Sample<'_>| {
             let words = sample.response.split_whitespace();
             words.filter(|word| *word == self.0).count() as f64
         };
-        Ok(samples.iter().map(count).collect())
+        Ok(samples.iter().map(count).map(Verdict::Score).collect())
     }
 }
 
@@ -153,9 +153,15 @@ impl Scorer for Flat {
         self.0
     }
 
-    fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<f64>, ScoreError> {
-        Ok(vec![self.1; samples.len()])
+    fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<Verdict>, ScoreError> {
+        Ok(vec![Verdict::Score(self.1); samples.len()])
     }
+}
+
+/// What a scorer says, with other numbers.
+fn changed(said: Vec<Verdict>, change: impl Fn(f64) -> f64) -> Vec<Verdict> {
+    let scores = said.into_iter().filter_map(Verdict::score);
+    scores.map(change).map(Verdict::Score).collect()
 }
 
 fn shares(fails_at: usize) -> Vec<Box<dyn Scorer>> {
@@ -361,9 +367,10 @@ fn a_critic_that_diverges_stops_the_run() {
         fn name(&self) -> &str {
             self.0.name()
         }
-        fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<f64>, ScoreError> {
-            let scores = self.0.score(samples)?;
-            Ok(scores.into_iter().map(|score| 1e9 * score).collect())
+        fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<Verdict>, ScoreError> {
+            self.0
+                .score(samples)
+                .map(|said| changed(said, |score| 1e9 * score))
         }
     }
     let place = tempfile::tempdir().unwrap();
@@ -453,12 +460,9 @@ fn normalised_rewards_do_not_depend_on_scales_and_are_logged_beside_the_raw_ones
         fn name(&self) -> &str {
             self.0.name()
         }
-        fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<f64>, ScoreError> {
-            let scores = self.0.score(samples)?;
-            Ok(scores
-                .into_iter()
-                .map(|score| self.1 * score + 7.0)
-                .collect())
+        fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<Verdict>, ScoreError> {
+            let scale = |score| self.1 * score + 7.0;
+            self.0.score(samples).map(|said| changed(said, scale))
         }
     }
     let place = tempfile::tempdir().unwrap();
@@ -606,6 +610,76 @@ fn a_record_without_a_response_cannot_be_learned_from_by_ptx() {
     assert!(message.contains("rlhf.ptx_weight = 0.5"), "{message}");
 }
 
+/// Shares, of which every so many an answer cannot be read.
+struct Mumbling {
+    shares: Box<dyn Scorer>,
+    every: usize,
+    instead: Option<f64>,
+    heard: usize,
+}
+
+impl Scorer for Mumbling {
+    fn name(&self) -> &str {
+        "mumbling"
+    }
+
+    fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<Verdict>, ScoreError> {
+        let said = self.shares.score(samples)?.into_iter().map(|verdict| {
+            self.heard += 1;
+            match self.heard.is_multiple_of(self.every) {
+                true => Verdict::Unreadable(self.instead),
+                false => verdict,
+            }
+        });
+        Ok(said.collect())
+    }
+}
+
+#[test]
+fn what_judges_do_not_say_is_left_out_and_counted() {
+    let place = tempfile::tempdir().unwrap();
+    let judge = r#"reward = { endpoint = "http://localhost/v1", model = "m", instruction = "i" }"#;
+    let run = |form: &str, every: usize, instead: Option<f64>, name: &str| {
+        let text = plan_text(form, 2);
+        let rule = r#"reward = { rule = "keywords", words = ["t5"] }"#;
+        assert!(text.contains(rule));
+        let plan = resolve(&text.replace(rule, judge));
+        let mut scorers = shares(0);
+        let mumbling = Mumbling {
+            shares: scorers.remove(0),
+            every,
+            instead,
+            heard: 0,
+        };
+        scorers.insert(0, Box::new(mumbling));
+        let folder = place.path().join(name);
+        let trained = train_on(&prompts(), scorers, &plan, &folder, &Interrupt::manual());
+        trained.map(|_| metrics(&folder)[0].clone())
+    };
+    for (index, form) in FORMS.into_iter().enumerate() {
+        // 6 prompts with 4 answers each.
+        let line = run(form, 6, None, &format!("some-{index}")).unwrap();
+        let [a, b] = ["a", "b"].map(|name| &line["objectives"][name]);
+        assert_eq!((&a["unreadable"], &a["labelled"]), (&json!(4), &json!(20)));
+        assert_eq!((b.get("unreadable"), &b["labelled"]), (None, &json!(20)));
+        let line = run(form, 6, Some(0.25), &format!("instead-{index}")).unwrap();
+        let a = &line["objectives"]["a"];
+        assert_eq!((&a["unreadable"], &a["labelled"]), (&json!(4), &json!(24)));
+    }
+    let error = run(FORMS[0], 1, None, "none").unwrap_err().to_string();
+    assert!(
+        error.starts_with("step 1: no answer has a reward"),
+        "{error}"
+    );
+    // Every prompt has one answer left, which has none to be compared with.
+    let plan = FORMS[1].replace("samples = 4", "samples = 2");
+    let error = run(&plan, 2, None, "alone").unwrap_err().to_string();
+    assert!(
+        error.starts_with("step 1: no answer has a reward"),
+        "{error}"
+    );
+}
+
 /// A record's own response has the record's words and its score; one that is cut is known by what is left of it.
 #[test]
 fn own_responses_are_known_by_their_tokens() {
@@ -625,7 +699,7 @@ fn own_responses_are_known_by_their_tokens() {
     let answers = answers.map(|tokens| (&example, tokens));
     let scored = judges.score(&answers).unwrap();
     let found: Vec<(&str, f64)> = (scored.iter())
-        .map(|scored| (scored.text.as_str(), scored.rewards[0]))
+        .map(|scored| (scored.text.as_str(), scored.rewards().unwrap()[0]))
         .collect();
     let cut = ("t5 t6", 2.5);
     assert_eq!(

@@ -208,6 +208,8 @@ fn answers_are_scored_by_their_log_ratios() {
         tokens: tokenizer.encode_response(text).unwrap(),
     });
     let scores = criteria.score(&base.decoder, &prompt, &answers).unwrap();
+    let scores: Vec<Vec<f64>> = scores.into_iter().flatten().collect();
+    assert_eq!(scores.len(), 3);
 
     let record = |text: &str| json!({"prompt": "what is 12?", "response": text}).to_string();
     desk.write("records.jsonl", &texts.map(record).join("\n"));

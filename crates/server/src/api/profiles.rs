@@ -340,7 +340,7 @@ async fn score(
     interviews: &Arc<Interviews>,
     prompt: &Prompt,
     answers: &[WrittenAnswer],
-) -> Result<Vec<Vec<f64>>, ApiError> {
+) -> Result<Vec<Option<Vec<f64>>>, ApiError> {
     let mut scores = Vec::with_capacity(answers.len());
     for answer in answers {
         let (interviews, prompt, answer) = (Arc::clone(interviews), prompt.clone(), answer.clone());

@@ -8,7 +8,7 @@ use panacea_config::Plan;
 use panacea_data::{BoxError, Example, LabelSource, Source};
 use panacea_pretrained::Message;
 use panacea_reward_models::{Base, RewardModels};
-use panacea_rewards::{KnownResponse, Sample, Scorer, ScorerSpec, Scorers, Turn};
+use panacea_rewards::{KnownResponse, Sample, Scorer, ScorerSpec, Scorers, Turn, Verdict};
 
 use crate::error::TrainerError;
 
@@ -33,13 +33,23 @@ pub struct PromptText {
     pub turns: Vec<Turn>,
 }
 
-/// An answer in words, with r_i of each objective.
+/// An answer in words, with what is said of it for each objective.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scored {
     /// The words.
     pub text: String,
-    /// The rewards.
-    pub rewards: Vec<f64>,
+    /// What the scorer of each objective says.
+    pub verdicts: Vec<Verdict>,
+}
+
+impl Scored {
+    /// r_i of each objective; nothing where one of them is to be left out.
+    pub fn rewards(&self) -> Option<Vec<f64>> {
+        self.verdicts
+            .iter()
+            .map(|verdict| verdict.score())
+            .collect()
+    }
 }
 
 impl PromptText {
@@ -146,13 +156,12 @@ impl Judges<'_> {
             .map(sample)
             .collect();
         let mut scorers = (self.scorers.lock()).expect("nothing panics while it scores");
-        let rewards = scorers.score(&samples)?;
-        let rewards = (0..answers.len())
-            .map(|index| rewards.iter().map(|of_scorer| of_scorer[index]).collect());
-        let rewards: Vec<Vec<f64>> = rewards.collect();
-        let scored = texts.into_iter().zip(rewards);
+        let said = scorers.score(&samples)?;
+        let verdicts = |index: usize| said.iter().map(|of_scorer| of_scorer[index]).collect();
+        let verdicts: Vec<Vec<Verdict>> = (0..answers.len()).map(verdicts).collect();
+        let scored = texts.into_iter().zip(verdicts);
         Ok(scored
-            .map(|(text, rewards)| Scored { text, rewards })
+            .map(|(text, verdicts)| Scored { text, verdicts })
             .collect())
     }
 

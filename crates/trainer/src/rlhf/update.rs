@@ -3,6 +3,7 @@
 use panacea_config::{Advantages, Rlhf};
 use panacea_data::Example;
 use panacea_objectives::{Preference, clipped_value_term, explained_variance, mean, whiten};
+use panacea_rewards::{ScorerSpec, Verdict};
 use panacea_runs::{ObjectiveMetrics, RlhfMetrics};
 use panacea_svd_lora::FactorSet;
 use rand::{RngExt, SeedableRng};
@@ -13,6 +14,7 @@ use crate::error::TrainerError;
 use crate::lanes::Lane;
 use crate::rlhf::advantages::{estimate_advantages, token_term};
 use crate::rlhf::critic::Critic;
+use crate::rlhf::judges::{Scored, scorer_specs};
 use crate::rlhf::reward_memory::{EQUAL_STEPS, RewardMemory};
 use crate::rlhf::rollout::{Answer, Pass, Rollout, Writing, answers, answers_mut};
 use crate::state::TrainingState;
@@ -45,8 +47,10 @@ impl Training<'_> {
         };
         let mut rollouts = self.write(state, &prompts, writing, judges.stop)?;
         let scored = judges.score(&written(&rollouts))?;
-        for (answer, scored) in answers_mut(&mut rollouts).zip(scored) {
-            answer.rewards = scored.rewards;
+        let unreadable = unreadable(&scored);
+        leave_out_unscored(rlhf, &mut rollouts, &scored);
+        if rollouts.is_empty() {
+            return Err(TrainerError::NothingScored { step });
         }
         let mut memory = state.rewards.clone();
         memory.take_in(&rollouts);
@@ -81,7 +85,7 @@ impl Training<'_> {
         }
         let count = answers(&rollouts).map(|a| a.tokens.len()).sum::<usize>();
         Ok(Stepped {
-            objectives: self.reward_metrics(rlhf, &rollouts, preferences),
+            objectives: self.reward_metrics(rlhf, &rollouts, preferences, &unreadable),
             aggregate: last.loss,
             grad_norm,
             tokens,
@@ -279,7 +283,11 @@ impl Training<'_> {
         rlhf: &Rlhf,
         rollouts: &[Rollout<'_>],
         preferences: &[Preference],
+        unreadable: &[usize],
     ) -> Vec<ObjectiveMetrics> {
+        let is_judge: Vec<bool> = scorer_specs(self.plan)
+            .map(|spec| matches!(spec, ScorerSpec::Endpoint(_)))
+            .collect();
         let names = self.plan.objective_names().into_iter().enumerate();
         let metrics = |(i, name): (usize, String)| {
             let of = |rollout: &Rollout<'_>| -> Vec<[f64; 2]> {
@@ -301,6 +309,8 @@ impl Training<'_> {
                     mean(answers(rollouts).map(|answer| answer.credits[i])).unwrap_or(0.0)
                 }),
                 reward_by_lambda: correlation(&pairs),
+                // Nobody else says what cannot be read.
+                unreadable: is_judge[i].then_some(unreadable[i]),
                 ..ObjectiveMetrics::default()
             }
         };
@@ -331,6 +341,35 @@ fn written<'a>(rollouts: &'a [Rollout<'_>]) -> Vec<(&'a Example, &'a [u32])> {
         tokens.map(|tokens| (rollout.example, tokens))
     };
     rollouts.iter().flat_map(of).collect()
+}
+
+/// How many of the answers each objective's scorer said nothing readable of.
+fn unreadable(scored: &[Scored]) -> Vec<usize> {
+    let objectives = scored.first().map_or(0, |scored| scored.verdicts.len());
+    let is_unreadable = |i: usize| {
+        let said = scored.iter().map(move |scored| scored.verdicts[i]);
+        said.filter(|verdict| matches!(verdict, Verdict::Unreadable(_)))
+    };
+    (0..objectives).map(|i| is_unreadable(i).count()).collect()
+}
+
+/// Gives the answers their rewards. Those that have none go, and prompts where too few are left to learn from.
+fn leave_out_unscored(rlhf: &Rlhf, rollouts: &mut Vec<Rollout<'_>>, scored: &[Scored]) {
+    let mut scored = scored.iter();
+    for rollout in rollouts.iter_mut() {
+        rollout.answers.retain_mut(|answer| {
+            let rewards = scored.next().and_then(Scored::rewards);
+            let is_scored = rewards.is_some();
+            answer.rewards = rewards.unwrap_or_default();
+            is_scored
+        });
+    }
+    let least = match rlhf.advantages {
+        Advantages::Gae { .. } => 1,
+        // They compare the answers to a prompt.
+        Advantages::Rloo | Advantages::Grpo => 2,
+    };
+    rollouts.retain(|rollout| rollout.answers.len() >= least);
 }
 
 /// What a pass of the policy over the answers of a step came to.
