@@ -1,5 +1,6 @@
 //! A tiny model trained, measured, asked, scored and exported through the binary, as a user would.
 
+mod chat;
 mod desk;
 mod profiles;
 mod serve;
