@@ -1,20 +1,17 @@
-//! A conversation in the terminal, typed into a pipe and into a pseudo-terminal.
+//! A conversation with a run, typed into a pipe.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::Duration;
+use std::io::Write;
+use std::process::{Child, Stdio};
 
 use panacea_data::{LabelSource, ObjectiveSpec, RecordKind, load};
 use panacea_pretrained::Message;
-use panacea_test_support::TinyModel;
 use serde_json::{Value, json};
 
-use crate::desk::{Desk, wait_for};
+use crate::desk::Desk;
 use crate::serve::Server;
 
-const GREEDY: &str = "--model model --run first --greedy --max-new-tokens 12";
+pub const GREEDY: &str = "--model model --run first --greedy --max-new-tokens 12";
 
 /// What a chat says on standard output and standard error where these lines come through a pipe, and whether it ends well.
 #[track_caller]
@@ -30,7 +27,7 @@ fn typed(desk: &Desk, arguments: &str, lines: &str) -> (bool, String, String) {
     (output.status.success(), out, error)
 }
 
-fn piped(desk: &Desk, arguments: &str) -> Child {
+pub fn piped(desk: &Desk, arguments: &str) -> Child {
     let mut command = desk.command(&format!("chat {arguments}"));
     let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped());
     piped.stderr(Stdio::piped()).spawn().unwrap()
@@ -178,60 +175,4 @@ fn a_line_that_is_refused_says_what_there_is_and_ends_a_script() {
     fs::write(&config, tokens.to_string()).unwrap();
     let (is_well, _, error) = typed(&desk, GREEDY, "hello\n");
     assert!(!is_well && error.contains("no chat template"), "{error}");
-}
-
-/// Ctrl-C: the answer ends, what was said is kept, and the conversation goes on; where nothing is written, it ends the chat.
-#[cfg(unix)]
-#[test]
-fn ctrl_c_ends_an_answer_and_keeps_it() {
-    let interrupt = |child: &Child| {
-        let kill = format!("kill -INT {}", child.id());
-        let killed = Command::new("sh").args(["-c", &kill]).status().unwrap();
-        assert!(killed.success());
-    };
-    let desk = Desk::new();
-    // One whose answers do not end by themselves.
-    let config = json!({
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 272, "hidden_size": 32,
-        "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
-        "hidden_act": "silu", "max_position_embeddings": 100_000, "rms_norm_eps": 1e-5, "rope_theta": 1e4,
-        "tie_word_embeddings": true, "bos_token_id": 0, "eos_token_id": 3
-    });
-    fs::create_dir(desk.path("endless")).unwrap();
-    TinyModel::well_behaved(config, 0.2).write(&desk.path("endless"));
-    let mut child = piped(&desk, "--model endless --greedy --max-new-tokens 90000");
-    let mut input = child.stdin.take().unwrap();
-    let mut output = child.stdout.take().unwrap();
-    input.write_all(b"hello\n").unwrap();
-    let mut begun = vec![0];
-    output.read_exact(&mut begun).unwrap();
-    interrupt(&child);
-    input.write_all(b"/save talk.jsonl\n").unwrap();
-    drop(input);
-    let mut text = begun;
-    output.read_to_end(&mut text).unwrap();
-    let ended = child.wait_with_output().unwrap();
-    let error = String::from_utf8(ended.stderr).unwrap();
-    assert!(
-        ended.status.success() && error.contains("[stopped]"),
-        "{error}"
-    );
-    let saved = desk.json("talk.jsonl");
-    let said = saved["messages"][1]["content"].as_str().unwrap();
-    assert!(!said.is_empty());
-    assert_eq!(String::from_utf8(text).unwrap(), format!("{said}\n"));
-
-    let mut child = piped(&desk, "--model endless");
-    let mut input = child.stdin.take().unwrap();
-    input.write_all(b"/help\n").unwrap();
-    wait_for(&mut child, "Ctrl-C ends an answer");
-    // It may not wait for the next line yet.
-    let ended = loop {
-        interrupt(&child);
-        thread::sleep(Duration::from_millis(20));
-        if let Some(ended) = child.try_wait().unwrap() {
-            break ended;
-        }
-    };
-    assert_eq!(ended.code(), Some(130));
 }

@@ -4,6 +4,8 @@ mod chat;
 mod desk;
 mod profiles;
 mod serve;
+#[cfg(unix)]
+mod terminal;
 
 use std::collections::BTreeMap;
 use std::fs;

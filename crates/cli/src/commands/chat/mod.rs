@@ -175,11 +175,15 @@ impl Chat<'_> {
             Line::Profile(None) => eprintln!("{}", self.steered()?.0.profile_names()?.join("\n")),
             Line::Compare(weights) => self.compare(&weights)?,
             Line::Retry => self.retry()?,
-            Line::System(Some(text)) => self.set_system(text)?,
-            Line::System(None) => match &self.system {
-                Some(text) => eprintln!("system: {text}"),
-                None => eprintln!("there is no system message but what the model's template says"),
-            },
+            Line::System(text) => {
+                if let Some(text) = text {
+                    self.set_system(text)?;
+                }
+                match &self.system {
+                    Some(text) => eprintln!("system: {text}"),
+                    None => eprintln!("no system message but what the model's template may say"),
+                }
+            }
             Line::Clear => {
                 self.turns.clear();
                 eprintln!("a new conversation");

@@ -253,3 +253,23 @@ impl Screen {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_control_characters_of_a_model_reach_a_terminal() {
+        let text = "a\u{1b}[2Jb\r\u{7}\u{9b}c\tä\n";
+        let screen = |is_terminal| Screen {
+            shown: 0,
+            bytes: None,
+            is_terminal,
+        };
+        assert_eq!(
+            screen(true).printable(text),
+            "a\u{fffd}[2Jb\u{fffd}\u{fffd}\u{fffd}c\tä\n"
+        );
+        assert_eq!(screen(false).printable(text), text);
+    }
+}
