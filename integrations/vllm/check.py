@@ -149,14 +149,15 @@ def check_names(run):
             raise AssertionError(f"{refused} is not refused: {found}")
     for wrong, part in [
         (lambda: adapters.path("another/model", f"{name}@1,1"), "was exported for the base model"),
-        (lambda: run.adapters(most=1).path(BASE, f"{name}@7,1"), "PANACEA_MOST"),
+        (lambda: run.adapters(most=1).path(BASE, f"{name}@7,1"), "all that PANACEA_MOST allows"),
         (lambda: panacea_vllm.Parts(run.folder), "parts.json"),
         (lambda: panacea_vllm.Adapters.from_environment({"PANACEA_PARTS": "a@b=c"}), "NAME=FOLDER"),
-        (lambda: panacea_vllm.Adapters.from_environment({"PANACEA_PARTS": "a=c"}), "PANACEA_LORAS is not set"),
+        (lambda: panacea_vllm.Adapters.from_environment({"PANACEA_PARTS": "a=nowhere"}), "nowhere has no parts.json"),
+        (lambda: panacea_vllm.Adapters.from_environment({"PANACEA_PARTS": f"a={run.parts}"}), "PANACEA_LORAS is not set"),
     ]:
         try:
             wrong()
-        except ValueError as error:
+        except (ValueError, panacea_vllm.NotReady) as error:
             assert part in str(error), error
         else:
             raise AssertionError(f"not refused: {part}")
@@ -249,8 +250,8 @@ def check_vllm(run):
     load_general_plugins()
     resolver = LoRAResolverRegistry.get_resolver("Panacea")
 
-    def resolve(name):
-        return asyncio.run(resolver.resolve_lora(BASE, name))
+    def resolve(name, base=BASE):
+        return asyncio.run(resolver.resolve_lora(base, name))
 
     for weights in lambdas(2):
         name = f"{run.name}@{text(weights)}"
@@ -272,12 +273,13 @@ def check_vllm(run):
             expected = expected[f"base_model.model.{module}.lora_A.weight"]
             assert abs(change - expected).max() <= ROUNDING * abs(expected).max(), module
     assert resolve("somebody/else") is None
-    try:
-        resolve(f"{run.name}@1,2,3")
-    except ValueError as error:
-        assert "but there are 2" in str(error)
-    else:
-        raise AssertionError("three weights on two objectives are not refused")
+    for base, name, part in [(BASE, f"{run.name}@1,2,3", "but there are 2"), ("other", f"{run.name}@1,1", "log of vLLM")]:
+        try:
+            resolve(name, base)
+        except ValueError as error:
+            assert part in str(error), error
+        else:
+            raise AssertionError(f"{name} on {base} is not refused")
     print(f"vllm {vllm.__version__} finds the resolver, and reads what it writes")
 
 

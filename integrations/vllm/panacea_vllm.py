@@ -33,14 +33,16 @@ USUAL_MOST = 1000
 LONGEST_NAME = 200
 
 
+class NotReady(Exception):
+    """What those who run vLLM have to put right, and who asks need not know."""
+
+
 class Parts:
     """The LoRAs whose sum, each times its weight, is the adapter at λ."""
 
     def __init__(self, folder):
         folder = Path(folder)
-        index = folder / "parts.json"
-        if not index.is_file():
-            raise ValueError(f"{folder} has no parts.json: `cargo xtask export --format peft-parts` writes such a folder")
+        index = index_of(folder)
         parts = json.loads(index.read_text(encoding="utf-8"))
         self.objectives = [objective["name"] for objective in parts["objectives"]]
         names = [objective["folder"] for objective in parts["objectives"]]
@@ -76,6 +78,14 @@ class Parts:
                 tensors[key] = numpy.concatenate(scaled, axis=1).astype(numpy.float32)
         rank = sum(config["r"] for config in self.configs)
         return tensors, {**self.configs[0], "r": rank, "lora_alpha": rank}
+
+
+def index_of(folder):
+    """The file that says which folder is which part."""
+    index = Path(folder) / "parts.json"
+    if not index.is_file():
+        raise NotReady(f"{folder} has no parts.json: `cargo xtask export --format peft-parts` writes such a folder")
+    return index
 
 
 def preference(text, objectives):
@@ -163,8 +173,7 @@ class Loras:
         kept = sum(not entry.name.startswith(".") for entry in self.folder.iterdir())
         if kept >= self.most:
             raise ValueError(
-                f"{self.folder} has LoRAs for {kept} λ already, and PANACEA_MOST allows {self.most}: "
-                "ask at λ of a grid, allow more, or remove the folder while vLLM does not run"
+                f"{self.name} has been asked for at {kept} λ, which are all that PANACEA_MOST allows: ask at λ of a grid"
             )
         tensors, config = self.parts.at(weights)
         partial = Path(tempfile.mkdtemp(prefix=".", dir=self.folder))
@@ -185,7 +194,10 @@ class Loras:
 
 
 class Adapters:
-    """All NAMEs that are served, each read when it is first asked for."""
+    """All NAMEs that are served, each read when it is first asked for.
+
+    A ValueError is about what was asked for.
+    """
 
     def __init__(self, parts, folder, most=USUAL_MOST, any_base=False):
         self.parts = parts
@@ -205,16 +217,17 @@ class Adapters:
         for entry in given.split(","):
             name, equals, folder = entry.strip().partition("=")
             if not (name and equals and folder) or any(letter in name for letter in "@/\\") or name.startswith("."):
-                raise ValueError(f"PANACEA_PARTS: `{entry}`, expected NAME=FOLDER, without `@` or `/` in NAME")
+                raise NotReady(f"PANACEA_PARTS: `{entry}`, expected NAME=FOLDER, without `@` or `/` in NAME")
             if name in parts:
-                raise ValueError(f"PANACEA_PARTS has two folders for {name}")
+                raise NotReady(f"PANACEA_PARTS has two folders for {name}")
+            index_of(folder)
             parts[name] = folder
         folder = environment.get("PANACEA_LORAS")
         if not folder:
-            raise ValueError("PANACEA_LORAS is not set: expected the folder for the LoRAs that are written")
+            raise NotReady("PANACEA_LORAS is not set: expected the folder for the LoRAs that are written")
         most = environment.get("PANACEA_MOST", str(USUAL_MOST))
         if not most.isdecimal() or int(most) == 0:
-            raise ValueError(f"PANACEA_MOST is `{most}`, expected a number above 0")
+            raise NotReady(f"PANACEA_MOST is `{most}`, expected a number above 0")
         return cls(parts, folder, int(most), environment.get("PANACEA_ANY_BASE") == "1")
 
     def path(self, base_model, asked):
@@ -227,7 +240,7 @@ class Adapters:
                 self.opened[name] = Loras(name, Parts(self.parts[name]), self.folder, self.most)
             loras = self.opened[name]
         if not self.any_base and not is_same(base_model, loras.parts.base_model):
-            raise ValueError(
+            raise NotReady(
                 f"{name} was exported for the base model {loras.parts.base_model}, but vLLM serves {base_model}: "
                 "export it with --model as vLLM is given it, or set PANACEA_ANY_BASE=1 where it is the same model"
             )
@@ -253,9 +266,10 @@ def register():
         async def resolve_lora(self, base_model_name, lora_name):
             try:
                 path = await asyncio.to_thread(adapters.path, base_model_name, lora_name)
-            except (OSError, ValueError) as error:
+            except (OSError, NotReady) as error:
+                # vLLM answers with the text of a ValueError; the names of folders are nobody's business.
                 LOG.error("%s: %s", lora_name, error)
-                raise
+                raise ValueError(f"{lora_name} cannot be served; the log of vLLM says why") from None
             if path is None:
                 return None
             # vLLM gives it a number of its own.
