@@ -17,7 +17,7 @@ struct Check {
     environment: Option<(&'static str, &'static str)>,
 }
 
-const CHECKS: [Check; 10] = [
+const CHECKS: [Check; 11] = [
     Check {
         name: "formatting",
         program: Program::Cargo,
@@ -57,6 +57,12 @@ const CHECKS: [Check; 10] = [
     Check {
         name: "llama.cpp",
         program: Program::Integration("llama_cpp"),
+        arguments: "",
+        environment: None,
+    },
+    Check {
+        name: "vLLM",
+        program: Program::Integration("vllm"),
         arguments: "",
         environment: None,
     },

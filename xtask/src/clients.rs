@@ -1,5 +1,5 @@
-//! Other people's software, which has to get along with ours: the official client of OpenAI's API with the server, and
-//! llama.cpp with what is exported for it. Each is driven by a Python program in a folder of `integrations`.
+//! Other people's software, which has to get along with ours: the official client of OpenAI's API with the server, llama.cpp
+//! with what is exported for it, and our plug-in of vLLM. Each is driven by a Python program in a folder of `integrations`.
 
 use std::env;
 use std::fs;

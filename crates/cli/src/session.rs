@@ -7,7 +7,7 @@ use clap::Args;
 use panacea_devices::Precision;
 use panacea_interview::Profiles;
 use panacea_methods::Served;
-use panacea_model::{Bits, Decoder, Steering};
+use panacea_model::{Bits, Decoder, Sampling, Steering};
 use panacea_objectives::Preference;
 use panacea_pretrained::{ChatTokenizer, Pretrained};
 use panacea_runs::RunFolder;
@@ -37,6 +37,43 @@ pub struct ModelArguments {
     /// flex (the CPU), wgpu, vulkan, cuda or cuda:INDEX.
     #[arg(long, default_value = "flex")]
     pub device: String,
+}
+
+/// How the tokens of an answer are chosen.
+#[derive(Args)]
+pub struct SamplingArguments {
+    /// The likeliest token, always.
+    #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p"])]
+    greedy: bool,
+    /// Logits are divided by it; 0 is greedy.
+    #[arg(long, default_value_t = 0.7)]
+    temperature: f64,
+    /// Only the k likeliest tokens; 0 is off.
+    #[arg(long, default_value_t = 0)]
+    top_k: usize,
+    /// Only the smallest set of the likeliest tokens whose probabilities add up to this.
+    #[arg(long, default_value_t = 0.95)]
+    top_p: f64,
+    /// Above 1, tokens that were seen become less likely.
+    #[arg(long, default_value_t = 1.0)]
+    repetition_penalty: f64,
+    /// New tokens of an answer, at most; fewer where the model's context ends.
+    #[arg(long, default_value_t = 256)]
+    pub max_new_tokens: usize,
+    /// The seed of sampling.
+    #[arg(long, default_value_t = 17)]
+    pub seed: u64,
+}
+
+impl SamplingArguments {
+    pub fn sampling(&self) -> Sampling {
+        Sampling {
+            repetition_penalty: self.repetition_penalty,
+            temperature: if self.greedy { 0.0 } else { self.temperature },
+            top_k: self.top_k,
+            top_p: if self.greedy { 1.0 } else { self.top_p },
+        }
+    }
 }
 
 /// A model in memory, with what steers it.

@@ -53,7 +53,7 @@ pub use names::{
     OneOrMany, ScheduleKind,
 };
 pub use plan::Plan;
-pub use problems::{ConfigErrors, Origin, Problem, UnreadableFile};
+pub use problems::{ConfigErrors, Origin, Problem, UnreadableFile, nearest};
 pub use reading::{Overrides, gone_keys};
 pub use reference::reference;
 pub use sections::{

@@ -92,8 +92,9 @@ fn describe(problems: &[Problem]) -> String {
     }
 }
 
-/// ` (did you mean "steps"?)` where a known name is near, and nothing otherwise.
-pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+/// Of the known names, the one that `name` is likely meant to be, for advice such as `did you mean "steps"?`.
+#[must_use]
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Jaro-Winkler from 0.7 on catches swapped letters, plurals and missing underscores, and leaves
     // names apart that merely share a letter or two.
     const NEAR: f64 = 0.7;

@@ -10,13 +10,14 @@ use panacea_objectives::Preference;
 use panacea_pretrained::Pretrained;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::error::refuse_existing;
 use crate::lora::file_names;
 use crate::{ExportError, Lora, Split};
 
 const EXAMPLE: &str = "load.py";
+const INDEX: &str = "parts.json";
 
 /// Writes the adapter at one λ as a PEFT adapter folder, of rank k + m.
 pub fn write_peft(
@@ -30,8 +31,8 @@ pub fn write_peft(
     })
 }
 
-/// Writes an adapter for every λ: a folder for the base and for each objective, and a program that loads them and sets λ,
-/// at first to `preference`. Returns the name of the program.
+/// Writes an adapter for every λ: a folder for the base and for each objective, a file that says which is which, and a program
+/// that loads them and sets λ, at first to `preference`. Returns the name of the program.
 pub fn write_peft_parts(
     out: &Path,
     pretrained: &Pretrained,
@@ -49,6 +50,8 @@ pub fn write_peft_parts(
             std::fs::create_dir(&folder).map_err(FileError::of("create the folder", &folder))?;
             write_adapter(&folder, pretrained, lora)?;
         }
+        let index = format!("{:#}\n", index(&split, &names));
+        write_file(&folder.join(INDEX), index.as_bytes())?;
         let example = example(pretrained, &split, &names, preference);
         Ok(write_file(&folder.join(EXAMPLE), example.as_bytes())?)
     })
@@ -104,6 +107,16 @@ fn write_adapter(folder: &Path, pretrained: &Pretrained, lora: &Lora) -> Result<
         &folder.join("adapter_config.json"),
         format!("{config:#}\n").as_bytes(),
     )?)
+}
+
+/// The objectives by their own names, and the folders of the parts.
+fn index(split: &Split, names: &[String]) -> Value {
+    let (base, objectives) = names.split_at(names.len() - split.objectives.len());
+    let objectives = split.names().into_iter().zip(objectives);
+    let objectives: Vec<Value> = objectives
+        .map(|(name, folder)| json!({"name": name, "folder": folder}))
+        .collect();
+    json!({"base": base.first(), "objectives": objectives})
 }
 
 /// A Python program that loads the folders and sets λ.

@@ -358,6 +358,14 @@ fn what_does_not_fit_is_refused() {
             MODULES.len()
         );
     }
+    let index: Value = serde_json::from_slice(&fs::read(out.join("parts.json")).unwrap()).unwrap();
+    let named = |i: usize, folder: &str| json!({"name": OBJECTIVES[i], "folder": folder});
+    let objectives = [
+        named(0, "1-help__kindly"),
+        named(1, "2-brevity"),
+        named(2, "3-wit"),
+    ];
+    assert_eq!(index, json!({"base": "0-base", "objectives": objectives}));
     let program = fs::read_to_string(out.join("load.py")).unwrap();
     assert!(
         program.contains(r#"["0-base","1-help__kindly","2-brevity","3-wit"]"#),

@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use panacea_model::{Bits, Request, Sampling};
+use panacea_model::{Bits, Request};
 use panacea_pretrained::Message;
 
-use crate::session::{ModelArguments, pack, parse_bits};
+use crate::session::{ModelArguments, SamplingArguments, pack, parse_bits};
 
 /// Answer prompts, steered by a preference.
 #[derive(Args)]
@@ -29,31 +29,12 @@ pub struct Arguments {
     /// The text as it is, without the chat template.
     #[arg(long, conflicts_with = "system")]
     raw: bool,
-    /// The likeliest token, always.
-    #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p"])]
-    greedy: bool,
-    /// Logits are divided by it; 0 is greedy.
-    #[arg(long, default_value_t = 0.7)]
-    temperature: f64,
-    /// Only the k likeliest tokens; 0 is off.
-    #[arg(long, default_value_t = 0)]
-    top_k: usize,
-    /// Only the smallest set of the likeliest tokens whose probabilities add up to this.
-    #[arg(long, default_value_t = 0.95)]
-    top_p: f64,
-    /// Above 1, tokens that were seen become less likely.
-    #[arg(long, default_value_t = 1.0)]
-    repetition_penalty: f64,
-    /// New tokens of an answer, at most; fewer where the model's context ends.
-    #[arg(long, default_value_t = 256)]
-    max_new_tokens: usize,
+    #[command(flatten)]
+    sampling: SamplingArguments,
     /// Decode from weights of 8 or 4 bits instead of 32, on the CPU: faster, and a little less exact. Prompts are
     /// read with the exact weights.
     #[arg(long, value_name = "8|4", value_parser = parse_bits)]
     bits: Option<Bits>,
-    /// The seed of sampling.
-    #[arg(long, default_value_t = 17)]
-    seed: u64,
 }
 
 impl Arguments {
@@ -81,16 +62,12 @@ impl Arguments {
             };
             prompts.push(ids);
         }
-        let sampling = Sampling {
-            repetition_penalty: self.repetition_penalty,
-            temperature: if self.greedy { 0.0 } else { self.temperature },
-            top_k: self.top_k,
-            top_p: if self.greedy { 1.0 } else { self.top_p },
-        };
+        let sampling = self.sampling.sampling();
         let requests = (prompts.into_iter())
-            .zip(self.seed..)
+            .zip(self.sampling.seed..)
             .map(|(prompt, seed)| Request {
-                max_new_tokens: self.max_new_tokens.min(steered.decoder.room_after(&prompt)),
+                max_new_tokens: (self.sampling.max_new_tokens)
+                    .min(steered.decoder.room_after(&prompt)),
                 prompt,
                 steering: steered.steering.clone(),
                 sampling: sampling.clone(),

@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod chat;
 mod devices;
 mod elicit;
 mod eval_front;
@@ -30,6 +31,7 @@ enum Command {
     EvalFront(eval_front::Arguments),
     EvalReward(eval_reward::Arguments),
     Generate(generate::Arguments),
+    Chat(chat::Arguments),
     Score(score::Arguments),
     Serve(serve::Arguments),
     Elicit(elicit::Arguments),
@@ -47,6 +49,7 @@ impl Cli {
             Command::EvalFront(arguments) => arguments.run(),
             Command::EvalReward(arguments) => arguments.run(),
             Command::Generate(arguments) => arguments.run(),
+            Command::Chat(arguments) => arguments.run(),
             Command::Score(arguments) => arguments.run(),
             Command::Serve(arguments) => arguments.run(),
             Command::Elicit(arguments) => arguments.run(),

@@ -1,8 +1,11 @@
 //! A tiny model trained, measured, asked, scored and exported through the binary, as a user would.
 
+mod chat;
 mod desk;
 mod profiles;
 mod serve;
+#[cfg(unix)]
+mod terminal;
 
 use std::collections::BTreeMap;
 use std::fs;

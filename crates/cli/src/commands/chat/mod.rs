@@ -1,0 +1,321 @@
+//! `chat`: a conversation with a run, under a λ that changes whenever the person wants.
+
+mod command;
+mod input;
+mod voice;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use panacea_devices::Precision;
+use panacea_files::write_file;
+use panacea_model::{Bits, Decoder};
+use panacea_objectives::Weights;
+use panacea_pretrained::{ChatTokenizer, Message};
+use panacea_serving::open_language_model;
+use serde_json::json;
+
+use crate::session::{RUNS, SamplingArguments, pack, parse_bits};
+use command::{Line, help};
+use input::{Lines, Stop};
+use voice::{Run, Voice, sum_to_say};
+use writer::{Manner, Writer};
+
+/// Talk with a run, and change the preference as you go.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  cargo xtask chat --model models/smollm2-135m-instruct --run first
+  cargo xtask chat --model M --run first --preference brevity=2,detail=1 --system 'You are a baker.'
+  cargo xtask chat --model M --run first --profile anna --temperature 0.3
+  printf 'how do birds fly?\\n/preference 1,0\\n/retry\\n' | cargo xtask chat --model M --run first > answers.txt
+
+In the conversation /help lists the commands: /preference, /compare, /retry and others. docs/chat.md has more.")]
+pub struct Arguments {
+    /// A folder in Hugging Face layout, or a GGUF file.
+    #[arg(long)]
+    model: PathBuf,
+    /// The run whose adapter steers the model; without it, the base model.
+    #[arg(long)]
+    run: Option<String>,
+    /// Weights on the run's objectives to begin with, such as 0.3,0.7 or brevity=2,detail=1; they are divided by their sum. Without
+    /// it, the same weight for all.
+    #[arg(long, requires = "run", conflicts_with = "profile")]
+    preference: Option<Weights>,
+    /// The profile of a person, made by `elicit`: the preference that was found for them.
+    #[arg(long, requires = "run")]
+    profile: Option<String>,
+    /// Where runs are kept.
+    #[arg(long, default_value = RUNS)]
+    runs: PathBuf,
+    /// What the system message says.
+    #[arg(long)]
+    system: Option<String>,
+    #[command(flatten)]
+    sampling: SamplingArguments,
+    /// Decode from weights of 8 or 4 bits instead of 32, on the CPU: faster, and a little less exact. Prompts are
+    /// read with the exact weights.
+    #[arg(long, value_name = "8|4", value_parser = parse_bits)]
+    bits: Option<Bits>,
+    /// flex (the CPU), wgpu, vulkan, cuda or cuda:INDEX.
+    #[arg(long, default_value = "flex")]
+    device: String,
+}
+
+/// A conversation, and who answers in it.
+struct Chat<'m> {
+    writer: Writer<'m>,
+    tokenizer: &'m ChatTokenizer,
+    run: Option<Run>,
+    /// The run at the λ of the moment; none is the base model.
+    voice: Option<Voice>,
+    system: Option<String>,
+    /// Questions and answers in turn: every question that is kept has its answer.
+    turns: Vec<Message>,
+}
+
+impl Arguments {
+    pub fn run(self) -> Result<ExitCode> {
+        let manner = Manner {
+            sampling: self.sampling.sampling(),
+            max_new_tokens: self.sampling.max_new_tokens,
+            seed: self.sampling.seed,
+        };
+        manner.sampling.check()?;
+        if manner.max_new_tokens == 0 {
+            bail!("--max-new-tokens is 0: an answer has at least 1");
+        }
+        let device = panacea_devices::select(&self.device)?;
+        let pretrained = open_language_model(&self.model)?;
+        let tokenizer = pretrained.tokenizer()?;
+        if !tokenizer.has_template() {
+            bail!(
+                "{} has no chat template, so nothing says who speaks: take a model that was trained for conversations, put its \
+                 chat_template.jinja into the folder, or let `generate` answer single prompts",
+                self.model.display()
+            );
+        }
+        let mut decoder = Decoder::load_in(&pretrained, &device, Precision::Auto.on(&device)?)?;
+        if let Some(bits) = self.bits {
+            pack(&mut decoder, bits)?;
+        }
+        let run = self.run.as_deref();
+        let run = run.map(|name| Run::open(&self.runs, name, &decoder));
+        let run = run.transpose()?;
+        let mut lines = Lines::open(&self.runs)?;
+        let context = pretrained.config().max_position_embeddings;
+        let is_on_terminal = lines.is_terminal();
+        let stop = Stop::install()?;
+        let mut chat = Chat {
+            writer: Writer::new(&decoder, tokenizer, context, manner, stop, is_on_terminal),
+            tokenizer,
+            voice: run.as_ref().map(Run::at_equal_weights).transpose()?,
+            run,
+            system: None,
+            turns: Vec::new(),
+        };
+        if let Some(weights) = &self.preference {
+            chat.steer(weights)?;
+        }
+        if let Some(name) = &self.profile {
+            chat.steer_for(name)?;
+        }
+        if let Some(text) = self.system {
+            chat.set_system(text)?;
+        }
+        if is_on_terminal {
+            chat.greet(&self.model, lines.history());
+        }
+        chat.go_on(&mut lines)
+    }
+}
+
+impl Chat<'_> {
+    fn greet(&self, model: &Path, history: Option<&Path>) {
+        match (&self.run, &self.voice) {
+            (Some(run), Some(voice)) => eprintln!("{} answers at {}", run.name(), voice.label),
+            _ => eprintln!("{} answers; no run steers it", model.display()),
+        }
+        if let Some(path) = history {
+            eprintln!("what you type is kept in {}", path.display());
+        }
+        eprintln!("/help lists the commands; Ctrl-C ends an answer; Ctrl-D leaves");
+    }
+
+    /// Line by line. A mistake of a person is told to them; one in a file or of a program ends it, since what follows would be
+    /// asked under something else than was meant.
+    fn go_on(&mut self, lines: &mut Lines) -> Result<ExitCode> {
+        let mut number = 0;
+        while let Some(text) = lines.next(self.writer.stop())? {
+            number += 1;
+            if text.trim().is_empty() {
+                continue;
+            }
+            match Line::read(&text).and_then(|line| self.take(line)) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) if !lines.is_terminal() => {
+                    return Err(error.context(format!("line {number} of the input")));
+                }
+                Err(error) => eprintln!("{error:#}"),
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Does what a line says. False is the end of the chat.
+    fn take(&mut self, line: Line) -> Result<bool> {
+        match line {
+            Line::Question(text) => self.ask(text)?,
+            Line::Preference(Some(weights)) => self.steer(&weights)?,
+            Line::Preference(None) => self.say_preference(self.steered()?.1),
+            Line::Profile(Some(name)) => self.steer_for(&name)?,
+            Line::Profile(None) => eprintln!("{}", self.steered()?.0.profile_names()?.join("\n")),
+            Line::Compare(weights) => self.compare(&weights)?,
+            Line::Retry => self.retry()?,
+            Line::System(text) => {
+                if let Some(text) = text {
+                    self.set_system(text)?;
+                }
+                match &self.system {
+                    Some(text) => eprintln!("system: {text}"),
+                    None => eprintln!("no system message but what the model's template may say"),
+                }
+            }
+            Line::Clear => {
+                self.turns.clear();
+                eprintln!("a new conversation");
+            }
+            Line::Save(path) => self.save(&path)?,
+            Line::Help => eprintln!("{}", help()),
+            Line::Quit => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn ask(&mut self, question: String) -> Result<()> {
+        let question = message("user", question);
+        let messages = self.messages_with(std::slice::from_ref(&question));
+        match self.writer.write(&messages, self.voice.as_ref())? {
+            Some(answer) => self.turns.extend([question, message("assistant", answer)]),
+            None => eprintln!("the question is not kept: there was no answer to it yet"),
+        }
+        Ok(())
+    }
+
+    fn retry(&mut self) -> Result<()> {
+        let messages = self.up_to_last_question()?;
+        match self.writer.write(&messages, self.voice.as_ref())? {
+            Some(answer) => {
+                self.turns.pop();
+                self.turns.push(message("assistant", answer));
+            }
+            None => eprintln!("the answer before stays"),
+        }
+        Ok(())
+    }
+
+    /// The conversation stays as it is.
+    fn compare(&mut self, weights: &[Weights]) -> Result<()> {
+        let messages = self.up_to_last_question()?;
+        let (run, now) = self.steered()?;
+        let mut voices: Vec<Voice> = (weights.iter())
+            .map(|weights| run.at_weights(weights))
+            .collect::<Result<_>>()?;
+        if voices.is_empty() {
+            voices = run.at_each_alone()?;
+            if voices
+                .iter()
+                .all(|voice| voice.preference != now.preference)
+            {
+                voices.push(now.clone());
+            }
+        }
+        self.writer.compare(&messages, &voices)
+    }
+
+    fn steer(&mut self, weights: &Weights) -> Result<()> {
+        let (run, _) = self.steered()?;
+        let voice = run.at_weights(weights)?;
+        if let Some(sum) = sum_to_say(weights) {
+            eprintln!("{weights}, divided by their sum, {sum}:");
+        }
+        self.say_preference(&voice);
+        self.voice = Some(voice);
+        Ok(())
+    }
+
+    fn steer_for(&mut self, profile: &str) -> Result<()> {
+        let (run, _) = self.steered()?;
+        let (voice, answers) = run.for_profile(profile)?;
+        eprintln!("profile {profile}, after {answers} answers:");
+        self.say_preference(&voice);
+        self.voice = Some(voice);
+        Ok(())
+    }
+
+    fn say_preference(&self, voice: &Voice) {
+        eprintln!("λ: {}", voice.label);
+    }
+
+    fn set_system(&mut self, text: String) -> Result<()> {
+        let text = Some(text).filter(|text| !matches!(text.as_str(), "" | "\"\""));
+        let before = std::mem::replace(&mut self.system, text);
+        // Some templates have no system message.
+        let trial = self.messages_with(&[message("user", "?".to_owned())]);
+        if let Err(error) = self.tokenizer.encode_prompt(&trial) {
+            self.system = before;
+            return Err(error).context("the model takes no system message");
+        }
+        Ok(())
+    }
+
+    fn save(&self, path: &Path) -> Result<()> {
+        if self.turns.is_empty() {
+            bail!("nothing was said yet");
+        }
+        if path.exists() {
+            bail!("{} exists already: give another name", path.display());
+        }
+        let line = json!({"messages": self.messages_with(&[])});
+        write_file(path, format!("{line}\n").as_bytes())?;
+        eprintln!("saved in {}", path.display());
+        Ok(())
+    }
+
+    /// The run that answers, at the λ of the moment.
+    fn steered(&self) -> Result<(&Run, &Voice)> {
+        match (&self.run, &self.voice) {
+            (Some(run), Some(voice)) => Ok((run, voice)),
+            _ => {
+                bail!("the base model answers, and no λ steers it: start the chat with --run NAME")
+            }
+        }
+    }
+
+    /// The system message, all turns, and these.
+    fn messages_with(&self, more: &[Message]) -> Vec<Message> {
+        let system = (self.system.iter()).map(|text| message("system", text.clone()));
+        system
+            .chain(self.turns.iter().chain(more).cloned())
+            .collect()
+    }
+
+    fn up_to_last_question(&self) -> Result<Vec<Message>> {
+        let mut messages = self.messages_with(&[]);
+        if self.turns.is_empty() {
+            bail!("nothing was asked yet");
+        }
+        messages.pop();
+        Ok(messages)
+    }
+}
+
+fn message(role: &str, content: String) -> Message {
+    Message {
+        role: role.to_owned(),
+        content,
+    }
+}

@@ -1,0 +1,126 @@
+//! Who answers in a chat: a run, at the λ of the moment.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use panacea_interview::Profiles;
+use panacea_methods::Served;
+use panacea_model::{Decoder, Steering};
+use panacea_objectives::{Preference, Weights, rounded_weight};
+use panacea_runs::RunFolder;
+use panacea_serving::Policy;
+
+use crate::session::say_aside;
+
+/// A run that answers.
+pub struct Run {
+    folder: RunFolder,
+    policy: Policy,
+    objectives: Vec<String>,
+}
+
+/// A run at one λ.
+#[derive(Clone)]
+pub struct Voice {
+    /// What was asked for.
+    pub preference: Preference,
+    /// What answers.
+    pub steering: Steering,
+    /// λ by name, with what answers in its place where nothing was trained for it.
+    pub label: String,
+}
+
+impl Run {
+    pub fn open(runs: &Path, name: &str, decoder: &Decoder) -> Result<Self> {
+        let folder = RunFolder::open(&RunFolder::locate(runs, name)?)?;
+        let policy = Policy::open(&folder, decoder)?;
+        say_aside(&policy.notes);
+        Ok(Self {
+            objectives: policy.plan().objective_names(),
+            folder,
+            policy,
+        })
+    }
+
+    pub fn name(&self) -> String {
+        self.folder.name()
+    }
+
+    /// The voice at these weights, divided by their sum.
+    pub fn at_weights(&self, weights: &Weights) -> Result<Voice> {
+        self.at(&weights.preference(&self.objectives)?)
+    }
+
+    pub fn at(&self, preference: &Preference) -> Result<Voice> {
+        let Served::Adapter(steering) = self.policy.serve(preference)?;
+        let answering = self.policy.answering(preference);
+        let asked = self.named(preference);
+        let label = match answering == preference {
+            true => asked,
+            false => format!(
+                "{asked}, for which {} answers, the nearest that was trained",
+                self.named(answering)
+            ),
+        };
+        Ok(Voice {
+            preference: preference.clone(),
+            steering,
+            label,
+        })
+    }
+
+    /// The voice at the same weight for all.
+    pub fn at_equal_weights(&self) -> Result<Voice> {
+        self.at(&Preference::uniform(self.objectives.len()))
+    }
+
+    /// The voice of each objective alone.
+    pub fn at_each_alone(&self) -> Result<Vec<Voice>> {
+        let m = self.objectives.len();
+        let vertices = (0..m).map(|objective| Preference::vertex(m, objective));
+        vertices.map(|preference| self.at(&preference)).collect()
+    }
+
+    /// The voice for a person, and after how many of their answers it was found.
+    pub fn for_profile(&self, name: &str) -> Result<(Voice, usize)> {
+        let profiles = self.profiles()?;
+        say_aside(&profiles.notes);
+        let profile = profiles.open(name)?;
+        let answers = profile.session().belief().answers();
+        Ok((self.at(&profile.preference())?, answers))
+    }
+
+    /// The names of the profiles that there are.
+    pub fn profile_names(&self) -> Result<Vec<String>> {
+        let names = self.profiles()?.names()?;
+        if names.is_empty() {
+            let run = self.name();
+            bail!(
+                "run {run} has no profile yet: cargo xtask elicit --run {run} --profile NAME makes one"
+            );
+        }
+        Ok(names)
+    }
+
+    fn profiles(&self) -> Result<Profiles> {
+        Ok(Profiles::of(&self.folder, self.policy.plan())?)
+    }
+
+    /// λ as it may be typed: `brevity=0.2,detail=0.8`.
+    fn named(&self, preference: &Preference) -> String {
+        let named = (self.objectives.iter()).zip(preference.weights());
+        let named: Vec<String> = named
+            .map(|(name, weight)| format!("{name}={}", rounded_weight(*weight, 3)))
+            .collect();
+        named.join(",")
+    }
+}
+
+/// The sum of weights that are no λ as they stand.
+pub fn sum_to_say(weights: &Weights) -> Option<f64> {
+    let sum: f64 = match weights {
+        Weights::InOrder(weights) => weights.iter().sum(),
+        Weights::ByName(weights) => weights.iter().map(|(_, weight)| weight).sum(),
+    };
+    ((sum - 1.0).abs() > 1e-6).then_some(sum)
+}
