@@ -32,6 +32,18 @@ pub enum Blocks {
 }
 
 impl Blocks {
+    /// The format that ggml calls by this name, such as `Q4_K`.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "Q8_0" => Some(Self::Q8_0),
+            "Q4_0" => Some(Self::Q4_0),
+            "Q4_1" => Some(Self::Q4_1),
+            "Q4_K" => Some(Self::Q4K),
+            "Q6_K" => Some(Self::Q6K),
+            _ => None,
+        }
+    }
+
     /// Weights of a block.
     pub fn weights(self) -> usize {
         match self {
