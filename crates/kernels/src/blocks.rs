@@ -12,8 +12,6 @@
 //!
 //! In a pair of Q4_0 and Q4_1 the low half is of the first 16 weights, the high half of the last 16.
 
-use half::f16;
-
 use crate::lanes::{BLOCK, Lanes};
 
 /// How the elements of a packed matrix lie.
@@ -112,7 +110,7 @@ impl Format for Q8_0 {
 
     #[inline(always)]
     fn group<L: Lanes>(lanes: L, block: &Self::Block, _: usize) -> Group<L> {
-        let d = float_at(block, 0);
+        let d = float_at(lanes, block, 0);
         Group {
             codes: lanes.load(part(block, 2)),
             scale: lanes.halves(d, d),
@@ -133,7 +131,7 @@ impl Format for Q4_0 {
 
     #[inline(always)]
     fn group<L: Lanes>(lanes: L, block: &Self::Block, _: usize) -> Group<L> {
-        let d = float_at(block, 0);
+        let d = float_at(lanes, block, 0);
         Group {
             codes: lanes.minus(lanes.nibbles(part(block, 2)), 8),
             scale: lanes.halves(d, d),
@@ -154,11 +152,11 @@ impl Format for Q4_1 {
 
     #[inline(always)]
     fn group<L: Lanes>(lanes: L, block: &Self::Block, _: usize) -> Group<L> {
-        let d = float_at(block, 0);
+        let d = float_at(lanes, block, 0);
         Group {
             codes: lanes.nibbles(part(block, 4)),
             scale: lanes.halves(d, d),
-            minimum: float_at(block, 2),
+            minimum: float_at(lanes, block, 2),
         }
     }
 }
@@ -178,14 +176,14 @@ impl Format for Q4K {
     fn group<L: Lanes>(lanes: L, block: &Self::Block, group: usize) -> Group<L> {
         let pairs = lanes.load(part(block, 16 + group / 2 * BLOCK));
         let (scale, minimum) = scale_and_minimum(part(block, 4), group);
-        let d = float_at(block, 0) * f32::from(scale);
+        let d = float_at(lanes, block, 0) * f32::from(scale);
         Group {
             codes: match group % 2 {
                 0 => lanes.bits::<0>(pairs, 15),
                 _ => lanes.bits::<4>(pairs, 15),
             },
             scale: lanes.halves(d, d),
-            minimum: -(float_at(block, 2) * f32::from(minimum)),
+            minimum: -(float_at(lanes, block, 2) * f32::from(minimum)),
         }
     }
 }
@@ -232,7 +230,7 @@ impl Format for Q6K {
             2 => lanes.bits::<4>(high, 3),
             _ => lanes.bits::<6>(high, 3),
         };
-        let d = float_at(block, 208);
+        let d = float_at(lanes, block, 208);
         let scale = |half: usize| d * f32::from(block[192 + 2 * group + half].cast_signed());
         Group {
             codes: lanes.minus(lanes.join(low, high), 32),
@@ -248,31 +246,8 @@ fn part<const N: usize>(block: &[u8], start: usize) -> &[u8; N] {
     block[start..].first_chunk().expect("a part of a block")
 }
 
+/// The 16-bit float there.
 #[inline(always)]
-fn float_at(block: &[u8], start: usize) -> f32 {
-    widen(f16::from_le_bytes(*part(block, start)))
-}
-
-/// A finite f16 as f32, without asking the machine what it can do, as the conversion of `half` does each time: the bits
-/// of fraction and exponent stand 13 places higher, and the exponent counts from 112 more.
-#[inline(always)]
-fn widen(x: f16) -> f32 {
-    let bits = u32::from(x.to_bits());
-    let magnitude = f32::from_bits((bits & 0x7fff) << 13) * f32::from_bits((127 + 112) << 23);
-    f32::from_bits(magnitude.to_bits() | (bits & 0x8000) << 16)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_finite_f16_is_widened() {
-        for bits in 0..=u16::MAX {
-            let x = f16::from_bits(bits);
-            if x.is_finite() {
-                assert_eq!(widen(x).to_bits(), x.to_f32().to_bits(), "{x}");
-            }
-        }
-    }
+fn float_at<L: Lanes>(lanes: L, block: &[u8], start: usize) -> f32 {
+    lanes.widen(u16::from_le_bytes(*part(block, start)))
 }

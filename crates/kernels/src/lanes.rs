@@ -25,6 +25,8 @@ pub(crate) trait Lanes: Copy {
     /// byte − x, which wraps around.
     fn minus(self, bytes: Self::Bytes, x: u8) -> Self::Bytes;
 
+    /// The 16-bit float of these bits, which is finite.
+    fn widen(self, bits: u16) -> f32;
     /// The first in the first four places, the second in the last four.
     fn halves(self, first: f32, second: f32) -> Self::Floats;
     fn times(self, a: Self::Floats, b: f32) -> Self::Floats;
@@ -89,6 +91,15 @@ impl Lanes for Portable {
         bytes.map(|byte| byte.wrapping_sub(x))
     }
 
+    /// The bits of fraction and exponent stand 13 places higher, and the exponent counts from 112 more. The conversion of
+    /// `half` asks each time what the machine can do.
+    #[inline(always)]
+    fn widen(self, bits: u16) -> f32 {
+        let bits = u32::from(bits);
+        let magnitude = f32::from_bits((bits & 0x7fff) << 13) * f32::from_bits((127 + 112) << 23);
+        f32::from_bits(magnitude.to_bits() | (bits & 0x8000) << 16)
+    }
+
     #[inline(always)]
     fn halves(self, first: f32, second: f32) -> Self::Floats {
         array::from_fn(|i| if i < 4 { first } else { second })
@@ -127,9 +138,20 @@ impl Lanes for Portable {
     }
 }
 
-/// pulp has a safe function for each instruction: a `V3` is there only where the machine has them.
 #[cfg(all(feature = "flex", target_arch = "x86_64"))]
-impl Lanes for pulp::x86::V3 {
+pulp::simd_type! {
+    /// Is there only where the machine has these instructions. pulp has a safe function for each, but for those of F16C.
+    pub(crate) struct Avx2 {
+        pub sse: "sse",
+        pub sse2: "sse2",
+        pub avx: "avx",
+        pub avx2: "avx2",
+        pub f16c: "f16c",
+    }
+}
+
+#[cfg(all(feature = "flex", target_arch = "x86_64"))]
+impl Lanes for Avx2 {
     type Bytes = std::arch::x86_64::__m256i;
     type Floats = std::arch::x86_64::__m256;
 
@@ -163,6 +185,14 @@ impl Lanes for pulp::x86::V3 {
     #[inline(always)]
     fn minus(self, bytes: Self::Bytes, x: u8) -> Self::Bytes {
         (self.avx2)._mm256_sub_epi8(bytes, self.avx._mm256_set1_epi8(x.cast_signed()))
+    }
+
+    #[inline(always)]
+    fn widen(self, bits: u16) -> f32 {
+        use std::arch::x86_64::{_mm_cvtph_ps, _mm_cvtss_f32};
+        let bits = self.sse2._mm_cvtsi32_si128(i32::from(bits));
+        // SAFETY: the machine has F16C and SSE, or there would be no `self`. The functions read nothing but their argument.
+        unsafe { _mm_cvtss_f32(_mm_cvtph_ps(bits)) }
     }
 
     #[inline(always)]
@@ -204,5 +234,28 @@ impl Lanes for pulp::x86::V3 {
     #[inline(always)]
     fn values(self, floats: Self::Floats) -> [f32; 8] {
         pulp::cast(floats)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use half::f16;
+
+    use super::*;
+
+    #[test]
+    fn every_finite_f16_is_widened() {
+        for bits in 0..=u16::MAX {
+            let exact = f16::from_bits(bits);
+            if !exact.is_finite() {
+                continue;
+            }
+            let exact = exact.to_f32().to_bits();
+            assert_eq!(Portable.widen(bits).to_bits(), exact, "{bits:#x}");
+            #[cfg(all(feature = "flex", target_arch = "x86_64"))]
+            if let Some(avx2) = Avx2::try_new() {
+                assert_eq!(avx2.widen(bits).to_bits(), exact, "{bits:#x}");
+            }
+        }
     }
 }

@@ -107,11 +107,7 @@ fn round_rows<const R: usize>(x: Matrix<'_>, first: usize, out: &mut Vec<Rounded
             sum: [0.0; R],
         };
         for (r, row) in rows.iter().enumerate() {
-            let (codes, scale) = round(&row[block]);
-            let sum: i32 = codes
-                .iter()
-                .map(|&code| i32::from(code.cast_signed()))
-                .sum();
+            let (codes, sum, scale) = round(&row[block]);
             rounded.codes[r] = codes;
             rounded.scale[r] = scale;
             rounded.sum[r] = scale * sum as f32;
@@ -120,8 +116,9 @@ fn round_rows<const R: usize>(x: Matrix<'_>, first: usize, out: &mut Vec<Rounded
     }
 }
 
+/// The codes of a block, their sum and its scale.
 #[inline(always)]
-fn round(x: &[f32; BLOCK]) -> ([u8; BLOCK], f32) {
+fn round(x: &[f32; BLOCK]) -> ([u8; BLOCK], i32, f32) {
     /// Added to a number below 2²², it leaves the nearest integer (of two the even one) in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
     // As integers magnitudes are ordered alike, and NaN is the largest.
@@ -132,6 +129,11 @@ fn round(x: &[f32; BLOCK]) -> ([u8; BLOCK], f32) {
     let factor = 127.0 / largest;
     // What is so small that its factor is infinite has the codes 0.
     let factor = if factor < f32::INFINITY { factor } else { 0.0 };
-    let codes = x.map(|x| (x * factor + ROUND).to_bits() as u8);
-    (codes, largest / 127.0)
+    let integers = x.map(|x| (x * factor + ROUND).to_bits().wrapping_sub(ROUND.to_bits()));
+    let sum = integers.iter().fold(0u32, |sum, &x| sum.wrapping_add(x));
+    (
+        integers.map(|x| x as u8),
+        sum.cast_signed(),
+        largest / 127.0,
+    )
 }
