@@ -6,8 +6,9 @@ use std::ops::Range;
 use burn_tensor::{Device, Distribution, Tensor};
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use panacea_kernels::{
-    CacheRow, CacheRows, Gate, Heads, Segment, Visibility, attention, attention_backward,
-    attention_decode, gated, gated_backward, head_log_probs, matmul, rms_norm, rms_norm_backward,
+    Bits, CacheRow, CacheRows, Gate, Heads, PackedMatrix, Segment, Visibility, Weight, attention,
+    attention_backward, attention_decode, gated, gated_backward, head_log_probs, linear_each,
+    matmul, rms_norm, rms_norm_backward,
 };
 use panacea_svd_lora::{Factors, SvdLora};
 
@@ -33,6 +34,20 @@ fn products(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("x W^T", rows), |b| {
             b.iter(|| matmul(&x, &weight.clone().transpose()));
         });
+    }
+    for bits in [Bits::Eight, Bits::Four] {
+        let packed = PackedMatrix::pack(&weight, bits).expect("whole blocks");
+        let weights = [Weight {
+            dense: &weight,
+            packed: Some(&packed),
+        }];
+        for rows in [1, 8] {
+            let x = random([rows, HIDDEN]);
+            let name = format!("x W^T, {} bits", bits.count());
+            group.bench_function(BenchmarkId::new(name, rows), |b| {
+                b.iter(|| linear_each(&x, &weights));
+            });
+        }
     }
     group.finish();
 }

@@ -1,6 +1,7 @@
 //! Generation and a forward pass on the shapes of a real model, for the side by side with
 //! `peers/torch_generate.py`: one JSON line {"measure", "tokens_per_second", …} a measure.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -11,6 +12,7 @@ use panacea_devices::Precision;
 use panacea_model::{
     Bits, Decoder, PackedBatch, Request, Sequence, Steering, compute_on_this_thread,
 };
+use panacea_pretrained::Pretrained;
 use panacea_svd_lora::Adapters;
 
 #[derive(Parser)]
@@ -33,6 +35,12 @@ struct Arguments {
     /// The model whose shapes it has.
     #[arg(long, value_enum, default_value_t = Model::Smollm2_135m)]
     shape: Model,
+    /// A model's file or folder, in place of random weights.
+    #[arg(long, conflicts_with = "shape")]
+    model: Option<PathBuf>,
+    /// Only the measures whose names have this in them.
+    #[arg(long, default_value = "")]
+    only: String,
     /// The seconds that are counted.
     #[arg(long, value_enum, default_value_t = Seconds::Clock)]
     seconds: Seconds,
@@ -46,7 +54,13 @@ fn main() -> Result<()> {
     compute_on_this_thread();
     let shape = arguments.shape.shape();
     let device = panacea_devices::select(&arguments.device)?;
-    let mut model = random_model_in(shape, &device, Precision::Auto.on(&device)?)?;
+    let weights = Precision::Auto.on(&device)?;
+    let pretrained = arguments.model.as_deref().map(Pretrained::open);
+    let pretrained = pretrained.transpose()?;
+    let mut model = match &pretrained {
+        Some(pretrained) => Decoder::load_in(pretrained, &device, weights)?,
+        None => random_model_in(shape, &device, weights)?,
+    };
     let adapters = Arc::new(adapters(&model)?);
     let tokens = |rows: usize, length: usize| -> Vec<Vec<u32>> {
         let examples = pairs(rows, length, 1, shape.vocabulary);
@@ -85,14 +99,19 @@ fn main() -> Result<()> {
     if device != Device::flex() {
         return Ok(());
     }
-    for bits in [Bits::Eight, Bits::Four] {
-        model.pack(bits)?;
+    let of_file = pretrained.as_ref().map(|_| "file");
+    for bits in ["8", "4"].into_iter().chain(of_file) {
+        match (bits, &pretrained) {
+            ("file", Some(pretrained)) => model.pack_as_stored(pretrained)?,
+            ("8", _) => model.pack(Bits::Eight)?,
+            _ => model.pack(Bits::Four)?,
+        };
         for &rows in &arguments.rows {
             let prompts = tokens(rows, arguments.prompt);
             let one = vec![vec![0.5, 0.5]; rows];
             let new_tokens = arguments.new_tokens;
             for (who, adapters) in [("base", None), ("one_preference", Some(&adapters))] {
-                let measure = format!("generate_{who}_{}_bits", bits.count());
+                let measure = format!("generate_{who}_{bits}_bits");
                 let run = || generate(&model, adapters, &prompts, &one, new_tokens);
                 arguments.report(&measure, rows, new_tokens, run)?;
             }
@@ -130,6 +149,9 @@ impl Arguments {
         tokens: usize,
         run: impl Fn() -> Result<()>,
     ) -> Result<()> {
+        if !measure.contains(&self.only) {
+            return Ok(());
+        }
         run()?;
         let mut seconds = Vec::new();
         for _ in 0..self.repeats {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use panacea_devices::Precision;
 use panacea_interview::Profiles;
@@ -144,28 +144,47 @@ pub fn open_at(run: &RunFolder, preference: &Preference, decoder: &Decoder) -> R
     Ok(steering)
 }
 
+/// Which weights are read in decoding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FewBits {
+    /// Rounded to so many.
+    Rounded(Bits),
+    /// As the model's GGUF file has them.
+    OfFile,
+}
+
 /// Lays out the weights in a few bits for decoding, and says what that costs.
-pub fn pack(decoder: &mut Decoder, bits: Bits) -> Result<()> {
-    let packing = decoder.pack(bits)?;
+pub fn pack(decoder: &mut Decoder, pretrained: &Pretrained, bits: FewBits) -> Result<()> {
+    let (packing, named) = match bits {
+        FewBits::Rounded(bits) => (decoder.pack(bits)?, format!("{} bits", bits.count())),
+        FewBits::OfFile => (decoder.pack_as_stored(pretrained)?, "the file's".to_owned()),
+    };
+    if packing.bytes == 0 {
+        bail!(
+            "--bits: {} has no matrix that can be read so; --bits file takes GGUF files with Q8_0, Q4_0, Q4_1, Q4_K or \
+             Q6_K, --bits 8 any model whose widths are multiples of 32",
+            pretrained.source().display()
+        );
+    }
     eprintln!(
-        "weights for decoding: {} bits, {:.0} MiB, off by {:.2} % (root mean square){}",
-        bits.count(),
+        "weights for decoding: {named}, {:.0} MiB, off by {:.2} % (root mean square){}",
         packing.bytes as f64 / f64::from(1 << 20),
         100.0 * packing.relative_error(),
         match packing.dense {
             0 => String::new(),
-            n => format!("; {n} matrices stay as they are, since 32 does not divide their columns"),
+            n => format!("; {n} matrices stay as they are, since they have no whole blocks"),
         }
     );
     Ok(())
 }
 
 /// The argument of `--bits`.
-pub fn parse_bits(text: &str) -> Result<Bits, String> {
+pub fn parse_bits(text: &str) -> Result<FewBits, String> {
     match text {
-        "8" => Ok(Bits::Eight),
-        "4" => Ok(Bits::Four),
-        _ => Err("expected 8 or 4".to_owned()),
+        "8" => Ok(FewBits::Rounded(Bits::Eight)),
+        "4" => Ok(FewBits::Rounded(Bits::Four)),
+        "file" => Ok(FewBits::OfFile),
+        _ => Err("expected 8, 4 or file".to_owned()),
     }
 }
 

@@ -33,6 +33,7 @@
 
 mod adamw;
 mod attention;
+mod blocks;
 #[cfg(feature = "cuda")]
 mod cuda;
 #[cfg(feature = "flex")]
@@ -43,12 +44,15 @@ mod gpu;
 mod head;
 #[cfg(feature = "flex")]
 mod host;
+mod lanes;
 #[cfg(feature = "gpu")]
 mod launch;
 mod matmul;
 mod norm;
 mod packed;
 mod rotary;
+#[cfg(feature = "flex")]
+mod rounded;
 mod several;
 mod shape;
 mod squares;
@@ -65,6 +69,7 @@ pub use attention::{
     CacheRow, CacheRows, Heads, Segment, Visibility, attention, attention_backward,
     attention_decode, write_cache,
 };
+pub use blocks::Blocks;
 pub use gated::{Gate, gated, gated_backward};
 pub use head::head_log_probs;
 pub use matmul::{Weight, is_thin, linear_each, matmul, matmul_add};

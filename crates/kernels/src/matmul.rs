@@ -66,7 +66,8 @@ pub struct Weight<'a> {
 }
 
 /// x Wᵀ for every W: x `[rows, k]`, W `[n, k]` → `[rows, n]`. Where x has few rows ([`is_thin`]), the threads of the
-/// CPU are woken once for all of them, and packed weights are read instead of dense ones.
+/// CPU are woken once for all of them, and packed weights are read instead of dense ones; what they are
+/// multiplied with is rounded to 8 bits for that, each block of 32 with its own scale.
 ///
 /// # Panics
 /// If a W has another number of columns than x, or a packed one another shape than the dense one beside it.
@@ -167,6 +168,7 @@ pub fn matmul_add(c: Tensor<2>, a: &Tensor<2>, b: &Tensor<2>) -> Tensor<2> {
 mod tests {
     use super::*;
     use crate::Bits;
+    use crate::rounded::Rounded;
     use crate::test_support::{address, assert_close, random};
 
     #[test]
@@ -222,9 +224,16 @@ mod tests {
                     false => dense.clone(),
                 });
             }
+            let rounded = Host::open(&x).expect("it is on the CPU");
+            let rounded = Rounded::new(rounded.matrix().expect("its strides are positive"));
+            let rounded = host::tensor(rounded.values(), [rows, 96]);
             let together = linear_each(&x, &weights);
-            for (found, weight) in together.iter().zip(expected) {
-                assert_close("each", found, &x.clone().matmul(weight.transpose()));
+            for ((found, weight), expected) in together.iter().zip(&weights).zip(expected) {
+                let x = match weight.packed.is_some() && is_thin(&x) {
+                    true => &rounded,
+                    false => &x,
+                };
+                assert_close("each", found, &x.clone().matmul(expected.transpose()));
             }
         }
     }

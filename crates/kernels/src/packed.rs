@@ -3,18 +3,17 @@
 use burn_tensor::Tensor;
 use half::f16;
 
+use crate::blocks::{Blocks, Format, Q4_0, Q4_1, Q4K, Q6K, Q8_0};
 #[cfg(feature = "flex")]
 use crate::host::Host;
-
-/// Elements that share a scale.
-const BLOCK: usize = 32;
+use crate::lanes::{BLOCK, Portable};
 
 /// Bits of an element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bits {
-    /// Each block of 32 has a scale d; an element is d · q, q of −127 to 127 (as llama.cpp's Q8_0).
+    /// Each block of 32 has a scale d; an element is d · q, q of −127 to 127: [`Blocks::Q8_0`].
     Eight,
-    /// Each block of 32 has a scale d and a least value m; an element is m + d · q, q of 0 to 15 (as llama.cpp's Q4_1).
+    /// Each block of 32 has a scale d and a least value m; an element is m + d · q, q of 0 to 15: [`Blocks::Q4_1`].
     /// A matrix that was read from that form comes back to it without a loss.
     Four,
 }
@@ -22,66 +21,58 @@ pub enum Bits {
 /// A matrix on the CPU whose elements have few bits.
 #[derive(Debug, Clone)]
 pub struct PackedMatrix {
-    bits: Bits,
+    form: Blocks,
     rows: usize,
     columns: usize,
-    /// Row by row: a byte an element, or two elements a byte, the first 16 of a block in its low halves.
-    codes: Vec<u8>,
-    /// (d, m) of every block; m is 0 with 8 bits.
-    scales: Vec<(f16, f16)>,
+    /// Block by block, row by row. Every 16-bit float of them is finite.
+    bytes: Vec<u8>,
 }
 
 impl PackedMatrix {
-    /// Packs a matrix `[rows, columns]`. `None` where it is not on the CPU, or its columns do not fill whole blocks
-    /// of 32.
+    /// Packs a matrix `[rows, columns]`. `None` where it is not on the CPU, its columns do not fill whole blocks of 32, or a
+    /// scale of it is beyond 16 bits.
     pub fn pack(weight: &Tensor<2>, bits: Bits) -> Option<Self> {
         #[cfg(feature = "flex")]
         if weight.dims()[1].is_multiple_of(BLOCK) {
             let weight = Host::open(weight)?.contiguous();
-            return Some(Self::from_values(weight.values(), weight.shape(), bits));
+            return Self::from_values(weight.values(), weight.shape(), bits);
         }
         None
     }
 
     #[cfg(feature = "flex")]
-    fn from_values(values: &[f32], [rows, columns]: [usize; 2], bits: Bits) -> Self {
-        let mut packed = Self {
-            bits,
+    fn from_values(values: &[f32], [rows, columns]: [usize; 2], bits: Bits) -> Option<Self> {
+        let form = bits.blocks();
+        let mut bytes = Vec::with_capacity(rows * columns / BLOCK * form.bytes());
+        for block in values.as_chunks::<BLOCK>().0 {
+            push(block, bits, &mut bytes)?;
+        }
+        Some(Self {
+            form,
             rows,
             columns,
-            codes: Vec::with_capacity(rows * columns * bits.count() / 8),
-            scales: Vec::with_capacity(rows * columns / BLOCK),
-        };
-        for block in values.chunks_exact(BLOCK) {
-            packed.push(block);
-        }
-        packed
+            bytes,
+        })
     }
 
-    #[cfg(feature = "flex")]
-    fn push(&mut self, block: &[f32]) {
-        let extreme = |of: fn(f32, f32) -> f32| block.iter().copied().fold(block[0], of);
-        let (least, most) = (extreme(f32::min), extreme(f32::max));
-        let (d, m, top) = match self.bits {
-            Bits::Eight => (least.abs().max(most.abs()) / 127.0, 0.0, 127.0),
-            Bits::Four => ((most - least) / 15.0, least, 15.0),
-        };
-        let (d, m) = (f16::from_f32(d), f16::from_f32(m));
-        self.scales.push((d, m));
-        let (d, m) = (d.to_f32(), m.to_f32());
-        let code = |x: f32| if d == 0.0 { 0.0 } else { ((x - m) / d).round() };
-        match self.bits {
-            Bits::Eight => {
-                let code = |&x: &f32| (code(x).clamp(-top, top) + ZERO) as u8;
-                self.codes.extend(block.iter().map(code));
-            }
-            Bits::Four => {
-                let code = |x: f32| code(x).clamp(0.0, top) as u8;
-                let (low, high) = block.split_at(BLOCK / 2);
-                let codes = low.iter().zip(high).map(|(&l, &h)| code(l) | code(h) << 4);
-                self.codes.extend(codes);
-            }
+    /// A matrix `[rows, columns]` of such blocks. `None` where `bytes` are not as many as it takes, the columns are not
+    /// whole blocks, or a scale is not finite.
+    pub fn from_blocks(form: Blocks, [rows, columns]: [usize; 2], bytes: Vec<u8>) -> Option<Self> {
+        let (blocks, rest) = (columns / form.weights(), columns % form.weights());
+        let expected = rows.checked_mul(blocks)?.checked_mul(form.bytes())?;
+        if rest != 0 || bytes.len() != expected {
+            return None;
         }
+        let is_finite =
+            |block: &[u8], at: usize| f16::from_le_bytes([block[at], block[at + 1]]).is_finite();
+        let mut blocks = bytes.chunks_exact(form.bytes());
+        let are_finite = blocks.all(|block| form.floats().iter().all(|&at| is_finite(block, at)));
+        are_finite.then_some(Self {
+            form,
+            rows,
+            columns,
+            bytes,
+        })
     }
 
     /// `[rows, columns]`
@@ -91,67 +82,91 @@ impl PackedMatrix {
 
     /// Bytes that it takes.
     pub fn bytes(&self) -> usize {
-        self.codes.len() + self.scales.len() * size_of::<(f16, f16)>()
+        self.bytes.len()
+    }
+
+    /// How its elements lie.
+    pub(crate) fn form(&self) -> Blocks {
+        self.form
+    }
+
+    /// The blocks of a row, whose [`PackedMatrix::form`] is F.
+    #[inline(always)]
+    pub(crate) fn row<F: Format>(&self, row: usize) -> &[F::Block] {
+        let width = self.columns / self.form.weights() * self.form.bytes();
+        F::blocks(&self.bytes[row * width..(row + 1) * width])
+    }
+
+    /// All bytes from the row `first` on; none where there is no such row.
+    #[inline(always)]
+    pub(crate) fn behind(&self, first: usize) -> &[u8] {
+        let width = self.columns / self.form.weights() * self.form.bytes();
+        &self.bytes[(first * width).min(self.bytes.len())..]
     }
 
     /// The matrix that it stands for, row by row.
     pub fn unpack(&self) -> Vec<f32> {
-        let mut values = vec![0.0; self.rows * self.columns];
-        // Of no columns there are no rows to write either.
-        let width = self.columns.max(1);
-        for (row, out) in values.chunks_exact_mut(width).enumerate() {
-            self.unpack_row(row, out, eight);
+        match self.form {
+            Blocks::Q8_0 => self.unpack_from::<Q8_0>(),
+            Blocks::Q4_0 => self.unpack_from::<Q4_0>(),
+            Blocks::Q4_1 => self.unpack_from::<Q4_1>(),
+            Blocks::Q4K => self.unpack_from::<Q4K>(),
+            Blocks::Q6K => self.unpack_from::<Q6K>(),
+        }
+    }
+
+    fn unpack_from<F: Format>(&self) -> Vec<f32> {
+        let mut values = Vec::with_capacity(self.rows * self.columns);
+        for block in F::blocks(&self.bytes) {
+            for group in 0..F::GROUPS {
+                let group = F::group(Portable, block, group);
+                let element = |(i, &code): (usize, &u8)| {
+                    let code = match F::SIGNED {
+                        true => f32::from(code.cast_signed()),
+                        false => f32::from(code),
+                    };
+                    group.scale[i / 4] * code + group.minimum
+                };
+                values.extend(group.codes.iter().enumerate().map(element));
+            }
         }
         values
     }
-
-    /// Writes the elements of a row; `eight` is [`eight`], or what does the same faster.
-    #[inline(always)]
-    pub(crate) fn unpack_row(
-        &self,
-        row: usize,
-        out: &mut [f32],
-        eight: impl Fn(u64, f32, f32) -> [f32; 8],
-    ) {
-        const LOW: u64 = 0x0f0f_0f0f_0f0f_0f0f;
-        let blocks = self.columns / BLOCK;
-        let scales = &self.scales[row * blocks..(row + 1) * blocks];
-        let width = self.columns * self.bits.count() / 8;
-        let (codes, _) = self.codes[row * width..(row + 1) * width].as_chunks::<8>();
-        let codes = codes.iter().map(|&codes| u64::from_le_bytes(codes));
-        let (out, _) = out.as_chunks_mut::<8>();
-        let out = out.chunks_exact_mut(BLOCK / 8).zip(scales);
-        let mut codes = codes;
-        match self.bits {
-            Bits::Eight => {
-                for (out, (d, _)) in out {
-                    let d = widen(*d);
-                    for (out, codes) in out.iter_mut().zip(&mut codes) {
-                        *out = eight(codes, d, -ZERO * d);
-                    }
-                }
-            }
-            Bits::Four => {
-                for (out, (d, m)) in out {
-                    let (d, m) = (widen(*d), widen(*m));
-                    let (low, high) = out.split_at_mut(BLOCK / 16);
-                    for ((low, high), codes) in low.iter_mut().zip(high).zip(&mut codes) {
-                        *low = eight(codes & LOW, d, m);
-                        *high = eight(codes >> 4 & LOW, d, m);
-                    }
-                }
-            }
-        }
-    }
 }
 
-/// The code of 0 with 8 bits.
-const ZERO: f32 = 128.0;
-
-/// d · q + m for the q in eight bytes, the lowest first.
-#[inline(always)]
-pub(crate) fn eight(codes: u64, d: f32, m: f32) -> [f32; 8] {
-    codes.to_le_bytes().map(|code| d * f32::from(code) + m)
+/// Packs a block; `None` where its scale or least value is beyond 16 bits.
+#[cfg(feature = "flex")]
+fn push(block: &[f32; BLOCK], bits: Bits, bytes: &mut Vec<u8>) -> Option<()> {
+    let extreme = |of: fn(f32, f32) -> f32| block.iter().copied().fold(block[0], of);
+    let (least, most) = (extreme(f32::min), extreme(f32::max));
+    let (d, m) = match bits {
+        Bits::Eight => (least.abs().max(most.abs()) / 127.0, 0.0),
+        Bits::Four => ((most - least) / 15.0, least),
+    };
+    let (d, m) = (f16::from_f32(d), f16::from_f32(m));
+    if !d.is_finite() || !m.is_finite() {
+        return None;
+    }
+    bytes.extend(d.to_le_bytes());
+    let (scale, minimum) = (d.to_f32(), m.to_f32());
+    let code = |x: f32| match scale {
+        0.0 => 0.0,
+        _ => ((x - minimum) / scale).round(),
+    };
+    match bits {
+        Bits::Eight => {
+            let code = |&x: &f32| (code(x).clamp(-127.0, 127.0) as i8).cast_unsigned();
+            bytes.extend(block.iter().map(code));
+        }
+        Bits::Four => {
+            bytes.extend(m.to_le_bytes());
+            let code = |x: f32| code(x).clamp(0.0, 15.0) as u8;
+            let (low, high) = block.split_at(BLOCK / 2);
+            let codes = low.iter().zip(high);
+            bytes.extend(codes.map(|(&low, &high)| code(low) | code(high) << 4));
+        }
+    }
+    Some(())
 }
 
 impl Bits {
@@ -162,15 +177,13 @@ impl Bits {
             Self::Four => 4,
         }
     }
-}
 
-/// A finite f16 as f32, without asking the machine what it can do, as the conversion of `half` does each time: the bits
-/// of fraction and exponent stand 13 places higher, and the exponent counts from 112 more.
-#[inline(always)]
-fn widen(x: f16) -> f32 {
-    let bits = u32::from(x.to_bits());
-    let magnitude = f32::from_bits((bits & 0x7fff) << 13) * f32::from_bits((127 + 112) << 23);
-    f32::from_bits(magnitude.to_bits() | (bits & 0x8000) << 16)
+    fn blocks(self) -> Blocks {
+        match self {
+            Self::Eight => Blocks::Q8_0,
+            Self::Four => Blocks::Q4_1,
+        }
+    }
 }
 
 #[cfg(all(test, feature = "flex"))]
@@ -185,14 +198,21 @@ mod tests {
         for bits in [Bits::Eight, Bits::Four] {
             let packed = PackedMatrix::pack(&weight, bits).expect("96 columns are three blocks");
             assert_eq!(packed.shape(), [7, 96]);
-            assert_eq!(packed.codes.len(), 7 * 96 * bits.count() / 8);
-            let blocks = exact.chunks(BLOCK).zip(packed.scales.iter());
-            for ((exact, (d, m)), found) in blocks.zip(packed.unpack().chunks(BLOCK)) {
+            assert_eq!(packed.bytes(), 7 * 3 * bits.blocks().bytes());
+            let blocks = exact
+                .chunks(BLOCK)
+                .zip(packed.bytes.chunks(bits.blocks().bytes()));
+            for ((exact, block), found) in blocks.zip(packed.unpack().chunks(BLOCK)) {
+                let float = |at: usize| f16::from_le_bytes([block[at], block[at + 1]]).to_f32();
+                let (d, m) = match bits {
+                    Bits::Eight => (float(0), 0.0),
+                    Bits::Four => (float(0), float(2)),
+                };
                 // f16 rounds scale and least value to 11 bits.
-                let slack = (16.0 * d.to_f32() + m.to_f32().abs()) / 2048.0;
+                let slack = (16.0 * d + m.abs()) / 2048.0;
                 for (exact, found) in exact.iter().zip(found) {
                     let error = (exact - found).abs();
-                    assert!(error <= 0.5 * d.to_f32() + slack, "{exact} became {found}");
+                    assert!(error <= 0.5 * d + slack, "{exact} became {found}");
                 }
             }
         }
@@ -207,16 +227,6 @@ mod tests {
             let again = Tensor::from_data(data, &burn_tensor::Device::flex());
             let twice = PackedMatrix::pack(&again, bits).expect("two blocks");
             assert_eq!(twice.unpack(), unpacked);
-        }
-    }
-
-    #[test]
-    fn every_finite_f16_is_widened() {
-        for bits in 0..=u16::MAX {
-            let x = f16::from_bits(bits);
-            if x.is_finite() {
-                assert_eq!(widen(x).to_bits(), x.to_f32().to_bits(), "{x}");
-            }
         }
     }
 

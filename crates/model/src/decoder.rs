@@ -1,8 +1,8 @@
 //! The decoder: log-probabilities and values of a batch, and their gradients.
 
 use burn_tensor::{Device, FloatDType, Tensor, TensorData};
-use panacea_kernels::{Bits, PackedMatrix, Rotation, Visibility, Weight, linear_each};
-use panacea_pretrained::ModelConfig;
+use panacea_kernels::{Bits, Blocks, PackedMatrix, Rotation, Visibility, Weight, linear_each};
+use panacea_pretrained::{ModelConfig, Pretrained};
 use panacea_svd_lora::{Adapters, FactorSet};
 
 use crate::ModelError;
@@ -114,12 +114,12 @@ impl Logits {
     }
 }
 
-/// What [`Decoder::pack`] did.
+/// What [`Decoder::pack`] or [`Decoder::pack_as_stored`] did.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Packing {
     /// Bytes of the packed weights.
     pub bytes: usize,
-    /// Matrices that stay as they are, since their rows are not whole blocks of 32.
+    /// Matrices that stay as they are, since their rows are not whole blocks.
     pub dense: usize,
     squares: f64,
     squared_errors: f64,
@@ -180,23 +180,68 @@ impl Decoder {
     /// Keeps every weight a second time with few bits, which [`Decoder::generate`] reads instead while it decodes: reading
     /// the weights is what decoding waits for. Prompts, log-probabilities and training go on reading the exact ones.
     pub fn pack(&mut self, bits: Bits) -> Result<Packing, ModelError> {
+        self.pack_by(|_, weight| Ok(PackedMatrix::pack(weight, bits)))
+    }
+
+    /// [`Decoder::pack`] with the blocks of the model's own GGUF file, without a loss. What the file has in a form that
+    /// [`Blocks`] does not name stays as it is.
+    pub fn pack_as_stored(&mut self, pretrained: &Pretrained) -> Result<Packing, ModelError> {
+        self.pack_by(|name, weight| {
+            let stored = pretrained.quantised(name);
+            let packed = stored.and_then(|stored| {
+                let form = Blocks::named(stored.format)?;
+                PackedMatrix::from_blocks(form, stored.shape, stored.bytes)
+            });
+            let Some(packed) = packed else {
+                return Ok(None);
+            };
+            let exact = weight.to_data();
+            let is_same = packed.shape() == weight.dims()
+                && exact
+                    .iter::<f32>()
+                    .zip(packed.unpack())
+                    .all(|(a, b)| a == b);
+            match is_same {
+                true => Ok(Some(packed)),
+                false => Err(ModelError::OtherWeights {
+                    path: pretrained.source().to_owned(),
+                    tensor: name.to_owned(),
+                }),
+            }
+        })
+    }
+
+    /// Packs every matrix by `pack`, which is given its name in the model's files.
+    fn pack_by(
+        &mut self,
+        mut pack: impl FnMut(&str, &Tensor<2>) -> Result<Option<PackedMatrix>, ModelError>,
+    ) -> Result<Packing, ModelError> {
         if self.device != Device::flex() {
             return Err(ModelError::NotPacked {
                 device: format!("{:?}", self.device),
             });
         }
         let mut packing = Packing::default();
-        let mut pack = |weight: &Tensor<2>| {
-            let packed = PackedMatrix::pack(weight, bits);
+        let mut pack = |name: &str, weight: &Tensor<2>| -> Result<_, ModelError> {
+            let packed = pack(name, weight)?;
             packing.add(weight, packed.as_ref());
-            packed
+            Ok(packed)
         };
-        for layer in &mut self.layers {
-            for linear in layer.projections_mut() {
-                linear.packed = pack(&linear.weight);
+        for (index, layer) in self.layers.iter_mut().enumerate() {
+            for (linear, projection) in layer.projections_mut().into_iter().zip(PROJECTIONS) {
+                let block = match projection {
+                    "gate_proj" | "up_proj" | "down_proj" => "mlp",
+                    _ => "self_attn",
+                };
+                let name = format!("model.layers.{index}.{block}.{projection}.weight");
+                linear.packed = pack(&name, &linear.weight)?;
             }
         }
-        self.packed_head = pack(&self.head);
+        let head = match self.config.tie_word_embeddings {
+            true => "model.embed_tokens.weight",
+            false => "lm_head.weight",
+        };
+        self.packed_head = pack(head, &self.head)?;
         Ok(packing)
     }
 

@@ -3,7 +3,8 @@
 
 use std::path::Path;
 
-use panacea_model::{Decoder, PackedBatch, Request, Sequence};
+use burn_tensor::Device;
+use panacea_model::{Bits, Decoder, PackedBatch, Request, Sequence};
 use panacea_pretrained::{Message, Pretrained};
 use panacea_test_support::{floats, golden};
 use serde_json::Value;
@@ -23,7 +24,7 @@ fn ids(value: &Value) -> Vec<u32> {
 #[test]
 #[ignore = "needs PANACEA_MODEL=FILE"]
 fn golden_smollm2_next_token() {
-    let (pretrained, model, golden) = open();
+    let (pretrained, mut model, golden) = open();
     for case in golden["next_token"].as_array().unwrap() {
         let prompt = pretrained
             .tokenizer()
@@ -72,6 +73,31 @@ fn golden_smollm2_next_token() {
             .decode(&greedy[0].tokens, true)
             .unwrap();
         assert_eq!(text, case["greedy_text"].as_str().unwrap());
+    }
+    if *model.device() != Device::flex() {
+        return;
+    }
+    // What is decoded with 8 bits, and from the file's own blocks, is the same.
+    for of_file in [false, true] {
+        let packing = match of_file {
+            false => model.pack(Bits::Eight).unwrap(),
+            true => model.pack_as_stored(&pretrained).unwrap(),
+        };
+        assert!(
+            packing.bytes > 0,
+            "this file has no blocks that are read as they are"
+        );
+        assert!(!of_file || packing.relative_error() == 0.0);
+        for case in golden["next_token"].as_array().unwrap() {
+            let request = Request::greedy(ids(&case["ids"]), 24);
+            let greedy = model.generate([request]).unwrap();
+            assert_eq!(
+                greedy[0].tokens,
+                ids(&case["greedy_24"]),
+                "{}",
+                case["prompt"]
+            );
+        }
     }
 }
 

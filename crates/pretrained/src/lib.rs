@@ -82,6 +82,6 @@ pub use export_gguf::{GgufType, LoraMatrices, convert_to_gguf, write_gguf, write
 pub use message::Message;
 pub use pretrained::Pretrained;
 pub use rope::{Rope, RopeScaling};
-pub use tensor::TensorF32;
+pub use tensor::{QuantisedMatrix, TensorF32};
 pub use text_stream::TextStream;
 pub use tokenizer::ChatTokenizer;

@@ -11,7 +11,7 @@ use crate::gguf::{self, GgufModel};
 use crate::safetensors::{self, SafetensorsFolder};
 use crate::tensors::{HEAD, Place};
 use crate::tokenizer::TokenizerFiles;
-use crate::{ChatTokenizer, ModelConfig, PretrainedError, TensorF32};
+use crate::{ChatTokenizer, ModelConfig, PretrainedError, QuantisedMatrix, TensorF32};
 
 /// An opened model: its configuration, its tokenizer, and its weights, which are read when they are asked for.
 #[derive(Debug)]
@@ -113,6 +113,20 @@ impl Pretrained {
         match &self.weights {
             Weights::Safetensors(folder) => folder.read(place).ok_or_else(missing)?,
             Weights::Gguf(model) => model.read(&place.stored).ok_or_else(missing),
+        }
+    }
+
+    /// One of the matrices that the configuration asks for, as its GGUF file has it. `None` where the model is in other
+    /// files, or the matrix is not quantised there.
+    pub fn quantised(&self, name: &str) -> Option<QuantisedMatrix> {
+        let place = self.places.get(name)?;
+        match &self.weights {
+            Weights::Safetensors(_) => None,
+            Weights::Gguf(model) => {
+                let found = model.blocks(&place.stored)?;
+                // What stands there among others is not read by itself.
+                (found.shape[..] == place.shape[..]).then_some(found)
+            }
         }
     }
 

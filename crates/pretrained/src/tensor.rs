@@ -8,3 +8,14 @@ pub struct TensorF32 {
     /// The values; as many as the product of `shape`.
     pub data: Vec<f32>,
 }
+
+/// A matrix in the blocks of a GGUF file, row by row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuantisedMatrix {
+    /// The name of their format, such as `Q4_1`.
+    pub format: &'static str,
+    /// `[rows, columns]`; a row is whole blocks.
+    pub shape: [usize; 2],
+    /// The blocks.
+    pub bytes: Vec<u8>,
+}

@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use panacea_model::{Bits, Request};
+use panacea_model::Request;
 use panacea_pretrained::Message;
 
-use crate::session::{ModelArguments, SamplingArguments, pack, parse_bits};
+use crate::session::{FewBits, ModelArguments, SamplingArguments, pack, parse_bits};
 
 /// Answer prompts, steered by a preference.
 #[derive(Args)]
@@ -31,17 +31,17 @@ pub struct Arguments {
     raw: bool,
     #[command(flatten)]
     sampling: SamplingArguments,
-    /// Decode from weights of 8 or 4 bits instead of 32, on the CPU: faster, and a little less exact. Prompts are
-    /// read with the exact weights.
-    #[arg(long, value_name = "8|4", value_parser = parse_bits)]
-    bits: Option<Bits>,
+    /// Decode from weights of 8 or 4 bits instead of 32, or from the blocks of a GGUF file as they are, on the CPU: faster,
+    /// and a little less exact, since what they are multiplied with is rounded to 8 bits. Prompts are read exactly.
+    #[arg(long, value_name = "8|4|file", value_parser = parse_bits)]
+    bits: Option<FewBits>,
 }
 
 impl Arguments {
     pub fn run(self) -> Result<ExitCode> {
         let mut steered = self.model.open()?;
         if let Some(bits) = self.bits {
-            pack(&mut steered.decoder, bits)?;
+            pack(&mut steered.decoder, &steered.pretrained, bits)?;
         }
         let tokenizer = steered.tokenizer()?;
         let mut prompts = Vec::with_capacity(self.prompt.len());

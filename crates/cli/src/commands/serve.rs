@@ -11,7 +11,7 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, value_parser};
 use panacea_devices::Precision;
 use panacea_interview::{InterviewError, Measured};
-use panacea_model::{Bits, Decoder};
+use panacea_model::Decoder;
 use panacea_objectives::Weights;
 use panacea_reward_models::Base;
 use panacea_runs::RunFolder;
@@ -20,7 +20,7 @@ use panacea_server::{
 };
 use panacea_serving::{Policy, open_language_model};
 
-use crate::session::{RUNS, pack, parse_bits, say_aside};
+use crate::session::{FewBits, RUNS, pack, parse_bits, say_aside};
 
 /// Seconds; longer is for ever.
 const A_YEAR: u64 = 365 * 24 * 3600;
@@ -78,10 +78,10 @@ pub struct Arguments {
     /// Seconds that running answers may go on after Ctrl-C or SIGTERM.
     #[arg(long, default_value_t = Settings::default().grace.as_secs(), value_name = "SECONDS", value_parser = value_parser!(u64).range(..=A_YEAR))]
     grace: u64,
-    /// Decode from weights of 8 or 4 bits instead of 32, on the CPU: faster, and a little less exact. Prompts are
-    /// read with the exact weights.
-    #[arg(long, value_name = "8|4", value_parser = parse_bits)]
-    bits: Option<Bits>,
+    /// Decode from weights of 8 or 4 bits instead of 32, or from the blocks of a GGUF file as they are, on the CPU: faster,
+    /// and a little less exact, since what they are multiplied with is rounded to 8 bits. Prompts are read exactly.
+    #[arg(long, value_name = "8|4|file", value_parser = parse_bits)]
+    bits: Option<FewBits>,
     /// flex (the CPU), wgpu, vulkan, cuda or cuda:INDEX.
     #[arg(long, default_value = "flex")]
     device: String,
@@ -105,7 +105,7 @@ impl Arguments {
         let pretrained = open_language_model(&self.model)?;
         let mut decoder = Decoder::load_in(&pretrained, &device, Precision::Auto.on(&device)?)?;
         if let Some(bits) = self.bits {
-            pack(&mut decoder, bits)?;
+            pack(&mut decoder, &pretrained, bits)?;
         }
         let base = Base {
             pretrained: Arc::new(pretrained),

@@ -23,7 +23,7 @@ pub(crate) use vocabulary_out::tokenizer_metadata;
 pub(crate) use write::{Entry, write};
 
 use crate::config::{Activation, LayerAttention, check_layers};
-use crate::{ModelConfig, PretrainedError, Rope, RopeScaling, TensorF32};
+use crate::{ModelConfig, PretrainedError, QuantisedMatrix, Rope, RopeScaling, TensorF32};
 use keys::{of_model, of_tokenizer};
 use names::ARCHITECTURES;
 
@@ -74,6 +74,28 @@ impl GgufModel {
     pub fn stored(&self, name: &str) -> Option<(&str, &[u8])> {
         let (info, _) = self.tensors.get(name)?;
         Some((info.format.name(), self.file.bytes(info)))
+    }
+
+    /// A matrix of whole blocks a row as the file has it, with its rows in the model's order.
+    pub fn blocks(&self, name: &str) -> Option<QuantisedMatrix> {
+        let (info, order) = self.tensors.get(name)?;
+        let &[rows, columns] = info.shape.as_slice() else {
+            return None;
+        };
+        let format = info.format;
+        if format.block_weights() == 1 || !columns.is_multiple_of(format.block_weights()) {
+            return None;
+        }
+        let bytes = self.file.bytes(info).to_vec();
+        self.file.forget(info);
+        Some(QuantisedMatrix {
+            format: format.name(),
+            shape: [rows, columns],
+            bytes: order.undo(
+                bytes,
+                columns / format.block_weights() * format.block_bytes(),
+            ),
+        })
     }
 
     pub fn read(&self, name: &str) -> Option<TensorF32> {

@@ -64,8 +64,9 @@ impl RowOrder {
         Self::Interleaved { heads }
     }
 
-    /// From the file's order to Hugging Face's. `row` is the number of values in a row.
-    pub(crate) fn undo(self, data: Vec<f32>, row: usize) -> Vec<f32> {
+    /// From the file's order to Hugging Face's. `row` is the number of values in a row, or of bytes
+    /// where these are the data.
+    pub(crate) fn undo<T: Copy>(self, data: Vec<T>, row: usize) -> Vec<T> {
         // Row 2j + h of a head of d rows of the file is row h·d/2 + j of the model.
         self.reordered(data, row, |position, half| {
             2 * (position % half) + position / half
@@ -81,12 +82,12 @@ impl RowOrder {
 
     /// Rows in another order within each head: `source` says from where each comes, given its place and half the rows of a
     /// head.
-    fn reordered(
+    fn reordered<T: Copy>(
         self,
-        data: Vec<f32>,
+        data: Vec<T>,
         row: usize,
         source: impl Fn(usize, usize) -> usize,
-    ) -> Vec<f32> {
+    ) -> Vec<T> {
         let Self::Interleaved { heads } = self else {
             return data;
         };

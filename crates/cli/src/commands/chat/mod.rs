@@ -12,13 +12,13 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use panacea_devices::Precision;
 use panacea_files::write_file;
-use panacea_model::{Bits, Decoder};
+use panacea_model::Decoder;
 use panacea_objectives::Weights;
 use panacea_pretrained::{ChatTokenizer, Message};
 use panacea_serving::open_language_model;
 use serde_json::json;
 
-use crate::session::{RUNS, SamplingArguments, pack, parse_bits};
+use crate::session::{FewBits, RUNS, SamplingArguments, pack, parse_bits};
 use command::{Line, help};
 use input::{Lines, Stop};
 use voice::{Run, Voice, sum_to_say};
@@ -55,10 +55,10 @@ pub struct Arguments {
     system: Option<String>,
     #[command(flatten)]
     sampling: SamplingArguments,
-    /// Decode from weights of 8 or 4 bits instead of 32, on the CPU: faster, and a little less exact. Prompts are
-    /// read with the exact weights.
-    #[arg(long, value_name = "8|4", value_parser = parse_bits)]
-    bits: Option<Bits>,
+    /// Decode from weights of 8 or 4 bits instead of 32, or from the blocks of a GGUF file as they are, on the CPU: faster,
+    /// and a little less exact, since what they are multiplied with is rounded to 8 bits. Prompts are read exactly.
+    #[arg(long, value_name = "8|4|file", value_parser = parse_bits)]
+    bits: Option<FewBits>,
     /// flex (the CPU), wgpu, vulkan, cuda or cuda:INDEX.
     #[arg(long, default_value = "flex")]
     device: String,
@@ -99,7 +99,7 @@ impl Arguments {
         }
         let mut decoder = Decoder::load_in(&pretrained, &device, Precision::Auto.on(&device)?)?;
         if let Some(bits) = self.bits {
-            pack(&mut decoder, bits)?;
+            pack(&mut decoder, &pretrained, bits)?;
         }
         let run = self.run.as_deref();
         let run = run.map(|name| Run::open(&self.runs, name, &decoder));
