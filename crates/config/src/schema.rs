@@ -14,6 +14,7 @@ use crate::names::{
     Activations, AdvantagesName, AggregationName, DpoLossName, FormatChoice, LossName, MethodName,
     OneOrMany, ScheduleKind,
 };
+use crate::sections::TemplateVariables;
 use crate::when::When;
 
 /// A key and what the file says of it. `D` is its default: [`Usual`], or `()` where that depends on other keys or there is
@@ -135,6 +136,7 @@ kinds! {
     bool: "true or false",
     String: "a text",
     PathBuf: "a path",
+    TemplateVariables: "a table of texts, numbers, true and false",
     OneOrMany: "a path or a list of paths",
     Vec<String>: "a list of texts",
     Vec<f64>: "a list of numbers",

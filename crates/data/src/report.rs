@@ -30,6 +30,8 @@ pub struct DataReport {
     pub truncated_prompts: usize,
     /// Responses cut at the right, of kept records.
     pub truncated_responses: usize,
+    /// What is to be known of the boundary between prompts and responses, and how many records it is so of.
+    pub boundaries: BTreeMap<String, usize>,
     /// Lengths in tokens, once the records are tokenised.
     pub tokens: Option<TokenReport>,
 }
@@ -201,6 +203,9 @@ impl fmt::Display for DataReport {
                 "tokens      {} in prompts (longest {}), {} in responses (longest {})",
                 tokens.prompt, tokens.longest_prompt, tokens.response, tokens.longest_response
             )?;
+        }
+        for (note, records) in &self.boundaries {
+            writeln!(f, "template    {records} records: {note}")?;
         }
         let width = self
             .objectives

@@ -1,9 +1,9 @@
 //! From records in words to examples in tokens.
 //!
-//! Prompt and response are tokenised apart, so the boundary between them lies in token space and
-//! is the same in training, scoring and generation: `prompt ++ response` is what the model sees.
+//! The boundary between prompt and response lies in token space and is the same in training, scoring and generation:
+//! `prompt ++ response` is what the model sees.
 
-use panacea_pretrained::Message;
+use panacea_pretrained::{Answered, ChatTokenizer, Message, Prompt};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -13,19 +13,24 @@ use crate::report::{DataReport, SkipReason, Skipped, TokenReport};
 
 /// What turns text into tokens.
 pub trait TextEncoder: Sync {
+    /// A conversation up to an answer.
+    type Prompt: AsRef<[u32]>;
+
     /// The conversation through the chat template, with the header of the answer.
-    fn encode_prompt(&self, messages: &[Message]) -> Result<Vec<u32>, BoxError>;
-    /// The text followed by exactly one end-of-turn token.
-    fn encode_response(&self, text: &str) -> Result<Vec<u32>, BoxError>;
+    fn prompt(&self, messages: &[Message]) -> Result<Self::Prompt, BoxError>;
+    /// The conversation with each of the responses as its answer, each with exactly one end-of-turn token.
+    fn answered(&self, prompt: &Self::Prompt, responses: &[String]) -> Result<Answered, BoxError>;
 }
 
-impl TextEncoder for panacea_pretrained::ChatTokenizer {
-    fn encode_prompt(&self, messages: &[Message]) -> Result<Vec<u32>, BoxError> {
-        Ok(Self::encode_prompt(self, messages)?)
+impl TextEncoder for ChatTokenizer {
+    type Prompt = Prompt;
+
+    fn prompt(&self, messages: &[Message]) -> Result<Prompt, BoxError> {
+        Ok(Self::prompt(self, messages)?)
     }
 
-    fn encode_response(&self, text: &str) -> Result<Vec<u32>, BoxError> {
-        Ok(Self::encode_response(self, text)?)
+    fn answered(&self, prompt: &Prompt, responses: &[String]) -> Result<Answered, BoxError> {
+        Ok(Self::answered(self, prompt, responses)?)
     }
 }
 
@@ -88,8 +93,12 @@ pub fn tokenize(
                 example,
                 is_prompt_cut,
                 responses_cut,
+                notes,
             } => {
                 tokens.add(&example);
+                for note in notes {
+                    *report.boundaries.entry(note).or_default() += 1;
+                }
                 report.count_dropped(record);
                 report.count_used(&example.judgements, &example.scores);
                 report.truncated_prompts += usize::from(is_prompt_cut);
@@ -119,6 +128,8 @@ enum Tokenized {
         example: Example,
         is_prompt_cut: bool,
         responses_cut: usize,
+        /// Of the boundary between prompt and responses.
+        notes: Vec<String>,
     },
     Skipped(SkipReason),
 }
@@ -135,10 +146,8 @@ fn tokenize_record(
             error,
         }
     };
-    let whole = encoder
-        .encode_prompt(&record.prompt)
-        .map_err(refused("prompt"))?;
-    let is_prompt_cut = whole.len() > limits.max_prompt_tokens;
+    let whole = encoder.prompt(&record.prompt).map_err(refused("prompt"))?;
+    let is_prompt_cut = whole.as_ref().len() > limits.max_prompt_tokens;
     let prompt = match (is_prompt_cut, limits.overlong_prompts) {
         (false, _) => Some(whole),
         (true, OverlongPrompts::Skip) => None,
@@ -151,13 +160,17 @@ fn tokenize_record(
         return Ok(Tokenized::Skipped(SkipReason::OverlongPrompt));
     };
 
+    let Answered {
+        prompt,
+        mut responses,
+        notes,
+    } = encoder
+        .answered(&prompt, &record.responses)
+        .map_err(refused("response"))?;
     let mut responses_cut = 0;
-    let mut responses = Vec::with_capacity(record.responses.len());
-    for text in &record.responses {
-        let mut response = encoder.encode_response(text).map_err(refused("response"))?;
+    for response in &mut responses {
         responses_cut += usize::from(response.len() > limits.max_response_tokens);
         response.truncate(limits.max_response_tokens);
-        responses.push(response);
     }
     // Two responses that the cut made equal cannot be told apart.
     let mut judgements = record.judgements.clone();
@@ -188,29 +201,30 @@ fn tokenize_record(
         },
         is_prompt_cut,
         responses_cut,
+        notes,
     })
 }
 
 /// The longest end of a conversation whose prompt fits: whole turns if a user's turn can begin
 /// it, otherwise the end of the last turn. `None` where the template alone is too long.
-fn cut_prompt(
+fn cut_prompt<E: TextEncoder>(
     messages: &[Message],
-    encoder: &impl TextEncoder,
+    encoder: &E,
     max_tokens: usize,
-) -> Result<Option<Vec<u32>>, BoxError> {
+) -> Result<Option<E::Prompt>, BoxError> {
     let system = messages
         .iter()
         .take_while(|message| matches!(message.role.as_str(), "system" | "developer"))
         .count();
     let (kept, turns) = messages.split_at(system);
-    let fitting = |turns: &[Message]| -> Result<Option<Vec<u32>>, BoxError> {
-        let tokens = encoder.encode_prompt(&[kept, turns].concat())?;
-        Ok((tokens.len() <= max_tokens).then_some(tokens))
+    let fitting = |turns: &[Message]| -> Result<Option<E::Prompt>, BoxError> {
+        let prompt = encoder.prompt(&[kept, turns].concat())?;
+        Ok((prompt.as_ref().len() <= max_tokens).then_some(prompt))
     };
 
     for start in (1..turns.len()).filter(|&start| turns[start].role == "user") {
-        if let Some(tokens) = fitting(&turns[start..])? {
-            return Ok(Some(tokens));
+        if let Some(prompt) = fitting(&turns[start..])? {
+            return Ok(Some(prompt));
         }
     }
     // What is left is the last question alone. The most characters of its end that fit are
@@ -232,8 +246,8 @@ fn cut_prompt(
             content: last.content[starts[middle]..].to_owned(),
         };
         match fitting(&[end_of_last])? {
-            Some(tokens) => {
-                best = Some(tokens);
+            Some(prompt) => {
+                best = Some(prompt);
                 high = middle;
             }
             None => low = middle + 1,

@@ -59,7 +59,7 @@ pub fn write_model(
 /// moves all texts' numbers alike.
 ///
 /// Transformers reads the last token that is not padding. So that this is the one that the numbers belong to, give it
-/// conversations that end with the end-of-turn token ([`crate::ChatTokenizer::encode_response`]; chat templates may write
+/// conversations that end with the end-of-turn token ([`crate::ChatTokenizer::answered`]; chat templates may write
 /// a line break behind it). The padding token of many models is the one that ends a turn, which would then be skipped;
 /// in its place the folder names a token that no conversation has.
 pub fn write_classifier(

@@ -31,6 +31,8 @@ fn record(text: &str) -> RunRecord {
             panacea: "0.1.0".into(),
             burn: "0.22.1".into(),
             model_fingerprint: "0123456789abcdef".into(),
+            tokenizer_fingerprint: Some("0a0a0a0a0a0a0a0a".into()),
+            template_fingerprint: Some("0b0b0b0b0b0b0b0b".into()),
             data_fingerprints: [("train.jsonl".into(), "feedfacefeedface".into())].into(),
             gone: Vec::new(),
         },

@@ -38,6 +38,7 @@ pub(crate) fn tokenizer_files(file: &GgufFile) -> Result<TokenizerFiles, Pretrai
         origin: file.path.clone(),
         tokenizer: tokenizer.to_string().into_bytes(),
         config: tokenizer_config(file, &vocabulary)?,
+        template_from: None,
     })
 }
 

@@ -1,0 +1,390 @@
+//! Conversations in tokens: one text of the template's own, cut where the answer begins.
+//!
+//! What is trained, scored and generated is what the template writes for the whole conversation, tokenised as a whole. A prompt
+//! is the beginning that it shares with the template's generation prompt; a response is what stands behind it, up to the token
+//! that ends the turn.
+
+use minijinja::Value;
+use tokenizers::Tokenizer;
+
+use crate::template::{ChatTemplate, answer, turn};
+use crate::{ChatTokenizer, Message, PretrainedError};
+
+/// A conversation up to an answer, in tokens.
+#[derive(Debug, Clone)]
+pub struct Prompt {
+    ids: Vec<u32>,
+    /// What the tokens say.
+    text: String,
+    /// A place in `text` from which tokens do not depend on what stands before it, and how many of `ids` stand before it.
+    anchor: (usize, usize),
+    turns: Vec<Value>,
+    opening: Opening,
+}
+
+impl Prompt {
+    /// Its tokens.
+    pub fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
+    /// Its tokens alone.
+    pub fn into_ids(self) -> Vec<u32> {
+        self.ids
+    }
+}
+
+impl AsRef<[u32]> for Prompt {
+    fn as_ref(&self) -> &[u32] {
+        &self.ids
+    }
+}
+
+/// A conversation with one or more answers to choose from, in tokens: `prompt ++ response` is what the template writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answered {
+    /// What all responses have before them.
+    pub prompt: Vec<u32>,
+    /// Each response with the token that ends it.
+    pub responses: Vec<Vec<u32>>,
+    /// What a person should know about the boundary between them, each a sentence.
+    pub notes: Vec<String>,
+}
+
+/// How a template goes on from a prompt to the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Opening {
+    /// The generation prompt is the beginning of the whole text, and the answer follows.
+    Plain,
+    /// So it is, but the template writes this before the answer.
+    Written(String),
+    /// The generation prompt ends with this, which the whole text does not have: it is left out of the prompt.
+    Shortened(String),
+    /// The template writes the turns of the prompt otherwise once an answer follows, or leaves the answer out: what stands behind
+    /// the generation prompt is the answer and what the template writes after answers.
+    Apart,
+}
+
+/// What a template writes behind an answer.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ending {
+    /// All of it.
+    text: String,
+    /// The first special token in it, its text, and how often it stands there.
+    token: Option<(u32, String, usize)>,
+}
+
+const ANSWER: &str = "panacea-answer-sentinel";
+/// Begins with another character, so that no generation prompt goes on as both do.
+const OTHER_ANSWER: &str = "0-panacea-answer-sentinel";
+
+impl Ending {
+    /// That of a template; nothing where it writes none, or where it refuses the conversation that is tried.
+    pub fn of(tokenizer: &Tokenizer, template: &ChatTemplate) -> Self {
+        let rendered = template.render(&[question(), answer(ANSWER)], false);
+        let after = rendered
+            .as_ref()
+            .ok()
+            .and_then(|text| text.rsplit_once(ANSWER));
+        let Some((_, after)) = after else {
+            return Self::default();
+        };
+        let added = tokenizer.get_added_tokens_decoder();
+        let encoding = tokenizer.encode_fast(after, false);
+        let ids = encoding.map_or_else(|_| Vec::new(), |encoding| encoding.get_ids().to_vec());
+        let first = |special: bool| {
+            let is_candidate =
+                |id: &&u32| added.get(id).is_some_and(|token| token.special || !special);
+            ids.iter().find(is_candidate).copied()
+        };
+        // Some models forget to mark their end of turn as special; it is an added token nevertheless.
+        let token = first(true).or_else(|| first(false)).map(|id| {
+            let text = added[&id].content.clone();
+            let times = after.matches(&text).count();
+            (id, text, times)
+        });
+        Self {
+            text: after.to_owned(),
+            token,
+        }
+    }
+
+    /// The token that ends an answer, if the template writes one.
+    pub fn token(&self) -> Option<u32> {
+        self.token.as_ref().map(|(id, _, _)| *id)
+    }
+
+    /// The whole text without what stands behind the end of the answer; nothing where it has no such end.
+    fn cut<'a>(&self, whole: &'a str) -> Option<&'a str> {
+        match &self.token {
+            None => Some(
+                whole
+                    .strip_suffix(&self.text)
+                    .unwrap_or_else(|| whole.trim_end()),
+            ),
+            Some((_, token, times)) => {
+                let (start, _) = whole.rmatch_indices(token.as_str()).nth(times - 1)?;
+                Some(&whole[..start + token.len()])
+            }
+        }
+    }
+}
+
+/// Tokens of `template` at which a text can be taken apart: the tokens from there on are those of the rest alone.
+///
+/// The tokenizer finds added tokens in a text before anything else, from left to right, the longest first, and treats what is
+/// between them piece by piece. So a place where one of them stands is such a place, if it is found wherever it stands (none
+/// contains it or ends as it begins), and if it takes nothing from the text before it.
+pub(crate) fn anchors(tokenizer: &Tokenizer, template: &ChatTemplate) -> Vec<String> {
+    let conversation = [question(), answer(ANSWER)];
+    let texts = [(&conversation[..1], true), (&conversation[..], false)];
+    let written: String = texts
+        .iter()
+        .filter_map(|(turns, asks)| template.render(turns, *asks).ok())
+        .collect();
+    let added = tokenizer.get_added_tokens_decoder();
+    let hides = |other: &str, token: &str| {
+        other.contains(token)
+            || (1..token.len()).any(|n| other.as_bytes().ends_with(&token.as_bytes()[..n]))
+    };
+    let found = added.iter().filter(|(id, token)| {
+        !(token.content.is_empty() || token.normalized || token.lstrip || token.single_word)
+            && written.contains(&token.content)
+            && !(added.iter())
+                .any(|(other, found)| other != *id && hides(&found.content, &token.content))
+    });
+    found.map(|(_, token)| token.content.clone()).collect()
+}
+
+fn question() -> Value {
+    turn(&Message {
+        role: "user".to_owned(),
+        content: "?".to_owned(),
+    })
+}
+
+impl ChatTokenizer {
+    /// A conversation up to an answer.
+    pub fn prompt(&self, messages: &[Message]) -> Result<Prompt, PretrainedError> {
+        let turns: Vec<Value> = messages.iter().map(turn).collect();
+        let mut text = self.render(messages, true)?;
+        let opening = match self.template() {
+            Some(template) => opening(template, &turns, &mut text),
+            None => Opening::Apart,
+        };
+        let place = self.anchor_in(&text);
+        let mut ids = self.encode(&text[..place], false)?;
+        let before = ids.len();
+        ids.extend(self.encode(&text[place..], false)?);
+        let removed = self.begin_once(&mut ids)?;
+        Ok(Prompt {
+            anchor: match removed {
+                0 => (place, before),
+                // What was taken away may have stood behind the place.
+                _ => (0, 0),
+            },
+            ids,
+            text,
+            turns,
+            opening,
+        })
+    }
+
+    /// The conversation with each of `responses` as its answer.
+    ///
+    /// A response has exactly one end-of-turn token, at its end: those that already end its text are not repeated, and one inside
+    /// is an error.
+    pub fn answered(
+        &self,
+        prompt: &Prompt,
+        responses: &[impl AsRef<str>],
+    ) -> Result<Answered, PretrainedError> {
+        let mut notes = Vec::new();
+        let mut note = |text: String| {
+            if !notes.contains(&text) {
+                notes.push(text);
+            }
+        };
+        let Some(template) = self.template() else {
+            let responses = responses
+                .iter()
+                .map(|text| self.bare_response(text.as_ref()));
+            return Ok(Answered {
+                prompt: prompt.ids.clone(),
+                responses: responses.collect::<Result<_, _>>()?,
+                notes,
+            });
+        };
+        match &prompt.opening {
+            Opening::Plain | Opening::Written(_) => {}
+            Opening::Shortened(text) => note(format!(
+                "the template's text of a conversation has no {text:?} before the answer, as its generation prompt has: prompts \
+                 end before it, also where answers are generated"
+            )),
+            Opening::Apart => note(
+                "the template writes a conversation otherwise once an answer follows: the answer stands behind the generation \
+                 prompt"
+                    .to_owned(),
+            ),
+        }
+
+        let (place, before) = prompt.anchor;
+        let (head, rest) = prompt.ids.split_at(before);
+        let mut wholes = Vec::with_capacity(responses.len());
+        for response in responses {
+            let response = self.without_end_of_turn(response.as_ref());
+            let whole = self.whole(template, prompt, response)?;
+            if !whole.contains(response.trim()) {
+                note(
+                    "the template writes answers otherwise than the records have them (such as without their reasoning): what it \
+                     writes is trained"
+                        .to_owned(),
+                );
+            }
+            match (&prompt.opening, whole.strip_prefix(&prompt.text)) {
+                (Opening::Written(text), Some(behind)) if behind.starts_with(text) => {
+                    note(format!(
+                        "the template writes {text:?} before the answer: it is trained with it"
+                    ))
+                }
+                (_, Some(_)) => {}
+                (_, None) => {
+                    self.check_parting(template, prompt, &whole)?;
+                    note("the template ends the prompt otherwise before this answer: the boundary is where they part".to_owned());
+                }
+            }
+            let mut ids = self.encode(&whole[place..], false)?;
+            if before == 0 {
+                self.begin_once(&mut ids)?;
+            }
+            wholes.push(ids);
+        }
+        // Where the last character of the prompt and the first of an answer make one token, it is the answer's.
+        let shared = wholes
+            .iter()
+            .map(|ids| ids.iter().zip(rest).take_while(|(a, b)| a == b).count())
+            .min()
+            .unwrap_or(rest.len());
+        if shared < rest.len() {
+            note(
+                "tokens reach over the end of the prompt: they are trained with the answer"
+                    .to_owned(),
+            );
+        }
+        let responses = wholes.into_iter().map(|mut ids| {
+            ids.drain(..shared);
+            self.ended(ids)
+        });
+        Ok(Answered {
+            responses: responses.collect::<Result<_, _>>()?,
+            prompt: [head, &rest[..shared]].concat(),
+            notes,
+        })
+    }
+
+    /// What the template writes for a conversation with its answer, up to the end of the answer.
+    fn whole(
+        &self,
+        template: &ChatTemplate,
+        prompt: &Prompt,
+        response: &str,
+    ) -> Result<String, PretrainedError> {
+        let whole = match prompt.opening {
+            Opening::Apart => [&prompt.text, response, &self.ending().text].concat(),
+            _ => {
+                let turns = [&prompt.turns[..], &[answer(response)]].concat();
+                template
+                    .render(&turns, false)
+                    .map_err(|problem| self.refused(problem))?
+            }
+        };
+        let cut = self.ending().cut(&whole).map(str::len);
+        match cut {
+            Some(length) if length >= shared_length(&whole, &prompt.text) => {
+                let mut whole = whole;
+                whole.truncate(length);
+                Ok(whole)
+            }
+            _ => Err(self.refused("it writes no end of this answer".to_owned())),
+        }
+    }
+
+    /// A whole text that does not begin with the prompt's may part from it where the answer is opened, not before.
+    fn check_parting(
+        &self,
+        template: &ChatTemplate,
+        prompt: &Prompt,
+        whole: &str,
+    ) -> Result<(), PretrainedError> {
+        let conversation = template.render(&prompt.turns, false);
+        let conversation = conversation.map_err(|problem| self.refused(problem))?;
+        let parted = shared_length(&prompt.text, whole);
+        if parted < prompt.anchor.0 || parted < shared_length(&prompt.text, &conversation) {
+            let problem = "the turns before this answer are written otherwise than without it";
+            return Err(self.refused(problem.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// A response without a template: its text, tokenised on its own.
+    fn bare_response(&self, text: &str) -> Result<Vec<u32>, PretrainedError> {
+        self.ended(self.encode(self.without_end_of_turn(text), false)?)
+    }
+
+    /// Tokens with exactly one end of turn, at their end.
+    fn ended(&self, mut ids: Vec<u32>) -> Result<Vec<u32>, PretrainedError> {
+        let end = self.end_of_turn();
+        ids.pop_if(|last| *last == end);
+        if let Some(position) = ids.iter().position(|&id| id == end) {
+            let token = self.inner().id_to_token(end).unwrap_or_default();
+            let problem = format!(
+                "the response contains the end-of-turn token {token:?} at its token {position}, before its end"
+            );
+            return Err(PretrainedError::tokenizer(self.origin(), problem));
+        }
+        ids.push(end);
+        Ok(ids)
+    }
+
+    /// The last place of a text from which tokens do not depend on what stands before it.
+    fn anchor_in(&self, text: &str) -> usize {
+        let places = self.anchors().iter().filter_map(|token| text.rfind(token));
+        places.max().unwrap_or(0)
+    }
+}
+
+/// How a template goes on from the generation prompt, `text`, which is shortened where the whole text parts from it.
+fn opening(template: &ChatTemplate, turns: &[Value], text: &mut String) -> Opening {
+    let with = |content: &str| template.render(&[turns, &[answer(content)]].concat(), false);
+    // A template may refuse an answer here, as behind a turn of the assistant's: the generation prompt is then all there is.
+    let Ok(whole) = with(ANSWER) else {
+        return Opening::Plain;
+    };
+    let Some(written) = whole.rfind(ANSWER) else {
+        return Opening::Apart;
+    };
+    if let Some(behind) = whole[..written].strip_prefix(text.as_str()) {
+        return match behind.trim() {
+            "" => Opening::Plain,
+            _ => Opening::Written(behind.to_owned()),
+        };
+    }
+    let (Ok(other), Ok(conversation)) = (with(OTHER_ANSWER), template.render(turns, false)) else {
+        return Opening::Apart;
+    };
+    let boundary = shared_length(text, &whole).min(shared_length(text, &other));
+    if boundary < shared_length(text, &conversation) {
+        return Opening::Apart;
+    }
+    Opening::Shortened(text.split_off(boundary))
+}
+
+/// How many bytes two texts have in common at their beginning, in whole characters.
+fn shared_length(one: &str, two: &str) -> usize {
+    let pairs = one.char_indices().zip(two.chars());
+    let parted = pairs.clone().find(|((_, a), b)| a != b);
+    match parted {
+        Some(((place, _), _)) => place,
+        None => one.len().min(two.len()),
+    }
+}
