@@ -58,6 +58,9 @@ impl ModelArguments {
             Some(run) => open_model_of(&run.record()?.plan, Some(&self.model))?,
             None => open_language_model(&self.model)?,
         };
+        // A model without a tokenizer can be asked where tokens are given.
+        let notes = pretrained.tokenizer().map(ChatTokenizer::notes);
+        say_aside(&notes.unwrap_or_default());
         let decoder = Decoder::load_in(&pretrained, &device, Precision::Auto.on(&device)?)?;
         let steering = match &run {
             Some(run) => Some(open_at(run, &self.preference_on(run)?, &decoder)?),

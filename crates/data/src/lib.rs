@@ -94,4 +94,4 @@ pub use panacea_objectives::{Judgement, RecordKind};
 pub use readers::Format;
 pub use record::{Example, Record, Scores, Source, Words};
 pub use report::{DataReport, FileReport, ObjectiveReport, SkipReason, Skipped, TokenReport};
-pub use tokenize::{OverlongPrompts, TextEncoder, TokenLimits, tokenize};
+pub use tokenize::{OverlongPrompts, Rendered, TextEncoder, TokenLimits, tokenize};

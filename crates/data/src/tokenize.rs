@@ -20,6 +20,11 @@ pub trait TextEncoder: Sync {
     fn prompt(&self, messages: &[Message]) -> Result<Self::Prompt, BoxError>;
     /// The conversation with each of the responses as its answer, each with exactly one end-of-turn token.
     fn answered(&self, prompt: &Self::Prompt, responses: &[String]) -> Result<Answered, BoxError>;
+
+    /// A special token that stands in a text of a record, where none is meant to.
+    fn stray_token(&self, _record: &Record) -> Option<String> {
+        None
+    }
 }
 
 impl TextEncoder for ChatTokenizer {
@@ -31,6 +36,39 @@ impl TextEncoder for ChatTokenizer {
 
     fn answered(&self, prompt: &Prompt, responses: &[String]) -> Result<Answered, BoxError> {
         Ok(Self::answered(self, prompt, responses)?)
+    }
+
+    fn stray_token(&self, record: &Record) -> Option<String> {
+        let prompt = record.prompt.iter().map(|message| &message.content[..]);
+        // The end of a turn may end a response.
+        let responses = (record.responses.iter()).map(|text| self.without_end_of_turn(text));
+        let found = prompt
+            .chain(responses)
+            .find_map(|text| self.special_token_in(text));
+        found.map(str::to_owned)
+    }
+}
+
+/// A tokenizer for records whose prompts already are what a chat template would write.
+#[derive(Debug, Clone, Copy)]
+pub struct Rendered<'a>(pub &'a ChatTokenizer);
+
+impl TextEncoder for Rendered<'_> {
+    type Prompt = Prompt;
+
+    fn prompt(&self, messages: &[Message]) -> Result<Prompt, BoxError> {
+        let [only] = messages else {
+            let problem = format!(
+                "found {} turns, expected one text with all of them, since data.rendered = true",
+                messages.len()
+            );
+            return Err(problem.into());
+        };
+        Ok(self.0.rendered_prompt(&only.content)?)
+    }
+
+    fn answered(&self, prompt: &Prompt, responses: &[String]) -> Result<Answered, BoxError> {
+        Ok(self.0.answered(prompt, responses)?)
     }
 }
 
@@ -98,6 +136,9 @@ pub fn tokenize(
                 tokens.add(&example);
                 for note in notes {
                     *report.boundaries.entry(note).or_default() += 1;
+                }
+                if let Some(token) = encoder.stray_token(record) {
+                    report.stray_tokens.push((record.source.clone(), token));
                 }
                 report.count_dropped(record);
                 report.count_used(&example.judgements, &example.scores);

@@ -63,6 +63,8 @@ enum Opening {
     /// The template writes the turns of the prompt otherwise once an answer follows, or leaves the answer out: what stands behind
     /// the generation prompt is the answer and what the template writes after answers.
     Apart,
+    /// The prompt's text is what a template would write, and is taken as it is.
+    Rendered,
 }
 
 /// What a template writes behind an answer.
@@ -166,12 +168,35 @@ fn question() -> Value {
 impl ChatTokenizer {
     /// A conversation up to an answer.
     pub fn prompt(&self, messages: &[Message]) -> Result<Prompt, PretrainedError> {
-        let turns: Vec<Value> = messages.iter().map(turn).collect();
-        let mut text = self.render(messages, true)?;
-        let opening = match self.template() {
-            Some(template) => opening(template, &turns, &mut text),
-            None => Opening::Apart,
-        };
+        match self.template() {
+            Some(_) => self.prompt_of(messages.iter().map(turn).collect()),
+            None => self.opened(self.render(messages, true)?, Vec::new(), Opening::Rendered),
+        }
+    }
+
+    /// Turns as the template sees them, up to an answer.
+    fn prompt_of(&self, turns: Vec<Value>) -> Result<Prompt, PretrainedError> {
+        let mut text = String::new();
+        let mut opening = Opening::Rendered;
+        if let Some(template) = self.template() {
+            let rendered = template.render(&turns, true);
+            text = rendered.map_err(|problem| self.refused(problem))?;
+            opening = self::opening(template, &turns, &mut text);
+        }
+        self.opened(text, turns, opening)
+    }
+
+    /// A prompt of a text that already is what a template would write, special tokens and the answer's header included.
+    pub fn rendered_prompt(&self, text: &str) -> Result<Prompt, PretrainedError> {
+        self.opened(text.to_owned(), Vec::new(), Opening::Rendered)
+    }
+
+    fn opened(
+        &self,
+        text: String,
+        turns: Vec<Value>,
+        opening: Opening,
+    ) -> Result<Prompt, PretrainedError> {
         let place = self.anchor_in(&text);
         let mut ids = self.encode(&text[..place], false)?;
         let before = ids.len();
@@ -216,7 +241,7 @@ impl ChatTokenizer {
             });
         };
         match &prompt.opening {
-            Opening::Plain | Opening::Written(_) => {}
+            Opening::Plain | Opening::Written(_) | Opening::Rendered => {}
             Opening::Shortened(text) => note(format!(
                 "the template's text of a conversation has no {text:?} before the answer, as its generation prompt has: prompts \
                  end before it, also where answers are generated"
@@ -290,6 +315,7 @@ impl ChatTokenizer {
         response: &str,
     ) -> Result<String, PretrainedError> {
         let whole = match prompt.opening {
+            Opening::Rendered => return Ok([&prompt.text, response].concat()),
             Opening::Apart => [&prompt.text, response, &self.ending().text].concat(),
             _ => {
                 let turns = [&prompt.turns[..], &[answer(response)]].concat();
@@ -386,5 +412,81 @@ fn shared_length(one: &str, two: &str) -> usize {
     match parted {
         Some(((place, _), _)) => place,
         None => one.len().min(two.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use minijinja::value::Serde;
+    use panacea_test_support::golden;
+    use serde::Deserialize;
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+    use crate::tokenizer::TokenizerFiles;
+    use crate::{ChatOptions, ModelConfig};
+
+    #[derive(Deserialize)]
+    struct Golden {
+        tokenizer: Json,
+        conversations: Vec<Vec<Json>>,
+        families: Vec<Family>,
+    }
+
+    #[derive(Deserialize)]
+    struct Family {
+        name: String,
+        template: String,
+        conversations: Vec<usize>,
+        ids: Vec<Vec<u32>>,
+    }
+
+    fn tokenizer(golden: &Golden, template: &str) -> ChatTokenizer {
+        let object = |value: Json| value.as_object().cloned().expect("an object");
+        let config = object(json!({
+            "model_type": "llama", "vocab_size": 400, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
+            "num_attention_heads": 1, "max_position_embeddings": 64, "rms_norm_eps": 1e-5
+        }));
+        let files = TokenizerFiles {
+            origin: PathBuf::from("tokenizer.json"),
+            tokenizer: golden.tokenizer.to_string().into_bytes(),
+            config: object(
+                json!({"bos_token": "<s>", "eos_token": "</s>", "chat_template": template}),
+            ),
+            template_from: None,
+            notes: Vec::new(),
+        };
+        let model = ModelConfig::from_json(Path::new("config.json"), &config).unwrap();
+        ChatTokenizer::new(&files, &model, &ChatOptions::default()).unwrap()
+    }
+
+    /// Values of transformers' `apply_chat_template`, by benches/peers/chat_templates.py.
+    #[test]
+    fn prompt_and_response_are_the_tokens_of_transformers() {
+        let golden: Golden = golden("templates.json");
+        assert_eq!(golden.families.len(), 5);
+        for family in &golden.families {
+            let tokenizer = tokenizer(&golden, &family.template);
+            assert_eq!(family.ids.len(), 20);
+            for (&number, expected) in family.conversations.iter().zip(&family.ids) {
+                let (last, before) = golden.conversations[number].split_last().unwrap();
+                let turns = before.iter().map(|turn| Value::from(Serde(turn))).collect();
+                let prompt = tokenizer.prompt_of(turns).unwrap();
+                let text = last["content"].as_str().unwrap();
+                let found = tokenizer.answered(&prompt, &[text]).unwrap();
+                let ours = [&found.prompt[..], &found.responses[0]].concat();
+                assert!(
+                    expected.starts_with(&ours) && ours.last() == Some(&tokenizer.end_of_turn()),
+                    "{}, {number}: {} against {}",
+                    family.name,
+                    tokenizer.decode(&ours, false).unwrap(),
+                    tokenizer.decode(expected, false).unwrap()
+                );
+                let behind = tokenizer.decode(&expected[ours.len()..], false).unwrap();
+                assert_eq!(behind.trim(), "", "{}, {number}", family.name);
+            }
+        }
     }
 }

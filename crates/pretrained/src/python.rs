@@ -402,3 +402,32 @@ impl JsonStyle {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use minijinja::Value;
+    use minijinja::value::Serde;
+    use panacea_test_support::golden;
+    use serde_json::Value as Json;
+
+    use crate::ChatOptions;
+    use crate::template::ChatTemplate;
+
+    /// What Jinja2 prints, by benches/peers/chat_templates.py.
+    #[test]
+    fn templates_print_what_they_print_in_python() {
+        let golden: Json = golden("templates.json");
+        let mut wrong = Vec::new();
+        for case in golden["expressions"].as_array().unwrap() {
+            let (source, expected) = (case[0].as_str().unwrap(), case[1].as_str().unwrap());
+            let template = ChatTemplate::parse(source, Vec::new(), &ChatOptions::default());
+            let found = template.and_then(|template| {
+                template.render_with(Value::from(Serde(&golden["variables"])))
+            });
+            if found.as_deref() != Ok(expected) {
+                wrong.push(format!("{source}\n  {found:?}\n  {expected:?}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+}

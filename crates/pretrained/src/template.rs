@@ -71,7 +71,10 @@ impl ChatTemplate {
                 .iter()
                 .map(|(name, value)| (name.as_str(), value.clone())),
         );
-        let variables = Value::from_pairs(variables);
+        self.render_with(Value::from_pairs(variables))
+    }
+
+    pub(crate) fn render_with(&self, variables: Value) -> Result<String, String> {
         let template = self
             .environment
             .get_template(NAME)

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use tokenizers::Tokenizer;
+use tokenizers::{AddedToken, Tokenizer};
 
 use crate::conversation::{self, Ending};
 use crate::json::{self, Fields};
@@ -32,8 +32,12 @@ pub struct ChatTokenizer {
     template: Option<ChatTemplate>,
     template_from: PathBuf,
     fingerprints: [String; 2],
+    notes: Vec<String>,
     ending: Ending,
     anchors: Vec<String>,
+    /// The texts of the special tokens and of the end of turn, and the characters that they begin with.
+    special: Vec<String>,
+    special_beginnings: Vec<char>,
     vocab_size: usize,
     bos: Option<u32>,
     end_of_turn: u32,
@@ -50,6 +54,8 @@ pub(crate) struct TokenizerFiles {
     pub config: Map<String, Value>,
     /// Where the chat template comes from, if from a file of its own.
     pub template_from: Option<PathBuf>,
+    /// What a person should know of them.
+    pub notes: Vec<String>,
 }
 
 impl TokenizerFiles {
@@ -77,6 +83,7 @@ impl TokenizerFiles {
             tokenizer,
             config,
             template_from: None,
+            notes: Vec::new(),
         };
         if jinja.is_file() {
             files.take_template(&jinja)?;
@@ -122,6 +129,44 @@ impl TokenizerFiles {
         }
     }
 
+    /// The tokens that the configuration names, in the order in which transformers adds those that the vocabulary lacks: by their
+    /// ids, by their roles, and others.
+    fn named_tokens(&self) -> Vec<AddedToken> {
+        const ROLES: [&str; 7] = ["bos", "eos", "unk", "sep", "pad", "cls", "mask"];
+        let token = |value: &Value, special: bool| {
+            let content = value.as_str().or_else(|| value.get("content")?.as_str())?;
+            let flag =
+                |name: &str, usual| value.get(name).and_then(Value::as_bool).unwrap_or(usual);
+            let special = flag("special", special);
+            let token = AddedToken::from(content, special)
+                .lstrip(flag("lstrip", false))
+                .rstrip(flag("rstrip", false))
+                .single_word(flag("single_word", false))
+                .normalized(flag("normalized", !special));
+            Some(token)
+        };
+        let by_id = self
+            .config
+            .get("added_tokens_decoder")
+            .and_then(Value::as_object);
+        let mut by_id: Vec<(u64, &Value)> = (by_id.into_iter().flatten())
+            .filter_map(|(id, value)| Some((id.parse().ok()?, value)))
+            .collect();
+        by_id.sort_by_key(|(id, _)| *id);
+        let by_id = by_id
+            .into_iter()
+            .filter_map(|(_, value)| token(value, false));
+        let roles = ROLES
+            .iter()
+            .filter_map(|role| token(self.config.get(&format!("{role}_token"))?, true));
+        let others = ["additional_special_tokens", "extra_special_tokens"];
+        let others = others
+            .iter()
+            .filter_map(|name| self.config.get(*name)?.as_array());
+        let others = others.flatten().filter_map(|value| token(value, true));
+        by_id.chain(roles).chain(others).collect()
+    }
+
     fn fingerprints(&self) -> Result<[String; 2], PretrainedError> {
         let mut tokenizer = Sha256::new();
         tokenizer.update(&self.tokenizer);
@@ -164,6 +209,12 @@ impl ChatTokenizer {
             .with_truncation(None)
             .map_err(|error| PretrainedError::tokenizer(&origin, error))?;
 
+        let missing: Vec<AddedToken> = (files.named_tokens().into_iter())
+            .filter(|token| tokenizer.token_to_id(&token.content).is_none())
+            .collect();
+        tokenizer
+            .add_tokens(missing)
+            .map_err(|error| PretrainedError::tokenizer(&origin, error))?;
         let special_tokens = files.special_tokens();
         let id_of = |role: &str| {
             let (_, token) = special_tokens.iter().find(|(name, _)| name == role)?;
@@ -204,6 +255,22 @@ impl ChatTokenizer {
                            nor config.json names an eos_token";
             return Err(PretrainedError::tokenizer(&origin, problem));
         };
+        if end_of_turn as usize >= model.vocab_size {
+            let problem = format!(
+                "the token that ends a turn, {:?}, has the id {end_of_turn}, but the model has embeddings for {} only",
+                tokenizer.id_to_token(end_of_turn).unwrap_or_default(),
+                model.vocab_size
+            );
+            return Err(PretrainedError::tokenizer(&origin, problem));
+        }
+        let added = tokenizer.get_added_tokens_decoder();
+        let special = (added.iter()).filter(|(id, token)| token.special || **id == end_of_turn);
+        let mut special: Vec<String> = special.map(|(_, token)| token.content.clone()).collect();
+        special.sort();
+        let beginnings: BTreeSet<char> = special
+            .iter()
+            .filter_map(|token| token.chars().next())
+            .collect();
         stop_ids.retain(|&id| id != end_of_turn);
         stop_ids.insert(0, end_of_turn);
         Ok(Self {
@@ -212,8 +279,11 @@ impl ChatTokenizer {
             template,
             template_from,
             fingerprints: files.fingerprints()?,
+            notes: files.notes.clone(),
             ending,
             anchors,
+            special,
+            special_beginnings: beginnings.into_iter().collect(),
             vocab_size: model.vocab_size,
             bos,
             end_of_turn,
@@ -245,6 +315,14 @@ impl ChatTokenizer {
             path: self.template_from.clone(),
             problem,
         }
+    }
+
+    /// What a person should know of it, such as that the vocabulary is faulty.
+    pub fn notes(&self) -> Vec<String> {
+        let place = self.origin.display();
+        (self.notes.iter())
+            .map(|note| format!("{place}: {note}"))
+            .collect()
     }
 
     /// What decides tokens: SHA-256 of the tokenizer's file with its special tokens, and of the chat template.
@@ -324,6 +402,16 @@ impl ChatTokenizer {
         Ok(repeated)
     }
 
+    /// The first special token that a text holds as text: it would be read as that token.
+    pub fn special_token_in(&self, text: &str) -> Option<&str> {
+        // Most texts have no character that such a token begins with.
+        if !text.contains(&self.special_beginnings[..]) {
+            return None;
+        }
+        let found = |token: &&String| text.contains(token.as_str());
+        self.special.iter().find(found).map(String::as_str)
+    }
+
     /// The token that ends an assistant's turn.
     pub fn end_of_turn(&self) -> u32 {
         self.end_of_turn
@@ -374,7 +462,7 @@ impl ChatTokenizer {
     }
 
     /// The text without end-of-turn tokens (and space after them) at its end.
-    pub(crate) fn without_end_of_turn<'a>(&self, text: &'a str) -> &'a str {
+    pub fn without_end_of_turn<'a>(&self, text: &'a str) -> &'a str {
         let Some(token) = self
             .tokenizer
             .id_to_token(self.end_of_turn)

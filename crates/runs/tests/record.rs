@@ -121,6 +121,40 @@ fn resuming_with_other_numbers_lists_each_key_with_both_values() {
 }
 
 #[test]
+fn another_tokenizer_or_template_is_another_run() {
+    let before = record(MINIMAL);
+    let mut after = before.clone();
+    after.facts.template_fingerprint = Some("another".into());
+    let conflicts = before.differences(&after).unwrap().conflicts;
+    assert_eq!(
+        conflicts,
+        [
+            "model.chat_template: the run has \"models/tiny\" (fingerprint 0b0b0b0b0b0b), \
+          now it is \"models/tiny\" (fingerprint another)"
+        ]
+    );
+    after = before.clone();
+    after.facts.tokenizer_fingerprint = Some("another".into());
+    assert_eq!(before.differences(&after).unwrap().conflicts.len(), 1);
+    // Of a run from before they were kept, nobody knows.
+    after.facts.tokenizer_fingerprint = None;
+    assert_eq!(
+        before.differences(&after).unwrap(),
+        after.differences(&before).unwrap()
+    );
+    assert!(before.differences(&after).unwrap().conflicts.is_empty());
+    // Variables are part of the plan.
+    after = record(&format!(
+        "{MINIMAL}\n[model.template]\nenable_thinking = false"
+    ));
+    let conflicts = before.differences(&after).unwrap().conflicts;
+    assert_eq!(
+        conflicts,
+        ["model.template.enable_thinking: the run has not set, now it is false"]
+    );
+}
+
+#[test]
 fn files_count_by_content() {
     let before = record(MINIMAL);
     let mut moved = record(&MINIMAL.replace("train.jsonl", "elsewhere/train.jsonl"));

@@ -124,6 +124,7 @@ impl Arguments {
         let listed: Vec<String> = (catalogue.models().iter())
             .map(|model| model.to_string())
             .collect();
+        say_aside(&pretrained.tokenizer()?.notes());
         let server = Server::bind(catalogue, pretrained.tokenizer()?, settings)?;
         let config = pretrained.config();
         let own = config.max_position_embeddings;

@@ -18,7 +18,7 @@ use panacea_runs::{
 use panacea_serving::open_model_of;
 use panacea_trainer::{Judges, Outcome, Records, References, Work, computed_by};
 
-use crate::session::RUNS;
+use crate::session::{RUNS, say_aside};
 
 /// The version that the workspace pins.
 const BURN_VERSION: &str = "0.22.1";
@@ -120,6 +120,7 @@ impl Arguments {
         };
         let pretrained = Arc::new(pretrained.with_chat(plan.chat().clone()));
         let tokenizer = pretrained.tokenizer()?;
+        say_aside(&tokenizer.notes());
         let train = Records::load(&plan, Part::Train, &plan.data().train, tokenizer)?;
         eprintln!("training records\n{}", train.report);
         eprintln!("positions   {}", positions(&train.examples));

@@ -3,6 +3,7 @@
 mod desk;
 mod profiles;
 mod serve;
+mod templates;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use panacea_pretrained::{Answered, ChatTokenizer, Message, Pretrained};
+use panacea_pretrained::{
+    Answered, ChatOptions, ChatTokenizer, Message, Pretrained, TemplateValue,
+};
 use panacea_test_support::{CHAT_TEMPLATE, Noise, tokenizer_json, tokens, write_json};
 use serde_json::{Value, json};
 
@@ -290,4 +292,141 @@ fn tokens_of_parts_are_those_of_the_whole_text() {
         }
     }
     assert!(moved > 0, "tokens never reached over the boundary");
+}
+
+/// As transformers 5.23 adds them: by their ids, by role, then others, each behind the last id.
+#[test]
+fn special_tokens_that_the_vocabulary_lacks_are_added() {
+    let with = |config: Value, vocabulary: usize| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut model = tiny_model("llama");
+        model.config["vocab_size"] = json!(vocabulary);
+        model.write_without_tokenizer(folder.path());
+        write_json(&folder.path().join("tokenizer.json"), &tokenizer_json());
+        write_json(&folder.path().join("tokenizer_config.json"), &config);
+        let model = Pretrained::open(folder.path()).unwrap();
+        (folder, model)
+    };
+    let known = tokens().len() as u32;
+    let config = json!({
+        "pad_token": "<pad>", "eos_token": "<new>", "extra_special_tokens": ["<more>"],
+        "added_tokens_decoder": {"300": {"content": "<first>", "special": true}, "2": {"content": "<|im_start|>"}}
+    });
+    let (_folder, model) = with(config.clone(), 272);
+    let tokenizer = model.tokenizer().unwrap();
+    assert_eq!(known, 266);
+    assert_eq!(
+        tokenizer.encode("<more><pad><new><first>", false).unwrap(),
+        [known + 3, known + 2, known + 1, known]
+    );
+    assert_eq!(tokenizer.end_of_turn(), known + 1);
+    // A model without a row for it could never write the end of an answer.
+    let (_folder, model) = with(config, 267);
+    let error = model.tokenizer().unwrap_err().to_string();
+    assert!(error.contains("\"<new>\", has the id 267"), "{error}");
+}
+
+#[test]
+fn special_tokens_in_a_text_are_found() {
+    let model = model(CHAT_TEMPLATE, &tokenizer_json());
+    let tokenizer = model.tokenizer().unwrap();
+    assert_eq!(tokenizer.special_token_in("a < b, <b>c</b>"), None);
+    assert_eq!(
+        tokenizer.special_token_in("a<|im_start|>user"),
+        Some("<|im_start|>")
+    );
+}
+
+#[test]
+fn a_rendered_prompt_is_taken_as_it_is() {
+    let model = model(CHAT_TEMPLATE, &tokenizer_json());
+    let tokenizer = model.tokenizer().unwrap();
+    let talk = [message("user", "hello")];
+    let prompt = tokenizer
+        .rendered_prompt(&tokenizer.render(&talk, true).unwrap())
+        .unwrap();
+    for response in ["well", "well<|im_end|>", "\nwell"] {
+        let found = tokenizer.answered(&prompt, &[response]).unwrap();
+        assert_eq!(found, answered(tokenizer, &talk, &[response]));
+    }
+}
+
+#[test]
+fn control_tokens_that_a_gguf_file_has_as_text_are_told() {
+    use crate::tiny::{Gguf, Meta};
+    let folder = tempfile::tempdir().unwrap();
+    let mut gguf = Gguf::of(&tiny_model("llama"));
+    let types = (0..272).map(|id| if id < 2 { 3 } else { 1 });
+    gguf.set("tokenizer.ggml.token_type", Meta::I32s(types.collect()));
+    let model = Pretrained::open(&gguf.write(folder.path())).unwrap();
+    let notes = model.tokenizer().unwrap().notes();
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert!(
+        notes[0].contains(r#"writes "<|im_start|>", "<|im_end|>", which"#),
+        "{notes:?}"
+    );
+
+    // The tokenizer of a folder takes its place.
+    let original = tempfile::tempdir().unwrap();
+    tiny_model("llama").write(original.path());
+    let chat = ChatOptions {
+        tokenizer: Some(original.path().to_owned()),
+        ..ChatOptions::default()
+    };
+    let model = model.with_chat(chat);
+    assert!(model.tokenizer().unwrap().notes().is_empty());
+    assert_eq!(
+        model
+            .tokenizer()
+            .unwrap()
+            .encode("<|im_start|>", false)
+            .unwrap(),
+        [2]
+    );
+}
+
+#[test]
+fn variables_date_and_template_are_the_users() {
+    let folder = tempfile::tempdir().unwrap();
+    tiny_model("llama").write(folder.path());
+    let template = folder.path().join("mine.jinja");
+    fs::write(
+        &template,
+        "{{ strftime_now('%d %b %Y') }} {{ tone }} {{ think is false }} {{ eos_token }}",
+    )
+    .unwrap();
+    let chat = ChatOptions {
+        template: Some(template),
+        date: Some("2024-02-29".to_owned()),
+        variables: [
+            ("tone".to_owned(), TemplateValue::Text("dry".to_owned())),
+            ("think".to_owned(), TemplateValue::Bool(false)),
+            ("eos_token".to_owned(), TemplateValue::Int(7)),
+        ]
+        .into(),
+        ..ChatOptions::default()
+    };
+    let model = Pretrained::open(folder.path()).unwrap();
+    let usual = model.tokenizer().unwrap().fingerprints().map(str::to_owned);
+    let model = model.with_chat(chat);
+    let tokenizer = model.tokenizer().unwrap();
+    assert_eq!(
+        tokenizer.render(&[], false).unwrap(),
+        "29 Feb 2024 dry True 7"
+    );
+    assert!(model.template_asks_for_the_date().unwrap());
+    let own = tokenizer.fingerprints();
+    assert!(own[0] == usual[0] && own[1] != usual[1]);
+    fs::write(folder.path().join("mine.jinja"), "{% if %}").unwrap();
+    let error = model.with_chat(ChatOptions {
+        template: Some(folder.path().join("mine.jinja")),
+        ..ChatOptions::default()
+    });
+    assert!(
+        error
+            .tokenizer()
+            .unwrap_err()
+            .to_string()
+            .contains("mine.jinja: chat template")
+    );
 }
