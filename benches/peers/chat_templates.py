@@ -13,8 +13,9 @@ OUT.json has
     families       for each: name, template, the conversations it takes (by number), and the token ids that
                    `apply_chat_template(conversation)` gives for each
 
-The templates are written anew, in the constructions that those of the families use: default system turns, namespaces, loops
-backwards, reasoning that is left out, answers of tools gathered in a turn, system turns within the first question, `raise_exception`.
+The templates are written anew, in the constructions that those of the families use: default system turns, namespaces,
+loops backwards, reasoning that is left out, answers of tools gathered in a turn, system turns within the first question,
+`raise_exception`.
 """
 
 import json
@@ -26,38 +27,59 @@ from transformers import PreTrainedTokenizerFast
 from transformers.utils.chat_template_utils import _compile_jinja_template
 
 EXPRESSIONS = r"""
-{{ none is iterable }} {{ nothing is iterable }} {{ 'a' is iterable }} {{ {} is iterable }} {{ 1 is iterable }} {{ [] is iterable }}
-{{ none is sequence }} {{ nothing is sequence }} {{ 'a' is sequence }} {{ {} is sequence }} {{ 1 is sequence }} {{ [] is sequence }}
+{{ none is iterable }} {{ nothing is iterable }} {{ 'a' is iterable }} {{ {} is iterable }} {{ 1 is iterable }}\
+ {{ [] is iterable }}
+{{ none is sequence }} {{ nothing is sequence }} {{ 'a' is sequence }} {{ {} is sequence }} {{ 1 is sequence }}\
+ {{ [] is sequence }}
 {{ (1,) is sequence }} {{ range(3) is sequence }} {{ true is sequence }} {{ 2.5 is iterable }}
 {{ 'a' is mapping }} {{ {} is mapping }} {{ nothing is mapping }} {{ [] is mapping }} {{ none is mapping }}
-{{ 'a' is string }} {{ none is none }} {{ true is boolean }} {{ 1 is number }} {{ 1 is integer }} {{ 1.5 is float }} {{ true is true }}
+{{ 'a' is string }} {{ none is none }} {{ true is boolean }} {{ 1 is number }} {{ 1 is integer }}\
+ {{ 1.5 is float }} {{ true is true }}
 {{ 'a.b.c'.rsplit('.', 1) }} {{ 'a.b.c'.rsplit('.') }} {{ ' a b  c '.rsplit() }} {{ ' a b  c '.rsplit(none, 1) }}
 {{ 'so</think>b</think>c'.rsplit('</think>', 1)[-1] }} {{ 'abc'.removeprefix('a') }} {{ 'abc'.removesuffix('c') }}
 {{ 'so</think>b'.split('</think>')[-1].lstrip('\n') }} {{ 'x'.split('</think>')[0].rstrip('\n').split('<think>')[-1] }}
 {{ '%s-%d' % ('a', 3) }} {{ '%s' % name }} {{ '%05.2f' % 3.14159 }} {{ '%(a)s!' % {'a': 1} }} {{ '%s' % [1, none] }}
-{{ 'a%s' % name ~ '%' }} {{ '%s' % turn.content|upper }} {{ '%s and %s' % (turn['role'], none) }} {{ 7 % 4 }} {{ "100%%, %s" % true }}
+{{ 'a%s' % name ~ '%' }} {{ '%s' % turn.content|upper }} {{ '%s and %s' % (turn['role'], none) }} {{ 7 % 4 }}\
+ {{ "100%%, %s" % true }}
 {{ '%s' % (name) }} {{ '[%s]' % turn.content.strip() }}{{ '%%' }}
 {% if '%s' % name == 'Ann' %}yes{% endif %}
-{{ turn | tojson }} {{ turn | tojson(separators=(',', ':')) }} {{ turn | tojson(indent=2) }} {{ turn | tojson(indent=2, separators=(',', ':')) }}
-{{ {'b': 1, 'a': [1, {'d': none, 'c': true}]} | tojson(sort_keys=true) }} {{ 'é "<&>' | tojson }} {{ 'é😀' | tojson(ensure_ascii=true) }}
+{{ turn | tojson }} {{ turn | tojson(separators=(',', ':')) }} {{ turn | tojson(indent=2) }}\
+ {{ turn | tojson(indent=2, separators=(',', ':')) }}
+{{ {'b': 1, 'a': [1, {'d': none, 'c': true}]} | tojson(sort_keys=true) }} {{ 'é "<&>' | tojson }}\
+ {{ 'é😀' | tojson(ensure_ascii=true) }}
 {{ [] | tojson(indent=2) }} {{ {} | tojson }} {{ [1.0, 2.5, 1, false] | tojson }} {{ 'a\nb\\' | tojson }}
-{{ turn }} {{ ['x', none, true, 1.0, "it's", 'a\nb'] }} {{ (1,) }} {{ (1, 'b') }} {{ [1, [2, {'a': none}]] | string }} {{ none }} {{ nothing }}
-{{ calls[0].function.arguments }} {{ calls[0]['function'] | tojson }} {% for key, value in calls[0].function.arguments.items() %}{{ key }}={{ value }};{% endfor %}
-{{ 'a' ~ none ~ 1 ~ true }} {{ 1.0 }} {{ 7 / 2 }} {{ 4 / 2 }} {{ 7 // 2 }} {{ 2 ** 3 }} {{ -7 // 2 }} {{ true and 'x' }} {{ none or 'y' }}
-{{ [1, 2, 3][-1] }} {{ [1, 2, 3][::-1] }} {{ 'abc'[1:] }} {{ 'abc'[::-1] }} {{ [3, 1, 2] | sort }} {{ 'a,b' | replace(',', ';') }} {{ [1, 2] | join(', ') }}
-{% set ns = namespace(last=-1) %}{% for m in turns[::-1] %}{% set i = (turns | length - 1) - loop.index0 %}{% if ns.last < 0 and m.role == 'user' %}{% set ns.last = i %}{% endif %}{% endfor %}{{ ns.last }}
-{{ turns | selectattr('role', 'equalto', 'user') | list | length }} {{ turns | rejectattr('role', 'eq', 'user') | map(attribute='role') | join('+') }}
-{% for m in turns %}{% if loop.first %}[{% endif %}{{ loop.index }}{{ m.role[0] }}{% if not loop.last %},{% endif %}{% if loop.previtem is defined %}<{{ loop.previtem.role }}{% endif %}{% if loop.nextitem is defined %}>{{ loop.nextitem.role }}{% endif %}{% endfor %}
+{{ turn }} {{ ['x', none, true, 1.0, "it's", 'a\nb'] }} {{ (1,) }} {{ (1, 'b') }}\
+ {{ [1, [2, {'a': none}]] | string }} {{ none }} {{ nothing }}
+{{ calls[0].function.arguments }}\
+ {{ calls[0]['function'] | tojson }} {% for key, value in calls[0].function.arguments.items() %}{{ key }}={{ value }};\
+{% endfor %}
+{{ 'a' ~ none ~ 1 ~ true }} {{ 1.0 }} {{ 7 / 2 }} {{ 4 / 2 }} {{ 7 // 2 }} {{ 2 ** 3 }} {{ -7 // 2 }}\
+ {{ true and 'x' }} {{ none or 'y' }}
+{{ [1, 2, 3][-1] }} {{ [1, 2, 3][::-1] }} {{ 'abc'[1:] }} {{ 'abc'[::-1] }} {{ [3, 1, 2] | sort }}\
+ {{ 'a,b' | replace(',', ';') }} {{ [1, 2] | join(', ') }}
+{% set ns = namespace(last=-1) %}{% for m in turns[::-1] %}{% set i = (turns | length - 1) - loop.index0 %}{% if ns.la\
+st < 0 and m.role == 'user' %}{% set ns.last = i %}{% endif %}{% endfor %}{{ ns.last }}
+{{ turns | selectattr('role', 'equalto', 'user') | list | length }}\
+ {{ turns | rejectattr('role', 'eq', 'user') | map(attribute='role') | join('+') }}
+{% for m in turns %}{% if loop.first %}[{% endif %}{{ loop.index }}{{ m.role[0] }}{% if not loop.last %},{% endif %}{%\
+ if loop.previtem is defined %}<{{ loop.previtem.role }}{% endif %}{% if loop.nextitem is defined %}>{{ loop.nextitem.\
+role }}{% endif %}{% endfor %}
 {%- macro show(turn, mark='*') -%}{{ mark }}{{ turn.role }}{%- endmacro -%}{{ show(turn) }}{{ show(turn, mark='-') }}
 {% set content %}  {{ turn.content }}  {% endset %}{{ content | trim }}{{ content | length }}
 {% for m in turns if m.role != 'assistant' %}{{ loop.index0 }}{{ m.role }}{% else %}none{% endfor %}
-{{ turn.missing is defined }} {{ turn.get('missing', 'd') }} {{ 'role' in turn }} {{ 'x' not in turn }} {{ turn['role'] is not none }} {{ turn.items() | list }}
-{{ 'Ann'.lower() }} {{ 'ann smith'.title() }} {{ 'a b' | title }} {{ 'ann'.capitalize() }} {{ 'aXbX'.find('X') }} {{ 'x'.upper() }} {{ 'a-b'.replace('-', '') }}
-{{ "a" "b" }} {{ 'a' + 'b' }} {{ [1] + [2] }} {{ 'ab' * 2 }} {{ 3 in [1, 3] }} {{ 1 if false else 2 }} {{ 'n' if false }} {{ dict(a=1) | tojson }}
-{{ 3 | string + 'x' }} {{ '5' | int + 1 }} {{ '2.5' | float }} {{ [1, 2, 3] | last }} {{ [1, 2] | first }} {{ [[1, 2], [3]] | sum(start=[]) | length }} {{ {'a': 1, 'b': 2} | dictsort }}
-{{ turns[0].content is string and turns[0].content | length > 2 }} {{ 'x' | default('y') }} {{ nothing | default('y') }} {{ '' | default('y', true) }} {{ none | default('y') }}
-{{ 'a\n  b' | indent(2) }} {{ ' a ' | trim }} {{ '<b>' | e }} {{ 'abc' | list }} {{ {'a': 1}.keys() | list }} {{ 'a' is in ['a'] }} {{ 2 is even }} {{ 2 is divisibleby 2 }}
-""".strip("\n").split("\n")
+{{ turn.missing is defined }} {{ turn.get('missing', 'd') }} {{ 'role' in turn }} {{ 'x' not in turn }}\
+ {{ turn['role'] is not none }} {{ turn.items() | list }}
+{{ 'Ann'.lower() }} {{ 'ann smith'.title() }} {{ 'a b' | title }} {{ 'ann'.capitalize() }} {{ 'aXbX'.find('X') }}\
+ {{ 'x'.upper() }} {{ 'a-b'.replace('-', '') }}
+{{ "a" "b" }} {{ 'a' + 'b' }} {{ [1] + [2] }} {{ 'ab' * 2 }} {{ 3 in [1, 3] }} {{ 1 if false else 2 }}\
+ {{ 'n' if false }} {{ dict(a=1) | tojson }}
+{{ 3 | string + 'x' }} {{ '5' | int + 1 }} {{ '2.5' | float }} {{ [1, 2, 3] | last }} {{ [1, 2] | first }}\
+ {{ [[1, 2], [3]] | sum(start=[]) | length }} {{ {'a': 1, 'b': 2} | dictsort }}
+{{ turns[0].content is string and turns[0].content | length > 2 }} {{ 'x' | default('y') }}\
+ {{ nothing | default('y') }} {{ '' | default('y', true) }} {{ none | default('y') }}
+{{ 'a\n  b' | indent(2) }} {{ ' a ' | trim }} {{ '<b>' | e }} {{ 'abc' | list }} {{ {'a': 1}.keys() | list }}\
+ {{ 'a' is in ['a'] }} {{ 2 is even }} {{ 2 is divisibleby 2 }}
+""".strip("\n").replace("\\\n", "").split("\n")
 
 VARIABLES = {
     "name": "Ann",
@@ -97,8 +119,9 @@ def tokenizer():
     return {
         "version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None,
         "pre_tokenizer": byte_level, "post_processor": None, "decoder": byte_level,
-        "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None,
-                  "fuse_unk": False, "byte_fallback": False, "vocab": {token: id for id, token in enumerate(tokens)},
+        "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
+                  "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
+                  "vocab": {token: id for id, token in enumerate(tokens)},
                   "merges": MERGES},
     }
 
@@ -115,7 +138,8 @@ FAMILIES = {
         {%- if m.content %}{{- '\\n' + m.content }}{% endif %}
         {%- for call in m.tool_calls %}
             {%- if call.function is defined %}{% set call = call.function %}{% endif %}
-            {{- '\\n<tool_call>\\n{"name": "' }}{{- call.name }}{{- '", "arguments": ' }}{{- call.arguments | tojson }}{{- '}\\n</tool_call>' }}
+            {{- '\\n<tool_call>\\n{"name": "' }}{{- call.name }}
+            {{- '", "arguments": ' }}{{- call.arguments | tojson }}{{- '}\\n</tool_call>' }}
         {%- endfor %}
         {{- '<|im_end|>\\n' }}
     {%- elif m.role == 'tool' %}
@@ -130,7 +154,8 @@ FAMILIES = {
 {%- set ns = namespace(open=true, last=messages | length - 1) %}
 {%- for m in messages[::-1] %}
     {%- set index = (messages | length - 1) - loop.index0 %}
-    {%- if ns.open and m.role == 'user' and m.content is string and not (m.content.startswith('<tool_response>') and m.content.endswith('</tool_response>')) %}
+    {%- if ns.open and m.role == 'user' and m.content is string and
+            not (m.content.startswith('<tool_response>') and m.content.endswith('</tool_response>')) %}
         {%- set ns.open = false %}{% set ns.last = index %}
     {%- endif %}
 {%- endfor %}
@@ -151,7 +176,8 @@ FAMILIES = {
         {%- for call in m.tool_calls or [] %}
             {%- if (loop.first and content) or not loop.first %}{{- '\\n' }}{% endif %}
             {{- '<tool_call>\\n{"name": "%s", "arguments": ' % call.function.name }}
-            {{- call.function.arguments if call.function.arguments is string else call.function.arguments | tojson }}{{- '}\\n</tool_call>' }}
+            {{- call.function.arguments if call.function.arguments is string else call.function.arguments | tojson }}
+            {{- '}\\n</tool_call>' }}
         {%- endfor %}
         {{- '<|im_end|>\\n' }}
     {%- elif m.role == 'tool' %}
@@ -176,7 +202,8 @@ FAMILIES = {
     {%- elif 'tool_calls' in m %}
         {%- if not m.tool_calls | length == 1 %}{{- raise_exception('one call at a time') }}{% endif %}
         {%- set call = m.tool_calls[0].function %}
-        {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n{"name": "' + call.name + '", "parameters": ' }}{{- call.arguments | tojson }}{{- '}<|eot_id|>' }}
+        {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n{"name": "' + call.name }}
+        {{- '", "parameters": ' }}{{- call.arguments | tojson }}{{- '}<|eot_id|>' }}
     {%- else %}
         {{- '<|start_header_id|>ipython<|end_header_id|>\\n\\n' }}
         {%- if m.content is mapping or m.content is iterable and m.content is not string %}{{- m.content | tojson }}
@@ -232,8 +259,12 @@ def conversations():
         function = {"name": name, "arguments": arguments}
         return {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": function}]}
 
-    questions = ["hello world", " When does it open?\n", "¿Qué es 12 × 3?", "the\n\nworld", "Write `x = {}`.", "Name a town in 東京."]
-    answers = ["hello", " hello the world ", "It is 36.", "\nAt seven.\n\nOn Mill Street.", "```\nx = {}\n```", "🚀", "<b>No</b>"]
+    questions = [
+        "hello world", " When does it open?\n", "¿Qué es 12 × 3?", "the\n\nworld", "Write `x = {}`.", "Name a town in 東京.",
+    ]
+    answers = [
+        "hello", " hello the world ", "It is 36.", "\nAt seven.\n\nOn Mill Street.", "```\nx = {}\n```", "🚀", "<b>No</b>",
+    ]
     result = []
     for index in range(14):
         turns = [turn("system", "Be brief.")] if index % 3 == 0 else []

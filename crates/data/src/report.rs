@@ -220,7 +220,7 @@ impl fmt::Display for DataReport {
             };
             writeln!(
                 f,
-                "warning     {} records hold special tokens as text, and the chat template goes around them once more: {}{more}; \
+                "warning     {} records hold special tokens as text, and the template goes around them once more: {}{more}; \
                  with data.rendered = true texts are taken as they are",
                 self.stray_tokens.len(),
                 named.join(", ")

@@ -60,8 +60,8 @@ enum Opening {
     Written(String),
     /// The generation prompt ends with this, which the whole text does not have: it is left out of the prompt.
     Shortened(String),
-    /// The template writes the turns of the prompt otherwise once an answer follows, or leaves the answer out: what stands behind
-    /// the generation prompt is the answer and what the template writes after answers.
+    /// The template writes the turns of the prompt otherwise once an answer follows, or leaves the answer out: what stands
+    /// behind the generation prompt is the answer and what the template writes after answers.
     Apart,
     /// The prompt's text is what a template would write, and is taken as it is.
     Rendered,
@@ -217,8 +217,8 @@ impl ChatTokenizer {
 
     /// The conversation with each of `responses` as its answer.
     ///
-    /// A response has exactly one end-of-turn token, at its end: those that already end its text are not repeated, and one inside
-    /// is an error.
+    /// A response has exactly one end-of-turn token, at its end: those that already end its text are not repeated, and one
+    /// inside is an error.
     pub fn answered(
         &self,
         prompt: &Prompt,
@@ -243,8 +243,8 @@ impl ChatTokenizer {
         match &prompt.opening {
             Opening::Plain | Opening::Written(_) | Opening::Rendered => {}
             Opening::Shortened(text) => note(format!(
-                "the template's text of a conversation has no {text:?} before the answer, as its generation prompt has: prompts \
-                 end before it, also where answers are generated"
+                "the template's text of a conversation has no {text:?} before the answer, as its generation prompt has: \
+                 prompts end before it, also where answers are generated"
             )),
             Opening::Apart => note(
                 "the template writes a conversation otherwise once an answer follows: the answer stands behind the generation \
@@ -261,8 +261,8 @@ impl ChatTokenizer {
             let whole = self.whole(template, prompt, response)?;
             if !whole.contains(response.trim()) {
                 note(
-                    "the template writes answers otherwise than the records have them (such as without their reasoning): what it \
-                     writes is trained"
+                    "the template writes answers otherwise than the records have them (such as without their \
+                     reasoning): what it writes is trained"
                         .to_owned(),
                 );
             }
@@ -275,7 +275,7 @@ impl ChatTokenizer {
                 (_, Some(_)) => {}
                 (_, None) => {
                     self.check_parting(template, prompt, &whole)?;
-                    note("the template ends the prompt otherwise before this answer: the boundary is where they part".to_owned());
+                    note("the template ends the prompt otherwise before an answer: the boundary is where they part".to_owned());
                 }
             }
             let mut ids = self.encode(&whole[place..], false)?;

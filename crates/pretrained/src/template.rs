@@ -19,7 +19,7 @@ pub(crate) struct ChatTemplate {
 }
 
 impl ChatTemplate {
-    /// Parses a template; `special_tokens` are variables such as `bos_token` and their values, before which those of the user's go.
+    /// Parses a template; `special_tokens` are variables such as `bos_token` and their values, before which the user's go.
     pub fn parse(
         source: &str,
         special_tokens: Vec<(String, String)>,

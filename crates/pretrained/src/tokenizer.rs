@@ -19,8 +19,8 @@ pub(crate) const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
 /// A tokenizer with its chat template.
 ///
 /// A conversation with its answer is what the template writes for it, tokenised as a whole: [`prompt`](Self::prompt) is the
-/// beginning that it has in common with the template's generation prompt, and [`answered`](Self::answered) has that and what stands
-/// behind it, up to the one token that ends the turn.
+/// beginning that it has in common with the template's generation prompt, and [`answered`](Self::answered) has that and what
+/// stands behind it, up to the one token that ends the turn.
 ///
 /// Where a model has no chat template, a prompt is the contents of its messages, one line after the other, preceded by the
 /// begin-of-text token if the tokenizer puts one before every text; a response is then tokenised on its own, and ends with the
@@ -129,8 +129,8 @@ impl TokenizerFiles {
         }
     }
 
-    /// The tokens that the configuration names, in the order in which transformers adds those that the vocabulary lacks: by their
-    /// ids, by their roles, and others.
+    /// The tokens that the configuration names, in the order in which transformers adds those that the vocabulary lacks: by
+    /// their ids, by their roles, and others.
     fn named_tokens(&self) -> Vec<AddedToken> {
         const ROLES: [&str; 7] = ["bos", "eos", "unk", "sep", "pad", "cls", "mask"];
         let token = |value: &Value, special: bool| {
@@ -389,8 +389,8 @@ impl ChatTokenizer {
         Ok(self.prompt(messages)?.into_ids())
     }
 
-    /// Sees to the begin-of-text token: a template writes it itself, if the model wants one, and without a template it is put where
-    /// the tokenizer has it before every text. Repeated ones are taken away; how many is returned.
+    /// Sees to the begin-of-text token: a template writes it itself, if the model wants one, and without a template it is put
+    /// where the tokenizer has it before every text. Repeated ones are taken away; how many is returned.
     pub(crate) fn begin_once(&self, ids: &mut Vec<u32>) -> Result<usize, PretrainedError> {
         if self.template.is_none() && self.begins_texts_with_bos()? {
             ids.splice(0..0, self.bos);

@@ -80,7 +80,8 @@ impl Resolver {
         let rendered = self.take(spec.rendered());
         let overlong_prompts = self.take(spec.overlong_prompts());
         if rendered && overlong_prompts == OverlongPrompts::Truncate {
-            let message = "\"truncate\" cuts words before the template is applied, which data.rendered = true leaves out; use \"skip\"";
+            let message = "\"truncate\" cuts words before the template is applied, \
+                           which data.rendered = true leaves out; use \"skip\"";
             self.problem("data.overlong_prompts", message.to_owned());
         }
         DataPlan {

@@ -46,6 +46,11 @@ impl TextEncoder for Characters {
             notes: responses.iter().filter_map(note).collect(),
         })
     }
+
+    fn stray_token(&self, record: &Record) -> Option<String> {
+        let found = record.prompt.iter().any(|turn| turn.content.contains('<'));
+        found.then(|| "<".to_owned())
+    }
 }
 
 fn records(rows: &[Value]) -> (Vec<Record>, DataReport) {
@@ -96,6 +101,27 @@ fn what_is_to_be_known_of_the_boundary_is_said_once() {
     let said = report.to_string();
     assert_eq!(said.matches("shouted").count(), 1);
     assert!(said.contains("template    2 records: shouted"), "{said}");
+}
+
+#[test]
+fn records_with_special_tokens_are_named() {
+    let rows = ["ab", "<b", "c", "d<", "<", "<<"].map(|prompt| row(json!(prompt), "x", "yy"));
+    let (_, report) = run(&rows, 9, 9, OverlongPrompts::Skip);
+    let lines: Vec<usize> = report
+        .stray_tokens
+        .iter()
+        .map(|(source, _)| source.line)
+        .collect();
+    assert_eq!(lines, [2, 4, 5, 6]);
+    let said = report.to_string();
+    assert!(
+        said.contains("warning     4 records") && said.contains("data.jsonl:2 has \"<\""),
+        "{said}"
+    );
+    assert!(
+        said.contains(", …") && !said.contains("data.jsonl:6"),
+        "{said}"
+    );
 }
 
 #[test]

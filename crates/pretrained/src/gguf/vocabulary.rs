@@ -126,8 +126,8 @@ impl Vocabulary {
             .collect();
         (!found.is_empty()).then(|| {
             format!(
-                "the chat template writes {}, which the vocabulary has as ordinary text: texts are taken apart there, as models are \
-                 not trained; convert the file again, or name a folder with the original tokenizer (model.tokenizer)",
+                "the chat template writes {}, which the vocabulary has as ordinary text: texts are taken apart there, as \
+                 models are not trained; convert the file again, or name the original tokenizer's folder (model.tokenizer)",
                 found.join(", ")
             )
         })

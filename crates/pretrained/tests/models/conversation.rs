@@ -150,10 +150,11 @@ fn a_template_without_a_generation_prompt_leaves_the_header_to_the_answer() {
 /// answer.
 #[test]
 fn a_prompt_that_an_answer_would_rewrite_stays_as_it_is() {
-    let template = "{% if messages[0].role == 'system' %}{% set system = messages[0].content %}{% set messages = messages[1:] %}\
-                    {% endif %}{% for m in messages %}{% if m.role == 'user' %}\
+    let template = "{% if messages[0].role == 'system' %}{% set system = messages[0].content %}\
+                    {% set messages = messages[1:] %}{% endif %}{% for m in messages %}{% if m.role == 'user' %}\
                     {% if loop.last and system is defined %}{{ '[' + system + ' ' + m.content + ']' }}\
-                    {% else %}{{ '[' + m.content + ']' }}{% endif %}{% else %}{{ m.content + eos_token }}{% endif %}{% endfor %}";
+                    {% else %}{{ '[' + m.content + ']' }}{% endif %}{% else %}{{ m.content + eos_token }}{% endif %}\
+                    {% endfor %}";
     let model = model(template, &tokenizer_json());
     let tokenizer = model.tokenizer().unwrap();
     let talk = [message("system", "short"), message("user", "hello")];
