@@ -74,6 +74,11 @@ impl Pretrained {
         }
     }
 
+    /// What is said of its tokenizer and chat template beside its own files.
+    pub(crate) fn chat(&self) -> &ChatOptions {
+        &self.chat
+    }
+
     /// The model's shape.
     pub fn config(&self) -> &ModelConfig {
         &self.config

@@ -174,7 +174,7 @@ fn percent(text: &str, values: &Value) -> Result<String, Error> {
 /// Writes `"…" % values` as a filter, since minijinja's `%` divides numbers alone.
 ///
 /// Looked at is what stands between `{{` and `}}`, or `{%` and `%}`. The values are one operand: a name, number, text or
-/// something in brackets, with all that follows it without a space of its own (`.name`, `[…]`, `(…)`) and the filters behind it.
+/// something in brackets, with all that follows it without a space (`.name`, `[…]`, `(…)`) and the filters behind it.
 pub(crate) fn with_percent_as_filter(source: &str) -> String {
     let mut result = String::with_capacity(source.len());
     let mut rest = source;
