@@ -12,9 +12,8 @@ use toml::Table;
 
 use crate::names::{
     Activations, AdvantagesName, AggregationName, DpoLossName, FormatChoice, LossName, MethodName,
-    OneOrMany, ScheduleKind,
+    OneOrMany, ScheduleKind, TemplateVariables,
 };
-use crate::sections::TemplateVariables;
 use crate::when::When;
 
 /// A key and what the file says of it. `D` is its default: [`Usual`], or `()` where that depends on other keys or there is

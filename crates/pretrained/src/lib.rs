@@ -57,6 +57,7 @@ mod config;
 mod config_json;
 mod conversation;
 mod dates;
+mod ending;
 mod error;
 mod export;
 mod export_gguf;

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use tokenizers::{AddedToken, Tokenizer};
 
-use crate::conversation::{self, Ending};
+use crate::ending::{self, Ending};
 use crate::json::{self, Fields};
 use crate::template::{ChatTemplate, turn};
 use crate::{ChatOptions, Message, ModelConfig, PretrainedError};
@@ -245,7 +245,7 @@ impl ChatTokenizer {
         let (ending, anchors) = match &template {
             Some(template) => (
                 Ending::of(&tokenizer, template),
-                conversation::anchors(&tokenizer, template),
+                ending::anchors(&tokenizer, template),
             ),
             None => (Ending::default(), Vec::new()),
         };

@@ -119,7 +119,7 @@ pub use evaluation::{CheckpointPlan, CheckpointSpec, EvaluationPlan, EvaluationS
 pub use general::GeneralSpec;
 pub(crate) use method::label_ideal;
 pub use method::{Learning, MethodPlan, MethodSpec};
-pub use model::{ModelSpec, PrecisionSpec, TemplateVariables};
+pub use model::{ModelSpec, PrecisionSpec};
 pub use optimizer::{Length, OptimizerPlan, OptimizerSpec};
 pub use preference::{PreferencePlan, PreferenceSpec};
 pub use rlhf::{Advantages, Rlhf, RlhfSpec};

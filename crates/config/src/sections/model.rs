@@ -1,12 +1,11 @@
 //! `[model]` and `[precision]`: the network, and the type of its weights.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use panacea_devices::Precision;
 use panacea_pretrained::{ChatOptions, TemplateValue};
-use serde::{Deserialize, Serialize};
 
+use crate::names::TemplateVariables;
 use crate::resolver::Resolver;
 
 section! {
@@ -32,11 +31,6 @@ section! {
         base: Precision = Precision::Auto;
     }
 }
-
-/// Variables of a chat template, by their names.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct TemplateVariables(pub BTreeMap<String, TemplateValue>);
 
 /// The variable that is the template's date.
 const DATE: &str = "date";
