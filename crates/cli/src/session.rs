@@ -11,7 +11,7 @@ use panacea_model::{Bits, Decoder, Sampling, Steering};
 use panacea_objectives::Preference;
 use panacea_pretrained::{ChatTokenizer, Pretrained};
 use panacea_runs::RunFolder;
-use panacea_serving::{Policy, open_language_model};
+use panacea_serving::{Policy, open_language_model, open_model_of};
 
 /// Where runs are kept.
 pub const RUNS: &str = "runs";
@@ -86,13 +86,21 @@ pub struct Steered {
 impl ModelArguments {
     pub fn open(&self) -> Result<Steered> {
         let device = panacea_devices::select(&self.device)?;
-        let pretrained = open_language_model(&self.model)?;
+        let run = self
+            .run
+            .as_ref()
+            .map(|run| RunFolder::open(&RunFolder::locate(&self.runs, run)?));
+        let run = run.transpose()?;
+        let pretrained = match &run {
+            Some(run) => open_model_of(&run.record()?.plan, Some(&self.model))?,
+            None => open_language_model(&self.model)?,
+        };
+        // A model without a tokenizer can be asked where tokens are given.
+        let notes = pretrained.tokenizer().map(ChatTokenizer::notes);
+        say_aside(&notes.unwrap_or_default());
         let decoder = Decoder::load_in(&pretrained, &device, Precision::Auto.on(&device)?)?;
-        let steering = match &self.run {
-            Some(run) => {
-                let run = RunFolder::open(&RunFolder::locate(&self.runs, run)?)?;
-                Some(open_at(&run, &self.preference_on(&run)?, &decoder)?)
-            }
+        let steering = match &run {
+            Some(run) => Some(open_at(run, &self.preference_on(run)?, &decoder)?),
             None => None,
         };
         Ok(Steered {

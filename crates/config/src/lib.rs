@@ -50,7 +50,7 @@ mod when;
 
 pub use names::{
     Activations, AdvantagesName, AggregationName, DpoLossName, FormatChoice, LossName, MethodName,
-    OneOrMany, ScheduleKind,
+    OneOrMany, ScheduleKind, TemplateVariables,
 };
 pub use plan::Plan;
 pub use problems::{ConfigErrors, Origin, Problem, UnreadableFile, nearest};

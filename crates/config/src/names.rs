@@ -1,10 +1,17 @@
 //! The values that a configuration chooses from by name.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use panacea_data::Format;
+use panacea_pretrained::TemplateValue;
 use serde::de::IntoDeserializer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Variables of a chat template, by their names.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TemplateVariables(pub BTreeMap<String, TemplateValue>);
 
 /// The method of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

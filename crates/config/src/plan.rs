@@ -6,6 +6,7 @@ use panacea_data::{Example, ObjectiveSpec};
 use panacea_devices::Precision;
 use panacea_methods::{Method, Trainings};
 use panacea_objectives::{Aggregation, Preference};
+use panacea_pretrained::ChatOptions;
 
 use crate::problems::ConfigErrors;
 use crate::reading::Overrides;
@@ -25,6 +26,7 @@ pub struct Plan {
     seed: u64,
     device: String,
     model: PathBuf,
+    chat: ChatOptions,
     precision: Precision,
     data: DataPlan,
     objectives: Vec<ObjectiveSpec>,
@@ -74,6 +76,18 @@ impl Plan {
     /// The model that is adapted: a folder in Hugging Face layout, or a GGUF file.
     pub fn model(&self) -> &std::path::Path {
         &self.model
+    }
+
+    /// How its conversations are written, where that is not left to its own files.
+    pub fn chat(&self) -> &ChatOptions {
+        &self.chat
+    }
+
+    /// The same plan on the day `date` (2026-11-27), for chat templates that tell it, unless the plan says which day it is.
+    #[must_use]
+    pub fn on_day(mut self, date: impl FnOnce() -> String) -> Self {
+        self.chat.date.get_or_insert_with(date);
+        self
     }
 
     /// The type of the model's frozen weights.
@@ -169,9 +183,7 @@ impl Plan {
                 seed: Some(self.seed),
                 device: Some(self.device.clone()),
             },
-            model: ModelSpec {
-                path: Some(self.model.clone()),
-            },
+            model: ModelSpec::of(self.model.clone(), &self.chat),
             precision: PrecisionSpec {
                 base: Some(self.precision),
             },
@@ -203,6 +215,7 @@ impl Resolver {
         spec.warn_of_idle_keys(self);
         let General { seed, device } = self.general(&spec.general);
         let model = self.model(&spec.model);
+        let chat = self.chat(&spec.model);
         let precision = self.take(spec.precision.base());
         let objectives = self.objectives(spec.objective);
         let data = self.data(&spec.data, &objectives);
@@ -227,6 +240,7 @@ impl Resolver {
             seed,
             device,
             model,
+            chat,
             precision,
             data,
             objectives,

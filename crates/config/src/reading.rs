@@ -89,7 +89,16 @@ impl Spec {
     }
 
     /// Takes every key that `over` has.
-    fn overlay(&mut self, over: Self) {
+    fn overlay(&mut self, mut over: Self) {
+        // A variable leaves the others as they are.
+        if let (Some(mine), Some(theirs)) = (&self.model.template, &mut over.model.template) {
+            for (name, value) in &mine.0 {
+                theirs
+                    .0
+                    .entry(name.clone())
+                    .or_insert_with(|| value.clone());
+            }
+        }
         // `steps` and `epochs` both give a run's length: one of them in `over` cancels the other one in `self`.
         match (over.optimizer.steps, over.optimizer.epochs) {
             (Some(_), None) => self.forget_epochs(),

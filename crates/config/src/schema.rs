@@ -12,7 +12,7 @@ use toml::Table;
 
 use crate::names::{
     Activations, AdvantagesName, AggregationName, DpoLossName, FormatChoice, LossName, MethodName,
-    OneOrMany, ScheduleKind,
+    OneOrMany, ScheduleKind, TemplateVariables,
 };
 use crate::when::When;
 
@@ -135,6 +135,7 @@ kinds! {
     bool: "true or false",
     String: "a text",
     PathBuf: "a path",
+    TemplateVariables: "a table of texts, numbers, true and false",
     OneOrMany: "a path or a list of paths",
     Vec<String>: "a list of texts",
     Vec<f64>: "a list of numbers",

@@ -7,6 +7,7 @@ use panacea_data::{BadRecords, Example, Format, Judgement, Source};
 use panacea_devices::Precision;
 use panacea_methods::Trainings;
 use panacea_objectives::{Aggregation, BradleyTerry, Dpo, DpoLoss, Kto, Loss, Preference, Sft};
+use panacea_pretrained::TemplateValue;
 
 const MINIMAL: &str = include_str!("files/minimal.toml");
 
@@ -273,6 +274,65 @@ fn values_out_of_range_say_what_was_expected() {
             "found {message}\nexpected {expected}"
         );
     }
+}
+
+#[test]
+fn conversations_are_written_as_the_configuration_says() {
+    let text = MINIMAL.replace(
+        "[model]",
+        "[model]\nchat_template = \"mine.jinja\"\ntokenizer = \"tokenizer\"\n\
+         template = {enable_thinking = false, level = 2, tone = \"dry\", date = \"2026-11-27\"}",
+    );
+    let plan = resolve(&text).unwrap();
+    let chat = plan.chat();
+    assert_eq!(chat.template.as_deref(), Some(Path::new("mine.jinja")));
+    assert_eq!(chat.tokenizer.as_deref(), Some(Path::new("tokenizer")));
+    assert_eq!(chat.date.as_deref(), Some("2026-11-27"));
+    let variables: Vec<&str> = chat.variables.keys().map(String::as_str).collect();
+    assert_eq!(variables, ["enable_thinking", "level", "tone"]);
+    assert_eq!(
+        chat.variables["enable_thinking"],
+        TemplateValue::Bool(false)
+    );
+    // One variable of the command line leaves the others.
+    let changed = resolve_with(&text, &set(&["model.template.level=3"])).unwrap();
+    assert_eq!(changed.chat().variables["level"], TemplateValue::Int(3));
+    assert_eq!(changed.chat().variables.len(), 3);
+    // And what is resolved resolves to itself.
+    assert_eq!(
+        Plan::resolve(plan.to_spec(), &Overrides::default())
+            .unwrap()
+            .chat(),
+        plan.chat()
+    );
+    // The day of the plan goes before that of the run.
+    assert_eq!(
+        plan.clone().on_day(|| "1999-01-01".into()).chat().date,
+        plan.chat().date
+    );
+
+    for (value, expected) in [
+        (
+            "{date = \"27.11.2026\"}",
+            "expected one such as \"2026-11-27\"",
+        ),
+        ("{date = 3}", "`date` is a text"),
+        (
+            "{messages = \"x\"}",
+            "`messages` comes from the conversation",
+        ),
+        ("{a = [1]}", "expected a text, a number, true or false"),
+    ] {
+        let overrides = set(&[&format!("model.template={value}")]);
+        let message = resolve_with(MINIMAL, &overrides).unwrap_err();
+        assert!(message.contains(expected), "{message}");
+    }
+    let overrides = set(&["data.rendered=true", "data.overlong_prompts=truncate"]);
+    let message = resolve_with(MINIMAL, &overrides).unwrap_err();
+    assert!(
+        message.contains("cuts words before the template"),
+        "{message}"
+    );
 }
 
 #[test]

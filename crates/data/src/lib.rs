@@ -24,17 +24,21 @@
 //!     BatchPlan, BoxError, LabelSource, ObjectiveSpec, OverlongPrompts, RecordKind, TextEncoder,
 //!     TokenLimits, load, tokenize,
 //! };
-//! use panacea_pretrained::Message;
+//! use panacea_pretrained::{Answered, Message};
 //!
 //! /// Stands for `panacea_pretrained::ChatTokenizer`: a token a character, 0 ends a turn.
 //! struct Characters;
 //!
 //! impl TextEncoder for Characters {
-//!     fn encode_prompt(&self, messages: &[Message]) -> Result<Vec<u32>, BoxError> {
+//!     type Prompt = Vec<u32>;
+//!
+//!     fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, BoxError> {
 //!         Ok(messages.iter().flat_map(|m| m.content.chars()).map(u32::from).collect())
 //!     }
-//!     fn encode_response(&self, text: &str) -> Result<Vec<u32>, BoxError> {
-//!         Ok(text.chars().map(u32::from).chain([0]).collect())
+//!     fn answered(&self, prompt: &Vec<u32>, responses: &[String]) -> Result<Answered, BoxError> {
+//!         let tokens = |text: &String| text.chars().map(u32::from).chain([0]).collect();
+//!         let responses = responses.iter().map(tokens).collect();
+//!         Ok(Answered { prompt: prompt.clone(), responses, notes: Vec::new() })
 //!     }
 //! }
 //!
@@ -90,4 +94,4 @@ pub use panacea_objectives::{Judgement, RecordKind};
 pub use readers::Format;
 pub use record::{Example, Record, Scores, Source, Words};
 pub use report::{DataReport, FileReport, ObjectiveReport, SkipReason, Skipped, TokenReport};
-pub use tokenize::{OverlongPrompts, TextEncoder, TokenLimits, tokenize};
+pub use tokenize::{OverlongPrompts, Rendered, TextEncoder, TokenLimits, tokenize};

@@ -30,6 +30,10 @@ pub struct DataReport {
     pub truncated_prompts: usize,
     /// Responses cut at the right, of kept records.
     pub truncated_responses: usize,
+    /// What is to be known of the boundary between prompts and responses, and how many records it is so of.
+    pub boundaries: BTreeMap<String, usize>,
+    /// Kept records whose texts hold a special token, which the template does not mean to be there, and the token.
+    pub stray_tokens: Vec<(Source, String)>,
     /// Lengths in tokens, once the records are tokenised.
     pub tokens: Option<TokenReport>,
 }
@@ -200,6 +204,26 @@ impl fmt::Display for DataReport {
                 f,
                 "tokens      {} in prompts (longest {}), {} in responses (longest {})",
                 tokens.prompt, tokens.longest_prompt, tokens.response, tokens.longest_response
+            )?;
+        }
+        for (note, records) in &self.boundaries {
+            writeln!(f, "template    {records} records: {note}")?;
+        }
+        if !self.stray_tokens.is_empty() {
+            let named: Vec<String> = (self.stray_tokens.iter().take(NAMED))
+                .map(|(source, token)| format!("{source} has {token:?}"))
+                .collect();
+            let more = if self.stray_tokens.len() > NAMED {
+                ", …"
+            } else {
+                ""
+            };
+            writeln!(
+                f,
+                "warning     {} records hold special tokens as text, and the template goes around them once more: {}{more}; \
+                 with data.rendered = true texts are taken as they are",
+                self.stray_tokens.len(),
+                named.join(", ")
             )?;
         }
         let width = self

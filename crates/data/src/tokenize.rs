@@ -1,9 +1,9 @@
 //! From records in words to examples in tokens.
 //!
-//! Prompt and response are tokenised apart, so the boundary between them lies in token space and
-//! is the same in training, scoring and generation: `prompt ++ response` is what the model sees.
+//! The boundary between prompt and response lies in token space and is the same in training, scoring and generation:
+//! `prompt ++ response` is what the model sees.
 
-use panacea_pretrained::Message;
+use panacea_pretrained::{Answered, ChatTokenizer, Message, Prompt};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -13,19 +13,62 @@ use crate::report::{DataReport, SkipReason, Skipped, TokenReport};
 
 /// What turns text into tokens.
 pub trait TextEncoder: Sync {
+    /// A conversation up to an answer.
+    type Prompt: AsRef<[u32]>;
+
     /// The conversation through the chat template, with the header of the answer.
-    fn encode_prompt(&self, messages: &[Message]) -> Result<Vec<u32>, BoxError>;
-    /// The text followed by exactly one end-of-turn token.
-    fn encode_response(&self, text: &str) -> Result<Vec<u32>, BoxError>;
+    fn prompt(&self, messages: &[Message]) -> Result<Self::Prompt, BoxError>;
+    /// The conversation with each of the responses as its answer, each with exactly one end-of-turn token.
+    fn answered(&self, prompt: &Self::Prompt, responses: &[String]) -> Result<Answered, BoxError>;
+
+    /// A special token that stands in a text of a record, where none is meant to.
+    fn stray_token(&self, _record: &Record) -> Option<String> {
+        None
+    }
 }
 
-impl TextEncoder for panacea_pretrained::ChatTokenizer {
-    fn encode_prompt(&self, messages: &[Message]) -> Result<Vec<u32>, BoxError> {
-        Ok(Self::encode_prompt(self, messages)?)
+impl TextEncoder for ChatTokenizer {
+    type Prompt = Prompt;
+
+    fn prompt(&self, messages: &[Message]) -> Result<Prompt, BoxError> {
+        Ok(Self::prompt(self, messages)?)
     }
 
-    fn encode_response(&self, text: &str) -> Result<Vec<u32>, BoxError> {
-        Ok(Self::encode_response(self, text)?)
+    fn answered(&self, prompt: &Prompt, responses: &[String]) -> Result<Answered, BoxError> {
+        Ok(Self::answered(self, prompt, responses)?)
+    }
+
+    fn stray_token(&self, record: &Record) -> Option<String> {
+        let prompt = record.prompt.iter().map(|message| &message.content[..]);
+        // The end of a turn may end a response.
+        let responses = (record.responses.iter()).map(|text| self.without_end_of_turn(text));
+        let found = prompt
+            .chain(responses)
+            .find_map(|text| self.special_token_in(text));
+        found.map(str::to_owned)
+    }
+}
+
+/// A tokenizer for records whose prompts already are what a chat template would write.
+#[derive(Debug, Clone, Copy)]
+pub struct Rendered<'a>(pub &'a ChatTokenizer);
+
+impl TextEncoder for Rendered<'_> {
+    type Prompt = Prompt;
+
+    fn prompt(&self, messages: &[Message]) -> Result<Prompt, BoxError> {
+        let [only] = messages else {
+            let problem = format!(
+                "found {} turns, expected one text with all of them, since data.rendered = true",
+                messages.len()
+            );
+            return Err(problem.into());
+        };
+        Ok(self.0.rendered_prompt(&only.content)?)
+    }
+
+    fn answered(&self, prompt: &Prompt, responses: &[String]) -> Result<Answered, BoxError> {
+        Ok(self.0.answered(prompt, responses)?)
     }
 }
 
@@ -88,8 +131,15 @@ pub fn tokenize(
                 example,
                 is_prompt_cut,
                 responses_cut,
+                notes,
             } => {
                 tokens.add(&example);
+                for note in notes {
+                    *report.boundaries.entry(note).or_default() += 1;
+                }
+                if let Some(token) = encoder.stray_token(record) {
+                    report.stray_tokens.push((record.source.clone(), token));
+                }
                 report.count_dropped(record);
                 report.count_used(&example.judgements, &example.scores);
                 report.truncated_prompts += usize::from(is_prompt_cut);
@@ -119,6 +169,8 @@ enum Tokenized {
         example: Example,
         is_prompt_cut: bool,
         responses_cut: usize,
+        /// Of the boundary between prompt and responses.
+        notes: Vec<String>,
     },
     Skipped(SkipReason),
 }
@@ -135,10 +187,8 @@ fn tokenize_record(
             error,
         }
     };
-    let whole = encoder
-        .encode_prompt(&record.prompt)
-        .map_err(refused("prompt"))?;
-    let is_prompt_cut = whole.len() > limits.max_prompt_tokens;
+    let whole = encoder.prompt(&record.prompt).map_err(refused("prompt"))?;
+    let is_prompt_cut = whole.as_ref().len() > limits.max_prompt_tokens;
     let prompt = match (is_prompt_cut, limits.overlong_prompts) {
         (false, _) => Some(whole),
         (true, OverlongPrompts::Skip) => None,
@@ -151,13 +201,17 @@ fn tokenize_record(
         return Ok(Tokenized::Skipped(SkipReason::OverlongPrompt));
     };
 
+    let Answered {
+        prompt,
+        mut responses,
+        notes,
+    } = encoder
+        .answered(&prompt, &record.responses)
+        .map_err(refused("response"))?;
     let mut responses_cut = 0;
-    let mut responses = Vec::with_capacity(record.responses.len());
-    for text in &record.responses {
-        let mut response = encoder.encode_response(text).map_err(refused("response"))?;
+    for response in &mut responses {
         responses_cut += usize::from(response.len() > limits.max_response_tokens);
         response.truncate(limits.max_response_tokens);
-        responses.push(response);
     }
     // Two responses that the cut made equal cannot be told apart.
     let mut judgements = record.judgements.clone();
@@ -188,29 +242,30 @@ fn tokenize_record(
         },
         is_prompt_cut,
         responses_cut,
+        notes,
     })
 }
 
 /// The longest end of a conversation whose prompt fits: whole turns if a user's turn can begin
 /// it, otherwise the end of the last turn. `None` where the template alone is too long.
-fn cut_prompt(
+fn cut_prompt<E: TextEncoder>(
     messages: &[Message],
-    encoder: &impl TextEncoder,
+    encoder: &E,
     max_tokens: usize,
-) -> Result<Option<Vec<u32>>, BoxError> {
+) -> Result<Option<E::Prompt>, BoxError> {
     let system = messages
         .iter()
         .take_while(|message| matches!(message.role.as_str(), "system" | "developer"))
         .count();
     let (kept, turns) = messages.split_at(system);
-    let fitting = |turns: &[Message]| -> Result<Option<Vec<u32>>, BoxError> {
-        let tokens = encoder.encode_prompt(&[kept, turns].concat())?;
-        Ok((tokens.len() <= max_tokens).then_some(tokens))
+    let fitting = |turns: &[Message]| -> Result<Option<E::Prompt>, BoxError> {
+        let prompt = encoder.prompt(&[kept, turns].concat())?;
+        Ok((prompt.as_ref().len() <= max_tokens).then_some(prompt))
     };
 
     for start in (1..turns.len()).filter(|&start| turns[start].role == "user") {
-        if let Some(tokens) = fitting(&turns[start..])? {
-            return Ok(Some(tokens));
+        if let Some(prompt) = fitting(&turns[start..])? {
+            return Ok(Some(prompt));
         }
     }
     // What is left is the last question alone. The most characters of its end that fit are
@@ -232,8 +287,8 @@ fn cut_prompt(
             content: last.content[starts[middle]..].to_owned(),
         };
         match fitting(&[end_of_last])? {
-            Some(tokens) => {
-                best = Some(tokens);
+            Some(prompt) => {
+                best = Some(prompt);
                 high = middle;
             }
             None => low = middle + 1,

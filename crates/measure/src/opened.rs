@@ -9,7 +9,7 @@ use panacea_methods::Trainings;
 use panacea_objectives::{Preference, simplex_grid, usual_divisions};
 use panacea_reward_models::Base;
 use panacea_runs::{RunFolder, training_totals};
-use panacea_serving::{Policy, open_language_model};
+use panacea_serving::{Policy, open_model_of};
 use panacea_svd_lora::ADAPTER_FILE;
 use panacea_trainer::{Records, References, computed_by};
 
@@ -67,7 +67,7 @@ impl Opened {
                 others: yardstick.objective_names().join(", "),
             });
         }
-        let pretrained = open_language_model(choices.model.unwrap_or(plan.model()))?;
+        let pretrained = open_model_of(&plan, choices.model)?;
         let tokenizer = pretrained.tokenizer()?;
         let eval = Records::load_held_out(&yardstick, choices.eval, tokenizer)?;
         let eval = eval.ok_or_else(|| MeasureError::NoHeldOut { run: run.name() })?;

@@ -111,14 +111,12 @@ fn golden_smollm2_response_log_probs() {
             role: "user".into(),
             content: case["prompt"].as_str().unwrap().into(),
         };
-        let prompt = tokenizer.encode_prompt(&[message]).unwrap();
+        let prompt = tokenizer.prompt(&[message]).unwrap();
+        let texts = ["chosen", "rejected"].map(|key| case[key].as_str().unwrap());
+        let answered = tokenizer.answered(&prompt, &texts).unwrap();
+        let prompt = answered.prompt;
         assert_eq!(prompt, ids(&case["prompt_ids"]));
-        let chosen = tokenizer
-            .encode_response(case["chosen"].as_str().unwrap())
-            .unwrap();
-        let rejected = tokenizer
-            .encode_response(case["rejected"].as_str().unwrap())
-            .unwrap();
+        let [chosen, rejected] = answered.responses.try_into().unwrap();
         assert_eq!(
             (&chosen, &rejected),
             (&ids(&case["chosen_ids"]), &ids(&case["rejected_ids"]))

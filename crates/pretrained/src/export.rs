@@ -59,7 +59,7 @@ pub fn write_model(
 /// moves all texts' numbers alike.
 ///
 /// Transformers reads the last token that is not padding. So that this is the one that the numbers belong to, give it
-/// conversations that end with the end-of-turn token ([`crate::ChatTokenizer::encode_response`]; chat templates may write
+/// conversations that end with the end-of-turn token ([`crate::ChatTokenizer::answered`]; chat templates may write
 /// a line break behind it). The padding token of many models is the one that ends a turn, which would then be skipped;
 /// in its place the folder names a token that no conversation has.
 pub fn write_classifier(
@@ -139,7 +139,7 @@ impl Export<'_> {
             None => hugging_face_config(self.dir, &self.config)?,
         };
         match source {
-            Some(source) => copy_description(source, folder)?,
+            Some(source) => self.copy_description(source, folder)?,
             None => self.describe_gguf(folder)?,
         }
         if self.score.is_some() {
@@ -147,6 +147,18 @@ impl Export<'_> {
             config.insert("pad_token_id".to_owned(), json!(self.set_padding(folder)?));
         }
         write_json(&folder.join(CONFIG), &Value::Object(config))
+    }
+
+    /// What a Hugging Face folder says of texts, with the tokenizer and the chat template that stand in for its own.
+    fn copy_description(&self, source: &Path, folder: &Path) -> Result<(), PretrainedError> {
+        let chat = self.model.chat();
+        copy_files(chat.tokenizer.as_deref().unwrap_or(source), &COPIED, folder)?;
+        copy_files(source, &[GENERATION_CONFIG], folder)?;
+        if let Some(template) = &chat.template {
+            let text = fs::read(template).map_err(PretrainedError::io(template, "read"))?;
+            write_file(&folder.join("chat_template.jinja"), &text)?;
+        }
+        Ok(())
     }
 
     /// What the metadata of a GGUF file says, in the files of a Hugging Face model.
@@ -221,8 +233,8 @@ impl Export<'_> {
 }
 
 /// Copies what describes a Hugging Face model beside its configuration.
-fn copy_description(source: &Path, folder: &Path) -> Result<(), PretrainedError> {
-    for name in COPIED.into_iter().chain([GENERATION_CONFIG]) {
+fn copy_files(source: &Path, names: &[&str], folder: &Path) -> Result<(), PretrainedError> {
+    for name in names {
         let from = source.join(name);
         if from.is_file() {
             // Read and written, not copied: a copy would inherit the permissions of a read-only cache.
@@ -450,6 +462,7 @@ pub(crate) mod tiny;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ChatOptions;
 
     #[test]
     fn shards_keep_the_order_and_the_limit() {
@@ -466,6 +479,27 @@ mod tests {
             .map(|shard| shard.into_iter().map(|tensor| tensor.shape[0]).collect())
             .collect();
         assert_eq!(sizes, [vec![3, 4], vec![20], vec![1, 1, 1]]);
+    }
+
+    #[test]
+    fn a_template_that_stands_in_is_written_with_the_model() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("source");
+        fs::create_dir(&source).unwrap();
+        tiny::tiny_model("llama").write(&source);
+        let template = folder.path().join("mine.jinja");
+        fs::write(&template, "mine").unwrap();
+        let model = Pretrained::open(&source).unwrap().with_chat(ChatOptions {
+            template: Some(template),
+            ..ChatOptions::default()
+        });
+        let target = folder.path().join("target");
+        write_model(&target, &model, &BTreeMap::new()).unwrap();
+        let written = Pretrained::open(&target).unwrap();
+        assert_eq!(
+            written.tokenizer().unwrap().render(&[], true).unwrap(),
+            "mine"
+        );
     }
 
     #[test]

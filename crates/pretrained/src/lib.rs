@@ -32,10 +32,9 @@
 //!
 //! let tokenizer = model.tokenizer()?;
 //! let question = Message { role: "user".into(), content: "Name three colours.".into() };
-//! let prompt = tokenizer.encode_prompt(&[question])?;
-//! let response = tokenizer.encode_response("Red, green and blue.")?;
-//! assert_eq!(response.last(), Some(&tokenizer.end_of_turn()));
-//! # let _ = prompt;
+//! let prompt = tokenizer.prompt(&[question])?;
+//! let answered = tokenizer.answered(&prompt, &["Red, green and blue."])?;
+//! assert_eq!(answered.responses[0].last(), Some(&tokenizer.end_of_turn()));
 //! # Ok::<(), panacea_pretrained::PretrainedError>(())
 //! ```
 //!
@@ -53,8 +52,12 @@
 //! Files are input like any other: no length or offset is believed before it has been compared with the file's size, and every
 //! error ([`PretrainedError`]) names the file, the field or tensor, what was found and what was expected.
 
+mod chat_options;
 mod config;
 mod config_json;
+mod conversation;
+mod dates;
+mod ending;
 mod error;
 mod export;
 mod export_gguf;
@@ -67,6 +70,7 @@ mod mapped;
 mod message;
 mod partial;
 mod pretrained;
+mod python;
 mod rope;
 mod safetensors;
 mod template;
@@ -75,7 +79,9 @@ mod tensors;
 mod text_stream;
 mod tokenizer;
 
+pub use chat_options::{ChatOptions, TemplateValue};
 pub use config::{Activation, LayerAttention, ModelConfig, SUPPORTED_MODEL_TYPES};
+pub use conversation::{Answered, Prompt};
 pub use error::PretrainedError;
 pub use export::{write_classifier, write_model};
 pub use export_gguf::{GgufType, LoraMatrices, convert_to_gguf, write_gguf, write_gguf_adapter};

@@ -11,7 +11,7 @@ use crate::gguf::{self, GgufModel};
 use crate::safetensors::{self, SafetensorsFolder};
 use crate::tensors::{HEAD, Place};
 use crate::tokenizer::TokenizerFiles;
-use crate::{ChatTokenizer, ModelConfig, PretrainedError, QuantisedMatrix, TensorF32};
+use crate::{ChatOptions, ChatTokenizer, ModelConfig, PretrainedError, QuantisedMatrix, TensorF32};
 
 /// An opened model: its configuration, its tokenizer, and its weights, which are read when they are asked for.
 #[derive(Debug)]
@@ -23,6 +23,7 @@ pub struct Pretrained {
     expected: BTreeMap<String, Vec<usize>>,
     /// Where each tensor stands there.
     places: BTreeMap<String, Place>,
+    chat: ChatOptions,
     tokenizer: OnceLock<ChatTokenizer>,
 }
 
@@ -58,8 +59,24 @@ impl Pretrained {
             weights,
             expected,
             places,
+            chat: ChatOptions::default(),
             tokenizer: OnceLock::new(),
         })
+    }
+
+    /// The same model, with what `chat` says of its tokenizer and chat template.
+    #[must_use]
+    pub fn with_chat(self, chat: ChatOptions) -> Self {
+        Self {
+            chat,
+            tokenizer: OnceLock::new(),
+            ..self
+        }
+    }
+
+    /// What is said of its tokenizer and chat template beside its own files.
+    pub(crate) fn chat(&self) -> &ChatOptions {
+        &self.chat
     }
 
     /// The model's shape.
@@ -77,15 +94,28 @@ impl Pretrained {
         if let Some(tokenizer) = self.tokenizer.get() {
             return Ok(tokenizer);
         }
-        let tokenizer = ChatTokenizer::new(&self.tokenizer_files()?, &self.config)?;
+        let tokenizer = ChatTokenizer::new(&self.tokenizer_files()?, &self.config, &self.chat)?;
         Ok(self.tokenizer.get_or_init(|| tokenizer))
     }
 
+    /// Whether the chat template asks what day it is.
+    pub fn template_asks_for_the_date(&self) -> Result<bool, PretrainedError> {
+        let files = self.tokenizer_files()?;
+        Ok(files
+            .template()?
+            .is_some_and(|template| template.contains("strftime_now")))
+    }
+
     pub(crate) fn tokenizer_files(&self) -> Result<TokenizerFiles, PretrainedError> {
-        match &self.weights {
-            Weights::Safetensors(_) => TokenizerFiles::from_folder(&self.source),
-            Weights::Gguf(model) => gguf::tokenizer_files(&model.file),
+        let mut files = match (&self.chat.tokenizer, &self.weights) {
+            (Some(folder), _) => TokenizerFiles::from_folder(folder)?,
+            (None, Weights::Safetensors(_)) => TokenizerFiles::from_folder(&self.source)?,
+            (None, Weights::Gguf(model)) => gguf::tokenizer_files(&model.file)?,
+        };
+        if let Some(template) = &self.chat.template {
+            files.take_template(template)?;
         }
+        Ok(files)
     }
 
     /// The names of the tensors in the model's files, as Hugging Face calls them.

@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
-use tokenizers::Tokenizer;
+use sha2::{Digest, Sha256};
+use tokenizers::{AddedToken, Tokenizer};
 
+use crate::ending::{self, Ending};
 use crate::json::{self, Fields};
-use crate::template::ChatTemplate;
-use crate::{Message, ModelConfig, PretrainedError};
+use crate::template::{ChatTemplate, turn};
+use crate::{ChatOptions, Message, ModelConfig, PretrainedError};
 
 pub(crate) const TOKENIZER: &str = "tokenizer.json";
 pub(crate) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
@@ -16,17 +18,26 @@ pub(crate) const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
 
 /// A tokenizer with its chat template.
 ///
-/// A conversation becomes tokens in two parts that meet exactly at the boundary between prompt and response:
-/// [`encode_prompt`](Self::encode_prompt) ends with the template's generation prompt, and
-/// [`encode_response`](Self::encode_response) is the response, tokenised on its own, with one end-of-turn token.
+/// A conversation with its answer is what the template writes for it, tokenised as a whole: [`prompt`](Self::prompt) is the
+/// beginning that it has in common with the template's generation prompt, and [`answered`](Self::answered) has that and what
+/// stands behind it, up to the one token that ends the turn.
 ///
 /// Where a model has no chat template, a prompt is the contents of its messages, one line after the other, preceded by the
-/// begin-of-text token if the tokenizer puts one before every text; a response then ends with the end-of-text token.
+/// begin-of-text token if the tokenizer puts one before every text; a response is then tokenised on its own, and ends with the
+/// end-of-text token.
 #[derive(Debug, Clone)]
 pub struct ChatTokenizer {
     origin: PathBuf,
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
+    template_from: PathBuf,
+    fingerprints: [String; 2],
+    notes: Vec<String>,
+    ending: Ending,
+    anchors: Vec<String>,
+    /// The texts of the special tokens and of the end of turn, and the characters that they begin with.
+    special: Vec<String>,
+    special_beginnings: Vec<char>,
     vocab_size: usize,
     bos: Option<u32>,
     end_of_turn: u32,
@@ -41,6 +52,10 @@ pub(crate) struct TokenizerFiles {
     pub tokenizer: Vec<u8>,
     /// `tokenizer_config.json`, with the chat template in it.
     pub config: Map<String, Value>,
+    /// Where the chat template comes from, if from a file of its own.
+    pub template_from: Option<PathBuf>,
+    /// What a person should know of them.
+    pub notes: Vec<String>,
 }
 
 impl TokenizerFiles {
@@ -63,21 +78,32 @@ impl TokenizerFiles {
             }
         }
         let jinja = folder.join("chat_template.jinja");
+        let mut files = Self {
+            origin,
+            tokenizer,
+            config,
+            template_from: None,
+            notes: Vec::new(),
+        };
         if jinja.is_file() {
-            let template =
-                std::fs::read_to_string(&jinja).map_err(PretrainedError::io(&jinja, "read"))?;
-            config.insert(CHAT_TEMPLATE.to_owned(), Value::String(template));
+            files.take_template(&jinja)?;
         } else if let Some(mut object) =
             json::read_object_if_present(&folder.join("chat_template.json"))?
             && let Some(template) = object.remove(CHAT_TEMPLATE)
         {
-            config.insert(CHAT_TEMPLATE.to_owned(), template);
+            files.config.insert(CHAT_TEMPLATE.to_owned(), template);
         }
-        Ok(Self {
-            origin,
-            tokenizer,
-            config,
-        })
+        Ok(files)
+    }
+
+    /// Makes the text of a Jinja file the chat template.
+    pub fn take_template(&mut self, jinja: &Path) -> Result<(), PretrainedError> {
+        let template =
+            std::fs::read_to_string(jinja).map_err(PretrainedError::io(jinja, "read"))?;
+        self.config
+            .insert(CHAT_TEMPLATE.to_owned(), Value::String(template));
+        self.template_from = Some(jinja.to_path_buf());
+        Ok(())
     }
 
     /// The template's source: a string, or the one named `default` (or the only one) of a list.
@@ -103,6 +129,56 @@ impl TokenizerFiles {
         }
     }
 
+    /// The tokens that the configuration names, in the order in which transformers adds those that the vocabulary lacks: by
+    /// their ids, by their roles, and others.
+    fn named_tokens(&self) -> Vec<AddedToken> {
+        const ROLES: [&str; 7] = ["bos", "eos", "unk", "sep", "pad", "cls", "mask"];
+        let token = |value: &Value, special: bool| {
+            let content = value.as_str().or_else(|| value.get("content")?.as_str())?;
+            let flag =
+                |name: &str, usual| value.get(name).and_then(Value::as_bool).unwrap_or(usual);
+            let special = flag("special", special);
+            let token = AddedToken::from(content, special)
+                .lstrip(flag("lstrip", false))
+                .rstrip(flag("rstrip", false))
+                .single_word(flag("single_word", false))
+                .normalized(flag("normalized", !special));
+            Some(token)
+        };
+        let by_id = self
+            .config
+            .get("added_tokens_decoder")
+            .and_then(Value::as_object);
+        let mut by_id: Vec<(u64, &Value)> = (by_id.into_iter().flatten())
+            .filter_map(|(id, value)| Some((id.parse().ok()?, value)))
+            .collect();
+        by_id.sort_by_key(|(id, _)| *id);
+        let by_id = by_id
+            .into_iter()
+            .filter_map(|(_, value)| token(value, false));
+        let roles = ROLES
+            .iter()
+            .filter_map(|role| token(self.config.get(&format!("{role}_token"))?, true));
+        let others = ["additional_special_tokens", "extra_special_tokens"];
+        let others = others
+            .iter()
+            .filter_map(|name| self.config.get(*name)?.as_array());
+        let others = others.flatten().filter_map(|value| token(value, true));
+        by_id.chain(roles).chain(others).collect()
+    }
+
+    fn fingerprints(&self) -> Result<[String; 2], PretrainedError> {
+        let mut tokenizer = Sha256::new();
+        tokenizer.update(&self.tokenizer);
+        let mut special_tokens = self.special_tokens();
+        special_tokens.sort();
+        for (name, token) in special_tokens {
+            tokenizer.update(format!("\n{name} {token}"));
+        }
+        let template = Sha256::digest(self.template()?.unwrap_or_default());
+        Ok([hex::encode(tokenizer.finalize()), hex::encode(template)])
+    }
+
     /// `bos_token` and the like: a string, or an object that describes an added token.
     pub fn special_tokens(&self) -> Vec<(String, String)> {
         self.config
@@ -122,6 +198,7 @@ impl ChatTokenizer {
     pub(crate) fn new(
         files: &TokenizerFiles,
         model: &ModelConfig,
+        options: &ChatOptions,
     ) -> Result<Self, PretrainedError> {
         let origin = files.origin.clone();
         let mut tokenizer = Tokenizer::from_bytes(&files.tokenizer)
@@ -132,6 +209,12 @@ impl ChatTokenizer {
             .with_truncation(None)
             .map_err(|error| PretrainedError::tokenizer(&origin, error))?;
 
+        let missing: Vec<AddedToken> = (files.named_tokens().into_iter())
+            .filter(|token| tokenizer.token_to_id(&token.content).is_none())
+            .collect();
+        tokenizer
+            .add_tokens(missing)
+            .map_err(|error| PretrainedError::tokenizer(&origin, error))?;
         let special_tokens = files.special_tokens();
         let id_of = |role: &str| {
             let (_, token) = special_tokens.iter().find(|(name, _)| name == role)?;
@@ -144,35 +227,107 @@ impl ChatTokenizer {
             id_of("eos_token").filter(|id| !model.eos_token_ids.contains(id)),
         );
         let eos = id_of("eos_token").or(stop_ids.first().copied());
+        let template_from = files
+            .template_from
+            .clone()
+            .unwrap_or_else(|| origin.clone());
         let template = match files.template()? {
             None => None,
-            Some(source) => Some(ChatTemplate::parse(source, special_tokens).map_err(
-                |problem| PretrainedError::Template {
-                    path: origin.clone(),
-                    problem,
-                },
-            )?),
+            Some(source) => Some(
+                ChatTemplate::parse(source, special_tokens, options).map_err(|problem| {
+                    PretrainedError::Template {
+                        path: template_from.clone(),
+                        problem,
+                    }
+                })?,
+            ),
         };
-        let end_of_turn = template
-            .as_ref()
-            .and_then(|template| token_after_answer(&tokenizer, template))
-            .or(eos);
+        let (ending, anchors) = match &template {
+            Some(template) => (
+                Ending::of(&tokenizer, template),
+                ending::anchors(&tokenizer, template),
+            ),
+            None => (Ending::default(), Vec::new()),
+        };
+        let end_of_turn = ending.token().or(eos);
         let Some(end_of_turn) = end_of_turn else {
             let problem = "no token ends a turn: there is no chat template that shows one, and neither tokenizer_config.json \
                            nor config.json names an eos_token";
             return Err(PretrainedError::tokenizer(&origin, problem));
         };
+        if end_of_turn as usize >= model.vocab_size {
+            let problem = format!(
+                "the token that ends a turn, {:?}, has the id {end_of_turn}, but the model has embeddings for {} only",
+                tokenizer.id_to_token(end_of_turn).unwrap_or_default(),
+                model.vocab_size
+            );
+            return Err(PretrainedError::tokenizer(&origin, problem));
+        }
+        let added = tokenizer.get_added_tokens_decoder();
+        let special = (added.iter()).filter(|(id, token)| token.special || **id == end_of_turn);
+        let mut special: Vec<String> = special.map(|(_, token)| token.content.clone()).collect();
+        special.sort();
+        let beginnings: BTreeSet<char> = special
+            .iter()
+            .filter_map(|token| token.chars().next())
+            .collect();
         stop_ids.retain(|&id| id != end_of_turn);
         stop_ids.insert(0, end_of_turn);
         Ok(Self {
             origin,
             tokenizer,
             template,
+            template_from,
+            fingerprints: files.fingerprints()?,
+            notes: files.notes.clone(),
+            ending,
+            anchors,
+            special,
+            special_beginnings: beginnings.into_iter().collect(),
             vocab_size: model.vocab_size,
             bos,
             end_of_turn,
             stop_ids,
         })
+    }
+
+    /// Where it comes from, for error messages.
+    pub(crate) fn origin(&self) -> &Path {
+        &self.origin
+    }
+
+    pub(crate) fn template(&self) -> Option<&ChatTemplate> {
+        self.template.as_ref()
+    }
+
+    /// What the template writes behind an answer.
+    pub(crate) fn ending(&self) -> &Ending {
+        &self.ending
+    }
+
+    /// Tokens at which a text of the template can be taken apart.
+    pub(crate) fn anchors(&self) -> &[String] {
+        &self.anchors
+    }
+
+    pub(crate) fn refused(&self, problem: String) -> PretrainedError {
+        PretrainedError::Template {
+            path: self.template_from.clone(),
+            problem,
+        }
+    }
+
+    /// What a person should know of it, such as that the vocabulary is faulty.
+    pub fn notes(&self) -> Vec<String> {
+        let place = self.origin.display();
+        (self.notes.iter())
+            .map(|note| format!("{place}: {note}"))
+            .collect()
+    }
+
+    /// What decides tokens: SHA-256 of the tokenizer's file with its special tokens, and of the chat template.
+    pub fn fingerprints(&self) -> [&str; 2] {
+        self.fingerprints.each_ref().map(String::as_str)
     }
 
     /// What does the work.
@@ -216,11 +371,11 @@ impl ChatTokenizer {
     ) -> Result<String, PretrainedError> {
         match &self.template {
             Some(template) => template
-                .render(messages, add_generation_prompt)
-                .map_err(|problem| PretrainedError::Template {
-                    path: self.origin.clone(),
-                    problem,
-                }),
+                .render(
+                    &messages.iter().map(turn).collect::<Vec<_>>(),
+                    add_generation_prompt,
+                )
+                .map_err(|problem| self.refused(problem)),
             None => Ok(messages
                 .iter()
                 .map(|message| message.content.as_str())
@@ -229,42 +384,32 @@ impl ChatTokenizer {
         }
     }
 
-    /// The tokens before a response: the rendered conversation, ending where the assistant is to speak.
+    /// The tokens before a response: [`prompt`](Self::prompt)'s.
     pub fn encode_prompt(&self, messages: &[Message]) -> Result<Vec<u32>, PretrainedError> {
-        let text = self.render(messages, true)?;
-        // A template writes the begin-of-text token itself, if the model wants one.
-        let mut ids = self.encode(&text, false)?;
+        Ok(self.prompt(messages)?.into_ids())
+    }
+
+    /// Sees to the begin-of-text token: a template writes it itself, if the model wants one, and without a template it is put
+    /// where the tokenizer has it before every text. Repeated ones are taken away; how many is returned.
+    pub(crate) fn begin_once(&self, ids: &mut Vec<u32>) -> Result<usize, PretrainedError> {
         if self.template.is_none() && self.begins_texts_with_bos()? {
             ids.splice(0..0, self.bos);
         }
-        if let Some(bos) = self.bos {
-            let repeated = ids
-                .iter()
-                .take_while(|&&id| id == bos)
-                .count()
-                .saturating_sub(1);
-            ids.drain(..repeated);
-        }
-        Ok(ids)
+        let Some(bos) = self.bos else { return Ok(0) };
+        let begins = ids.iter().take_while(|&&id| id == bos).count();
+        let repeated = begins.saturating_sub(1);
+        ids.drain(..repeated);
+        Ok(repeated)
     }
 
-    /// The tokens of a response: its text, tokenised on its own, and exactly one end-of-turn token.
-    ///
-    /// End-of-turn tokens that already end the text are not repeated; one inside the text is an error.
-    pub fn encode_response(&self, text: &str) -> Result<Vec<u32>, PretrainedError> {
-        let mut ids = self.encode(self.without_end_of_turn(text), false)?;
-        if let Some(position) = ids.iter().position(|&id| id == self.end_of_turn) {
-            let token = self
-                .tokenizer
-                .id_to_token(self.end_of_turn)
-                .unwrap_or_default();
-            let problem = format!(
-                "the response contains the end-of-turn token {token:?} at its token {position}, before its end"
-            );
-            return Err(PretrainedError::tokenizer(&self.origin, problem));
+    /// The first special token that a text holds as text: it would be read as that token.
+    pub fn special_token_in(&self, text: &str) -> Option<&str> {
+        // Most texts have no character that such a token begins with.
+        if !text.contains(&self.special_beginnings[..]) {
+            return None;
         }
-        ids.push(self.end_of_turn);
-        Ok(ids)
+        let found = |token: &&String| text.contains(token.as_str());
+        self.special.iter().find(found).map(String::as_str)
     }
 
     /// The token that ends an assistant's turn.
@@ -317,7 +462,7 @@ impl ChatTokenizer {
     }
 
     /// The text without end-of-turn tokens (and space after them) at its end.
-    fn without_end_of_turn<'a>(&self, text: &'a str) -> &'a str {
+    pub fn without_end_of_turn<'a>(&self, text: &'a str) -> &'a str {
         let Some(token) = self
             .tokenizer
             .id_to_token(self.end_of_turn)
@@ -335,27 +480,4 @@ impl ChatTokenizer {
     fn begins_texts_with_bos(&self) -> Result<bool, PretrainedError> {
         Ok(self.bos.is_some() && self.encode("", true)?.first().copied() == self.bos)
     }
-}
-
-/// The first special token that a template writes after an assistant's answer.
-///
-/// None where it writes none, or where it refuses the conversation that is tried.
-fn token_after_answer(tokenizer: &Tokenizer, template: &ChatTemplate) -> Option<u32> {
-    const ANSWER: &str = "panacea-answer-sentinel";
-    let message = |role: &str, content: &str| Message {
-        role: role.to_owned(),
-        content: content.to_owned(),
-    };
-    let rendered = template
-        .render(&[message("user", "?"), message("assistant", ANSWER)], false)
-        .ok()?;
-    let (_, after) = rendered.rsplit_once(ANSWER)?;
-    let encoding = tokenizer.encode_fast(after, false).ok()?;
-    let added = tokenizer.get_added_tokens_decoder();
-    let first = |special: bool| {
-        let is_candidate = |id: &&u32| added.get(id).is_some_and(|token| token.special || !special);
-        encoding.get_ids().iter().find(is_candidate).copied()
-    };
-    // Some models forget to mark their end of turn as special; it is an added token nevertheless.
-    first(true).or_else(|| first(false))
 }

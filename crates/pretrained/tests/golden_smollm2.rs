@@ -92,15 +92,17 @@ fn golden_smollm2_chat_template() {
                 role: "user".to_owned(),
                 content: case.prompt.clone(),
             };
-            assert_eq!(tokenizer.encode_prompt(&[prompt]).unwrap(), case.prompt_ids);
+            let prompt = tokenizer.prompt(&[prompt]).unwrap();
+            let answered = tokenizer
+                .answered(&prompt, &[&case.chosen, &case.rejected])
+                .unwrap();
+            assert_eq!(prompt.ids(), case.prompt_ids);
+            assert_eq!(answered.prompt, case.prompt_ids);
             assert_eq!(
-                tokenizer.encode_response(&case.chosen).unwrap(),
-                case.chosen_ids
+                answered.responses,
+                [&case.chosen_ids[..], &case.rejected_ids]
             );
-            assert_eq!(
-                tokenizer.encode_response(&case.rejected).unwrap(),
-                case.rejected_ids
-            );
+            assert!(answered.notes.is_empty(), "{:?}", answered.notes);
         }
         assert_eq!(tokenizer.stop_ids(), [tokenizer.end_of_turn()]);
     });

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn_tensor::{Device, FloatDType, Tensor, TensorData};
 use panacea_devices::Precision;
 use panacea_model::{Decoder, ModelError, PackedBatch, Sequence, ValueHead};
-use panacea_pretrained::{Message, Pretrained, PretrainedError};
+use panacea_pretrained::{Answered, Message, Pretrained, PretrainedError};
 use panacea_svd_lora::{ADAPTER_CONFIG_FILE, AdapterError, Adapters};
 
 /// The folder of a run's adapter.
@@ -187,21 +187,19 @@ impl RewardModel {
         conversations: &[Conversation<'_>],
     ) -> Result<Vec<Vec<f64>>, RewardModelError> {
         let tokenizer = self.base.pretrained.tokenizer()?;
-        let mut prompts: Vec<(Vec<u32>, Vec<Vec<u32>>)> = Vec::new();
-        for (index, conversation) in conversations.iter().enumerate() {
-            let is_new = index == 0 || conversations[index - 1].prompt != conversation.prompt;
-            if is_new {
-                let prompt = tokenizer.encode_prompt(conversation.prompt)?;
-                prompts.push((prompt, Vec::new()));
+        let limit = self.base.pretrained.config().max_position_embeddings;
+        let mut prompts: Vec<Answered> = Vec::new();
+        for same in conversations.chunk_by(|one, next| one.prompt == next.prompt) {
+            let prompt = tokenizer.prompt(same[0].prompt)?;
+            let responses: Vec<&str> = same.iter().map(|one| one.response).collect();
+            let answered = tokenizer.answered(&prompt, &responses)?;
+            for response in &answered.responses {
+                let found = answered.prompt.len() + response.len();
+                if found > limit {
+                    return Err(RewardModelError::TooLong { found, limit });
+                }
             }
-            let (prompt, responses) = prompts.last_mut().expect("the first one is new");
-            let response = tokenizer.encode_response(conversation.response)?;
-            let found = prompt.len() + response.len();
-            let limit = self.base.pretrained.config().max_position_embeddings;
-            if found > limit {
-                return Err(RewardModelError::TooLong { found, limit });
-            }
-            responses.push(response);
+            prompts.push(answered);
         }
 
         // What the adapter was trained under: the same λ for every row.
@@ -210,7 +208,10 @@ impl RewardModel {
         let mut rewards = Vec::with_capacity(conversations.len());
         let mut waiting: Vec<Sequence<'_>> = Vec::new();
         let mut rows = 0;
-        for (prompt, responses) in &prompts {
+        for Answered {
+            prompt, responses, ..
+        } in &prompts
+        {
             let more = prompt.len() + responses.iter().map(Vec::len).sum::<usize>();
             if !waiting.is_empty() && rows + more > ROWS_PER_PASS {
                 rewards.extend(self.read(&waiting)?);

@@ -30,6 +30,12 @@ pub struct RunFacts {
     pub burn: String,
     /// The fingerprint of the model's files.
     pub model_fingerprint: String,
+    /// The fingerprint of the tokenizer; runs from before it was kept have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer_fingerprint: Option<String>,
+    /// The fingerprint of the chat template, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template_fingerprint: Option<String>,
     /// The fingerprint of each data file, by its path as the plan has it.
     #[serde(default)]
     pub data_fingerprints: BTreeMap<PathBuf, String>,
@@ -60,6 +66,9 @@ const NOTED: [&str; 7] = [
     "run.burn",
     "run.panacea",
 ];
+
+/// What decides tokens: files that count by their content.
+const TOKENS: [&str; 2] = ["model.tokenizer", "model.chat_template"];
 
 impl RunRecord {
     /// The text of `run.toml`.
@@ -100,7 +109,14 @@ impl RunRecord {
     /// What differs between this run, as it was started, and the plan to go on with. Files count by
     /// content: the same file under another path is no difference.
     pub fn differences(&self, next: &Self) -> Result<Differences, RunError> {
-        let (before, after) = (self.flat()?, next.flat()?);
+        let (mut before, mut after) = (self.flat()?, next.flat()?);
+        for key in TOKENS {
+            // What an older run had is not known.
+            if !(before.contains_key(key) && after.contains_key(key)) {
+                before.remove(key);
+                after.remove(key);
+            }
+        }
         let keys = before
             .keys()
             .chain(after.keys().filter(|key| !before.contains_key(*key)));
@@ -149,6 +165,22 @@ impl RunRecord {
             "model.path".to_owned(),
             Told::file(&model, &self.facts.model_fingerprint),
         );
+        let chat = self.plan.chat();
+        let paths = [&chat.tokenizer, &chat.template];
+        let fingerprints = [
+            &self.facts.tokenizer_fingerprint,
+            &self.facts.template_fingerprint,
+        ];
+        for ((key, path), fingerprint) in TOKENS.into_iter().zip(paths).zip(fingerprints) {
+            let path = path
+                .as_ref()
+                .map_or_else(|| model.clone(), |path| path.display().to_string());
+            let told = fingerprint
+                .as_ref()
+                .map(|fingerprint| Told::file(&path, fingerprint));
+            flat.remove(key);
+            flat.extend(told.map(|told| (key.to_owned(), told)));
+        }
         flat.insert(
             "run.panacea".to_owned(),
             Told::plain(self.facts.panacea.clone()),

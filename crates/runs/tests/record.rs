@@ -31,6 +31,8 @@ fn record(text: &str) -> RunRecord {
             panacea: "0.1.0".into(),
             burn: "0.22.1".into(),
             model_fingerprint: "0123456789abcdef".into(),
+            tokenizer_fingerprint: Some("0a0a0a0a0a0a0a0a".into()),
+            template_fingerprint: Some("0b0b0b0b0b0b0b0b".into()),
             data_fingerprints: [("train.jsonl".into(), "feedfacefeedface".into())].into(),
             gone: Vec::new(),
         },
@@ -116,6 +118,40 @@ fn resuming_with_other_numbers_lists_each_key_with_both_values() {
     ] {
         assert!(message.contains(expected), "no {expected:?} in\n{message}");
     }
+}
+
+#[test]
+fn another_tokenizer_or_template_is_another_run() {
+    let before = record(MINIMAL);
+    let mut after = before.clone();
+    after.facts.template_fingerprint = Some("another".into());
+    let conflicts = before.differences(&after).unwrap().conflicts;
+    assert_eq!(
+        conflicts,
+        [
+            "model.chat_template: the run has \"models/tiny\" (fingerprint 0b0b0b0b0b0b), \
+          now it is \"models/tiny\" (fingerprint another)"
+        ]
+    );
+    after = before.clone();
+    after.facts.tokenizer_fingerprint = Some("another".into());
+    assert_eq!(before.differences(&after).unwrap().conflicts.len(), 1);
+    // Of a run from before they were kept, nobody knows.
+    after.facts.tokenizer_fingerprint = None;
+    assert_eq!(
+        before.differences(&after).unwrap(),
+        after.differences(&before).unwrap()
+    );
+    assert!(before.differences(&after).unwrap().conflicts.is_empty());
+    // Variables are part of the plan.
+    after = record(&format!(
+        "{MINIMAL}\n[model.template]\nenable_thinking = false"
+    ));
+    let conflicts = before.differences(&after).unwrap().conflicts;
+    assert_eq!(
+        conflicts,
+        ["model.template.enable_thinking: the run has not set, now it is false"]
+    );
 }
 
 #[test]

@@ -24,6 +24,12 @@ pub fn open_language_model(path: &Path) -> Result<Pretrained, ServingError> {
     }
 }
 
+/// Opens the model of `plan`, or `other` in its place, with the plan's tokenizer and chat template.
+pub fn open_model_of(plan: &Plan, other: Option<&Path>) -> Result<Pretrained, ServingError> {
+    let pretrained = open_language_model(other.unwrap_or(plan.model()))?;
+    Ok(pretrained.with_chat(plan.chat().clone()))
+}
+
 /// What a run has trained, ready to be served.
 #[derive(Debug)]
 pub struct Policy {

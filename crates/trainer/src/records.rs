@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use panacea_config::Plan;
-use panacea_data::{DataReport, Example, Loader, Part, add_mismatched, tokenize};
+use panacea_data::{DataReport, Example, Loader, Part, Rendered, add_mismatched, tokenize};
 use panacea_pretrained::ChatTokenizer;
 
 use crate::error::TrainerError;
@@ -29,7 +29,11 @@ impl Records {
         loader.format = plan.data().format;
         loader.bad_records = plan.data().bad_records;
         let (records, mut report) = loader.load(files, plan.objectives())?;
-        let mut examples = tokenize(&records, tokenizer, &plan.data().limits, &mut report)?;
+        let limits = &plan.data().limits;
+        let mut examples = match plan.data().rendered {
+            true => tokenize(&records, &Rendered(tokenizer), limits, &mut report)?,
+            false => tokenize(&records, tokenizer, limits, &mut report)?,
+        };
         if examples.is_empty() {
             let files: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
             return Err(TrainerError::NoRecords {

@@ -15,7 +15,7 @@ use panacea_model::{Decoder, Steering};
 use panacea_objectives::{Loss, Preference, sigmoid};
 use panacea_pretrained::ChatTokenizer;
 use panacea_runs::{CountedProgress, RunFolder};
-use panacea_serving::{RewardModelRun, open_language_model};
+use panacea_serving::{RewardModelRun, open_model_of};
 use panacea_trainer::{Evaluated, Records, evaluate};
 
 use crate::session::{RUNS, list, say_aside};
@@ -61,7 +61,7 @@ impl Arguments {
                 run.name()
             ),
         };
-        let pretrained = open_language_model(self.model.as_deref().unwrap_or(plan.model()))?;
+        let pretrained = open_model_of(&plan, self.model.as_deref())?;
         let held_out = self.held_out(&run, &plan, pretrained.tokenizer()?)?;
         let device = panacea_devices::select(&self.device)?;
         let decoder = Decoder::load_in(&pretrained, &device, plan.precision().on(&device)?)?;

@@ -14,7 +14,7 @@ use panacea_model::{Decoder, Steering};
 use panacea_objectives::Preference;
 use panacea_pretrained::{GgufType, Pretrained, convert_to_gguf, write_gguf, write_model};
 use panacea_runs::RunFolder;
-use panacea_serving::{Policy, RewardModelRun, open_language_model};
+use panacea_serving::{Policy, RewardModelRun, open_language_model, open_model_of};
 
 use crate::session::{RUNS, open_at, say_aside};
 
@@ -131,7 +131,7 @@ impl Arguments {
         let plan = run.record()?.plan;
         let form = self.form(&run, &plan)?;
         self.out.as_deref().map_or(Ok(()), refuse_existing)?;
-        let pretrained = open_language_model(self.model.as_deref().unwrap_or(plan.model()))?;
+        let pretrained = open_model_of(&plan, self.model.as_deref())?;
         let decoder = Decoder::load(&pretrained, &panacea_devices::select(&self.device)?)?;
         let content = open(form, &run, &decoder)?;
         // The adapters were held against it. The weights that are written come from the files, and need its memory.

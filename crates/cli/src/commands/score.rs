@@ -20,7 +20,7 @@ use crate::session::ModelArguments;
   cargo xtask score --model M --run first --preference 0.5,0.5 --input pairs.jsonl
 
 A record is {\"prompt\": TEXT or a list of messages, \"response\": TEXT}; the prompt goes through the chat
-template, the response is followed by the end-of-turn token, which is counted.")]
+template, and so does the response: what the template writes for it, up to the end-of-turn token, is counted.")]
 pub struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
@@ -44,17 +44,25 @@ impl Arguments {
             Some(steering) => (Some(&*steering.adapters), &steering.preference[..]),
             None => (None, &[][..]),
         };
+        let mut said = Vec::new();
         for (line, record) in records {
             let place = || format!("{}:{line}", self.input.display());
             let prompt = tokenizer
-                .encode_prompt(&record.prompt.messages())
+                .prompt(&record.prompt.messages())
                 .with_context(place)?;
-            let response = tokenizer
-                .encode_response(&record.response)
+            let answered = tokenizer
+                .answered(&prompt, &[&record.response])
                 .with_context(place)?;
+            let response = &answered.responses[0];
+            for note in answered.notes {
+                if !said.contains(&note) {
+                    eprintln!("{}: {note}", place());
+                    said.push(note);
+                }
+            }
             let sequence = Sequence {
-                prompt: &prompt,
-                responses: vec![&response],
+                prompt: &answered.prompt,
+                responses: vec![response],
                 preference,
             };
             let batch = PackedBatch::new(&[sequence]).with_context(place)?;

@@ -13,6 +13,7 @@ use panacea_devices::Precision;
 use panacea_interview::{InterviewError, Measured};
 use panacea_model::Decoder;
 use panacea_objectives::Weights;
+use panacea_pretrained::ChatOptions;
 use panacea_reward_models::Base;
 use panacea_runs::RunFolder;
 use panacea_server::{
@@ -102,7 +103,7 @@ impl Arguments {
             ..Settings::default()
         };
         let device = panacea_devices::select(&self.device)?;
-        let pretrained = open_language_model(&self.model)?;
+        let pretrained = open_language_model(&self.model)?.with_chat(self.chat()?);
         let mut decoder = Decoder::load_in(&pretrained, &device, Precision::Auto.on(&device)?)?;
         if let Some(bits) = self.bits {
             pack(&mut decoder, &pretrained, bits)?;
@@ -123,6 +124,7 @@ impl Arguments {
         let listed: Vec<String> = (catalogue.models().iter())
             .map(|model| model.to_string())
             .collect();
+        say_aside(&pretrained.tokenizer()?.notes());
         let server = Server::bind(catalogue, pretrained.tokenizer()?, settings)?;
         let config = pretrained.config();
         let own = config.max_position_embeddings;
@@ -152,18 +154,39 @@ impl Arguments {
         }
     }
 
-    /// A run as it is served: `NAME`, or `NAME@WEIGHTS` where no run is called that.
-    fn open(&self, run: &str, base: &Base) -> Result<ServedRun> {
+    /// How the runs' conversations are written: all of them alike, since there is one tokenizer.
+    fn chat(&self) -> Result<ChatOptions> {
+        let mut all: Option<(&String, ChatOptions)> = None;
+        for run in &self.served {
+            let chat = self.find(run)?.0.record()?.plan.chat().clone();
+            match &all {
+                Some((first, others)) if *others != chat => bail!(
+                    "runs {first} and {run} have another tokenizer, chat template or template variables: serve them apart"
+                ),
+                Some(_) => {}
+                None => all = Some((run, chat)),
+            }
+        }
+        Ok(all.map(|(_, chat)| chat).unwrap_or_default())
+    }
+
+    /// The run's folder, and the weights behind its name.
+    fn find(&self, run: &str) -> Result<(RunFolder, Option<Weights>)> {
         let open = |name: &str| {
             RunFolder::locate(&self.runs, name).and_then(|path| RunFolder::open(&path))
         };
-        let (folder, weights) = match (open(run), run.rsplit_once('@')) {
+        Ok(match (open(run), run.rsplit_once('@')) {
             (Err(_), Some((name, weights))) => {
                 let weights: Weights = weights.parse().with_context(|| format!("--run {run}"))?;
                 (open(name)?, Some(weights))
             }
             (folder, _) => (folder?, None),
-        };
+        })
+    }
+
+    /// A run as it is served: `NAME`, or `NAME@WEIGHTS` where no run is called that.
+    fn open(&self, run: &str, base: &Base) -> Result<ServedRun> {
+        let (folder, weights) = self.find(run)?;
         let policy = Policy::open(&folder, &base.decoder)?;
         say_aside(&policy.notes);
         let objectives = policy.plan().objective_names();

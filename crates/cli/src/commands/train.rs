@@ -15,10 +15,10 @@ use panacea_reward_models::Base;
 use panacea_runs::{
     EXIT_INTERRUPTED, Interrupt, ProgressMode, RunFacts, RunFolder, RunRecord, TrainingRun,
 };
-use panacea_serving::open_language_model;
+use panacea_serving::open_model_of;
 use panacea_trainer::{Judges, Outcome, Records, References, Work, computed_by};
 
-use crate::session::RUNS;
+use crate::session::{RUNS, say_aside};
 
 /// The version that the workspace pins.
 const BURN_VERSION: &str = "0.22.1";
@@ -107,8 +107,20 @@ impl Arguments {
         let devices = panacea_devices::select_all(plan.device())?;
         let device = &devices[0];
         let weights = plan.precision().on(device)?;
-        let pretrained = Arc::new(open_language_model(plan.model())?);
+        let pretrained = open_model_of(&plan, None)?;
+        let plan = match pretrained.template_asks_for_the_date()? {
+            true => {
+                let resumed = self.run.as_ref().filter(|_| self.resume);
+                let resumed = resumed
+                    .map(|name| RunFolder::locate(&self.runs, name))
+                    .transpose()?;
+                on_its_day(plan, resumed.as_deref())?
+            }
+            false => plan,
+        };
+        let pretrained = Arc::new(pretrained.with_chat(plan.chat().clone()));
         let tokenizer = pretrained.tokenizer()?;
+        say_aside(&tokenizer.notes());
         let train = Records::load(&plan, Part::Train, &plan.data().train, tokenizer)?;
         eprintln!("training records\n{}", train.report);
         eprintln!("positions   {}", positions(&train.examples));
@@ -207,6 +219,15 @@ impl Arguments {
     }
 }
 
+/// The plan on the day on which its run began, for the chat template: today, unless `resumed` goes on.
+fn on_its_day(plan: Plan, resumed: Option<&Path>) -> Result<Plan> {
+    let began = match resumed {
+        Some(run) => RunFolder::open(run)?.record()?.plan.chat().date.clone(),
+        None => None,
+    };
+    Ok(plan.on_day(|| began.unwrap_or_else(|| chrono::Local::now().format("%F").to_string())))
+}
+
 /// What a pass over all records computes, and what it would without packing.
 fn positions(examples: &[Example]) -> String {
     let packed: usize = examples.iter().map(Example::rows).sum();
@@ -246,10 +267,13 @@ fn facts(plan: &Plan, pretrained: &Pretrained) -> Result<RunFacts> {
     for file in plan.data().train.iter().chain(&plan.data().eval).chain(own) {
         data_fingerprints.insert(file.clone(), panacea_data::fingerprint(file)?);
     }
+    let [tokenizer, template] = pretrained.tokenizer()?.fingerprints();
     Ok(RunFacts {
         panacea: env!("CARGO_PKG_VERSION").to_owned(),
         burn: BURN_VERSION.to_owned(),
         model_fingerprint: pretrained.fingerprint()?,
+        tokenizer_fingerprint: Some(tokenizer.to_owned()),
+        template_fingerprint: Some(template.to_owned()),
         data_fingerprints,
         gone: Vec::new(),
     })

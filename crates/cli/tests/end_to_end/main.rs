@@ -4,6 +4,7 @@ mod chat;
 mod desk;
 mod profiles;
 mod serve;
+mod templates;
 #[cfg(unix)]
 mod terminal;
 

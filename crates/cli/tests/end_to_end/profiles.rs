@@ -200,12 +200,17 @@ fn answers_are_scored_by_their_log_ratios() {
         role: "user".to_owned(),
         content: "what is 12?".to_owned(),
     };
+    let conversation = tokenizer.prompt(std::slice::from_ref(&message)).unwrap();
     let prompt = Prompt::new(vec![message], tokenizer).unwrap();
     let texts = ["hello world, hello 12 and so on, at length", "12", "no"];
     let answers = texts.map(|text| WrittenAnswer {
         preference: Preference::uniform(2),
         text: text.to_owned(),
-        tokens: tokenizer.encode_response(text).unwrap(),
+        tokens: tokenizer
+            .answered(&conversation, &[text])
+            .unwrap()
+            .responses
+            .remove(0),
     });
     let scores = criteria.score(&base.decoder, &prompt, &answers).unwrap();
     let scores: Vec<Vec<f64>> = scores.into_iter().flatten().collect();

@@ -26,6 +26,9 @@ section! {
         max_response_tokens: usize = 512, in COUNT;
         /// What happens to a record whose prompt is too long.
         overlong_prompts: OverlongPrompts = OverlongPrompts::Skip;
+        /// Whether prompts are texts that already are what the chat template would write, role tokens and the answer's header
+        /// included: they are then taken as they are.
+        rendered: bool = false;
     }
 }
 
@@ -43,6 +46,8 @@ pub struct DataPlan {
     pub bad_records: BadRecords,
     /// How long prompts and responses may be.
     pub limits: TokenLimits,
+    /// Whether prompts already are what the chat template would write.
+    pub rendered: bool,
 }
 
 impl DataPlan {
@@ -55,6 +60,7 @@ impl DataPlan {
             max_prompt_tokens: Some(self.limits.max_prompt_tokens),
             max_response_tokens: Some(self.limits.max_response_tokens),
             overlong_prompts: Some(self.limits.overlong_prompts),
+            rendered: Some(self.rendered),
         }
     }
 }
@@ -71,6 +77,13 @@ impl Resolver {
                 "there are no records to train on; name files with --train, or here",
             );
         }
+        let rendered = self.take(spec.rendered());
+        let overlong_prompts = self.take(spec.overlong_prompts());
+        if rendered && overlong_prompts == OverlongPrompts::Truncate {
+            let message = "\"truncate\" cuts words before the template is applied, \
+                           which data.rendered = true leaves out; use \"skip\"";
+            self.problem("data.overlong_prompts", message.to_owned());
+        }
         DataPlan {
             train,
             eval: self.take_or(spec.eval(), OneOrMany::default()).0,
@@ -82,8 +95,9 @@ impl Resolver {
             limits: TokenLimits {
                 max_prompt_tokens: self.take(spec.max_prompt_tokens()),
                 max_response_tokens: self.take(spec.max_response_tokens()),
-                overlong_prompts: self.take(spec.overlong_prompts()),
+                overlong_prompts,
             },
+            rendered,
         }
     }
 

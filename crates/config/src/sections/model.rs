@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use panacea_devices::Precision;
+use panacea_pretrained::{ChatOptions, TemplateValue};
 
+use crate::names::TemplateVariables;
 use crate::resolver::Resolver;
 
 section! {
@@ -11,6 +13,13 @@ section! {
     ModelSpec at "model." {
         /// A folder in Hugging Face layout, or a GGUF file.
         path: PathBuf, default "required, here or as `--model`";
+        /// A folder with a `tokenizer.json`, whose tokenizer and chat template are taken: beside a GGUF file, for example.
+        tokenizer: PathBuf, default "the model's own";
+        /// A Jinja file with the chat template.
+        chat_template: PathBuf, default "the tokenizer's own";
+        /// Variables that the chat template sees, in a table of their own: `enable_thinking = false` in `[model.template]`, for
+        /// example. `date = "2026-11-27"` is the day that it is for the template; without it, the day on which the run begins.
+        template: TemplateVariables, default "none";
     }
 }
 
@@ -23,7 +32,59 @@ section! {
     }
 }
 
+/// The variable that is the template's date.
+const DATE: &str = "date";
+
+impl ModelSpec {
+    /// A model at `path` whose conversations are written so.
+    pub(crate) fn of(path: PathBuf, chat: &ChatOptions) -> Self {
+        let mut variables = chat.variables.clone();
+        let date = chat.date.clone().map(TemplateValue::Text);
+        variables.extend(date.map(|date| (DATE.to_owned(), date)));
+        Self {
+            path: Some(path),
+            tokenizer: chat.tokenizer.clone(),
+            chat_template: chat.template.clone(),
+            template: Some(TemplateVariables(variables)).filter(|table| !table.0.is_empty()),
+        }
+    }
+}
+
 impl Resolver {
+    pub(crate) fn chat(&mut self, spec: &ModelSpec) -> ChatOptions {
+        let key = spec.template().key;
+        let mut variables = self
+            .take_or(spec.template(), TemplateVariables::default())
+            .0;
+        for name in ChatOptions::RESERVED {
+            if variables.contains_key(name) {
+                self.problem(
+                    key,
+                    format!("`{name}` comes from the conversation, and is not to be set"),
+                );
+            }
+        }
+        let date = match variables.remove(DATE) {
+            None => None,
+            Some(TemplateValue::Text(date)) => {
+                if let Err(problem) = ChatOptions::check_date(&date) {
+                    self.problem(key, problem);
+                }
+                Some(date)
+            }
+            Some(_) => {
+                self.problem(key, "`date` is a text such as \"2026-11-27\"".to_owned());
+                None
+            }
+        };
+        ChatOptions {
+            tokenizer: self.take_if_given(spec.tokenizer()),
+            template: self.take_if_given(spec.chat_template()),
+            variables,
+            date,
+        }
+    }
+
     pub(crate) fn model(&mut self, spec: &ModelSpec) -> PathBuf {
         match self.take_if_given(spec.path()) {
             Some(path) if !path.as_os_str().is_empty() => path,

@@ -4,7 +4,7 @@ use panacea_data::{
     BoxError, DataReport, Example, OverlongPrompts, Record, RecordKind, SkipReason, TextEncoder,
     TokenLimits, load, tokenize,
 };
-use panacea_pretrained::Message;
+use panacea_pretrained::{Answered, Message};
 use serde_json::{Value, json};
 
 use super::{Files, chosen, shorter};
@@ -22,7 +22,9 @@ fn text(ids: &[u32]) -> String {
 }
 
 impl TextEncoder for Characters {
-    fn encode_prompt(&self, messages: &[Message]) -> Result<Vec<u32>, BoxError> {
+    type Prompt = Vec<u32>;
+
+    fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, BoxError> {
         let turns: String = messages
             .iter()
             .map(|message| format!("{}{}", &message.role[..1], message.content))
@@ -33,8 +35,21 @@ impl TextEncoder for Characters {
         Ok(ids(&format!("<{turns}>")))
     }
 
-    fn encode_response(&self, text: &str) -> Result<Vec<u32>, BoxError> {
-        Ok(ids(&format!("{text}$")))
+    fn answered(&self, prompt: &Vec<u32>, responses: &[String]) -> Result<Answered, BoxError> {
+        let note = |text: &String| text.starts_with('!').then(|| "shouted".to_owned());
+        Ok(Answered {
+            prompt: prompt.clone(),
+            responses: responses
+                .iter()
+                .map(|text| ids(&format!("{text}$")))
+                .collect(),
+            notes: responses.iter().filter_map(note).collect(),
+        })
+    }
+
+    fn stray_token(&self, record: &Record) -> Option<String> {
+        let found = record.prompt.iter().any(|turn| turn.content.contains('<'));
+        found.then(|| "<".to_owned())
     }
 }
 
@@ -77,6 +92,36 @@ fn prompt_and_responses_are_apart_in_tokens() {
     let tokens = report.tokens.unwrap();
     assert_eq!((tokens.prompt, tokens.response), (5, 6));
     assert_eq!((tokens.longest_prompt, tokens.longest_response), (5, 4));
+}
+
+#[test]
+fn what_is_to_be_known_of_the_boundary_is_said_once() {
+    let rows = ["!x", "y", "!z"].map(|chosen| row(json!("ab"), chosen, "long"));
+    let (_, report) = run(&rows, 9, 9, OverlongPrompts::Skip);
+    let said = report.to_string();
+    assert_eq!(said.matches("shouted").count(), 1);
+    assert!(said.contains("template    2 records: shouted"), "{said}");
+}
+
+#[test]
+fn records_with_special_tokens_are_named() {
+    let rows = ["ab", "<b", "c", "d<", "<", "<<"].map(|prompt| row(json!(prompt), "x", "yy"));
+    let (_, report) = run(&rows, 9, 9, OverlongPrompts::Skip);
+    let lines: Vec<usize> = report
+        .stray_tokens
+        .iter()
+        .map(|(source, _)| source.line)
+        .collect();
+    assert_eq!(lines, [2, 4, 5, 6]);
+    let said = report.to_string();
+    assert!(
+        said.contains("warning     4 records") && said.contains("data.jsonl:2 has \"<\""),
+        "{said}"
+    );
+    assert!(
+        said.contains(", …") && !said.contains("data.jsonl:6"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -34,10 +34,16 @@ pub(crate) fn tokenizer_files(file: &GgufFile) -> Result<TokenizerFiles, Pretrai
             ));
         }
     };
+    let mut notes = Vec::new();
+    if let Some(template) = file.text(TEMPLATE)? {
+        notes.extend(vocabulary.mistyped(template));
+    }
     Ok(TokenizerFiles {
         origin: file.path.clone(),
         tokenizer: tokenizer.to_string().into_bytes(),
         config: tokenizer_config(file, &vocabulary)?,
+        template_from: None,
+        notes,
     })
 }
 
@@ -101,6 +107,30 @@ impl Vocabulary {
     fn is_special(&self, id: usize) -> bool {
         matches!(self.types[id], token_type::CONTROL | token_type::UNKNOWN)
             || self.named.contains(&(id as u32))
+    }
+
+    /// Says which tokens the chat template writes whole and the file has as ordinary text, so that they are taken apart.
+    fn mistyped(&self, template: &str) -> Option<String> {
+        let looks_like_control = |token: &str| {
+            let brackets = [("<", ">"), ("[", "]")];
+            let mut inside = brackets
+                .iter()
+                .filter_map(|(open, close)| token.strip_prefix(open)?.strip_suffix(close));
+            inside.any(|name| name.len() > 2 && !name.contains(char::is_whitespace))
+        };
+        let found: Vec<String> = (0..self.tokens.len())
+            .filter(|&id| self.types[id] == token_type::NORMAL && !self.is_special(id))
+            .map(|id| &self.tokens[id])
+            .filter(|token| looks_like_control(token) && template.contains(token.as_str()))
+            .map(|token| format!("{token:?}"))
+            .collect();
+        (!found.is_empty()).then(|| {
+            format!(
+                "the chat template writes {}, which the vocabulary has as ordinary text: texts are taken apart there, as \
+                 models are not trained; convert the file again, or name the original tokenizer's folder (model.tokenizer)",
+                found.join(", ")
+            )
+        })
     }
 
     fn ids(&self) -> Map<String, Value> {

@@ -1,5 +1,6 @@
 //! Tiny models written by the tests themselves, opened, damaged, exported and opened again.
 
+mod conversation;
 mod export;
 mod folder;
 mod gguf;

@@ -28,6 +28,14 @@ fn message(role: &str, content: &str) -> Message {
     }
 }
 
+/// The tokens of a response to a short question.
+fn respond(tokenizer: &ChatTokenizer, text: &str) -> Result<Vec<u32>, PretrainedError> {
+    let prompt = tokenizer.prompt(&[message("user", "hello")])?;
+    let mut answered = tokenizer.answered(&prompt, &[text])?;
+    assert_eq!(answered.prompt, prompt.ids());
+    Ok(answered.responses.remove(0))
+}
+
 /// A tiny model's folder after a change, opened.
 fn folder_model(change: impl FnOnce(&Path)) -> (tempfile::TempDir, Pretrained) {
     let folder = tempfile::tempdir().unwrap();
@@ -132,7 +140,7 @@ fn prompt_and_response_meet_at_the_boundary() {
         "<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n"
     );
     let prompt = tokenizer.encode_prompt(&talk).unwrap();
-    let response = tokenizer.encode_response("hello world").unwrap();
+    let response = respond(tokenizer, "hello world").unwrap();
     assert_eq!(tokenizer.end_of_turn(), 3);
     assert_eq!(tokenizer.stop_ids(), [3, 1]);
     assert_eq!(response.iter().filter(|&&id| id == 3).count(), 1);
@@ -153,21 +161,16 @@ fn prompt_and_response_meet_at_the_boundary() {
 fn a_response_has_exactly_one_end_of_turn() {
     let (_folder, model) = folder_model(|_| ());
     let tokenizer = model.tokenizer().unwrap();
-    let plain = tokenizer.encode_response("hello").unwrap();
+    let plain = respond(tokenizer, "hello").unwrap();
     for ended in [
         "hello<|im_end|>",
         "hello<|im_end|>\n",
         "hello<|im_end|>\n<|im_end|>",
     ] {
-        assert_eq!(
-            tokenizer.encode_response(ended).unwrap(),
-            plain,
-            "{ended:?}"
-        );
+        assert_eq!(respond(tokenizer, ended).unwrap(), plain, "{ended:?}");
     }
-    assert_eq!(tokenizer.encode_response("").unwrap(), [3]);
-    let inside = tokenizer
-        .encode_response("hello<|im_end|> world")
+    assert_eq!(respond(tokenizer, "").unwrap(), [3]);
+    let inside = respond(tokenizer, "hello<|im_end|> world")
         .unwrap_err()
         .to_string();
     assert!(
@@ -560,5 +563,5 @@ fn sentencepiece_merges_follow_the_scores() {
     let ids = tokenizer.encode("é", false).unwrap();
     assert_eq!(ids[ids.len() - 2..], [3 + 0xC3, 3 + 0xA9]);
     assert_eq!(tokenizer.decode(&ids, true).unwrap(), "é");
-    assert_eq!(tokenizer.encode_response("ab").unwrap().last(), Some(&2));
+    assert_eq!(respond(tokenizer, "ab").unwrap().last(), Some(&2));
 }

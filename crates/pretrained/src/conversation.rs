@@ -1,0 +1,394 @@
+//! Conversations in tokens: one text of the template's own, cut where the answer begins.
+//!
+//! What is trained, scored and generated is what the template writes for the whole conversation, tokenised as a whole. A prompt
+//! is the beginning that it shares with the template's generation prompt; a response is what stands behind it, up to the token
+//! that ends the turn.
+
+use minijinja::Value;
+
+use crate::ending::{ANSWER, OTHER_ANSWER};
+use crate::template::{ChatTemplate, answer, turn};
+use crate::{ChatTokenizer, Message, PretrainedError};
+
+/// A conversation up to an answer, in tokens.
+#[derive(Debug, Clone)]
+pub struct Prompt {
+    ids: Vec<u32>,
+    /// What the tokens say.
+    text: String,
+    /// A place in `text` from which tokens do not depend on what stands before it, and how many of `ids` stand before it.
+    anchor: (usize, usize),
+    turns: Vec<Value>,
+    opening: Opening,
+}
+
+impl Prompt {
+    /// Its tokens.
+    pub fn ids(&self) -> &[u32] {
+        &self.ids
+    }
+
+    /// Its tokens alone.
+    pub fn into_ids(self) -> Vec<u32> {
+        self.ids
+    }
+}
+
+impl AsRef<[u32]> for Prompt {
+    fn as_ref(&self) -> &[u32] {
+        &self.ids
+    }
+}
+
+/// A conversation with one or more answers to choose from, in tokens: `prompt ++ response` is what the template writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answered {
+    /// What all responses have before them.
+    pub prompt: Vec<u32>,
+    /// Each response with the token that ends it.
+    pub responses: Vec<Vec<u32>>,
+    /// What a person should know about the boundary between them, each a sentence.
+    pub notes: Vec<String>,
+}
+
+/// How a template goes on from a prompt to the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Opening {
+    /// The generation prompt is the beginning of the whole text, and the answer follows.
+    Plain,
+    /// So it is, but the template writes this before the answer.
+    Written(String),
+    /// The generation prompt ends with this, which the whole text does not have: it is left out of the prompt.
+    Shortened(String),
+    /// The template writes the turns of the prompt otherwise once an answer follows, or leaves the answer out: what stands
+    /// behind the generation prompt is the answer and what the template writes after answers.
+    Apart,
+    /// The prompt's text is what a template would write, and is taken as it is.
+    Rendered,
+}
+
+impl ChatTokenizer {
+    /// A conversation up to an answer.
+    pub fn prompt(&self, messages: &[Message]) -> Result<Prompt, PretrainedError> {
+        match self.template() {
+            Some(_) => self.prompt_of(messages.iter().map(turn).collect()),
+            None => self.opened(self.render(messages, true)?, Vec::new(), Opening::Rendered),
+        }
+    }
+
+    /// Turns as the template sees them, up to an answer.
+    fn prompt_of(&self, turns: Vec<Value>) -> Result<Prompt, PretrainedError> {
+        let mut text = String::new();
+        let mut opening = Opening::Rendered;
+        if let Some(template) = self.template() {
+            let rendered = template.render(&turns, true);
+            text = rendered.map_err(|problem| self.refused(problem))?;
+            opening = self::opening(template, &turns, &mut text);
+        }
+        self.opened(text, turns, opening)
+    }
+
+    /// A prompt of a text that already is what a template would write, special tokens and the answer's header included.
+    pub fn rendered_prompt(&self, text: &str) -> Result<Prompt, PretrainedError> {
+        self.opened(text.to_owned(), Vec::new(), Opening::Rendered)
+    }
+
+    fn opened(
+        &self,
+        text: String,
+        turns: Vec<Value>,
+        opening: Opening,
+    ) -> Result<Prompt, PretrainedError> {
+        let place = self.anchor_in(&text);
+        let mut ids = self.encode(&text[..place], false)?;
+        let before = ids.len();
+        ids.extend(self.encode(&text[place..], false)?);
+        let removed = self.begin_once(&mut ids)?;
+        Ok(Prompt {
+            anchor: match removed {
+                0 => (place, before),
+                // What was taken away may have stood behind the place.
+                _ => (0, 0),
+            },
+            ids,
+            text,
+            turns,
+            opening,
+        })
+    }
+
+    /// The conversation with each of `responses` as its answer.
+    ///
+    /// A response has exactly one end-of-turn token, at its end: those that already end its text are not repeated, and one
+    /// inside is an error.
+    pub fn answered(
+        &self,
+        prompt: &Prompt,
+        responses: &[impl AsRef<str>],
+    ) -> Result<Answered, PretrainedError> {
+        let mut notes = Vec::new();
+        let mut note = |text: String| {
+            if !notes.contains(&text) {
+                notes.push(text);
+            }
+        };
+        let Some(template) = self.template() else {
+            let responses = responses
+                .iter()
+                .map(|text| self.bare_response(text.as_ref()));
+            return Ok(Answered {
+                prompt: prompt.ids.clone(),
+                responses: responses.collect::<Result<_, _>>()?,
+                notes,
+            });
+        };
+        match &prompt.opening {
+            Opening::Plain | Opening::Written(_) | Opening::Rendered => {}
+            Opening::Shortened(text) => note(format!(
+                "the template's text of a conversation has no {text:?} before the answer, as its generation prompt has: \
+                 prompts end before it, also where answers are generated"
+            )),
+            Opening::Apart => note(
+                "the template writes a conversation otherwise once an answer follows: the answer stands behind the generation \
+                 prompt"
+                    .to_owned(),
+            ),
+        }
+
+        let (place, before) = prompt.anchor;
+        let (head, rest) = prompt.ids.split_at(before);
+        let mut wholes = Vec::with_capacity(responses.len());
+        for response in responses {
+            let response = self.without_end_of_turn(response.as_ref());
+            let whole = self.whole(template, prompt, response)?;
+            if !whole.contains(response.trim()) {
+                note(
+                    "the template writes answers otherwise than the records have them (such as without their \
+                     reasoning): what it writes is trained"
+                        .to_owned(),
+                );
+            }
+            match (&prompt.opening, whole.strip_prefix(&prompt.text)) {
+                (Opening::Written(text), Some(behind)) if behind.starts_with(text) => {
+                    note(format!(
+                        "the template writes {text:?} before the answer: it is trained with it"
+                    ))
+                }
+                (_, Some(_)) => {}
+                (_, None) => {
+                    self.check_parting(template, prompt, &whole)?;
+                    note("the template ends the prompt otherwise before an answer: the boundary is where they part".to_owned());
+                }
+            }
+            let mut ids = self.encode(&whole[place..], false)?;
+            if before == 0 {
+                self.begin_once(&mut ids)?;
+            }
+            wholes.push(ids);
+        }
+        // Where the last character of the prompt and the first of an answer make one token, it is the answer's.
+        let shared = wholes
+            .iter()
+            .map(|ids| ids.iter().zip(rest).take_while(|(a, b)| a == b).count())
+            .min()
+            .unwrap_or(rest.len());
+        if shared < rest.len() {
+            note(
+                "tokens reach over the end of the prompt: they are trained with the answer"
+                    .to_owned(),
+            );
+        }
+        let responses = wholes.into_iter().map(|mut ids| {
+            ids.drain(..shared);
+            self.ended(ids)
+        });
+        Ok(Answered {
+            responses: responses.collect::<Result<_, _>>()?,
+            prompt: [head, &rest[..shared]].concat(),
+            notes,
+        })
+    }
+
+    /// What the template writes for a conversation with its answer, up to the end of the answer.
+    fn whole(
+        &self,
+        template: &ChatTemplate,
+        prompt: &Prompt,
+        response: &str,
+    ) -> Result<String, PretrainedError> {
+        let whole = match prompt.opening {
+            Opening::Rendered => return Ok([&prompt.text, response].concat()),
+            Opening::Apart => [&prompt.text, response, &self.ending().text].concat(),
+            _ => {
+                let turns = [&prompt.turns[..], &[answer(response)]].concat();
+                template
+                    .render(&turns, false)
+                    .map_err(|problem| self.refused(problem))?
+            }
+        };
+        let cut = self.ending().cut(&whole).map(str::len);
+        match cut {
+            Some(length) if length >= shared_length(&whole, &prompt.text) => {
+                let mut whole = whole;
+                whole.truncate(length);
+                Ok(whole)
+            }
+            _ => Err(self.refused("it writes no end of this answer".to_owned())),
+        }
+    }
+
+    /// A whole text that does not begin with the prompt's may part from it where the answer is opened, not before.
+    fn check_parting(
+        &self,
+        template: &ChatTemplate,
+        prompt: &Prompt,
+        whole: &str,
+    ) -> Result<(), PretrainedError> {
+        let conversation = template.render(&prompt.turns, false);
+        let conversation = conversation.map_err(|problem| self.refused(problem))?;
+        let parted = shared_length(&prompt.text, whole);
+        if parted < prompt.anchor.0 || parted < shared_length(&prompt.text, &conversation) {
+            let problem = "the turns before this answer are written otherwise than without it";
+            return Err(self.refused(problem.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// A response without a template: its text, tokenised on its own.
+    fn bare_response(&self, text: &str) -> Result<Vec<u32>, PretrainedError> {
+        self.ended(self.encode(self.without_end_of_turn(text), false)?)
+    }
+
+    /// Tokens with exactly one end of turn, at their end.
+    fn ended(&self, mut ids: Vec<u32>) -> Result<Vec<u32>, PretrainedError> {
+        let end = self.end_of_turn();
+        ids.pop_if(|last| *last == end);
+        if let Some(position) = ids.iter().position(|&id| id == end) {
+            let token = self.inner().id_to_token(end).unwrap_or_default();
+            let problem = format!(
+                "the response contains the end-of-turn token {token:?} at its token {position}, before its end"
+            );
+            return Err(PretrainedError::tokenizer(self.origin(), problem));
+        }
+        ids.push(end);
+        Ok(ids)
+    }
+
+    /// The last place of a text from which tokens do not depend on what stands before it.
+    fn anchor_in(&self, text: &str) -> usize {
+        let places = self.anchors().iter().filter_map(|token| text.rfind(token));
+        places.max().unwrap_or(0)
+    }
+}
+
+/// How a template goes on from the generation prompt, `text`, which is shortened where the whole text parts from it.
+fn opening(template: &ChatTemplate, turns: &[Value], text: &mut String) -> Opening {
+    let with = |content: &str| template.render(&[turns, &[answer(content)]].concat(), false);
+    // A template may refuse an answer here, as behind a turn of the assistant's: the generation prompt is then all there is.
+    let Ok(whole) = with(ANSWER) else {
+        return Opening::Plain;
+    };
+    let Some(written) = whole.rfind(ANSWER) else {
+        return Opening::Apart;
+    };
+    if let Some(behind) = whole[..written].strip_prefix(text.as_str()) {
+        return match behind.trim() {
+            "" => Opening::Plain,
+            _ => Opening::Written(behind.to_owned()),
+        };
+    }
+    let (Ok(other), Ok(conversation)) = (with(OTHER_ANSWER), template.render(turns, false)) else {
+        return Opening::Apart;
+    };
+    let boundary = shared_length(text, &whole).min(shared_length(text, &other));
+    if boundary < shared_length(text, &conversation) {
+        return Opening::Apart;
+    }
+    Opening::Shortened(text.split_off(boundary))
+}
+
+/// How many bytes two texts have in common at their beginning, in whole characters.
+fn shared_length(one: &str, two: &str) -> usize {
+    let pairs = one.char_indices().zip(two.chars());
+    let parted = pairs.clone().find(|((_, a), b)| a != b);
+    match parted {
+        Some(((place, _), _)) => place,
+        None => one.len().min(two.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::{Path, PathBuf};
+
+    use minijinja::value::Serde;
+    use panacea_test_support::golden;
+    use serde::Deserialize;
+    use serde_json::{Value as Json, json};
+
+    use super::*;
+    use crate::tokenizer::TokenizerFiles;
+    use crate::{ChatOptions, ModelConfig};
+
+    #[derive(Deserialize)]
+    struct Golden {
+        tokenizer: Json,
+        conversations: Vec<Vec<Json>>,
+        families: Vec<Family>,
+    }
+
+    #[derive(Deserialize)]
+    struct Family {
+        name: String,
+        template: String,
+        conversations: Vec<usize>,
+        ids: Vec<Vec<u32>>,
+    }
+
+    fn tokenizer(golden: &Golden, template: &str) -> ChatTokenizer {
+        let object = |value: Json| value.as_object().cloned().expect("an object");
+        let config = object(json!({
+            "model_type": "llama", "vocab_size": 400, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
+            "num_attention_heads": 1, "max_position_embeddings": 64, "rms_norm_eps": 1e-5
+        }));
+        let files = TokenizerFiles {
+            origin: PathBuf::from("tokenizer.json"),
+            tokenizer: golden.tokenizer.to_string().into_bytes(),
+            config: object(
+                json!({"bos_token": "<s>", "eos_token": "</s>", "chat_template": template}),
+            ),
+            template_from: None,
+            notes: Vec::new(),
+        };
+        let model = ModelConfig::from_json(Path::new("config.json"), &config).unwrap();
+        ChatTokenizer::new(&files, &model, &ChatOptions::default()).unwrap()
+    }
+
+    /// Values of transformers' `apply_chat_template`, by benches/peers/chat_templates.py.
+    #[test]
+    fn prompt_and_response_are_the_tokens_of_transformers() {
+        let golden: Golden = golden("templates.json");
+        assert_eq!(golden.families.len(), 5);
+        for family in &golden.families {
+            let tokenizer = tokenizer(&golden, &family.template);
+            assert_eq!(family.ids.len(), 20);
+            for (&number, expected) in family.conversations.iter().zip(&family.ids) {
+                let (last, before) = golden.conversations[number].split_last().unwrap();
+                let turns = before.iter().map(|turn| Value::from(Serde(turn))).collect();
+                let prompt = tokenizer.prompt_of(turns).unwrap();
+                let text = last["content"].as_str().unwrap();
+                let found = tokenizer.answered(&prompt, &[text]).unwrap();
+                let ours = [&found.prompt[..], &found.responses[0]].concat();
+                assert!(
+                    expected.starts_with(&ours) && ours.last() == Some(&tokenizer.end_of_turn()),
+                    "{}, {number}: {} against {}",
+                    family.name,
+                    tokenizer.decode(&ours, false).unwrap(),
+                    tokenizer.decode(expected, false).unwrap()
+                );
+                let behind = tokenizer.decode(&expected[ours.len()..], false).unwrap();
+                assert_eq!(behind.trim(), "", "{}, {number}", family.name);
+            }
+        }
+    }
+}

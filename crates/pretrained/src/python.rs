@@ -1,0 +1,433 @@
+//! What Jinja2's templates take from Python, where minijinja has it otherwise: how values are printed, `tojson`, `%`, some
+//! methods and tests.
+
+use std::fmt::Write;
+
+use minijinja::formatting::{FormatStyle, format};
+use minijinja::value::{Kwargs, Rest, Tuple, ValueKind};
+use minijinja::{Environment, Error, ErrorKind, State, Value};
+use serde_json::Value as Json;
+
+/// The name under which `"…" % values` is found.
+const PERCENT: &str = "python_percent";
+
+pub(crate) fn adapt(environment: &mut Environment<'static>) {
+    environment.set_formatter(|output, _, value| Ok(output.write_str(&printed(value))?));
+    environment.set_unknown_method_callback(method);
+    environment.add_filter("tojson", to_json);
+    environment.add_filter("string", |value: Value| printed(&value));
+    environment.add_filter(PERCENT, percent);
+    environment.add_test("iterable", is_iterable);
+    environment.add_test("sequence", is_sequence);
+}
+
+/// Python cannot go through None or a number.
+fn is_iterable(value: &Value) -> bool {
+    !value.is_none() && value.try_iter().is_ok()
+}
+
+/// What has a length and elements: texts and mappings as well.
+fn is_sequence(value: &Value) -> bool {
+    is_iterable(value) && (value.is_undefined() || value.len().is_some())
+}
+
+/// `str(value)`.
+fn printed(value: &Value) -> String {
+    match value.kind() {
+        ValueKind::Undefined => String::new(),
+        ValueKind::String => value.to_string(),
+        _ => shown(value),
+    }
+}
+
+/// `repr(value)`.
+fn shown(value: &Value) -> String {
+    let list = |value: &Value| -> Vec<String> {
+        let elements = value.try_iter().into_iter().flatten();
+        elements.map(|element| shown(&element)).collect()
+    };
+    match value.kind() {
+        ValueKind::None => "None".to_owned(),
+        ValueKind::Bool => if value.is_true() { "True" } else { "False" }.to_owned(),
+        ValueKind::String => quoted(value.as_str().unwrap_or_default()),
+        ValueKind::Seq if value.downcast_object_ref::<Tuple>().is_some() => {
+            match &list(value)[..] {
+                [only] => format!("({only},)"),
+                elements => format!("({})", elements.join(", ")),
+            }
+        }
+        ValueKind::Seq => format!("[{}]", list(value).join(", ")),
+        ValueKind::Map if value.as_object().is_some() => {
+            let keys = value.try_iter().into_iter().flatten();
+            let entries: Vec<String> = keys
+                .map(|key| {
+                    let of_key = value.get_item(&key).unwrap_or_default();
+                    format!("{}: {}", shown(&key), shown(&of_key))
+                })
+                .collect();
+            format!("{{{}}}", entries.join(", "))
+        }
+        _ => value.to_string(),
+    }
+}
+
+/// A text as Python writes it in a program.
+fn quoted(text: &str) -> String {
+    let quote = match text.contains('\'') && !text.contains('"') {
+        true => '"',
+        false => '\'',
+    };
+    let mut result = String::from(quote);
+    for character in text.chars() {
+        match character {
+            '\n' => result += "\\n",
+            '\r' => result += "\\r",
+            '\t' => result += "\\t",
+            '\\' => result += "\\\\",
+            _ if character == quote => {
+                result.push('\\');
+                result.push(quote);
+            }
+            // Writing to a string cannot fail.
+            '\0'..'\u{20}' | '\u{7f}'..'\u{a1}' => {
+                let _ = write!(result, "\\x{:02x}", u32::from(character));
+            }
+            _ => result.push(character),
+        }
+    }
+    result.push(quote);
+    result
+}
+
+/// Methods that values have in Python: `rsplit` here, the others where minijinja keeps them.
+fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
+    match (value.as_str(), name) {
+        (Some(text), "rsplit") => {
+            let (separator, times): (Option<&Value>, Option<i64>) =
+                minijinja::value::from_args(args)?;
+            let separator = separator.filter(|separator| !separator.is_none());
+            rsplit(text, separator.and_then(Value::as_str), times.unwrap_or(-1))
+        }
+        (Some(text), "removeprefix" | "removesuffix") => {
+            let (part,): (&str,) = minijinja::value::from_args(args)?;
+            let rest = match name {
+                "removeprefix" => text.strip_prefix(part),
+                _ => text.strip_suffix(part),
+            };
+            Ok(Value::from(rest.unwrap_or(text)))
+        }
+        _ => minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args),
+    }
+}
+
+/// Text taken apart from its end, at most `times` times where that is not negative; at stretches of space without a separator.
+fn rsplit(text: &str, separator: Option<&str>, times: i64) -> Result<Value, Error> {
+    let limit = usize::try_from(times).unwrap_or(usize::MAX);
+    let mut parts: Vec<&str> = Vec::new();
+    let mut rest = text;
+    match separator {
+        Some("") => {
+            return Err(Error::new(ErrorKind::InvalidOperation, "empty separator"));
+        }
+        Some(separator) => {
+            while parts.len() < limit
+                && let Some((before, after)) = rest.rsplit_once(separator)
+            {
+                parts.push(after);
+                rest = before;
+            }
+            parts.push(rest);
+        }
+        None => {
+            rest = rest.trim_end();
+            while parts.len() < limit
+                && let Some((space, character)) =
+                    rest.char_indices().rfind(|(_, c)| c.is_whitespace())
+            {
+                parts.push(&rest[space + character.len_utf8()..]);
+                rest = rest[..space].trim_end();
+            }
+            parts.extend(Some(rest).filter(|rest| !rest.is_empty()));
+        }
+    }
+    parts.reverse();
+    Ok(parts.into_iter().map(Value::from).collect())
+}
+
+/// `text % values`: a tuple's values one after the other, or one value, whose keys may be named.
+fn percent(text: &str, values: &Value) -> Result<String, Error> {
+    // How Python prints what it prints otherwise; numbers stay numbers.
+    let as_printed = |value: Value| match value.kind() {
+        ValueKind::None | ValueKind::Bool | ValueKind::Seq => Value::from(printed(&value)),
+        _ => value,
+    };
+    let values: Vec<Value> = match values.downcast_object_ref::<Tuple>() {
+        Some(_) => values.try_iter()?.map(as_printed).collect(),
+        None if values.kind() == ValueKind::Map && !text.contains("%(") => {
+            vec![Value::from(printed(values))]
+        }
+        None => vec![as_printed(values.clone())],
+    };
+    format(FormatStyle::Printf, text, &values)
+}
+
+/// Writes `"…" % values` as a filter, since minijinja's `%` divides numbers alone.
+///
+/// Looked at is what stands between `{{` and `}}`, or `{%` and `%}`. The values are one operand: a name, number, text or
+/// something in brackets, with all that follows it without a space (`.name`, `[…]`, `(…)`) and the filters behind it.
+pub(crate) fn with_percent_as_filter(source: &str) -> String {
+    let mut result = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(start) = rest
+        .find("{{")
+        .into_iter()
+        .chain(rest.find("{%"))
+        .chain(rest.find("{#"))
+        .min()
+    {
+        let closing = match rest.as_bytes()[start + 1] {
+            b'{' => "}}",
+            b'%' => "%}",
+            _ => "#}",
+        };
+        result += &rest[..start + 2];
+        rest = &rest[start + 2..];
+        if closing == "#}" {
+            let end = rest.find(closing).unwrap_or(rest.len());
+            result += &rest[..end];
+            rest = &rest[end..];
+            continue;
+        }
+        while !rest.is_empty() && !rest.starts_with(closing) {
+            let length = text_length(rest);
+            if length == 0 {
+                let next = rest.chars().next().map_or(0, char::len_utf8);
+                result += &rest[..next];
+                rest = &rest[next..];
+                continue;
+            }
+            result += &rest[..length];
+            rest = &rest[length..];
+            let behind = rest.trim_start();
+            if let Some(operand) = behind.strip_prefix('%')
+                && !operand.starts_with('}')
+            {
+                let operand = operand.trim_start();
+                let length = operand_length(operand);
+                let inside = with_percent_as_filter(&format!("{{{{{}}}}}", &operand[..length]));
+                result += &format!("|{PERCENT}({})", &inside[2..inside.len() - 2]);
+                rest = &operand[length..];
+            }
+        }
+    }
+    result + rest
+}
+
+/// The bytes of the text in quotation marks that something begins with, or 0.
+fn text_length(source: &str) -> usize {
+    let Some(quote) = source.chars().next().filter(|c| "'\"".contains(*c)) else {
+        return 0;
+    };
+    let mut is_escaped = false;
+    for (place, character) in source.char_indices().skip(1) {
+        match character {
+            _ if is_escaped => is_escaped = false,
+            '\\' => is_escaped = true,
+            _ if character == quote => return place + 1,
+            _ => {}
+        }
+    }
+    source.len()
+}
+
+/// The bytes of the operand that something begins with.
+fn operand_length(source: &str) -> usize {
+    let mut length = 0;
+    loop {
+        let rest = &source[length..];
+        let next = match rest.chars().next() {
+            Some('\'' | '"') => text_length(rest),
+            Some('(' | '[' | '{') => bracket_length(rest),
+            Some('|') => 1 + (rest.len() - 1 - rest[1..].trim_start().len()),
+            Some(c) if c.is_alphanumeric() || c == '_' || c == '.' => c.len_utf8(),
+            // A filter may stand behind a space.
+            Some(c) if c.is_whitespace() && rest.trim_start().starts_with('|') => {
+                rest.len() - rest.trim_start().len()
+            }
+            _ => return length,
+        };
+        length += next;
+    }
+}
+
+/// The bytes up to the bracket that closes the first one.
+fn bracket_length(source: &str) -> usize {
+    let (mut length, mut depth) = (0, 0_usize);
+    while let Some(character) = source[length..].chars().next() {
+        match character {
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth -= 1,
+            _ => {}
+        }
+        length += text_length(&source[length..]).max(character.len_utf8());
+        if depth == 0 {
+            return length;
+        }
+    }
+    length
+}
+
+/// `tojson` as transformers defines it: `json.dumps` with `ensure_ascii=False`, nothing escaped for HTML.
+fn to_json(value: &Value, positional: Rest<Value>, options: Kwargs) -> Result<String, Error> {
+    let invalid =
+        |problem: String| Error::new(ErrorKind::InvalidOperation, format!("tojson: {problem}"));
+    let mut given = positional.0.into_iter();
+    let mut option = |name: &str| -> Result<Option<Value>, Error> {
+        let named: Option<Value> = options.get(name)?;
+        Ok(named
+            .or_else(|| given.next())
+            .filter(|value| !value.is_none()))
+    };
+    // In the order of transformers' parameters.
+    let ascii = option("ensure_ascii")?.is_some_and(|value| value.is_true());
+    let indent = option("indent")?;
+    let separators = option("separators")?;
+    let sort = option("sort_keys")?.is_some_and(|value| value.is_true());
+    options.assert_all_used()?;
+    let indent = match indent {
+        None => None,
+        Some(width) => Some(match (width.as_str(), width.as_usize()) {
+            (Some(text), _) => text.to_owned(),
+            (None, Some(width)) => " ".repeat(width),
+            (None, None) => return Err(invalid(format!("indent = {width}"))),
+        }),
+    };
+    let [between, after_key] = match separators {
+        None if indent.is_some() => [",".to_owned(), ": ".to_owned()],
+        None => [", ".to_owned(), ": ".to_owned()],
+        Some(separators) => {
+            let parts: Vec<String> = separators
+                .try_iter()?
+                .map(|part| part.to_string())
+                .collect();
+            <[String; 2]>::try_from(parts)
+                .map_err(|_| invalid("separators are two texts".to_owned()))?
+        }
+    };
+    let json = serde_json::to_value(value)
+        .map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))?;
+    let style = JsonStyle {
+        between,
+        after_key,
+        indent,
+        ascii,
+        sort,
+    };
+    let mut text = String::new();
+    style.write(&json, 0, &mut text);
+    Ok(text)
+}
+
+/// The parameters of Python's `json.dumps`.
+struct JsonStyle {
+    between: String,
+    after_key: String,
+    indent: Option<String>,
+    ascii: bool,
+    sort: bool,
+}
+
+impl JsonStyle {
+    fn write(&self, json: &Json, depth: usize, text: &mut String) {
+        match json {
+            Json::String(string) => self.write_text(string, text),
+            Json::Array(elements) if !elements.is_empty() => {
+                text.push('[');
+                for (index, element) in elements.iter().enumerate() {
+                    self.begin(index, depth + 1, text);
+                    self.write(element, depth + 1, text);
+                }
+                self.new_line(depth, text);
+                text.push(']');
+            }
+            Json::Object(entries) if !entries.is_empty() => {
+                let mut entries: Vec<_> = entries.iter().collect();
+                if self.sort {
+                    entries.sort_by_key(|(key, _)| *key);
+                }
+                text.push('{');
+                for (index, (key, value)) in entries.into_iter().enumerate() {
+                    self.begin(index, depth + 1, text);
+                    self.write_text(key, text);
+                    *text += &self.after_key;
+                    self.write(value, depth + 1, text);
+                }
+                self.new_line(depth, text);
+                text.push('}');
+            }
+            _ => *text += &json.to_string(),
+        }
+    }
+
+    fn begin(&self, index: usize, depth: usize, text: &mut String) {
+        if index > 0 {
+            *text += &self.between;
+        }
+        self.new_line(depth, text);
+    }
+
+    fn new_line(&self, depth: usize, text: &mut String) {
+        if let Some(indent) = &self.indent {
+            text.push('\n');
+            *text += &indent.repeat(depth);
+        }
+    }
+
+    fn write_text(&self, string: &str, text: &mut String) {
+        let json = Json::from(string).to_string();
+        if !self.ascii {
+            *text += &json;
+            return;
+        }
+        for character in json.chars() {
+            match character {
+                ' '..='~' => text.push(character),
+                _ => {
+                    for unit in character.encode_utf16(&mut [0; 2]) {
+                        // Writing to a string cannot fail.
+                        let _ = write!(text, "\\u{unit:04x}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use minijinja::Value;
+    use minijinja::value::Serde;
+    use panacea_test_support::golden;
+    use serde_json::Value as Json;
+
+    use crate::ChatOptions;
+    use crate::template::ChatTemplate;
+
+    /// What Jinja2 prints, by benches/peers/chat_templates.py.
+    #[test]
+    fn templates_print_what_they_print_in_python() {
+        let golden: Json = golden("templates.json");
+        let mut wrong = Vec::new();
+        for case in golden["expressions"].as_array().unwrap() {
+            let (source, expected) = (case[0].as_str().unwrap(), case[1].as_str().unwrap());
+            let template = ChatTemplate::parse(source, Vec::new(), &ChatOptions::default());
+            let found = template.and_then(|template| {
+                template.render_with(Value::from(Serde(&golden["variables"])))
+            });
+            if found.as_deref() != Ok(expected) {
+                wrong.push(format!("{source}\n  {found:?}\n  {expected:?}"));
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+}

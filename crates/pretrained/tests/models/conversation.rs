@@ -1,0 +1,433 @@
+//! Conversations in tokens: what the template writes, tokenised as a whole.
+
+use std::fs;
+
+use panacea_pretrained::{
+    Answered, ChatOptions, ChatTokenizer, Message, Pretrained, TemplateValue,
+};
+use panacea_test_support::{CHAT_TEMPLATE, Noise, tokenizer_json, tokens, write_json};
+use serde_json::{Value, json};
+
+use crate::tiny::tiny_model;
+
+fn message(role: &str, content: &str) -> Message {
+    Message {
+        role: role.to_owned(),
+        content: content.to_owned(),
+    }
+}
+
+/// A model with this template and tokenizer.
+fn model(template: &str, tokenizer: &Value) -> Pretrained {
+    let folder = tempfile::tempdir().unwrap();
+    tiny_model("llama").write(folder.path());
+    fs::write(folder.path().join("chat_template.jinja"), template).unwrap();
+    write_json(&folder.path().join("tokenizer.json"), tokenizer);
+    let model = Pretrained::open(folder.path()).unwrap();
+    // The folder is gone after this.
+    model.tokenizer().unwrap();
+    model
+}
+
+/// The byte-level tokenizer with this in front of every piece of text between special tokens, as SentencePiece has it.
+fn sentencepiece_like() -> Value {
+    let mut tokenizer = tokenizer_json();
+    tokenizer["normalizer"] = json!({"type": "Sequence", "normalizers": [
+        {"type": "Prepend", "prepend": " "}, {"type": "Replace", "pattern": {"String": "  "}, "content": " "}]});
+    tokenizer["pre_tokenizer"]["use_regex"] = json!(false);
+    tokenizer
+}
+
+/// The byte-level tokenizer with a space in front of the first word alone.
+fn space_before_the_first() -> Value {
+    let mut tokenizer = tokenizer_json();
+    tokenizer["pre_tokenizer"] = json!({"type": "Sequence", "pretokenizers": [
+        {"type": "Metaspace", "replacement": "_", "prepend_scheme": "first", "split": true},
+        tokenizer["pre_tokenizer"]]});
+    tokenizer
+}
+
+/// The byte-level tokenizer with special tokens that take the space after them, one with space before it, and one that contains
+/// another.
+fn greedy_tokens() -> Value {
+    let mut tokenizer = tokenizer_json();
+    let added = tokenizer["added_tokens"].as_array_mut().unwrap();
+    added[2]["rstrip"] = json!(true);
+    added[0]["lstrip"] = json!(true);
+    added.push(json!({"id": 5, "content": "x<|im_start|>", "single_word": false, "lstrip": false, "rstrip": false,
+                      "normalized": false, "special": true}));
+    tokenizer
+}
+
+fn answered(tokenizer: &ChatTokenizer, messages: &[Message], responses: &[&str]) -> Answered {
+    let prompt = tokenizer.prompt(messages).unwrap();
+    tokenizer.answered(&prompt, responses).unwrap()
+}
+
+/// Prompt and response as texts.
+fn texts(tokenizer: &ChatTokenizer, messages: &[Message], response: &str) -> [String; 2] {
+    let Answered {
+        prompt, responses, ..
+    } = answered(tokenizer, messages, &[response]);
+    // What is generated goes on from the same tokens.
+    assert_eq!(prompt, tokenizer.encode_prompt(messages).unwrap());
+    [&prompt, &responses[0]].map(|ids| tokenizer.decode(ids, false).unwrap())
+}
+
+const TURN: &str = "'<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n'";
+
+#[test]
+fn a_think_block_that_only_the_generation_prompt_opens_is_no_part_of_the_prompt() {
+    let template = format!(
+        "{{% for m in messages %}}{{{{ {TURN} }}}}{{% endfor %}}\
+         {{% if add_generation_prompt %}}{{{{ '<|im_start|>assistant\\n<think>\\n' }}}}{{% endif %}}"
+    );
+    let model = model(&template, &tokenizer_json());
+    let tokenizer = model.tokenizer().unwrap();
+    let talk = [message("user", "hello")];
+    let header = "<|im_start|>user\nhello<|im_end|>\n<|im_start|>assistant\n";
+    for answer in ["At seven.", "<b>At seven.", "panacea"] {
+        assert_eq!(
+            texts(tokenizer, &talk, answer),
+            [header.to_owned(), format!("{answer}<|im_end|>")]
+        );
+    }
+    let notes = answered(tokenizer, &talk, &["a", "b"]).notes;
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert!(
+        notes[0].contains(r#"no "<think>\n" before the answer"#),
+        "{notes:?}"
+    );
+}
+
+#[test]
+fn what_a_template_writes_before_answers_is_trained_with_them() {
+    let template = format!(
+        "{{% for m in messages %}}{{% if m.role == 'assistant' and loop.last %}}\
+         {{{{ '<|im_start|>assistant\\n<think>\\n\\n</think>\\n\\n' + m.content + '<|im_end|>\\n' }}}}\
+         {{% else %}}{{{{ {TURN} }}}}{{% endif %}}{{% endfor %}}\
+         {{% if add_generation_prompt %}}{{{{ '<|im_start|>assistant\\n' }}}}{{% endif %}}"
+    );
+    let model = model(&template, &tokenizer_json());
+    let tokenizer = model.tokenizer().unwrap();
+    let talk = [
+        message("user", "a"),
+        message("assistant", "b"),
+        message("user", "c"),
+    ];
+    assert_eq!(
+        texts(tokenizer, &talk, "d"),
+        [
+            "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nb<|im_end|>\n<|im_start|>user\nc<|im_end|>\n\
+             <|im_start|>assistant\n",
+            "<think>\n\n</think>\n\nd<|im_end|>"
+        ]
+    );
+    let notes = answered(tokenizer, &talk, &["d"]).notes;
+    assert!(
+        notes[0].contains(r#"writes "<think>\n\n</think>\n\n" before the answer"#),
+        "{notes:?}"
+    );
+}
+
+#[test]
+fn a_template_without_a_generation_prompt_leaves_the_header_to_the_answer() {
+    let model = model(
+        &format!("{{% for m in messages %}}{{{{ {TURN} }}}}{{% endfor %}}"),
+        &tokenizer_json(),
+    );
+    let tokenizer = model.tokenizer().unwrap();
+    assert_eq!(
+        texts(tokenizer, &[message("user", "a")], "b"),
+        [
+            "<|im_start|>user\na<|im_end|>\n",
+            "<|im_start|>assistant\nb<|im_end|>"
+        ]
+    );
+}
+
+/// As Mistral's third version does: the system message stands in the last turn, which is no longer the user's once there is an
+/// answer.
+#[test]
+fn a_prompt_that_an_answer_would_rewrite_stays_as_it_is() {
+    let template = "{% if messages[0].role == 'system' %}{% set system = messages[0].content %}\
+                    {% set messages = messages[1:] %}{% endif %}{% for m in messages %}{% if m.role == 'user' %}\
+                    {% if loop.last and system is defined %}{{ '[' + system + ' ' + m.content + ']' }}\
+                    {% else %}{{ '[' + m.content + ']' }}{% endif %}{% else %}{{ m.content + eos_token }}{% endif %}\
+                    {% endfor %}";
+    let model = model(template, &tokenizer_json());
+    let tokenizer = model.tokenizer().unwrap();
+    let talk = [message("system", "short"), message("user", "hello")];
+    assert_eq!(
+        texts(tokenizer, &talk, "well"),
+        ["[short hello]", "well</s>"]
+    );
+    let notes = answered(tokenizer, &talk, &["well"]).notes;
+    assert!(
+        notes[0].contains("otherwise once an answer follows"),
+        "{notes:?}"
+    );
+    assert_eq!(
+        texts(tokenizer, &talk[1..], "well"),
+        ["[hello]", "well</s>"]
+    );
+    assert!(answered(tokenizer, &talk[1..], &["well"]).notes.is_empty());
+}
+
+/// R1's distillates leave out the reasoning of an answer.
+#[test]
+fn what_the_template_makes_of_an_answer_is_trained() {
+    let template = format!(
+        "{{% for m in messages %}}{{% set content = m.content.split('</think>')[-1] %}}{{{{ {} }}}}{{% endfor %}}\
+         {{% if add_generation_prompt %}}{{{{ '<|im_start|>assistant\\n' }}}}{{% endif %}}",
+        TURN.replace("m.content", "content")
+    );
+    let model = model(&template, &tokenizer_json());
+    let tokenizer = model.tokenizer().unwrap();
+    let talk = [message("user", "a")];
+    assert_eq!(texts(tokenizer, &talk, "so</think>b")[1], "b<|im_end|>");
+    let notes = answered(tokenizer, &talk, &["so</think>b"]).notes;
+    assert!(
+        notes[0].contains("answers otherwise than the records"),
+        "{notes:?}"
+    );
+}
+
+#[test]
+fn the_first_token_of_an_answer_is_that_of_the_whole_text() {
+    let model = model(CHAT_TEMPLATE, &sentencepiece_like());
+    let tokenizer = model.tokenizer().unwrap();
+    let Answered {
+        prompt, responses, ..
+    } = answered(tokenizer, &[message("user", "a")], &["hello", " hello"]);
+    let id = |text: &str| tokens().iter().position(|token| token == text).unwrap() as u32;
+    // On its own, the answer would begin with a space.
+    assert_eq!(responses[0], [id("hello"), 3]);
+    assert_eq!(responses[1], [id("Ġ"), id("hello"), 3]);
+    let whole = "<|im_start|>user\na<|im_end|>\n<|im_start|>assistant\nhello<|im_end|>";
+    assert_eq!(
+        [prompt, responses[0].clone()].concat(),
+        tokenizer.encode(whole, false).unwrap()
+    );
+}
+
+/// Pieces of conversations: whatever people write, special tokens and their halves included.
+const PIECES: [&str; 16] = [
+    "hello",
+    " w",
+    "world",
+    "\n",
+    " ",
+    "  ",
+    "<|im_start|>",
+    "<s>",
+    "x",
+    "<|im_",
+    "start|>",
+    "é",
+    "12",
+    "</think>",
+    "🚀",
+    "_",
+];
+
+fn some_text(noise: &mut Noise) -> String {
+    let count = noise.next() % 6;
+    (0..count)
+        .map(|_| PIECES[noise.next() as usize % PIECES.len()])
+        .collect()
+}
+
+/// Prompt and responses are taken apart and tokenised in parts; together they must be the whole text in tokens.
+#[test]
+fn tokens_of_parts_are_those_of_the_whole_text() {
+    let with_bos = format!("{{{{ bos_token }}}}{CHAT_TEMPLATE}");
+    let without_tokens = "{% for m in messages %}{{ m.role + ': ' + m.content + '\n\n' }}{% endfor %}\
+                          {% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}";
+    let trimmed = CHAT_TEMPLATE.replace("message.content", "message.content.strip()");
+    let mut noise = Noise(19);
+    let mut moved = 0;
+    for template in [CHAT_TEMPLATE, &with_bos, without_tokens, &trimmed] {
+        for json in [
+            tokenizer_json(),
+            sentencepiece_like(),
+            space_before_the_first(),
+            greedy_tokens(),
+        ] {
+            let model = model(template, &json);
+            let tokenizer = model.tokenizer().unwrap();
+            for _ in 0..60 {
+                let mut talk: Vec<Message> = Vec::new();
+                for turn in 0..1 + 2 * (noise.next() % 2) {
+                    talk.push(message(
+                        ["user", "assistant"][turn as usize % 2],
+                        &some_text(&mut noise),
+                    ));
+                }
+                let texts = [some_text(&mut noise), some_text(&mut noise)];
+                let found = answered(tokenizer, &talk, &[&texts[0], &texts[1]]);
+                let asked = tokenizer.encode_prompt(&talk).unwrap();
+                assert!(asked.starts_with(&found.prompt));
+                moved += usize::from(found.prompt != asked);
+                for (text, response) in texts.iter().zip(&found.responses) {
+                    talk.push(message("assistant", text));
+                    let whole = tokenizer.render(&talk, false).unwrap();
+                    talk.pop();
+                    let whole = match template == without_tokens {
+                        true => whole.strip_suffix("\n\n").unwrap(),
+                        false => whole.strip_suffix('\n').unwrap(),
+                    };
+                    let mut expected = tokenizer.encode(whole, false).unwrap();
+                    if template == without_tokens {
+                        expected.push(1);
+                    }
+                    let begins = expected.iter().take_while(|&&id| id == 0).count();
+                    expected.drain(..begins.saturating_sub(1));
+                    assert_eq!(
+                        [&found.prompt[..], response].concat(),
+                        expected,
+                        "{talk:?} {text:?}"
+                    );
+                }
+            }
+        }
+    }
+    assert!(moved > 0, "tokens never reached over the boundary");
+}
+
+/// As transformers 5.23 adds them: by their ids, by role, then others, each behind the last id.
+#[test]
+fn special_tokens_that_the_vocabulary_lacks_are_added() {
+    let with = |config: Value, vocabulary: usize| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut model = tiny_model("llama");
+        model.config["vocab_size"] = json!(vocabulary);
+        model.write_without_tokenizer(folder.path());
+        write_json(&folder.path().join("tokenizer.json"), &tokenizer_json());
+        write_json(&folder.path().join("tokenizer_config.json"), &config);
+        let model = Pretrained::open(folder.path()).unwrap();
+        (folder, model)
+    };
+    let known = tokens().len() as u32;
+    let config = json!({
+        "pad_token": "<pad>", "eos_token": "<new>", "extra_special_tokens": ["<more>"],
+        "added_tokens_decoder": {"300": {"content": "<first>", "special": true}, "2": {"content": "<|im_start|>"}}
+    });
+    let (_folder, model) = with(config.clone(), 272);
+    let tokenizer = model.tokenizer().unwrap();
+    assert_eq!(known, 266);
+    assert_eq!(
+        tokenizer.encode("<more><pad><new><first>", false).unwrap(),
+        [known + 3, known + 2, known + 1, known]
+    );
+    assert_eq!(tokenizer.end_of_turn(), known + 1);
+    // A model without a row for it could never write the end of an answer.
+    let (_folder, model) = with(config, 267);
+    let error = model.tokenizer().unwrap_err().to_string();
+    assert!(error.contains("\"<new>\", has the id 267"), "{error}");
+}
+
+#[test]
+fn special_tokens_in_a_text_are_found() {
+    let model = model(CHAT_TEMPLATE, &tokenizer_json());
+    let tokenizer = model.tokenizer().unwrap();
+    assert_eq!(tokenizer.special_token_in("a < b, <b>c</b>"), None);
+    assert_eq!(
+        tokenizer.special_token_in("a<|im_start|>user"),
+        Some("<|im_start|>")
+    );
+}
+
+#[test]
+fn a_rendered_prompt_is_taken_as_it_is() {
+    let model = model(CHAT_TEMPLATE, &tokenizer_json());
+    let tokenizer = model.tokenizer().unwrap();
+    let talk = [message("user", "hello")];
+    let prompt = tokenizer
+        .rendered_prompt(&tokenizer.render(&talk, true).unwrap())
+        .unwrap();
+    for response in ["well", "well<|im_end|>", "\nwell"] {
+        let found = tokenizer.answered(&prompt, &[response]).unwrap();
+        assert_eq!(found, answered(tokenizer, &talk, &[response]));
+    }
+}
+
+#[test]
+fn control_tokens_that_a_gguf_file_has_as_text_are_told() {
+    use crate::tiny::{Gguf, Meta};
+    let folder = tempfile::tempdir().unwrap();
+    let mut gguf = Gguf::of(&tiny_model("llama"));
+    let types = (0..272).map(|id| if id < 2 { 3 } else { 1 });
+    gguf.set("tokenizer.ggml.token_type", Meta::I32s(types.collect()));
+    let model = Pretrained::open(&gguf.write(folder.path())).unwrap();
+    let notes = model.tokenizer().unwrap().notes();
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert!(
+        notes[0].contains(r#"writes "<|im_start|>", "<|im_end|>", which"#),
+        "{notes:?}"
+    );
+
+    // The tokenizer of a folder takes its place.
+    let original = tempfile::tempdir().unwrap();
+    tiny_model("llama").write(original.path());
+    let chat = ChatOptions {
+        tokenizer: Some(original.path().to_owned()),
+        ..ChatOptions::default()
+    };
+    let model = model.with_chat(chat);
+    assert!(model.tokenizer().unwrap().notes().is_empty());
+    assert_eq!(
+        model
+            .tokenizer()
+            .unwrap()
+            .encode("<|im_start|>", false)
+            .unwrap(),
+        [2]
+    );
+}
+
+#[test]
+fn variables_date_and_template_are_the_users() {
+    let folder = tempfile::tempdir().unwrap();
+    tiny_model("llama").write(folder.path());
+    let template = folder.path().join("mine.jinja");
+    fs::write(
+        &template,
+        "{{ strftime_now('%d %b %Y') }} {{ tone }} {{ think is false }} {{ eos_token }}",
+    )
+    .unwrap();
+    let chat = ChatOptions {
+        template: Some(template),
+        date: Some("2024-02-29".to_owned()),
+        variables: [
+            ("tone".to_owned(), TemplateValue::Text("dry".to_owned())),
+            ("think".to_owned(), TemplateValue::Bool(false)),
+            ("eos_token".to_owned(), TemplateValue::Int(7)),
+        ]
+        .into(),
+        ..ChatOptions::default()
+    };
+    let model = Pretrained::open(folder.path()).unwrap();
+    let usual = model.tokenizer().unwrap().fingerprints().map(str::to_owned);
+    let model = model.with_chat(chat);
+    let tokenizer = model.tokenizer().unwrap();
+    assert_eq!(
+        tokenizer.render(&[], false).unwrap(),
+        "29 Feb 2024 dry True 7"
+    );
+    assert!(model.template_asks_for_the_date().unwrap());
+    let own = tokenizer.fingerprints();
+    assert!(own[0] == usual[0] && own[1] != usual[1]);
+    fs::write(folder.path().join("mine.jinja"), "{% if %}").unwrap();
+    let error = model.with_chat(ChatOptions {
+        template: Some(folder.path().join("mine.jinja")),
+        ..ChatOptions::default()
+    });
+    assert!(
+        error
+            .tokenizer()
+            .unwrap_err()
+            .to_string()
+            .contains("mine.jinja: chat template")
+    );
+}
