@@ -10,6 +10,7 @@ from the root of the repository; `cargo xtask ci` does it, in a virtual environm
 
 import argparse
 import json
+import math
 import os
 import random
 import shlex
@@ -72,14 +73,11 @@ class LlamaServer:
         """The sum over the tokens of a response, each asked for behind those before it."""
         total = 0.0
         for i, token in enumerate(response):
-            # Few probabilities are enough for most tokens, all of them for any.
-            for count in [8, 128, 1 << 20]:
-                body = {"prompt": prompt + response[:i], "n_predict": 1, "n_probs": count, "temperature": 0, "lora": lora}
-                top = post(self.url, "/completion", body)["completion_probabilities"][0]["top_logprobs"]
-                found = [candidate["logprob"] for candidate in top if candidate["id"] == token]
-                if found:
-                    break
-            total += found[0]
+            # All of them, so that they can be normalised: the server adds up a vocabulary in 32 bits, from the likeliest down.
+            body = {"prompt": prompt + response[:i], "n_predict": 1, "n_probs": 1 << 20, "temperature": 0, "lora": lora}
+            top = post(self.url, "/completion", body)["completion_probabilities"][0]["top_logprobs"]
+            (found,) = [candidate["logprob"] for candidate in top if candidate["id"] == token]
+            total += found - math.log(math.fsum(math.exp(candidate["logprob"]) for candidate in top))
         return total
 
     def greedy(self, prompt, lora):

@@ -64,6 +64,8 @@ def check(client, base):
     turns = [*PROMPT, plain.choices[0].message, {"role": "user", "content": "and bats?"}]
     second = client.chat.completions.create(model="check", messages=turns, temperature=0, max_tokens=4)
     assert second.usage.prompt_tokens > plain.usage.total_tokens, second
+    cached = second.usage.prompt_tokens_details.cached_tokens
+    assert plain.usage.prompt_tokens <= cached < second.usage.prompt_tokens, second
 
     # Several answers, log-probabilities, stop strings; texts without a template.
     several = client.chat.completions.create(

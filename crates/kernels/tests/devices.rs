@@ -404,6 +404,38 @@ fn attention_is_as_on_the_cpu() {
 }
 
 #[test]
+fn attention_behind_given_rows_is_as_on_the_cpu() {
+    let heads = Heads {
+        kv: 2,
+        group: 3,
+        dim: 5,
+    };
+    // What is given to each segment, and its own rows.
+    let lengths = [(70, 1), (0, 3), (301, 86), (5, 20)];
+    let given: usize = lengths.iter().map(|(given, _)| given).sum();
+    let (mut before, mut end) = (0, given);
+    let segment = |(known, own): (usize, usize)| {
+        (before, end) = (before + known, end + own);
+        Segment {
+            prefix: before - known..before,
+            own: end - own..end,
+        }
+    };
+    let of: Vec<Segment> = lengths.into_iter().map(segment).collect();
+    for window in [None, Some(7)] {
+        let what = format!("{given} rows are given, window {window:?}");
+        assert_as_on_the_cpu(&what, |device, mut noise| {
+            let visibility = Visibility::behind(given, of.clone(), heads, window, device);
+            let rows = of.last().expect("there are some").own.end;
+            let q = noise.tensor([rows - given, 30], device) * 3.0;
+            let [k, v] = [(); 2].map(|()| noise.tensor([rows, 10], device) * 3.0);
+            let (out, log_sum) = attention(&q, &k, &v, &visibility);
+            vec![out, log_sum]
+        });
+    }
+}
+
+#[test]
 fn decoding_is_as_on_the_cpu() {
     for (kv, group, dim, columns) in [
         (1, 1, 1, 1),

@@ -10,7 +10,7 @@ use crate::head;
 use crate::{Decoder, MemoryPolicy, PackedBatch, Sequence};
 
 #[path = "../tests/common/mod.rs"]
-mod common;
+pub(crate) mod common;
 
 fn families() -> Vec<Value> {
     vec![

@@ -29,8 +29,11 @@ pub(crate) struct Target {
 /// Sequences packed for one pass through the network.
 #[derive(Debug, Clone)]
 pub struct PackedBatch {
+    /// Rows in front of all tokens whose keys and values are known, and which do not pass through the layers.
+    pub(crate) given: usize,
     pub(crate) tokens: Vec<u32>,
     pub(crate) positions: Vec<usize>,
+    /// Their rows are counted from the first that is given.
     pub(crate) segments: Vec<Segment>,
     /// Targets of all responses, one response after the other.
     pub(crate) targets: Vec<Target>,
@@ -50,7 +53,7 @@ impl PackedBatch {
     pub fn new(sequences: &[Sequence<'_>]) -> Result<Self, ModelError> {
         let mut batch = Self::empty();
         for (row, sequence) in sequences.iter().enumerate() {
-            let prompt = batch.push_prompt(row, sequence)?;
+            let prompt = batch.push_prompt(row, sequence, 0..0)?;
             for response in &sequence.responses {
                 let Some((_, inputs)) = response.split_last() else {
                     return Err(EMPTY_RESPONSE.in_row(row));
@@ -77,7 +80,7 @@ impl PackedBatch {
     pub fn ends(sequences: &[Sequence<'_>]) -> Result<Self, ModelError> {
         let mut batch = Self::empty();
         for (row, sequence) in sequences.iter().enumerate() {
-            let prompt = batch.push_prompt(row, sequence)?;
+            let prompt = batch.push_prompt(row, sequence, 0..0)?;
             for response in &sequence.responses {
                 let &token = response.last().ok_or_else(|| EMPTY_RESPONSE.in_row(row))?;
                 let own = batch.push(response, prompt.clone(), sequence.preference);
@@ -91,8 +94,28 @@ impl PackedBatch {
         Ok(batch)
     }
 
+    /// Packs prompts, each behind its first `known` tokens, whose keys and values are given: those of the first prompt, then
+    /// those of the next. Only the rest passes through the layers.
+    pub(crate) fn behind(prompts: &[(Sequence<'_>, usize)]) -> Result<Self, ModelError> {
+        let mut batch = Self {
+            given: prompts.iter().map(|(_, known)| known).sum(),
+            ..Self::empty()
+        };
+        let mut given = 0;
+        for (row, (sequence, known)) in prompts.iter().enumerate() {
+            let rest = Sequence {
+                prompt: &sequence.prompt[*known..],
+                ..sequence.clone()
+            };
+            batch.push_prompt(row, &rest, given..given + known)?;
+            given += known;
+        }
+        Ok(batch)
+    }
+
     fn empty() -> Self {
         Self {
+            given: 0,
             tokens: Vec::new(),
             positions: Vec::new(),
             segments: Vec::new(),
@@ -108,13 +131,14 @@ impl PackedBatch {
         &mut self,
         row: usize,
         sequence: &Sequence<'_>,
+        prefix: Range<usize>,
     ) -> Result<Range<usize>, ModelError> {
         if sequence.prompt.is_empty() {
             return Err(ModelError::Empty { what: "prompt" }.in_row(row));
         }
         self.sequences.push(self.tokens.len());
         self.preference_lengths.push(sequence.preference.len());
-        Ok(self.push(sequence.prompt, 0..0, sequence.preference))
+        Ok(self.push(sequence.prompt, prefix, sequence.preference))
     }
 
     fn push(&mut self, tokens: &[u32], prefix: Range<usize>, preference: &[f64]) -> Range<usize> {
@@ -127,7 +151,7 @@ impl PackedBatch {
         }
         self.segments.push(Segment {
             prefix,
-            own: own.clone(),
+            own: self.given + own.start..self.given + own.end,
         });
         own
     }
@@ -221,6 +245,27 @@ mod tests {
         assert_eq!(batch.spread(&[2.0, -1.0]), [2.0, 2.0, 2.0, -1.0]);
         assert_eq!(batch.sums(&[1.0, 2.0, 3.0, 4.0]), [6.0, 4.0]);
         assert_eq!(batch.preferences.len(), 8);
+    }
+
+    #[test]
+    fn what_is_known_of_prompts_stands_in_front() {
+        let sequence = |prompt| Sequence {
+            prompt,
+            responses: vec![],
+            preference: &[1.0],
+        };
+        let prompts = [
+            (sequence(&[10, 11, 12]), 2),
+            (sequence(&[13, 14]), 0),
+            (sequence(&[15, 16, 17, 18]), 1),
+        ];
+        let batch = PackedBatch::behind(&prompts).unwrap();
+        assert_eq!((batch.given, batch.rows()), (3, 6));
+        assert_eq!(batch.tokens, [12, 13, 14, 16, 17, 18]);
+        assert_eq!(batch.positions, [2, 0, 1, 1, 2, 3]);
+        let segments = batch.segments.into_iter();
+        let segments: Vec<_> = segments.map(|s| (s.prefix, s.own)).collect();
+        assert_eq!(segments, [(0..2, 3..4), (2..2, 4..6), (2..3, 6..9)]);
     }
 
     #[test]

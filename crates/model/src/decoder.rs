@@ -473,6 +473,12 @@ impl Decoder {
         }
     }
 
+    /// Whether decoding reads weights of few bits.
+    pub(crate) fn is_packed(&self) -> bool {
+        let linears = self.layers.iter().flat_map(Layer::projections);
+        self.packed_head.is_some() || linears.into_iter().any(|linear| linear.packed.is_some())
+    }
+
     pub(crate) fn context<'a>(
         &self,
         batch: &PackedBatch,
@@ -482,7 +488,8 @@ impl Decoder {
         batch.check(self.config.vocab_size, objectives)?;
         let Self { device, layers, .. } = self;
         let sight = |kind: &AttentionKind| Sight {
-            visibility: Visibility::new(
+            visibility: Visibility::behind(
+                batch.given,
                 batch.segments.clone(),
                 layers[0].heads,
                 kind.window,

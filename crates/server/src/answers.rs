@@ -89,6 +89,9 @@ pub struct Piece {
     pub tokens: Vec<DrawnToken>,
     /// The token that ended its turn, where the model drew one; it is none of its text.
     pub stop: Option<u32>,
+    /// Tokens of its prompt that were known and not read again. With the first piece of the first answer to a prompt; 0
+    /// otherwise.
+    pub cached: usize,
     /// Its end.
     pub end: Option<Result<FinishReason, ApiError>>,
 }
@@ -152,7 +155,7 @@ impl Answers {
         let prompt_tokens = asked.prompts.iter().map(Vec::len).sum();
         let (mut rows, mut streams) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for (prompt, room) in asked.prompts.into_iter().zip(rooms) {
-            for _ in 0..asked.n {
+            for answer in 0..asked.n {
                 let index = rows.len();
                 let (sender, events) = unbounded_channel();
                 rows.push(Row {
@@ -176,6 +179,7 @@ impl Answers {
                     stream: TextStream::new(),
                     stops: Stops::new(Arc::clone(&stop)),
                     characters: 0,
+                    tells_cached: answer == 0,
                     since,
                     metrics: Arc::clone(&self.metrics),
                 };
@@ -258,6 +262,8 @@ struct AnswerText {
     stops: Stops,
     /// Of the text so far, stop strings included.
     characters: usize,
+    /// Whether its next piece says how much of its prompt was known.
+    tells_cached: bool,
     since: Instant,
     metrics: Arc<Metrics>,
 }
@@ -283,6 +289,7 @@ impl AnswerText {
             text: String::new(),
             tokens: Vec::new(),
             stop: None,
+            cached: 0,
             end: None,
         };
         let end = match event {
@@ -305,6 +312,9 @@ impl AnswerText {
         token: NewToken,
         piece: &mut Piece,
     ) -> Result<Option<FinishReason>, ApiError> {
+        if std::mem::take(&mut self.tells_cached) {
+            piece.cached = token.cached;
+        }
         if let Some(StopReason::Stop(id)) = token.end {
             piece.stop = Some(id);
             return self.close(piece, FinishReason::Stop).map(Some);

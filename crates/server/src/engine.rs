@@ -74,8 +74,9 @@ pub enum Event {
     Failed(String),
 }
 
-/// How long a session without work keeps the memory of its longest answers.
-const IDLE: Duration = Duration::from_millis(200);
+/// How long a session without work keeps what it has read, and the memory of its longest answers: about as long as somebody
+/// who reads an answer takes for the next question.
+const IDLE: Duration = Duration::from_secs(300);
 
 /// An answer that has no place yet.
 struct Waiting {
@@ -301,7 +302,10 @@ fn pass_on(answers: &mut HashMap<RequestId, Answer>, token: NewToken, metrics: &
     };
     let now = Instant::now();
     match answer.last_token.replace(now) {
-        None => metrics.first_token(now - answer.since),
+        None => {
+            metrics.first_token(now - answer.since);
+            metrics.cached(token.cached);
+        }
         Some(last) => metrics.next_token(now - last),
     }
     let is_last = token.end.is_some();

@@ -43,6 +43,7 @@ pub struct Metrics {
     responses: Family<ResponseLabels, Counter>,
     asked: Family<AnswerLabels, Counter>,
     prompt_tokens: Counter,
+    cached_tokens: Counter,
     answer_tokens: Counter,
     waiting: Gauge<i64, AtomicI64>,
     running: Gauge<i64, AtomicI64>,
@@ -63,6 +64,7 @@ impl Metrics {
             responses: Family::default(),
             asked: Family::default(),
             prompt_tokens: Counter::default(),
+            cached_tokens: Counter::default(),
             answer_tokens: Counter::default(),
             waiting: Gauge::default(),
             running: Gauge::default(),
@@ -97,6 +99,11 @@ impl Metrics {
             "prompt_tokens",
             "Tokens of prompts",
             self.prompt_tokens.clone(),
+        );
+        registry.register(
+            "prompt_tokens_cached",
+            "Tokens of prompts that were known from other requests and not read again",
+            self.cached_tokens.clone(),
         );
         registry.register(
             "answer_tokens",
@@ -165,6 +172,10 @@ impl Metrics {
 
     pub fn read(&self, prompt_tokens: usize) {
         self.prompt_tokens.inc_by(prompt_tokens as u64);
+    }
+
+    pub fn cached(&self, prompt_tokens: usize) {
+        self.cached_tokens.inc_by(prompt_tokens as u64);
     }
 
     pub fn generated(&self, tokens: usize) {
@@ -252,6 +263,7 @@ mod tests {
         metrics.response("/v1/completions", 200);
         metrics.asked("first", Some(&Preference::new(vec![0.3, 0.7]).unwrap()), 2);
         metrics.read(5);
+        metrics.cached(3);
         metrics.first_token(Duration::from_millis(30));
         metrics.answered(Duration::from_secs(40));
         let page = metrics.page();
@@ -259,6 +271,7 @@ mod tests {
             "panacea_responses_total{path=\"/v1/completions\",status=\"200\"} 1",
             "panacea_answers_total{model=\"first\",preference=\"0.25,0.75\"} 2",
             "panacea_prompt_tokens_total 5",
+            "panacea_prompt_tokens_cached_total 3",
             "panacea_places 16",
             "panacea_queue_limit 64",
             "panacea_time_to_first_token_seconds_bucket{le=\"0.05\"} 1",

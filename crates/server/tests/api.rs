@@ -221,7 +221,8 @@ fn an_answer_is_what_the_model_gives_alone() {
     let reason = if tokens.len() == 40 { "length" } else { "stop" };
     assert_eq!(choice["finish_reason"], reason);
     let usage = json!({"prompt_tokens": prompt.len(), "completion_tokens": tokens.len(),
-                       "total_tokens": prompt.len() + tokens.len()});
+                       "total_tokens": prompt.len() + tokens.len(),
+                       "prompt_tokens_details": {"cached_tokens": 0}});
     assert_eq!(answer["usage"], usage);
 
     // The official client sends an answer back as it came.
@@ -265,7 +266,11 @@ fn a_stream_is_the_same_answer_piece_by_piece() {
         whole["choices"][0]["finish_reason"]
     );
     assert_eq!(usage["choices"], json!([]));
-    assert_eq!(usage["usage"], whole["usage"]);
+    // All but the last token of a prompt that was read a moment ago is known.
+    let mut expected = whole["usage"].clone();
+    let prompt = expected["prompt_tokens"].as_u64().unwrap();
+    expected["prompt_tokens_details"] = json!({"cached_tokens": prompt - 1});
+    assert_eq!(usage["usage"], expected);
     let pieces = events
         .iter()
         .filter_map(|event| event["choices"][0]["delta"]["content"].as_str());
@@ -273,6 +278,35 @@ fn a_stream_is_the_same_answer_piece_by_piece() {
     assert_eq!(json!(text), whole["choices"][0]["message"]["content"]);
     assert!(events.len() > 10, "it comes in pieces: {events:?}");
     assert!(events.iter().all(|event| event["id"] == first["id"]));
+}
+
+/// The next turn of a conversation reads what is new; the metrics say so as well.
+#[test]
+fn a_conversation_is_not_read_again() {
+    let served = Served::new(|_| ());
+    let mut messages = vec![json!({"role": "user", "content": "hello"})];
+    let (mut prompts, mut all_cached, mut before) = (0, 0, 0);
+    for turn in 0..3 {
+        // Three answers each, of which the last goes on: the prompt is read once and counted once.
+        let body = json!({"messages": messages, "max_tokens": 20, "n": 3, "seed": turn});
+        let answer = served.answer("/v1/chat/completions", &body);
+        let prompt = answer["usage"]["prompt_tokens"].as_u64().unwrap();
+        let cached = &answer["usage"]["prompt_tokens_details"]["cached_tokens"];
+        let cached = cached.as_u64().unwrap();
+        match turn {
+            0 => assert_eq!(cached, 0),
+            // The template's tokens in front of the answer, at least.
+            _ => assert!(before <= cached && cached < prompt, "{cached} of {prompt}"),
+        }
+        before = prompt;
+        prompts += 3 * prompt;
+        all_cached += cached + 2 * (prompt - 1);
+        messages.push(answer["choices"][2]["message"].clone());
+        messages.push(json!({"role": "user", "content": "and then?"}));
+    }
+    let told = |name| served.metric(name) as u64;
+    assert_eq!(told("panacea_prompt_tokens_total"), prompts);
+    assert_eq!(told("panacea_prompt_tokens_cached_total"), all_cached);
 }
 
 #[test]
@@ -369,7 +403,13 @@ fn log_probabilities_are_the_models_own() {
     let of = |list: &[Value], field: &str| -> Value {
         list.iter().map(|item| item[field].clone()).collect()
     };
-    assert_eq!(legacy["token_logprobs"], of(content, "logprob"));
+    // What the first answer has read of the prompt is not read again, so that sums are taken in another order.
+    let found = legacy["token_logprobs"].as_array().unwrap();
+    assert_eq!(found.len(), content.len());
+    for (found, expected) in found.iter().zip(content) {
+        let [found, expected] = [found, &expected["logprob"]].map(|x| x.as_f64().unwrap());
+        assert!((found - expected).abs() < 1e-5, "{found}, {expected}");
+    }
     assert_eq!(legacy["tokens"], of(content, "token"));
     assert_eq!(legacy["text_offset"][0], 0);
     // Under the likeliest token alone, the model itself is as unsure as ever.

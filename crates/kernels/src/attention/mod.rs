@@ -36,7 +36,8 @@ pub struct Heads {
 /// A run of rows that attend to a prefix and, causally, to themselves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segment {
-    /// Rows of the prefix in front of it; empty, or exactly the rows of an earlier segment that has none.
+    /// Rows of the prefix in front of it; empty, or exactly the rows of an earlier segment that has none, or rows that have keys
+    /// and values only ([`Visibility::behind`]).
     pub prefix: Range<usize>,
     /// Its own rows.
     pub own: Range<usize>,
@@ -46,6 +47,8 @@ pub struct Segment {
 #[derive(Debug, Clone)]
 pub struct Visibility {
     segments: Vec<Segment>,
+    /// Rows in front of all segments that have keys and values and no queries.
+    given: usize,
     heads: Heads,
     window: Option<usize>,
     /// The segments as composed operations take them; `None` where the loops of the CPU need nothing but positions, and where
@@ -68,10 +71,26 @@ impl Visibility {
         window: Option<usize>,
         device: &Device,
     ) -> Self {
+        Self::behind(0, segments, heads, window, device)
+    }
+
+    /// As [`Visibility::new`], where keys and values have `given` rows more than queries have: those in front, whose keys and
+    /// values were computed before. Segments begin behind them, and the prefix of each may be any of them. There is no backward
+    /// pass.
+    ///
+    /// # Panics
+    /// As [`Visibility::new`].
+    pub fn behind(
+        given: usize,
+        segments: Vec<Segment>,
+        heads: Heads,
+        window: Option<usize>,
+        device: &Device,
+    ) -> Self {
         let operation = "Visibility::new";
         heads.check(operation);
         shape::some(operation, "`window`", window.unwrap_or(1));
-        let mut end = 0;
+        let mut end = given;
         let mut prompt = 0..0;
         for (i, Segment { prefix, own }) in segments.iter().enumerate() {
             assert!(
@@ -81,7 +100,7 @@ impl Visibility {
             end = own.end;
             if prefix.is_empty() {
                 prompt = own.clone();
-            } else {
+            } else if prefix.end > given {
                 assert!(
                     *prefix == prompt,
                     "{operation}: `segments[{i}].prefix` is {prefix:?}, expected nothing or {prompt:?}, the last segment \
@@ -91,6 +110,7 @@ impl Visibility {
         }
         let mut visibility = Self {
             segments,
+            given,
             heads,
             window,
             blocks: None,
@@ -106,7 +126,8 @@ impl Visibility {
         }
         #[cfg(feature = "gpu")]
         {
-            visibility.on_gpu = on_gpu::Blocks::new(&visibility.segments, heads, window, device);
+            visibility.on_gpu =
+                on_gpu::Blocks::new(given, &visibility.segments, heads, window, device);
             if visibility.on_gpu.is_some() {
                 return visibility;
             }
@@ -117,7 +138,8 @@ impl Visibility {
 
     /// Rows of the batch.
     fn rows(&self) -> usize {
-        self.segments.last().map_or(0, |segment| segment.own.end)
+        let end = self.segments.last().map(|segment| segment.own.end);
+        end.map_or(0, |end| end - self.given)
     }
 
     /// Its blocks, which the loops of the CPU and kernels of our own do without.
@@ -125,8 +147,13 @@ impl Visibility {
         match &self.blocks {
             Some(blocks) => Cow::Borrowed(blocks),
             None => {
-                let Self { heads, window, .. } = *self;
-                Cow::Owned(Blocks::new(&self.segments, heads, window, device))
+                let Self {
+                    given,
+                    heads,
+                    window,
+                    ..
+                } = *self;
+                Cow::Owned(Blocks::new(given, &self.segments, heads, window, device))
             }
         }
     }
@@ -141,8 +168,12 @@ impl Visibility {
             (queries, "for kv × group × dim of `heads`"),
         ];
         shape::check(operation, "q", q.dims(), q_is);
+        let of_keys = match self.given {
+            0 => of_segments,
+            _ => "as `segments` and what is given have together",
+        };
         let k_is = [
-            (self.rows(), of_segments),
+            (self.given + self.rows(), of_keys),
             (kv * dim, "for kv × dim of `heads`"),
         ];
         shape::check(operation, "k", k.dims(), k_is);
@@ -192,7 +223,7 @@ impl Heads {
     }
 }
 
-/// softmax(q kᵀ / √dim) v of every segment: q `[rows, kv × group × dim]`, k and v `[rows, kv × dim]` →
+/// softmax(q kᵀ / √dim) v of every segment: q `[rows, kv × group × dim]`, k and v `[given + rows, kv × dim]` →
 /// (`[rows, kv × group × dim]`, log Σ exp of every query's scores `[rows, kv × group]`).
 ///
 /// # Panics
@@ -230,7 +261,7 @@ pub fn attention(
 /// ∂S = P ⊙ (∂P − rowsum(∂o ⊙ o)), ∂q = ∂S k / √dim, ∂k = ∂Sᵀ q / √dim.
 ///
 /// # Panics
-/// If the shapes are not those of [`attention`]; that of `d_out` is that of `out`.
+/// If the shapes are not those of [`attention`], that of `d_out` being that of `out`, or rows are given.
 pub fn attention_backward(
     q: &Tensor<2>,
     k: &Tensor<2>,
@@ -241,6 +272,11 @@ pub fn attention_backward(
     visibility: &Visibility,
 ) -> (Tensor<2>, Tensor<2>, Tensor<2>) {
     let operation = "attention_backward";
+    assert!(
+        visibility.given == 0,
+        "{operation}: {} rows are given, expected none: their keys have no gradient",
+        visibility.given
+    );
     visibility.check(operation, q, k, v);
     shape::same(operation, "out", out.dims(), q.dims(), "as in `q`");
     shape::same(operation, "d_out", d_out.dims(), q.dims(), "as in `q`");
@@ -341,6 +377,56 @@ mod tests {
             assert_close("d_q", &found.0, &expected.0);
             assert_close("d_k", &found.1, &expected.1);
             assert_close("d_v", &found.2, &expected.2);
+        }
+    }
+
+    /// The ends of sequences whose beginnings are given see what they see where the whole sequences are in the batch.
+    #[test]
+    fn given_rows_are_seen_as_if_they_had_queries() {
+        let heads = Heads {
+            kv: 2,
+            group: 3,
+            dim: 8,
+        };
+        let device = Device::flex();
+        // Rows of each sequence, and how many of them are given.
+        let sequences = [(100, 70), (9, 0), (130, 1), (70, 69)];
+        let (mut whole, mut starts, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+        let given = 70 + 1 + 69;
+        let (mut ends_at, mut given_before, mut behind) = (given, 0, Vec::new());
+        for (length, known) in sequences {
+            let first = whole.last().map_or(0, |segment: &Segment| segment.own.end);
+            whole.push(Segment {
+                prefix: 0..0,
+                own: first..first + length,
+            });
+            starts.extend(first..first + known);
+            ends.extend(first + known..first + length);
+            behind.push(Segment {
+                prefix: given_before..given_before + known,
+                own: ends_at..ends_at + length - known,
+            });
+            given_before += known;
+            ends_at += length - known;
+        }
+        let (q, k, v) = (random([309, 48]), random([309, 16]), random([309, 16]));
+        let rows = |x: &Tensor<2>, rows: &[usize]| {
+            let rows = rows.iter().map(|&row| x.clone().slice([row..row + 1]));
+            Tensor::cat(rows.collect(), 0)
+        };
+        let reordered = [starts, ends.clone()].concat();
+        let own = [&k, &v].map(|x| rows(x, &reordered));
+        for window in [None, Some(1), Some(40), Some(90)] {
+            let visibility = Visibility::new(whole.clone(), heads, window, &device);
+            let (expected, expected_log_sum) = attention(&q, &k, &v, &visibility);
+            let fused = Visibility::behind(given, behind.clone(), heads, window, &device);
+            let mut masked = fused.clone();
+            masked.build_blocks(&device);
+            for visibility in [fused, masked] {
+                let (out, log_sum) = attention(&rows(&q, &ends), &own[0], &own[1], &visibility);
+                assert_close("out", &out, &rows(&expected, &ends));
+                assert_close("log_sum", &log_sum, &rows(&expected_log_sum, &ends));
+            }
         }
     }
 

@@ -24,9 +24,9 @@ struct Block {
     count: usize,
     own: usize,
     seen: usize,
-    /// The row of each query, or [`NONE`], `[count × own]`.
+    /// The row of each query among the queries, or [`NONE`], `[count × own]`.
     queries: CubeTensor,
-    /// The row of each key, prefix first, or [`NONE`], `[count × seen]`.
+    /// The row of each key among the keys, prefix first, or [`NONE`], `[count × seen]`.
     keys: CubeTensor,
     /// From and up to which key of its segment each query sees, `[count × own × 2]`; nothing where there is none.
     visible: CubeTensor,
@@ -41,14 +41,16 @@ struct Block {
 pub(super) struct Blocks(Vec<Block>);
 
 impl Blocks {
-    /// `segments` follow each other without a gap; none is empty. `None` where the device is no GPU.
+    /// `segments` follow each other without a gap behind `given` rows without queries; none is empty. `None` where the device is
+    /// no GPU.
     pub fn new(
+        given: usize,
         segments: &[Segment],
         heads: Heads,
         window: Option<usize>,
         device: &Device,
     ) -> Option<Self> {
-        let rows = segments.last().map_or(0, |segment| segment.own.end);
+        let rows = segments.last().map_or(given, |segment| segment.own.end);
         let ids = |ids: Vec<i32>| {
             let count = ids.len();
             let ids = TensorData::new(ids, [count]);
@@ -65,7 +67,7 @@ impl Blocks {
             for (i, Segment { prefix, own: rows }) in members.into_iter().enumerate() {
                 for (at, row) in rows.clone().enumerate() {
                     let place = i * own + at;
-                    queries[place] = row as i32;
+                    queries[place] = (row - given) as i32;
                     let keys = visible_keys(prefix.len() + at, window);
                     visible[2 * place] = keys.start as i32;
                     visible[2 * place + 1] = keys.end as i32;

@@ -52,20 +52,27 @@ struct Block<'a> {
     segment: &'a Segment,
     block: Range<usize>,
     window: Option<usize>,
+    /// Rows that have keys and no queries.
+    given: usize,
 }
 
 impl Block<'_> {
     fn all(visibility: &Visibility) -> Vec<Block<'_>> {
-        let blocks = |segment| Block::of(segment, visibility.window);
+        let blocks = |segment| Block::of(segment, visibility);
         visibility.segments.iter().flat_map(blocks).collect()
     }
 
-    fn of(segment: &Segment, window: Option<usize>) -> impl Iterator<Item = Block<'_>> {
+    fn of<'a>(
+        segment: &'a Segment,
+        visibility: &Visibility,
+    ) -> impl Iterator<Item = Block<'a>> + use<'a> {
+        let Visibility { window, given, .. } = *visibility;
         let own = segment.own.len();
         (0..own).step_by(BLOCK).map(move |start| Block {
             segment,
             block: start..(start + BLOCK).min(own),
             window,
+            given,
         })
     }
 
@@ -73,9 +80,9 @@ impl Block<'_> {
         self.block.len()
     }
 
-    /// Its rows in the batch.
+    /// Its rows among the queries.
     fn rows(&self) -> Range<usize> {
-        let first = self.segment.own.start;
+        let first = self.segment.own.start - self.given;
         first + self.block.start..first + self.block.end
     }
 
@@ -83,7 +90,7 @@ impl Block<'_> {
         self.segment.prefix.len() + self.block.end
     }
 
-    /// Where keys and values lie: (first column of the scores, rows of the batch), the prefix before the
+    /// Where keys and values lie: (first column of the scores, rows among the keys), the prefix before the
     /// segment's own.
     fn key_runs(&self) -> [(usize, Range<usize>); 2] {
         let own = self.segment.own.start;
@@ -320,7 +327,7 @@ fn head_backward(
     let scale = heads.scale() as f32;
     let (mut weights, mut d_scores) = (Vec::new(), Vec::new());
     let blocks = family.segments.iter();
-    for block in blocks.flat_map(|segment| Block::of(segment, visibility.window)) {
+    for block in blocks.flat_map(|segment| Block::of(segment, visibility)) {
         let (n, keys) = (block.len(), block.keys());
         weights.resize(n * keys, 0.0);
         d_scores.resize(n * keys, 0.0);

@@ -54,15 +54,21 @@ struct Prefixes {
 }
 
 impl Blocks {
-    /// `segments` follow each other without a gap; none is empty.
-    pub fn new(segments: &[Segment], heads: Heads, window: Option<usize>, device: &Device) -> Self {
+    /// `segments` follow each other without a gap behind `given` rows without queries; none is empty.
+    pub fn new(
+        given: usize,
+        segments: &[Segment],
+        heads: Heads,
+        window: Option<usize>,
+        device: &Device,
+    ) -> Self {
         let ids = |ids: Vec<usize>| {
             let ids: Vec<i32> = ids.into_iter().map(|id| id as i32).collect();
             let count = ids.len();
             Tensor::<1, Int>::from_data(TensorData::new(ids, [count]), device)
         };
-        let rows = segments.last().map_or(0, |segment| segment.own.end);
-        let (mut of_queries, mut of_keys) = (vec![0; rows], vec![0; rows]);
+        let rows = segments.last().map_or(given, |segment| segment.own.end);
+        let (mut of_queries, mut of_keys) = (vec![0; rows - given], vec![0; rows]);
         // Where a row of a prefix is a key of other segments.
         let mut shared: Vec<Vec<usize>> = vec![Vec::new(); rows];
         let (mut blocks, mut queries_before, mut keys_before) = (Vec::new(), 0, 0);
@@ -75,7 +81,7 @@ impl Blocks {
             for (i, segment) in members.into_iter().enumerate() {
                 let Segment { prefix, own: rows } = segment;
                 for (at, row) in rows.clone().enumerate() {
-                    of_queries[row] = queries_before + i * own + at;
+                    of_queries[row - given] = queries_before + i * own + at;
                     of_keys[row] = keys_before + i * seen + prefix.len() + at;
                     let first = (i * own + at) * seen;
                     for key in visible_keys(prefix.len() + at, window) {
@@ -86,7 +92,8 @@ impl Blocks {
                     shared[row].push(keys_before + i * seen + at);
                 }
                 let padding = std::iter::repeat(rows.start);
-                queries.extend(rows.clone().chain(padding.clone()).take(own));
+                let with_padding = rows.clone().chain(padding.clone()).take(own);
+                queries.extend(with_padding.map(|row| row - given));
                 keys.extend(prefix.clone().chain(rows.clone()).chain(padding).take(seen));
             }
             queries_before += count * own;

@@ -1,11 +1,19 @@
 //! Generation with a KV cache, as a session: requests come and go while others run, each with its own adapter and λ,
 //! sampling, stop tokens and length.
 //!
-//! A request waits for a slot of the cache. Its prompt is read in one packed pass with those that get a slot at the same
-//! time, and is then continued token by token together with all others that have one. A request that is done or
+//! A request waits for a slot of the cache. Its prompt is read in packed passes with those that are read at the same
+//! time, and is then continued token by token together with all others that are written. A request that is done or
 //! cancelled frees its slot for the next. Only rows that need a token are computed, and rows do not see each other, so
-//! an answer depends on its neighbours through rounding only. A prompt that a running request has read under the same
-//! adapter and λ is not read again: several answers to one prompt read it once.
+//! an answer depends on its neighbours through rounding only.
+//!
+//! A slot knows the tokens whose keys and values it holds, and keeps them until another request gets it. What a slot knows of
+//! a newcomer's prompt, from its first token on and under the same adapter and λ, is copied and not read again: several
+//! answers to one prompt read it once, requests with the same beginning read that once, and the next turn of a conversation
+//! reads what is new. The keys and values of a token are the same sums whoever read it, taken in another order: such an
+//! answer, too, is another one's up to rounding. Tokens that were decoded from weights of few bits are read anew, with all bits,
+//! as any prompt is.
+//!
+//! While answers are written, a long prompt is read in pieces, with a token for everybody else between two of them.
 //!
 //! Rows under different λ of one adapter go through the network in one pass; rows under different adapters, or under
 //! none, in a pass for each.
@@ -16,9 +24,9 @@ mod request;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use burn_tensor::{Device, Tensor};
+use burn_tensor::Device;
 use panacea_kernels::{
-    CacheRow, CacheRows, Heads, Rotation, attention, attention_decode, stay_awake, write_cache,
+    CacheRow, CacheRows, Rotation, attention, attention_decode, stay_awake, write_cache,
 };
 use panacea_svd_lora::Adapters;
 use rand::SeedableRng;
@@ -29,8 +37,12 @@ use crate::decoder::{Decoder, Logits};
 use crate::linear::Mode;
 use crate::sampling::{Drawn, likelihood};
 use crate::{ModelError, Steering};
-use cache::{Cache, LayerCache, Size};
+use cache::{Cache, LayerCache, Piece, Size, in_common, steered_alike};
 pub use request::{Generated, NewToken, Request, RequestId, StopReason};
+
+/// Tokens that a step reads while answers are written, at most: how long these stand still.
+const PIECE_ON_CPU: usize = 256;
+const PIECE_ON_GPU: usize = 2048;
 
 /// Answers on their way.
 #[derive(Debug)]
@@ -42,8 +54,10 @@ pub struct Generation<'m> {
     running: Vec<Running>,
     cache: Cache,
     layouts: Vec<Layout>,
-    /// Whether the last step let someone in.
-    has_admitted: bool,
+    /// Whether the last step read prompts.
+    has_read: bool,
+    /// Tokens of prompts that went through the network.
+    tokens_read: u64,
     next_id: u64,
 }
 
@@ -63,8 +77,8 @@ struct Running {
     row: Row,
     /// Its row of the caches.
     slot: usize,
-    /// The logits behind its prompt, for those who have the same prompt and come in later.
-    behind_prompt: Arc<[f32]>,
+    /// Tokens of its prompt that were known when its slot became its own; before, nothing of the slot is meant for it.
+    cached: Option<usize>,
     is_done: bool,
 }
 
@@ -126,9 +140,10 @@ impl<'m> Generation<'m> {
             limit: limit.max(1),
             waiting: VecDeque::new(),
             running: Vec::new(),
-            cache: Cache::default(),
+            cache: Cache::new(),
             layouts: Vec::new(),
-            has_admitted: false,
+            has_read: false,
+            tokens_read: 0,
             next_id: 0,
         }
     }
@@ -155,7 +170,7 @@ impl<'m> Generation<'m> {
         let before = self.waiting.len() + self.running.len();
         self.waiting.retain(|row| row.id != request);
         if let Some(at) = self.running.iter().position(|r| r.row.id == request) {
-            self.cache.free.push(self.running.remove(at).slot);
+            self.cache.give_back(self.running.remove(at).slot);
         }
         before > self.waiting.len() + self.running.len()
     }
@@ -175,28 +190,40 @@ impl<'m> Generation<'m> {
         self.waiting.is_empty() && self.running.is_empty()
     }
 
-    /// Adds one token to the answers of the requests that get a slot now; if none does, to those of all running
-    /// requests. A step that gives out slots is followed by one for all running requests, so that none of them starves.
-    /// An idle session returns no token.
+    /// Tokens of prompts that went through the network so far. All others were known.
+    pub fn tokens_read(&self) -> u64 {
+        self.tokens_read
+    }
+
+    /// Reads prompts, or adds one token to each answer that is being written; a prompt that has been read to its end gets its
+    /// first token. A step that reads is followed by one that writes, so that nobody starves: while answers are written, a
+    /// step reads a piece of a long prompt, and may return no token. An idle session returns none.
     pub fn step(&mut self) -> Result<Vec<NewToken>, ModelError> {
-        let free = match self.has_admitted && !self.running.is_empty() {
-            true => 0,
-            false => self.limit.saturating_sub(self.running.len()),
+        self.give_slots();
+        self.begin();
+        let reads = self.running.iter().any(|r| self.is_read(r));
+        let writes = self.running.iter().any(|r| self.is_written(r));
+        self.has_read = reads && !(writes && self.has_read);
+        let new = match self.has_read {
+            true => self.read(if writes { self.piece() } else { usize::MAX })?,
+            false => self.decode(),
         };
-        let newcomers: Vec<Row> = self.waiting.drain(..free.min(self.waiting.len())).collect();
-        self.has_admitted = !newcomers.is_empty();
-        let new = match newcomers.is_empty() {
-            true => self.decode(),
-            false => self.admit(newcomers)?,
-        };
-        let free = &mut self.cache.free;
+        let cache = &mut self.cache;
         self.running.retain(|running| {
             if running.is_done {
-                free.push(running.slot);
+                cache.give_back(running.slot);
             }
             !running.is_done
         });
         Ok(new)
+    }
+
+    /// Tokens that a step reads while answers are written, at most.
+    fn piece(&self) -> usize {
+        match self.model.device == Device::flex() {
+            true => PIECE_ON_CPU,
+            false => PIECE_ON_GPU,
+        }
     }
 
     fn check(&self, request: &Request) -> Result<(), ModelError> {
@@ -252,9 +279,9 @@ impl<'m> Generation<'m> {
         steerings.map(|steering| &steering.adapters)
     }
 
-    /// Lays out the adapters of `newcomers` for decoding, where that is not done yet. Layouts that nobody needs go.
-    fn lay_out(&mut self, newcomers: &[Row]) {
-        let rows = newcomers.iter().chain(self.running.iter().map(|r| &r.row));
+    /// Lays out the adapters of all who run for decoding, where that is not done yet. Layouts that nobody needs go.
+    fn lay_out(&mut self) {
+        let rows = self.running.iter().map(|r| &r.row);
         let needed = rows.filter_map(|row| row.request.steering.as_ref());
         let needed: Vec<&Arc<Adapters>> = needed.map(|steering| &steering.adapters).collect();
         let is_needed = |layout: &Layout| needed.iter().any(|of| Arc::ptr_eq(of, &layout.of));
@@ -269,128 +296,177 @@ impl<'m> Generation<'m> {
         }
     }
 
-    /// Gives every newcomer a slot and reads its prompt, unless someone who runs has read the same; then draws its first
-    /// token.
-    fn admit(&mut self, newcomers: Vec<Row>) -> Result<Vec<NewToken>, ModelError> {
-        self.lay_out(&newcomers);
-        let first = self.running.len();
-        let size = Size {
-            slots: self.running.len() + newcomers.len(),
-            columns: newcomers
-                .iter()
-                .map(|row| row.seen.len())
-                .max()
-                .unwrap_or(0),
-        };
-        let running = self.running.iter().map(|r| &r.row);
-        let rows = newcomers.iter().chain(&self.waiting).chain(running);
-        let limit = Size {
-            slots: self.limit,
-            columns: rows.map(Row::limit).max().unwrap_or(0),
-        };
-        self.cache.grow(self.model, size, limit);
-
-        let (mut readers, mut others): (Vec<Row>, Vec<Row>) = (Vec::new(), Vec::new());
-        for row in newcomers {
-            let mut known = self.running.iter().map(|r| &r.row).chain(&readers);
-            match known.any(|other| row.reads_the_same_as(other)) {
-                true => others.push(row),
-                false => readers.push(row),
-            }
-        }
-        for rows in by_adapter(readers, |row| &row.request) {
-            self.read_prompts(rows)?;
-        }
-        for row in others {
-            let source = self.running.iter().find(|r| row.reads_the_same_as(&r.row));
-            let source = source.expect("it runs, or was read just now");
-            let (from, behind_prompt) = (source.slot, Arc::clone(&source.behind_prompt));
-            let slot = self.cache.free.remove(0);
-            self.cache.copy(from, slot, row.seen.len());
+    /// Gives slots to those who wait, as long as there are any, and sees to it that all who run have room.
+    fn give_slots(&mut self) {
+        let running = self.running.len();
+        while self.running.len() < self.limit
+            && let Some(row) = self.waiting.pop_front()
+        {
             self.running.push(Running {
+                slot: self.cache.take(&row.request, self.limit),
                 row,
-                slot,
-                behind_prompt,
+                cached: None,
                 is_done: false,
             });
         }
-        let newcomers = self.running[first..].iter_mut();
-        Ok(newcomers
-            .map(|running| running.draw(&Arc::clone(&running.behind_prompt)))
-            .collect())
+        if self.running.len() > running {
+            self.lay_out();
+        }
+        let rows = || self.running.iter().map(|r| &r.row);
+        let columns = rows().map(|row| row.seen.len()).max().unwrap_or(0);
+        let limit = Size {
+            slots: self.limit,
+            columns: rows()
+                .chain(&self.waiting)
+                .map(|row| row.request.limit())
+                .max()
+                .unwrap_or(0),
+        };
+        let moved = self.cache.grow(self.model, columns, limit);
+        for running in &mut self.running {
+            running.slot = moved[running.slot];
+        }
     }
 
-    /// One packed pass over the prompts of `rows`, which have one adapter: fills their caches, and keeps the logits behind
-    /// each prompt.
-    fn read_prompts(&mut self, rows: Vec<Row>) -> Result<(), ModelError> {
+    /// Lets newcomers begin behind what is known of their prompts. One who would read much of what another is about to read
+    /// waits for it.
+    fn begin(&mut self) {
+        for index in 0..self.running.len() {
+            let Running {
+                row, slot, cached, ..
+            } = &self.running[index];
+            if cached.is_some() {
+                continue;
+            }
+            let request = &row.request;
+            let known = self.cache.knows(request);
+            let others = self.running.iter().filter(|other| self.is_read(other));
+            let others = others.map(|other| &other.row.request);
+            let coming = others
+                .filter(|o| steered_alike(o.steering.as_ref(), request.steering.as_ref()))
+                .map(|other| in_common(&other.prompt, &request.prompt))
+                .max();
+            let gain = coming.unwrap_or(0).saturating_sub(known);
+            if gain == 0 || 2 * gain < request.prompt.len() - known {
+                let cached = self.cache.begin(*slot, request);
+                self.running[index].cached = Some(cached);
+            }
+        }
+    }
+
+    /// Whether a part of its prompt is to be read in a pass over prompts.
+    fn is_read(&self, running: &Running) -> bool {
+        let known = self.cache.slots[running.slot].known.len();
+        // A last token alone is decoded like those of answers, unless that would read weights of few bits.
+        let alone = usize::from(!self.model.is_packed());
+        running.cached.is_some() && known + alone < running.row.request.prompt.len()
+    }
+
+    /// Whether its next token is to be decoded.
+    fn is_written(&self, running: &Running) -> bool {
+        running.cached.is_some() && !self.is_read(running)
+    }
+
+    /// Reads up to `most` tokens of the prompts of those who are not written yet.
+    fn read(&mut self, mut most: usize) -> Result<Vec<NewToken>, ModelError> {
+        let mut readers = Vec::new();
+        for (index, running) in self.running.iter().enumerate() {
+            if most > 0 && self.is_read(running) {
+                let known = self.cache.slots[running.slot].known.len();
+                let count = most.min(running.row.request.prompt.len() - known);
+                most -= count;
+                readers.push((index, count));
+            }
+        }
+        let mut new = Vec::new();
+        for readers in by_adapter(readers, |&(index, _)| self.running[index].row.adapter()) {
+            new.extend(self.read_together(&readers)?);
+        }
+        Ok(new)
+    }
+
+    /// One packed pass over so many tokens of the prompts of some who run, which have one adapter: fills their caches, and draws
+    /// the first token of those whose prompt it reads to its end.
+    fn read_together(&mut self, readers: &[(usize, usize)]) -> Result<Vec<NewToken>, ModelError> {
         let model = self.model;
-        let sequences = rows.iter().map(|row| Sequence {
-            prompt: &row.request.prompt,
-            responses: vec![],
-            preference: row.preference(),
-        });
-        let sequences: Vec<Sequence<'_>> = sequences.collect();
-        let batch = PackedBatch::new(&sequences)?;
-        let adapters = adapters_of(&self.layouts, &rows[0].request);
+        let (mut prompts, mut pieces, mut rows) = (Vec::new(), Vec::new(), 0);
+        for &(index, count) in readers {
+            let Running { row, slot, .. } = &self.running[index];
+            let known = self.cache.slots[*slot].known.len();
+            let sequence = Sequence {
+                prompt: &row.request.prompt[..known + count],
+                responses: vec![],
+                preference: row.preference(),
+            };
+            prompts.push((sequence, known));
+            pieces.push(Piece {
+                slot: *slot,
+                known,
+                row: rows,
+                count,
+            });
+            rows += count;
+        }
+        let batch = PackedBatch::behind(&prompts)?;
+        let (first, _) = readers[0];
+        let adapters = adapters_of(&self.layouts, &self.running[first].row.request);
         let context = model.context(&batch, adapters)?;
-        let slots: Vec<usize> = self.cache.free.drain(..rows.len()).collect();
         let mut x = model.embed(&batch.tokens);
         for (layer, cache) in model.layers.iter().zip(&mut self.cache.layers) {
             let sight = &context.sights[layer.sight];
             let qkv = layer.query_key_value(&x, &sight.rotation, &context.mode);
-            let (attended, _) = attention(&qkv.q, &qkv.k, &qkv.v, &sight.visibility);
+            let (keys, values) = cache.behind_known(&pieces, &qkv.k, &qkv.v);
+            let (attended, _) = attention(&qkv.q, &keys, &values, &sight.visibility);
             x = layer.attend_cached(x, &context.mode, attended);
-            let Heads { kv, dim, .. } = layer.heads;
-            let fill = |mut cache: Tensor<4>, packed: Tensor<2>| {
-                for (&slot, segment) in slots.iter().zip(&batch.segments) {
-                    let n = segment.own.len();
-                    let own = packed.clone().slice([segment.own.clone(), 0..kv * dim]);
-                    let own = own.reshape([1, n, kv, dim]).swap_dims(1, 2);
-                    let at = [slot..slot + 1, 0..kv, 0..n, 0..dim];
-                    cache = cache.slice_assign(at, own);
-                }
-                cache
-            };
-            cache.change(|keys| fill(keys, qkv.k), |values| fill(values, qkv.v));
+            cache.write(&pieces, &qkv.k, &qkv.v);
         }
-        let last = batch.segments.iter().map(|segment| segment.own.end - 1);
-        let x = x.select(0, crate::head::indices(last, &model.device));
+        self.tokens_read += rows as u64;
+
+        let (mut at_end, mut last) = (Vec::new(), Vec::new());
+        for (&(index, _), piece) in readers.iter().zip(&pieces) {
+            let prompt = &self.running[index].row.request.prompt;
+            let slot = &mut self.cache.slots[piece.slot];
+            let end = piece.known + piece.count;
+            slot.known.extend_from_slice(&prompt[piece.known..end]);
+            slot.exact = end;
+            if end == prompt.len() {
+                at_end.push(index);
+                last.push(piece.row + piece.count - 1);
+            }
+        }
+        if at_end.is_empty() {
+            return Ok(Vec::new());
+        }
+        let x = x.select(0, crate::head::indices(last.into_iter(), &model.device));
         let logits = model.next_logits(x, &context.mode);
-        let read = rows.into_iter().zip(slots).zip(logits.rows());
-        self.running
-            .extend(read.map(|((row, slot), logits)| Running {
-                row,
-                slot,
-                behind_prompt: logits.into(),
-                is_done: false,
-            }));
-        Ok(())
+        let ends = at_end.into_iter().zip(logits.rows());
+        let new = ends.map(|(index, logits)| self.running[index].draw(logits));
+        Ok(new.collect())
     }
 
-    /// The next token of everyone who has a slot.
+    /// The next token of everyone whose answer is being written.
     fn decode(&mut self) -> Vec<NewToken> {
-        let rows = || self.running.iter().map(|r| &r.row);
-        let size = Size {
-            slots: self.running.len(),
-            columns: rows().map(|row| row.seen.len()).max().unwrap_or(0),
-        };
-        let limit = Size {
-            slots: self.limit,
-            columns: rows().map(Row::limit).max().unwrap_or(0),
-        };
-        self.cache.grow(self.model, size, limit);
         // The CPU decodes more rows another way, which is slower and reads no packed weights.
         let most_rows = match self.model.device == Device::flex() {
             true => Self::USUAL_LIMIT,
             false => usize::MAX,
         };
-        let mut new = Vec::with_capacity(self.running.len());
-        for mut group in by_adapter(self.running.iter_mut().collect(), |r| &r.row.request) {
+        let is_written: Vec<bool> = (self.running.iter().map(|r| self.is_written(r))).collect();
+        let writers = self.running.iter_mut().zip(is_written);
+        let writers = writers.filter_map(|(running, is_written)| is_written.then_some(running));
+        let is_packed = self.model.is_packed();
+        let mut new = Vec::new();
+        for mut group in by_adapter(writers.collect(), |r| r.row.adapter()) {
             let adapters = adapters_of(&self.layouts, &group[0].row.request);
             for rows in group.chunks_mut(most_rows) {
                 let caches = &mut self.cache.layers;
                 let logits = stay_awake(|| decode_rows(self.model, adapters, rows, caches));
                 for (running, logits) in rows.iter_mut().zip(logits.rows()) {
+                    let Row { seen, request, .. } = &running.row;
+                    let slot = &mut self.cache.slots[running.slot];
+                    self.tokens_read += u64::from(slot.known.len() < request.prompt.len());
+                    slot.known.push(seen[seen.len() - 1]);
+                    slot.exact += usize::from(!is_packed);
                     new.push(running.draw(logits));
                 }
             }
@@ -449,11 +525,7 @@ fn decode_rows(
 }
 
 /// `items` in groups of one adapter each, in the order in which the adapters come first.
-fn by_adapter<T>(items: Vec<T>, request: impl Fn(&T) -> &Request) -> Vec<Vec<T>> {
-    let adapter = |item: &T| {
-        let steering = request(item).steering.as_ref();
-        steering.map(|steering| Arc::as_ptr(&steering.adapters))
-    };
+fn by_adapter<T>(items: Vec<T>, adapter: impl Fn(&T) -> Option<*const Adapters>) -> Vec<Vec<T>> {
     let mut groups: Vec<Vec<T>> = Vec::new();
     for item in items {
         let own = groups.iter_mut().find(|g| adapter(&g[0]) == adapter(&item));
@@ -477,23 +549,13 @@ fn layout<'a>(layouts: &'a [Layout], adapters: &Arc<Adapters>) -> Option<&'a Lay
 }
 
 impl Row {
-    fn limit(&self) -> usize {
-        self.request.limit()
+    fn adapter(&self) -> Option<*const Adapters> {
+        let steering = self.request.steering.as_ref();
+        steering.map(|steering| Arc::as_ptr(&steering.adapters))
     }
 
     fn preference(&self) -> &[f64] {
         (self.request.steering.as_ref()).map_or(&[], |steering| &steering.preference)
-    }
-
-    fn reads_the_same_as(&self, other: &Self) -> bool {
-        let is_steered_alike = match (&self.request.steering, &other.request.steering) {
-            (None, None) => true,
-            (Some(a), Some(b)) => {
-                Arc::ptr_eq(&a.adapters, &b.adapters) && a.preference == b.preference
-            }
-            _ => false,
-        };
-        is_steered_alike && self.request.prompt == other.request.prompt
     }
 }
 
@@ -513,12 +575,14 @@ impl Running {
             (seen.len() == request.limit()).then_some(StopReason::Length)
         };
         self.is_done = end.is_some();
+        let cached = self.cached.unwrap_or(0);
         let likeliest = request.likelihoods;
         NewToken {
             request: *id,
             token,
             log_prob,
             likelihood: likeliest.map(|count| likelihood(logits, token, count)),
+            cached,
             end,
         }
     }

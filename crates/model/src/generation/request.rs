@@ -66,6 +66,8 @@ pub struct NewToken {
     pub log_prob: f64,
     /// What the model itself makes of it, for those who asked.
     pub likelihood: Option<Likelihood>,
+    /// How many tokens of the request's prompt were known and not read again.
+    pub cached: usize,
     /// Why the answer ends with it, if it does.
     pub end: Option<StopReason>,
 }

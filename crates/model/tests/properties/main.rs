@@ -4,6 +4,7 @@
 mod common;
 mod generation;
 mod passes;
+mod prefixes;
 
 use common::config;
 use panacea_model::{PackedBatch, Sequence};

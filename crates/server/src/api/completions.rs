@@ -149,9 +149,7 @@ pub async fn complete(State(api): State<Arc<Api>>, request: Request) -> Result<R
         likelihoods: fields.logprobs,
     })?;
     if !options.stream() {
-        let prompt_tokens = pieces.prompt_tokens;
-        let answers = gather(pieces, count).await?;
-        let usage = Usage::new(prompt_tokens, answers.iter().map(|a| a.tokens.len()).sum());
+        let (answers, usage) = gather(pieces, count).await?;
         let choices = answers
             .into_iter()
             .enumerate()

@@ -318,7 +318,8 @@ async fn write(
             likelihoods: None,
         })?;
         asked.push(async move {
-            let answer = gather(pieces, 1).await?.remove(0);
+            let (mut answers, _) = gather(pieces, 1).await?;
+            let answer = answers.remove(0);
             let tokens = answer.tokens.iter().map(|token| token.id);
             let tokens: Vec<u32> = tokens.chain(answer.stop).collect();
             Ok::<_, ApiError>(WrittenAnswer {

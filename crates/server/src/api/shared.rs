@@ -40,6 +40,14 @@ pub struct Usage {
     /// Tokens of all answers; the one that ends a turn does not count.
     completion_tokens: usize,
     total_tokens: usize,
+    prompt_tokens_details: PromptDetails,
+}
+
+/// What there is to say of a prompt's tokens.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct PromptDetails {
+    /// Tokens that were known from other requests and not read again.
+    cached_tokens: usize,
 }
 
 /// A whole answer.
@@ -86,17 +94,21 @@ pub fn now() -> u64 {
 }
 
 impl Usage {
-    pub fn new(prompt_tokens: usize, completion_tokens: usize) -> Self {
+    fn new(prompt_tokens: usize, cached_tokens: usize, completion_tokens: usize) -> Self {
         Self {
             prompt_tokens,
             completion_tokens,
             total_tokens: prompt_tokens + completion_tokens,
+            prompt_tokens_details: PromptDetails { cached_tokens },
         }
     }
 }
 
 /// Waits for `count` whole answers.
-pub async fn gather(mut pieces: Pieces, count: usize) -> Result<Vec<WholeAnswer>, ApiError> {
+pub async fn gather(
+    mut pieces: Pieces,
+    count: usize,
+) -> Result<(Vec<WholeAnswer>, Usage), ApiError> {
     let empty = || WholeAnswer {
         text: String::new(),
         tokens: Vec::new(),
@@ -104,8 +116,10 @@ pub async fn gather(mut pieces: Pieces, count: usize) -> Result<Vec<WholeAnswer>
         finish_reason: FinishReason::Length,
     };
     let mut answers: Vec<WholeAnswer> = (0..count).map(|_| empty()).collect();
+    let mut cached = 0;
     while let Some(piece) = pieces.stream.next().await {
         let answer = &mut answers[piece.index];
+        cached += piece.cached;
         answer.text += &piece.text;
         answer.tokens.extend(piece.tokens);
         answer.stop = answer.stop.or(piece.stop);
@@ -113,7 +127,8 @@ pub async fn gather(mut pieces: Pieces, count: usize) -> Result<Vec<WholeAnswer>
             answer.finish_reason = end?;
         }
     }
-    Ok(answers)
+    let tokens = answers.iter().map(|answer| answer.tokens.len()).sum();
+    Ok((answers, Usage::new(pieces.prompt_tokens, cached, tokens)))
 }
 
 /// Answers piece by piece, as server-sent events: `first`, then `next` of every piece that says something, then `last` of the
@@ -129,6 +144,7 @@ pub fn events<T: Serialize + Send + 'static>(
         next,
         last: Some(last),
         tokens: 0,
+        cached: 0,
         left: Left::Pieces,
     };
     let rest = stream::unfold(writer, |mut writer| async {
@@ -149,6 +165,8 @@ struct Writer<N, L> {
     last: Option<L>,
     /// Tokens so far.
     tokens: usize,
+    /// Tokens of prompts that were known.
+    cached: usize,
     left: Left,
 }
 
@@ -174,6 +192,7 @@ impl<N, L> Writer<N, L> {
                         continue;
                     };
                     self.tokens += piece.tokens.len();
+                    self.cached += piece.cached;
                     let end = match piece.end.take().transpose() {
                         Ok(end) => end,
                         Err(error) => {
@@ -188,7 +207,7 @@ impl<N, L> Writer<N, L> {
                 }
                 Left::Usage => {
                     self.left = Left::Done;
-                    let usage = Usage::new(self.pieces.prompt_tokens, self.tokens);
+                    let usage = Usage::new(self.pieces.prompt_tokens, self.cached, self.tokens);
                     if let Some(chunk) = self.last.take().and_then(|last| last(usage)) {
                         return Some(json(&chunk));
                     }
