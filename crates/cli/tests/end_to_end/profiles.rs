@@ -466,7 +466,10 @@ fn a_profile_is_written_by_one_at_a_time() {
             text: (*text).to_owned(),
             tokens: vec![5],
         });
-        let scores = answers.iter().map(|(_, scores)| scores.to_vec()).collect();
+        let scores = answers
+            .iter()
+            .map(|(_, scores)| Some(scores.to_vec()))
+            .collect();
         let prompt = Prompt {
             messages: vec![Message {
                 role: "user".to_owned(),
