@@ -170,5 +170,8 @@ fn a_person_at_a_terminal_may_err_and_take_it_back() {
     person.sees("divided by their sum, 4");
     person.sees("> ");
     person.types("\u{3}");
+    person.sees("once more");
+    person.sees("> ");
+    person.types("\u{3}");
     assert!(person.child.wait().unwrap().success());
 }

@@ -99,10 +99,18 @@ impl Lines {
             }
             Self::Terminal { editor, history } => (editor, history),
         };
-        let line = match editor.readline("> ") {
-            Ok(line) => line,
-            Err(ReadlineError::Eof | ReadlineError::Interrupted) => return Ok(None),
-            Err(error) => return Err(error.into()),
+        // Who wants to end an answer may be a moment late, and would lose the conversation.
+        let mut is_warned = false;
+        let line = loop {
+            match editor.readline("> ") {
+                Ok(line) => break line,
+                Err(ReadlineError::Interrupted) if !is_warned => {
+                    eprintln!("Ctrl-C once more, or Ctrl-D, leaves");
+                    is_warned = true;
+                }
+                Err(ReadlineError::Eof | ReadlineError::Interrupted) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
         };
         if !line.trim().is_empty() && editor.add_history_entry(&line)? {
             let kept = history.as_deref().map(|path| editor.append_history(path));
@@ -115,7 +123,7 @@ impl Lines {
     }
 }
 
-/// Ctrl-C clears what was typed; where there is nothing, it leaves.
+/// Ctrl-C clears what was typed; where there is nothing, it asks to leave.
 struct ClearFirst;
 
 impl ConditionalEventHandler for ClearFirst {
