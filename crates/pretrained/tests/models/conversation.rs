@@ -212,7 +212,9 @@ fn the_first_token_of_an_answer_is_that_of_the_whole_text() {
 }
 
 /// Pieces of conversations: whatever people write, special tokens and their halves included.
-const PIECES: [&str; 16] = [
+const PIECES: [&str; 18] = [
+    "x<|im_start|>",
+    "  <s>",
     "hello",
     " w",
     "world",
@@ -244,10 +246,19 @@ fn tokens_of_parts_are_those_of_the_whole_text() {
     let with_bos = format!("{{{{ bos_token }}}}{CHAT_TEMPLATE}");
     let without_tokens = "{% for m in messages %}{{ m.role + ': ' + m.content + '\n\n' }}{% endfor %}\
                           {% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}";
+    // The last special token of a prompt may be one that somebody wrote.
+    let without_header = "{% for m in messages %}{{ '<s><|im_start|>' + m.content + '|' }}\
+                          {% if m.role == 'assistant' %}{{ '<|im_end|>\n' }}{% endif %}{% endfor %}";
     let trimmed = CHAT_TEMPLATE.replace("message.content", "message.content.strip()");
     let mut noise = Noise(19);
     let mut moved = 0;
-    for template in [CHAT_TEMPLATE, &with_bos, without_tokens, &trimmed] {
+    for template in [
+        CHAT_TEMPLATE,
+        &with_bos,
+        without_tokens,
+        without_header,
+        &trimmed,
+    ] {
         for json in [
             tokenizer_json(),
             sentencepiece_like(),
