@@ -9,6 +9,10 @@ use std::array;
 pub(crate) const BLOCK: usize = 32;
 
 /// The instructions that it is computed with.
+#[cfg_attr(
+    not(feature = "flex"),
+    expect(dead_code, reason = "without the CPU blocks are unpacked only")
+)]
 pub(crate) trait Lanes: Copy {
     /// 32 bytes.
     type Bytes: Copy;

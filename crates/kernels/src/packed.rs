@@ -6,7 +6,9 @@ use half::f16;
 use crate::blocks::{Blocks, Format, Q4_0, Q4_1, Q4K, Q6K, Q8_0};
 #[cfg(feature = "flex")]
 use crate::host::Host;
-use crate::lanes::{BLOCK, Portable};
+#[cfg(feature = "flex")]
+use crate::lanes::BLOCK;
+use crate::lanes::Portable;
 
 /// Bits of an element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +33,10 @@ pub struct PackedMatrix {
 impl PackedMatrix {
     /// Packs a matrix `[rows, columns]`. `None` where it is not on the CPU, its columns do not fill whole blocks of 32, or a
     /// scale of it is beyond 16 bits.
+    #[cfg_attr(
+        not(feature = "flex"),
+        expect(unused_variables, reason = "the CPU is not there")
+    )]
     pub fn pack(weight: &Tensor<2>, bits: Bits) -> Option<Self> {
         #[cfg(feature = "flex")]
         if weight.dims()[1].is_multiple_of(BLOCK) {
@@ -85,11 +91,13 @@ impl PackedMatrix {
         self.bytes.len()
     }
 
+    #[cfg(feature = "flex")]
     /// How its elements lie.
     pub(crate) fn form(&self) -> Blocks {
         self.form
     }
 
+    #[cfg(feature = "flex")]
     /// The blocks of a row, whose [`PackedMatrix::form`] is F.
     #[inline(always)]
     pub(crate) fn row<F: Format>(&self, row: usize) -> &[F::Block] {
@@ -97,6 +105,7 @@ impl PackedMatrix {
         F::blocks(&self.bytes[row * width..(row + 1) * width])
     }
 
+    #[cfg(feature = "flex")]
     /// All bytes from the row `first` on; none where there is no such row.
     #[inline(always)]
     pub(crate) fn behind(&self, first: usize) -> &[u8] {
@@ -178,6 +187,7 @@ impl Bits {
         }
     }
 
+    #[cfg(feature = "flex")]
     fn blocks(self) -> Blocks {
         match self {
             Self::Eight => Blocks::Q8_0,

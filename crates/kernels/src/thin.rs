@@ -474,6 +474,11 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
         #[test]
         fn products_of_integers_are_the_same_in_both_forms_and_near_those_of_floats(
             form in prop::sample::select(&FORMS[..]),
