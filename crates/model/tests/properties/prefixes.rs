@@ -1,6 +1,7 @@
 //! What must hold of tokens that are known: they are not read again, and nobody can tell from an answer.
 
 use std::collections::HashMap;
+use std::slice::from_ref;
 use std::sync::Arc;
 
 use panacea_model::{Decoder, Generation, Request, RequestId, Steering, StopReason};
@@ -99,12 +100,12 @@ fn only_what_is_not_known_is_read() {
     let with = |prompt: &[u32], end: &[u32]| [prompt, end].concat();
 
     let first = request(&with(&system, &[20, 21]), Some(&steered), 5);
-    let (known, answers) = cached(&mut session, std::slice::from_ref(&first));
+    let (known, answers) = cached(&mut session, from_ref(&first));
     assert_eq!(known, [0]);
     // The next turn: the last token of an answer was drawn and never read.
     let turn = with(&with(&first.prompt, &answers[0].tokens), &[30, 31]);
     let next = request(&turn, Some(&steered), 4);
-    assert_eq!(cached(&mut session, std::slice::from_ref(&next)).0, [14 + 4]);
+    assert_eq!(cached(&mut session, from_ref(&next)).0, [14 + 4]);
     // Other questions behind the same beginning. The slot that knows most of the turn is not given to one of them.
     let others = [22, 23].map(|token| request(&with(&system, &[token]), Some(&steered), 3));
     assert_eq!(cached(&mut session, &others).0, [12, 12]);
