@@ -95,7 +95,7 @@ def preference(text, objectives):
     if all("=" in part for part in given):
         by_name = {}
         for part in given:
-            name, number = (side.strip() for side in part.rsplit("=", 1))
+            name, number = (side.strip() for side in part.split("=", 1))
             if name not in objectives:
                 raise ValueError(f"there is no objective `{name}`; there are {listed}")
             if name in by_name:

@@ -180,7 +180,9 @@ pub fn pack(decoder: &mut Decoder, pretrained: &Pretrained, bits: FewBits) -> Re
         100.0 * packing.relative_error(),
         match packing.dense {
             0 => String::new(),
-            n => format!("; {n} matrices stay as they are, since they have no whole blocks"),
+            n => format!(
+                "; {n} matrices stay as they are, since they are in no form that is read so"
+            ),
         }
     );
     Ok(())

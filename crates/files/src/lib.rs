@@ -42,6 +42,7 @@ fn hint(error: &io::Error) -> &'static str {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             "; choose a folder that you may write to"
         }
+        io::ErrorKind::AlreadyExists => "; give another name",
         io::ErrorKind::NotADirectory => "; a file stands where a folder is needed",
         _ => "",
     }
@@ -50,6 +51,19 @@ fn hint(error: &io::Error) -> &'static str {
 /// The text of a file.
 pub fn read_text(path: &Path) -> Result<String, FileError> {
     fs::read_to_string(path).map_err(FileError::of("read", path))
+}
+
+/// Writes a file that was not there before; one that is there, or a link, stays as it is and is an error.
+pub fn write_new_file(path: &Path, content: &[u8]) -> Result<(), FileError> {
+    let write = || -> io::Result<()> {
+        let mut file = File::create_new(path)?;
+        let written = file.write_all(content).and_then(|()| file.sync_all());
+        if written.is_err() {
+            fs::remove_file(path)?;
+        }
+        written
+    };
+    write().map_err(FileError::of("write", path))
 }
 
 /// Writes a file so that a reader, or a crash, meets the old content or the new one and nothing between.

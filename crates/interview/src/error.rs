@@ -100,7 +100,7 @@ pub enum InterviewError {
     },
     /// There are no two answers.
     #[error(
-        "all answers of run {run} to this prompt are the same text: try another prompt, a higher temperature or longer answers"
+        "of the answers of run {run} to this prompt no two differ and have a score: try another prompt, a higher temperature or longer answers, and see that its judges, if it has any, say a score"
     )]
     OneAnswer {
         /// The run.

@@ -17,6 +17,7 @@ pub(crate) fn read(reply: &str, [low, high]: [f64; 2]) -> Option<f64> {
     let reply = reply.trim();
     let score = match serde_json::from_str::<Value>(without_fence(reply)) {
         Ok(Value::Object(fields)) => number_of(fields.get(KEY)?, high),
+        Ok(Value::Array(_)) => None,
         // Text that holds no JSON, and numbers.
         _ => number(reply, high).or_else(|| behind_the_last_label(reply, high)),
     };
@@ -66,12 +67,13 @@ fn behind_the_last_label(text: &str, high: f64) -> Option<f64> {
     });
     let label = LABEL.find_iter(text).last()?;
     let (score, rest) = first_number(&text[label.end()..], high)?;
-    // `1-10`, `7 or 8`, `7, maybe 8`, `80%`, `7th` are no score; a sentence may go on.
-    static OPEN: LazyLock<Regex> = LazyLock::new(|| {
-        let pattern = r"^(?:[^\S\n]*(?:[%/]|(?:[-–—~,]|to\b|or\b|and\b)[^\S\n]*\w*[^\S\n]*\d)|\w)";
+    // `7 or 8`, `1-10`, `80%`, `3 issues` and `4 (out of 5)` are no score; a sentence may follow, without another number.
+    static END: LazyLock<Regex> = LazyLock::new(|| {
+        let pattern = r#"^["'_\s]*(?:$|[.,;}(\x{2013}\x{2014}-][^0-9]*$)"#;
         Regex::new(pattern).expect("a valid pattern")
     });
-    (!OPEN.is_match(rest)).then_some(score)
+    let rest_of_line = rest.lines().next().unwrap_or_default();
+    END.is_match(rest_of_line).then_some(score)
 }
 
 /// The number that a text begins with, written `n`, `n/high` or `n out of high`, and what follows it.
@@ -125,7 +127,7 @@ mod tests {
             ("Score: 7, because it is kind.", 7.0),
             ("Score: 8 - it is polite", 8.0),
             ("Rating: 9\n- it is polite\n- 2 words", 9.0),
-            ("Grade: 6 of 10 and no more", 6.0),
+            ("Grade: 6 of 10, no more", 6.0),
         ];
         for (reply, expected) in cases {
             assert_eq!(read(reply, [1.0, 10.0]), Some(expected), "{reply}");
@@ -153,6 +155,14 @@ mod tests {
             "Score: 7 or 8",
             "Score: 7 to 8",
             "Score: 7, maybe 8",
+            "Score: 7; or 8",
+            "Score: 7 (or maybe 8)",
+            "Score: 7 – perhaps an 8",
+            "Score: 4 (out of 5)",
+            "Score: 4 stars out of 5",
+            "Score: 1 = worst, 10 = best. My verdict: nine",
+            "Overall: 2 issues were found.",
+            "Overall: 3 strengths and one weakness, so I give it an 8.",
             "Score: 70%",
             "Score: 4/5",
             "Score: 12",
@@ -163,6 +173,7 @@ mod tests {
             r#"{"points": 7}"#,
             r#"{"points": 7, "note": "score: 8"}"#,
             "[7, 8]",
+            r#"[{"score": 3}, {"score": 9}]"#,
             "nan",
             "1e999",
         ];
@@ -173,11 +184,21 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn whatever_is_read_is_on_the_scale(reply in ".*", number in -20.0..20.0_f64) {
-            for reply in [&reply, &format!("{reply}Score: {number}"), &format!("{number}")] {
-                if let Some(score) = read(reply, [1.0, 10.0]) {
-                    proptest::prop_assert!((1.0..=10.0).contains(&score));
-                }
+        fn only_what_stands_alone_behind_a_label_is_read(
+            words in "[a-z ]{0,20}[.\n]",
+            tenths in 10..=100_i32,
+            other in 0..20_i32,
+            anything in ".*",
+        ) {
+            let number = f64::from(tenths) / 10.0;
+            let scale = [1.0, 10.0];
+            let read = |reply: String| super::read(&reply, scale);
+            proptest::prop_assert_eq!(read(format!("{words} Score: {number}")), Some(number));
+            for beside in ["or", "to", "-", "(or", ", maybe", "out of 7, which is"] {
+                proptest::prop_assert_eq!(read(format!("{words} Score: {number} {beside} {other}")), None);
+            }
+            if let Some(score) = read(anything) {
+                proptest::prop_assert!((scale[0]..=scale[1]).contains(&score));
             }
         }
     }

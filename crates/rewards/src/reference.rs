@@ -45,7 +45,7 @@ pub const SCORERS: &[ScorerReference] = &[
     },
     ScorerReference {
         table: "{ endpoint = \"http://localhost:8000/v1\", model = \"judge\", instruction = \"Rate how polite the response is.\", scale = [1.0, 10.0], temperature = 0.0, structured = true, retries = 2, on_unreadable = \"error\", timeout_seconds = 60, parallel = 4, api_key_env = \"JUDGE_KEY\" }",
-        text: "A judge behind an OpenAI-compatible endpoint. Its score is its whole reply, `n/10`, JSON's `score`, or the number behind the last `Score:`, `Rating:` or `Overall:`; one who says something else is asked again, `retries` times. Then it is an error, or the answer is left out (`\"skip\"`), or a number counts instead. `temperature = \"default\"` sends none; `structured` asks the server to hold the judge to JSON, if it can. Without `api_key_env`, the variable that holds its key, none is sent.",
+        text: "A judge behind an OpenAI-compatible endpoint. Its score is its whole reply, `n/10`, JSON's `score`, or the number behind the last `Score:`, `Rating:` or `Overall:`; one who says something else is asked again, `retries` times. Then it is an error, or the answer is left out (`\"skip\"`), or a number counts instead; the metrics count them as `unreadable`, and a step that is left without answers to learn from ends the run. `temperature = \"default\"` sends none; `structured` asks the server to hold the judge to JSON, if it can. Without `api_key_env`, the variable that holds its key, none is sent.",
     },
     ScorerReference {
         table: "{ model = \"runs/helpful\", output = \"helpfulness\" }",

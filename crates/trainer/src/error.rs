@@ -108,13 +108,19 @@ pub enum TrainerError {
         weight: f64,
     },
 
-    /// Every answer of a step was left out.
+    /// There is no prompt left in a step to learn from, since too many answers were left out.
     #[error(
-        "step {step}: no answer has a reward, since none of what the judges said could be read; see what they reply, or let a number count with `on_unreadable`"
+        "step {step}: {read} of {of} answers have a reward, since the rest of what the judges said could not be read, and no prompt has \
+         enough of them to learn from (one with rlhf.advantages = \"gae\", else two); see what the judges reply, or let a number \
+         count with `on_unreadable`"
     )]
-    NothingScored {
+    TooFewScored {
         /// The step.
         step: usize,
+        /// Answers with a reward.
+        read: usize,
+        /// All answers.
+        of: usize,
     },
 
     /// A scorer failed.

@@ -154,17 +154,27 @@ impl Arguments {
         }
     }
 
-    /// How the runs' conversations are written: all of them alike, since there is one tokenizer.
+    /// How the runs' conversations are written: all of them alike, since there is one tokenizer. Where only the day of training
+    /// differs, it is the last of them for all.
     fn chat(&self) -> Result<ChatOptions> {
         let mut all: Option<(&String, ChatOptions)> = None;
         for run in &self.served {
-            let chat = self.find(run)?.0.record()?.plan.chat().clone();
-            match &all {
-                Some((first, others)) if *others != chat => bail!(
-                    "runs {first} and {run} have another tokenizer, chat template or template variables: serve them apart"
-                ),
-                Some(_) => {}
-                None => all = Some((run, chat)),
+            let mut chat = self.find(run)?.0.record()?.plan.chat().clone();
+            if let Some((first, others)) = all {
+                chat.date = others.date.clone().max(chat.date);
+                let others = ChatOptions {
+                    date: chat.date.clone(),
+                    ..others
+                };
+                if others != chat {
+                    bail!(
+                        "runs {first} and {run} were trained with different conversations, so one server cannot write those of both: \
+                         {others:?} and {chat:?} in their configurations' [model]; serve them apart"
+                    );
+                }
+                all = Some((first, others));
+            } else {
+                all = Some((run, chat));
             }
         }
         Ok(all.map(|(_, chat)| chat).unwrap_or_default())

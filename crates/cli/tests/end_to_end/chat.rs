@@ -41,6 +41,28 @@ fn generated(desk: &Desk, preference: &str, prompt: &str) -> String {
     ))
 }
 
+/// A run is spoken to in the template that it learnt, as `generate` does.
+#[test]
+fn a_run_is_spoken_to_in_its_own_template() {
+    let desk = Desk::new();
+    let template = "{% for m in messages %}{{ '<|im_start|>' + m.role + ' says:\n' + m.content + '<|im_end|>\n' }}{% endfor %}\
+        {% if add_generation_prompt %}{{ '<|im_start|>assistant says:\n' }}{% endif %}";
+    fs::write(desk.path("own.jinja"), template).unwrap();
+    let train = "train --config run.toml --set optimizer.steps=3";
+    desk.succeed(&format!("{train} --run first"));
+    let (is_well, plain, error) = typed(&desk, GREEDY, "hello\n");
+    assert!(is_well, "{error}");
+    assert_eq!(plain, generated(&desk, "0.5,0.5", "hello"));
+    fs::remove_dir_all(desk.path("runs/first")).unwrap();
+    desk.succeed(&format!(
+        "{train} --set model.chat_template=own.jinja --run first"
+    ));
+    let (is_well, own, error) = typed(&desk, GREEDY, "hello\n");
+    assert!(is_well, "{error}");
+    assert_eq!(own, generated(&desk, "0.5,0.5", "hello"));
+    assert_ne!(own, plain, "the template changes nothing");
+}
+
 #[test]
 fn a_conversation_goes_on_under_the_preference_of_the_moment() {
     let desk = Desk::new();
@@ -114,7 +136,7 @@ fn a_conversation_goes_on_under_the_preference_of_the_moment() {
         (&prompt, &answer.to_owned())
     );
     let (is_well, _, error) = typed(&desk, GREEDY, "hello\n/save talk.jsonl\n");
-    assert!(!is_well && error.contains("exists already"), "{error}");
+    assert!(!is_well && error.contains("give another name"), "{error}");
     assert_eq!(desk.json("talk.jsonl"), saved);
 }
 

@@ -494,7 +494,7 @@ fn a_profile_is_written_by_one_at_a_time() {
         one.ask(&same)
             .map_err(message)
             .unwrap_err()
-            .contains("are the same text")
+            .contains("no two differ")
     );
     let flat = pool(&[("a", [1.0, 0.5]), ("b", [1.0, 0.5])]);
     assert!(

@@ -126,11 +126,19 @@ impl Person {
                 let rest = self.seen.split_off(at + text.len());
                 return std::mem::replace(&mut self.seen, rest);
             }
-            match self.screen.recv_timeout(Duration::from_secs(60)) {
+            match self.screen.recv_timeout(Duration::from_secs(600)) {
                 Ok(bytes) => self.seen += &String::from_utf8_lossy(&bytes),
                 Err(_) => panic!("no {text:?} in {:?}", self.seen),
             }
         }
+    }
+}
+
+impl Drop for Person {
+    fn drop(&mut self) {
+        // It has ended already, but for a test that fails.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

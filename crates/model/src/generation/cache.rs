@@ -165,8 +165,8 @@ impl Cache {
     }
 
     /// Sees to it that there is room for so many columns in each slot. What grows, grows to twice what it was, so that little is
-    /// copied, but to no more than `limit`, so that short answers take little memory. Where slots that nobody has would
-    /// take it beyond its budget, they go. Returns where each slot is now.
+    /// copied, but to no more than `limit`, so that short answers take little memory. Where it would grow beyond its budget, slots
+    /// that nobody has go, and columns that nobody needs any more. Returns where each slot is now.
     pub fn grow(&mut self, model: &Decoder, columns: usize, limit: Size) -> Vec<usize> {
         let doubled = |old: usize, first: usize, needed: usize, limit: usize| match needed > old {
             true => (2 * old).max(first).min(limit).max(needed),
@@ -179,12 +179,20 @@ impl Cache {
         };
         let mut new = new_size(self.slots.len());
         let mut kept: Vec<usize> = (0..self.slots.len()).collect();
-        if new.columns > old.columns && self.bytes(new) > self.budget {
+        if new != old && self.bytes(new) > self.budget {
             kept.retain(|&slot| self.slots[slot].is_taken);
             new = Size {
                 slots: kept.len(),
-                ..new
+                columns: match columns > old.columns {
+                    true => new.columns,
+                    false => doubled(0, FIRST_COLUMNS, columns, limit.columns).min(old.columns),
+                },
             };
+            // Those who have just got a slot may find more in it than they can take over.
+            for slot in &mut self.slots {
+                slot.known.truncate(new.columns);
+                slot.exact = slot.exact.min(new.columns);
+            }
         }
         let mut moved = vec![0; self.slots.len()];
         for (at, &slot) in kept.iter().enumerate() {
@@ -201,7 +209,9 @@ impl Cache {
             let rows = kept.iter().copied().filter(|&slot| slot < old.slots);
             let rows: Vec<usize> = rows.collect();
             let longer = |cache: Tensor<4>| {
-                let [_, kv, columns, dim] = cache.dims();
+                let [slots, kv, columns, dim] = cache.dims();
+                let columns = columns.min(new.columns);
+                let cache = cache.slice([0..slots, 0..kv, 0..columns, 0..dim]);
                 let old = match rows.len() == old.slots {
                     true => cache,
                     false => {
@@ -368,6 +378,16 @@ mod tests {
                     && session.cache.bytes(session.cache.size) <= budget.max(192 * columns)
             );
             assert_eq!(ask(&mut session, 0, 500), 499);
+            // Many short ones together do not get as many columns as a long one had.
+            for first in 0..8 {
+                let prompt: Vec<u32> = (0..20).map(|i| 3 + (first + i) % 30).collect();
+                session.push(Request::greedy(prompt, 3)).unwrap();
+            }
+            while !session.is_idle() {
+                session.step().unwrap();
+            }
+            assert_eq!(session.cache.slots.len(), 8);
+            assert!(session.cache.bytes(session.cache.size) <= budget.max(192 * 23 * 8));
         }
     }
 }

@@ -50,7 +50,10 @@ impl Training<'_> {
         let unreadable = unreadable(&scored);
         leave_out_unscored(rlhf, &mut rollouts, &scored);
         if rollouts.is_empty() {
-            return Err(TrainerError::NothingScored { step });
+            let of = scored.len();
+            let read = scored.iter().filter(|answer| answer.rewards().is_some());
+            let read = read.count();
+            return Err(TrainerError::TooFewScored { step, read, of });
         }
         let mut memory = state.rewards.clone();
         memory.take_in(&rollouts);

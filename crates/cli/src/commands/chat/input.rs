@@ -9,14 +9,16 @@ use anyhow::Result;
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 use rustyline::{
-    Cmd, ConditionalEventHandler, Editor, Event, EventContext, EventHandler, KeyEvent, Movement,
-    RepeatCount,
+    Cmd, ConditionalEventHandler, Config, Editor, Event, EventContext, EventHandler, KeyEvent,
+    Movement, RepeatCount,
 };
 use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 
 /// The file of what was typed, among the runs.
 const HISTORY: &str = ".chat-history";
+/// The lines of it that are kept, at most.
+const KEPT: usize = 10_000;
 
 /// Ctrl-C while an answer is written. The first one ends the answer; one more before that is noticed ends the process.
 pub struct Stop(Arc<AtomicBool>);
@@ -61,7 +63,8 @@ impl Lines {
         if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
             return Ok(Self::Plain(io::stdin().lines()));
         }
-        let mut editor = Box::new(Editor::new()?);
+        let config = Config::builder().max_history_size(KEPT)?.build();
+        let mut editor = Box::new(Editor::with_config(config)?);
         let clear_first = EventHandler::Conditional(Box::new(ClearFirst));
         editor.bind_sequence(KeyEvent::ctrl('C'), clear_first);
         let mut history = runs.is_dir().then(|| runs.join(HISTORY));

@@ -11,14 +11,15 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use panacea_devices::Precision;
-use panacea_files::write_file;
+use panacea_files::write_new_file;
 use panacea_model::Decoder;
 use panacea_objectives::Weights;
 use panacea_pretrained::{ChatTokenizer, Message};
-use panacea_serving::open_language_model;
+use panacea_runs::RunFolder;
+use panacea_serving::{open_language_model, open_model_of};
 use serde_json::json;
 
-use crate::session::{FewBits, RUNS, SamplingArguments, pack, parse_bits};
+use crate::session::{FewBits, RUNS, SamplingArguments, pack, parse_bits, say_aside};
 use command::{Line, help};
 use input::{Lines, Stop};
 use voice::{Run, Voice, sum_to_say};
@@ -88,8 +89,16 @@ impl Arguments {
             bail!("--max-new-tokens is 0: an answer has at least 1");
         }
         let device = panacea_devices::select(&self.device)?;
-        let pretrained = open_language_model(&self.model)?;
+        let folder = self.run.as_ref();
+        let folder = folder.map(|run| RunFolder::open(&RunFolder::locate(&self.runs, run)?));
+        let folder = folder.transpose()?;
+        // A run's conversations are written as it learnt them.
+        let pretrained = match &folder {
+            Some(run) => open_model_of(&run.record()?.plan, Some(&self.model))?,
+            None => open_language_model(&self.model)?,
+        };
         let tokenizer = pretrained.tokenizer()?;
+        say_aside(&tokenizer.notes());
         if !tokenizer.has_template() {
             bail!(
                 "{} has no chat template, so nothing says who speaks: take a model that was trained for conversations, put its \
@@ -101,15 +110,14 @@ impl Arguments {
         if let Some(bits) = self.bits {
             pack(&mut decoder, &pretrained, bits)?;
         }
-        let run = self.run.as_deref();
-        let run = run.map(|name| Run::open(&self.runs, name, &decoder));
+        let run = folder.map(|folder| Run::open(folder, &decoder));
         let run = run.transpose()?;
         let mut lines = Lines::open(&self.runs)?;
         let context = pretrained.config().max_position_embeddings;
         let is_on_terminal = lines.is_terminal();
         let stop = Stop::install()?;
         let mut chat = Chat {
-            writer: Writer::new(&decoder, tokenizer, context, manner, stop, is_on_terminal),
+            writer: Writer::new(&decoder, tokenizer, context, manner, stop),
             tokenizer,
             voice: run.as_ref().map(Run::at_equal_weights).transpose()?,
             run,
@@ -199,7 +207,12 @@ impl Chat<'_> {
         let question = message("user", question);
         let messages = self.messages_with(std::slice::from_ref(&question));
         match self.writer.write(&messages, self.voice.as_ref())? {
-            Some(answer) => self.turns.extend([question, message("assistant", answer)]),
+            Some(answer) => {
+                if answer.trim().is_empty() {
+                    eprintln!("the answer is empty");
+                }
+                self.turns.extend([question, message("assistant", answer)]);
+            }
             None => eprintln!("the question is not kept: there was no answer to it yet"),
         }
         Ok(())
@@ -276,11 +289,15 @@ impl Chat<'_> {
         if self.turns.is_empty() {
             bail!("nothing was said yet");
         }
-        if path.exists() {
-            bail!("{} exists already: give another name", path.display());
+        if self
+            .turns
+            .last()
+            .is_some_and(|last| last.content.trim().is_empty())
+        {
+            bail!("the last answer is empty, and no training would read it: /retry, or ask on");
         }
         let line = json!({"messages": self.messages_with(&[])});
-        write_file(path, format!("{line}\n").as_bytes())?;
+        write_new_file(path, format!("{line}\n").as_bytes())?;
         eprintln!("saved in {}", path.display());
         Ok(())
     }

@@ -1,7 +1,5 @@
 //! Who answers in a chat: a run, at the λ of the moment.
 
-use std::path::Path;
-
 use anyhow::{Result, bail};
 use panacea_interview::Profiles;
 use panacea_methods::Served;
@@ -31,8 +29,7 @@ pub struct Voice {
 }
 
 impl Run {
-    pub fn open(runs: &Path, name: &str, decoder: &Decoder) -> Result<Self> {
-        let folder = RunFolder::open(&RunFolder::locate(runs, name)?)?;
+    pub fn open(folder: RunFolder, decoder: &Decoder) -> Result<Self> {
         let policy = Policy::open(&folder, decoder)?;
         say_aside(&policy.notes);
         Ok(Self {

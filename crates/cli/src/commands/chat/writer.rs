@@ -1,6 +1,6 @@
 //! Answers while they are written: from one session for the whole chat, and on the screen as they come.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use anyhow::{Result, bail};
 use panacea_model::{Decoder, Generation, NewToken, Request, RequestId, Sampling, StopReason};
@@ -57,7 +57,6 @@ impl<'m> Writer<'m> {
         context: usize,
         manner: Manner,
         stop: Stop,
-        is_on_terminal: bool,
     ) -> Self {
         Self {
             tokenizer,
@@ -67,7 +66,7 @@ impl<'m> Writer<'m> {
             max_new_tokens: manner.max_new_tokens,
             seed: manner.seed,
             stop,
-            is_on_terminal,
+            is_on_terminal: io::stdout().is_terminal(),
         }
     }
 
