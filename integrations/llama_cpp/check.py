@@ -227,4 +227,5 @@ def main():
     print(f"llama.cpp (xllamacpp {xllamacpp.__version__}) says the same")
 
 
-main()
+if __name__ == "__main__":
+    main()
