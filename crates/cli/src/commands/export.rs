@@ -271,6 +271,10 @@ impl Arguments {
                 }
             }
         }
+        // llama.cpp's notes have it among them.
+        if !matches!(self.format, Format::LlamaLora | Format::Gguf) {
+            say_aside(pretrained.unwritten()?.as_slice());
+        }
         Ok(())
     }
 }
