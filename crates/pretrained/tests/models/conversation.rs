@@ -336,6 +336,68 @@ fn special_tokens_that_the_vocabulary_lacks_are_added() {
     let (_folder, model) = with(config, 267);
     let error = model.tokenizer().unwrap_err().to_string();
     assert!(error.contains("\"<new>\", has the id 267"), "{error}");
+    // Without one for a token that no conversation needs, that is ordinary text.
+    let lone = json!({"pad_token": "[PAD]", "eos_token": "</s>", "chat_template": CHAT_TEMPLATE});
+    let (_folder, model) = with(lone.clone(), 266);
+    let tokenizer = model.tokenizer().unwrap();
+    let text = tokenizer.encode("a [PAD] b", false).unwrap();
+    assert_eq!(tokenizer.decode(&text, true).unwrap(), "a [PAD] b");
+    // One that the template writes is missed where it is written.
+    let mut written = lone;
+    written["chat_template"] = json!(format!("{{{{ pad_token }}}}{CHAT_TEMPLATE}"));
+    let (_folder, model) = with(written, 266);
+    let prompt = model
+        .tokenizer()
+        .unwrap()
+        .encode_prompt(&[message("user", "a")]);
+    let error = prompt.unwrap_err().to_string();
+    assert!(error.contains("\"[PAD]\" has the id 266"), "{error}");
+}
+
+/// As transformers has it: under the id that the vocabulary gives it, and found in a text before words are split.
+#[test]
+fn special_tokens_of_the_vocabulary_are_tokens_wherever_they_stand() {
+    let mut json = tokenizer_json();
+    let added = json["added_tokens"].as_array_mut().unwrap();
+    let end = added
+        .iter()
+        .position(|token| token["content"] == "<|im_end|>");
+    added.remove(end.unwrap());
+    let named = json!({"extra_special_tokens": ["<|im_end|>"], "eos_token": "</s>"});
+    for (config, expected) in [(named, &[3][..]), (json!({"eos_token": "</s>"}), &[][..])] {
+        let folder = tempfile::tempdir().unwrap();
+        tiny_model("llama").write(folder.path());
+        write_json(&folder.path().join("tokenizer.json"), &json);
+        write_json(&folder.path().join("tokenizer_config.json"), &config);
+        let model = Pretrained::open(folder.path()).unwrap();
+        let tokenizer = model.tokenizer().unwrap();
+        let ids = tokenizer.encode("<|im_end|>", false).unwrap();
+        match expected {
+            [] => assert!(ids.len() > 1, "{ids:?}"),
+            _ => assert_eq!(ids, expected),
+        }
+    }
+}
+
+/// What tells runs of another tokenizer apart.
+#[test]
+fn tokens_that_the_configuration_adds_are_part_of_the_fingerprint() {
+    let of = |config: Value| {
+        let folder = tempfile::tempdir().unwrap();
+        tiny_model("llama").write(folder.path());
+        write_json(&folder.path().join("tokenizer_config.json"), &config);
+        let model = Pretrained::open(folder.path()).unwrap();
+        model.tokenizer().unwrap().fingerprints()[0].to_owned()
+    };
+    let with = |token: Value| of(json!({"eos_token": "</s>", "extra_special_tokens": [token]}));
+    let plain = of(json!({"eos_token": "</s>"}));
+    assert_ne!(plain, with(json!("<new>")));
+    assert_ne!(
+        with(json!("<new>")),
+        with(json!({"content": "<new>", "rstrip": true}))
+    );
+    // Known already: nothing is added, and earlier runs go on.
+    assert_eq!(plain, with(json!("<|im_start|>")));
 }
 
 #[test]
@@ -361,6 +423,19 @@ fn a_rendered_prompt_is_taken_as_it_is() {
         let found = tokenizer.answered(&prompt, &[response]).unwrap();
         assert_eq!(found, answered(tokenizer, &talk, &[response]));
     }
+}
+
+/// Converters fill vocabularies up with tokens that no text may match, and name one of them for filling up batches.
+#[test]
+fn a_filler_that_a_gguf_file_names_stays_out() {
+    use crate::tiny::{Gguf, Meta};
+    let folder = tempfile::tempdir().unwrap();
+    let mut gguf = Gguf::of(&tiny_model("llama"));
+    gguf.set("tokenizer.ggml.padding_token_id", Meta::U32(271));
+    let model = Pretrained::open(&gguf.write(folder.path())).unwrap();
+    let tokenizer = model.tokenizer().unwrap();
+    let ids = tokenizer.encode("[PAD271]", false).unwrap();
+    assert!(ids.len() > 1, "{ids:?}");
 }
 
 #[test]
