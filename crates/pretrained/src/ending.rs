@@ -76,7 +76,7 @@ impl Ending {
 ///
 /// The tokenizer finds added tokens in a text before anything else, from left to right, the longest first, and treats what is
 /// between them piece by piece. So a place where one of them stands is such a place, if it is found wherever it stands (none
-/// contains it or ends as it begins), and if it takes nothing from the text before it.
+/// contains it or ends as it begins, itself included: of `###`, the first two are `##`), and if it takes nothing from the text before it.
 pub(crate) fn anchors(tokenizer: &Tokenizer, template: &ChatTemplate) -> Vec<String> {
     let conversation = [question(), answer(ANSWER)];
     let texts = [(&conversation[..1], true), (&conversation[..], false)];
@@ -85,13 +85,14 @@ pub(crate) fn anchors(tokenizer: &Tokenizer, template: &ChatTemplate) -> Vec<Str
         .filter_map(|(turns, asks)| template.render(turns, *asks).ok())
         .collect();
     let added = tokenizer.get_added_tokens_decoder();
-    let hides = |other: &str, token: &str| {
-        other.contains(token)
-            || (1..token.len()).any(|n| other.as_bytes().ends_with(&token.as_bytes()[..n]))
+    let ends_as_it_begins = |other: &str, token: &str| {
+        (1..token.len()).any(|n| other.as_bytes().ends_with(&token.as_bytes()[..n]))
     };
+    let hides = |other: &str, token: &str| other.contains(token) || ends_as_it_begins(other, token);
     let found = added.iter().filter(|(id, token)| {
         !(token.content.is_empty() || token.normalized || token.lstrip || token.single_word)
             && written.contains(&token.content)
+            && !ends_as_it_begins(&token.content, &token.content)
             && !(added.iter())
                 .any(|(other, found)| other != *id && hides(&found.content, &token.content))
     });

@@ -59,6 +59,17 @@ fn greedy_tokens() -> Value {
     tokenizer
 }
 
+/// The byte-level tokenizer with a token that may overlap itself.
+fn doubled_token() -> Value {
+    let mut tokenizer = tokenizer_json();
+    let added = tokenizer["added_tokens"].as_array_mut().unwrap();
+    added.push(
+        json!({"id": 266, "content": "##", "single_word": false, "lstrip": false, "rstrip": false,
+                      "normalized": false, "special": false}),
+    );
+    tokenizer
+}
+
 fn answered(tokenizer: &ChatTokenizer, messages: &[Message], responses: &[&str]) -> Answered {
     let prompt = tokenizer.prompt(messages).unwrap();
     tokenizer.answered(&prompt, responses).unwrap()
@@ -174,6 +185,39 @@ fn a_prompt_that_an_answer_would_rewrite_stays_as_it_is() {
     assert!(answered(tokenizer, &talk[1..], &["well"]).notes.is_empty());
 }
 
+/// As where one turn of the assistant follows another, or where nothing is to be written.
+#[test]
+fn an_answer_that_the_template_refuses_or_leaves_out_stands_behind_the_prompt() {
+    let template = format!(
+        "{{% for m in messages %}}{{% if not loop.first and m.role == messages[loop.index0 - 1].role %}}\
+         {{{{ raise_exception('roles must alternate') }}}}{{% endif %}}{{% if m.content %}}{{{{ {TURN} }}}}{{% endif %}}\
+         {{% endfor %}}{{% if add_generation_prompt %}}{{{{ '<|im_start|>assistant\\n' }}}}{{% endif %}}"
+    );
+    let model = model(&template, &tokenizer_json());
+    let tokenizer = model.tokenizer().unwrap();
+    let talk = [message("user", "a"), message("assistant", "b")];
+    let header = "<|im_start|>assistant\n";
+    let [before, after] = ["<|im_start|>user\na<|im_end|>\n", "b<|im_end|>\n"];
+    assert_eq!(
+        texts(tokenizer, &talk, "c"),
+        [
+            format!("{before}{header}{after}{header}"),
+            "c<|im_end|>".to_owned()
+        ]
+    );
+    let notes = answered(tokenizer, &talk, &["c"]).notes;
+    assert!(notes[0].contains("or refuses it"), "{notes:?}");
+    let found = answered(tokenizer, &talk[..1], &["", "d"]);
+    let of = |ids: &[u32]| tokenizer.decode(ids, false).unwrap();
+    assert_eq!(of(&found.prompt), format!("{before}{header}"));
+    assert_eq!(of(&found.responses[0]), "<|im_end|>");
+    assert_eq!(of(&found.responses[1]), "d<|im_end|>");
+    // A conversation that is refused itself stays so.
+    let twice = [message("user", "a"), message("user", "b")];
+    let error = tokenizer.prompt(&twice).unwrap_err().to_string();
+    assert!(error.contains("roles must alternate"), "{error}");
+}
+
 /// R1's distillates leave out the reasoning of an answer.
 #[test]
 fn what_the_template_makes_of_an_answer_is_trained() {
@@ -212,7 +256,9 @@ fn the_first_token_of_an_answer_is_that_of_the_whole_text() {
 }
 
 /// Pieces of conversations: whatever people write, special tokens and their halves included.
-const PIECES: [&str; 18] = [
+const PIECES: [&str; 20] = [
+    "#",
+    "##",
     "x<|im_start|>",
     "  <s>",
     "hello",
@@ -249,6 +295,9 @@ fn tokens_of_parts_are_those_of_the_whole_text() {
     // The last special token of a prompt may be one that somebody wrote.
     let without_header = "{% for m in messages %}{{ '<s><|im_start|>' + m.content + '|' }}\
                           {% if m.role == 'assistant' %}{{ '<|im_end|>\n' }}{% endif %}{% endfor %}";
+    // What may overlap itself stands before the answer.
+    let doubled = "{% for m in messages %}{{ m.content + '##' }}{% if m.role == 'assistant' %}{{ '<|im_end|>\n' }}\
+                   {% endif %}{% endfor %}";
     let trimmed = CHAT_TEMPLATE.replace("message.content", "message.content.strip()");
     let mut noise = Noise(19);
     let mut moved = 0;
@@ -257,6 +306,7 @@ fn tokens_of_parts_are_those_of_the_whole_text() {
         &with_bos,
         without_tokens,
         without_header,
+        doubled,
         &trimmed,
     ] {
         for json in [
@@ -264,6 +314,7 @@ fn tokens_of_parts_are_those_of_the_whole_text() {
             sentencepiece_like(),
             space_before_the_first(),
             greedy_tokens(),
+            doubled_token(),
         ] {
             let model = model(template, &json);
             let tokenizer = model.tokenizer().unwrap();
