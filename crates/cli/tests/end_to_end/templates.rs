@@ -105,6 +105,14 @@ fn a_run_goes_on_under_its_own_template_alone() {
         error.contains("model.chat_template: the run has"),
         "{error}"
     );
+    let output = desk.run("export --run first --preference 0.5,0.5 --format gguf --out one.gguf");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.success()
+            && said.contains("the chat template has changed since the run was trained")
+            && said.contains("the date 2001-02-03, which no file carries"),
+        "{said}"
+    );
 }
 
 #[test]
