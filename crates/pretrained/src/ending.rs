@@ -1,7 +1,7 @@
 //! What a chat template writes around answers, found out by rendering one.
 
 use minijinja::Value;
-use tokenizers::Tokenizer;
+use tokenizers::{AddedToken, Tokenizer};
 
 use crate::Message;
 use crate::template::{ChatTemplate, answer, turn};
@@ -89,12 +89,15 @@ pub(crate) fn anchors(tokenizer: &Tokenizer, template: &ChatTemplate) -> Vec<Str
         (1..token.len()).any(|n| other.as_bytes().ends_with(&token.as_bytes()[..n]))
     };
     let hides = |other: &str, token: &str| other.contains(token) || ends_as_it_begins(other, token);
-    let found = added.iter().filter(|(id, token)| {
+    let is_plain = |token: &AddedToken| {
         !(token.content.is_empty() || token.normalized || token.lstrip || token.single_word)
-            && written.contains(&token.content)
-            && !ends_as_it_begins(&token.content, &token.content)
-            && !(added.iter())
-                .any(|(other, found)| other != *id && hides(&found.content, &token.content))
+    };
+    let is_hidden = |id: u32, token: &str| {
+        ends_as_it_begins(token, token)
+            || (added.iter()).any(|(other, found)| *other != id && hides(&found.content, token))
+    };
+    let found = added.iter().filter(|(id, token)| {
+        is_plain(token) && written.contains(&token.content) && !is_hidden(**id, &token.content)
     });
     found.map(|(_, token)| token.content.clone()).collect()
 }

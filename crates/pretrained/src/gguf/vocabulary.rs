@@ -176,7 +176,7 @@ fn tokenizer_config(
         if let Some(id) = file.token_id(key)?
             && let Some(token) = vocabulary.tokens.get(id as usize)
             // Named here, a filler would become a token that texts match.
-            && !(vocabulary.is_padding(id as usize) && !vocabulary.is_special(id as usize))
+            && (vocabulary.is_special(id as usize) || !vocabulary.is_padding(id as usize))
         {
             config.insert(role.to_owned(), json!(token));
         }
