@@ -333,6 +333,21 @@ fn conversations_are_written_as_the_configuration_says() {
         message.contains("cuts words before the template"),
         "{message}"
     );
+    // A reward model has a template of its own; other scorers see the words.
+    let rewards = |reward: &str| {
+        let objective = format!("[[objective]]\nname = \"a\"\nreward = {reward}");
+        let text = format!(
+            "model = {{ path = \"models/tiny\" }}\ndata = {{ train = \"a.jsonl\", rendered = true }}\n\
+             method = {{ loss = \"rlhf\" }}\n{objective}"
+        );
+        resolve(&text)
+    };
+    let message = rewards("{ model = \"runs/helpful\" }").unwrap_err();
+    assert!(
+        message.contains("data.rendered") && message.contains("wrapped twice"),
+        "{message}"
+    );
+    rewards("{ rule = \"conciseness\" }").unwrap();
 }
 
 #[test]

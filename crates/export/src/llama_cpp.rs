@@ -149,7 +149,12 @@ pub fn llama_notes(pretrained: &Pretrained) -> Vec<String> {
          to /completion, the messages one line after the other, as they were trained on here"
             .to_owned()
     });
-    window.into_iter().chain(template).collect()
+    let unwritten = pretrained.unwritten().ok().flatten();
+    window
+        .into_iter()
+        .chain(template)
+        .chain(unwritten)
+        .collect()
 }
 
 /// A path as a word of a shell.

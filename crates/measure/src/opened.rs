@@ -9,7 +9,7 @@ use panacea_methods::Trainings;
 use panacea_objectives::{Preference, simplex_grid, usual_divisions};
 use panacea_reward_models::Base;
 use panacea_runs::{RunFolder, training_totals};
-use panacea_serving::{Policy, open_model_of};
+use panacea_serving::{Policy, changed_since, open_model_of};
 use panacea_svd_lora::ADAPTER_FILE;
 use panacea_trainer::{Records, References, computed_by};
 
@@ -58,8 +58,9 @@ pub struct Measured {
 impl Opened {
     /// Opens a run, its base model and held-out records.
     pub fn open(run: RunFolder, choices: Choices<'_>) -> Result<Self, MeasureError> {
-        let plan = run.record()?.plan;
-        let yardstick = choices.like.unwrap_or(&plan).clone();
+        let record = run.record()?;
+        let plan = &record.plan;
+        let yardstick = choices.like.unwrap_or(plan).clone();
         if yardstick.objective_names() != plan.objective_names() {
             return Err(MeasureError::OtherObjectives {
                 run: run.name(),
@@ -67,7 +68,7 @@ impl Opened {
                 others: yardstick.objective_names().join(", "),
             });
         }
-        let pretrained = open_model_of(&plan, choices.model)?;
+        let pretrained = open_model_of(plan, choices.model)?;
         let tokenizer = pretrained.tokenizer()?;
         let eval = Records::load_held_out(&yardstick, choices.eval, tokenizer)?;
         let eval = eval.ok_or_else(|| MeasureError::NoHeldOut { run: run.name() })?;
@@ -80,7 +81,8 @@ impl Opened {
             pretrained,
             decoder,
         } = &base;
-        let policy = Policy::open(&run, decoder)?;
+        let mut policy = Policy::open(&run, decoder)?;
+        policy.notes.extend(changed_since(&record, pretrained));
         // What the trainings computed; measuring leaves their folder as it is.
         let runs = run.path().parent().unwrap_or(Path::new("."));
         let references = References::read(

@@ -41,6 +41,17 @@ impl ChatOptions {
     }
 }
 
+impl From<&TemplateValue> for serde_json::Value {
+    fn from(value: &TemplateValue) -> Self {
+        match value {
+            TemplateValue::Bool(value) => Self::from(*value),
+            TemplateValue::Int(value) => Self::from(*value),
+            TemplateValue::Float(value) => Self::from(*value),
+            TemplateValue::Text(value) => Self::from(value.as_str()),
+        }
+    }
+}
+
 impl From<&TemplateValue> for minijinja::Value {
     fn from(value: &TemplateValue) -> Self {
         match value {

@@ -60,8 +60,8 @@ enum Opening {
     Written(String),
     /// The generation prompt ends with this, which the whole text does not have: it is left out of the prompt.
     Shortened(String),
-    /// The template writes the turns of the prompt otherwise once an answer follows, or leaves the answer out: what stands
-    /// behind the generation prompt is the answer and what the template writes after answers.
+    /// The template refuses an answer here, leaves it out, or writes the turns of the prompt otherwise once it follows: what
+    /// stands behind the generation prompt is the answer and what the template writes after answers.
     Apart,
     /// The prompt's text is what a template would write, and is taken as it is.
     Rendered,
@@ -149,8 +149,8 @@ impl ChatTokenizer {
                  prompts end before it, also where answers are generated"
             )),
             Opening::Apart => note(
-                "the template writes a conversation otherwise once an answer follows: the answer stands behind the generation \
-                 prompt"
+                "the template writes a conversation otherwise once an answer follows, or refuses it: the answer stands behind \
+                 the generation prompt"
                     .to_owned(),
             ),
         }
@@ -216,9 +216,10 @@ impl ChatTokenizer {
         prompt: &Prompt,
         response: &str,
     ) -> Result<String, PretrainedError> {
+        let apart = || [&prompt.text, response, &self.ending().text].concat();
         let whole = match prompt.opening {
             Opening::Rendered => return Ok([&prompt.text, response].concat()),
-            Opening::Apart => [&prompt.text, response, &self.ending().text].concat(),
+            Opening::Apart => apart(),
             _ => {
                 let turns = [&prompt.turns[..], &[answer(response)]].concat();
                 template
@@ -226,15 +227,23 @@ impl ChatTokenizer {
                     .map_err(|problem| self.refused(problem))?
             }
         };
-        let cut = self.ending().cut(&whole).map(str::len);
-        match cut {
-            Some(length) if length >= shared_length(&whole, &prompt.text) => {
-                let mut whole = whole;
-                whole.truncate(length);
-                Ok(whole)
-            }
-            _ => Err(self.refused("it writes no end of this answer".to_owned())),
+        // Some templates write no turn without content.
+        self.up_to_its_end(whole, prompt)
+            .or_else(|| match response.trim() {
+                "" => self.up_to_its_end(apart(), prompt),
+                _ => None,
+            })
+            .ok_or_else(|| self.refused("it writes no end of this answer".to_owned()))
+    }
+
+    /// A whole text up to the end of its answer, if that is behind the prompt.
+    fn up_to_its_end(&self, mut whole: String, prompt: &Prompt) -> Option<String> {
+        let length = self.ending().cut(&whole)?.len();
+        if length < shared_length(&whole, &prompt.text) {
+            return None;
         }
+        whole.truncate(length);
+        Some(whole)
     }
 
     /// A whole text that does not begin with the prompt's may part from it where the answer is opened, not before.
@@ -286,7 +295,7 @@ fn opening(template: &ChatTemplate, turns: &[Value], text: &mut String) -> Openi
     let with = |content: &str| template.render(&[turns, &[answer(content)]].concat(), false);
     // A template may refuse an answer here, as behind a turn of the assistant's: the generation prompt is then all there is.
     let Ok(whole) = with(ANSWER) else {
-        return Opening::Plain;
+        return Opening::Apart;
     };
     let Some(written) = whole.rfind(ANSWER) else {
         return Opening::Apart;

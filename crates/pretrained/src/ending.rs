@@ -1,7 +1,7 @@
 //! What a chat template writes around answers, found out by rendering one.
 
 use minijinja::Value;
-use tokenizers::Tokenizer;
+use tokenizers::{AddedToken, Tokenizer};
 
 use crate::Message;
 use crate::template::{ChatTemplate, answer, turn};
@@ -76,7 +76,7 @@ impl Ending {
 ///
 /// The tokenizer finds added tokens in a text before anything else, from left to right, the longest first, and treats what is
 /// between them piece by piece. So a place where one of them stands is such a place, if it is found wherever it stands (none
-/// contains it or ends as it begins), and if it takes nothing from the text before it.
+/// contains it or ends as it begins, itself included: of `###`, the first two are `##`), and if it takes nothing from the text before it.
 pub(crate) fn anchors(tokenizer: &Tokenizer, template: &ChatTemplate) -> Vec<String> {
     let conversation = [question(), answer(ANSWER)];
     let texts = [(&conversation[..1], true), (&conversation[..], false)];
@@ -85,15 +85,19 @@ pub(crate) fn anchors(tokenizer: &Tokenizer, template: &ChatTemplate) -> Vec<Str
         .filter_map(|(turns, asks)| template.render(turns, *asks).ok())
         .collect();
     let added = tokenizer.get_added_tokens_decoder();
-    let hides = |other: &str, token: &str| {
-        other.contains(token)
-            || (1..token.len()).any(|n| other.as_bytes().ends_with(&token.as_bytes()[..n]))
+    let ends_as_it_begins = |other: &str, token: &str| {
+        (1..token.len()).any(|n| other.as_bytes().ends_with(&token.as_bytes()[..n]))
+    };
+    let hides = |other: &str, token: &str| other.contains(token) || ends_as_it_begins(other, token);
+    let is_plain = |token: &AddedToken| {
+        !(token.content.is_empty() || token.normalized || token.lstrip || token.single_word)
+    };
+    let is_hidden = |id: u32, token: &str| {
+        ends_as_it_begins(token, token)
+            || (added.iter()).any(|(other, found)| *other != id && hides(&found.content, token))
     };
     let found = added.iter().filter(|(id, token)| {
-        !(token.content.is_empty() || token.normalized || token.lstrip || token.single_word)
-            && written.contains(&token.content)
-            && !(added.iter())
-                .any(|(other, found)| other != *id && hides(&found.content, &token.content))
+        is_plain(token) && written.contains(&token.content) && !is_hidden(**id, &token.content)
     });
     found.map(|(_, token)| token.content.clone()).collect()
 }

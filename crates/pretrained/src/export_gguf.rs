@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::export::check_replacement;
-use crate::gguf::{self, Entry, Format, ROPE_FACTORS, RowOrder};
+use crate::gguf::{self, Entry, Format, Metadata, ROPE_FACTORS, RowOrder, TEMPLATE, Value};
 use crate::{
-    ChatTokenizer, Message, ModelConfig, Pretrained, PretrainedError, RopeScaling, TensorF32,
+    ChatOptions, ChatTokenizer, Message, ModelConfig, Pretrained, PretrainedError, RopeScaling,
+    TensorF32,
 };
 
 /// The formats in which weights are written. Norms and biases are always 32-bit floats, and so are matrices whose rows fill
@@ -91,7 +92,8 @@ pub struct LoraMatrices {
 ///
 /// Where `model` is a GGUF file itself, its metadata and all tensors that are not replaced stay as they are stored, and
 /// `dtype` is that of the replaced ones alone. The file appears whole or not at all, and is read back before it does:
-/// what a GGUF file cannot say of a model is an error.
+/// what a GGUF file cannot say of a model is an error. It has the tokenizer and the template that stand in for the model's
+/// own, but not what is told to the template ([`Pretrained::unwritten`]).
 ///
 /// # Errors
 /// Architectures and tokenizers whose layout in GGUF files is not known here, and a file that stands at `path` already.
@@ -165,7 +167,8 @@ fn write_model(
                     })
                     .collect();
                 let all_in = overrides.is_none().then_some(dtype.format());
-                let metadata = gguf::for_replaced(file, all_in);
+                let mut metadata = gguf::for_replaced(file, all_in);
+                replace_texts(path, model, &mut metadata)?;
                 gguf::write(
                     partial,
                     &metadata,
@@ -178,11 +181,6 @@ fn write_model(
                 )?;
             }
             None => {
-                let tokens = gguf::tokenizer_metadata(
-                    &model.tokenizer_files()?,
-                    config.vocab_size,
-                    model.tokenizer()?.stop_ids(),
-                );
                 let name = model.source().file_name().unwrap_or_default();
                 let mut metadata = gguf::for_model(
                     architecture,
@@ -190,7 +188,7 @@ fn write_model(
                     config,
                     dtype.format(),
                 );
-                metadata.extend(tokens.map_err(|problem| refusal(path, problem))?);
+                metadata.extend(tokenizer_metadata(path, model)?);
                 let entries = new_entries(path, config, dtype)?;
                 gguf::write(partial, &metadata, gguf::ALIGNMENT, &entries, |entry| {
                     match gguf::hugging_face_name(&entry.name) {
@@ -201,7 +199,15 @@ fn write_model(
                 })?;
             }
         }
-        let read_back = Pretrained::open(partial)?;
+        // What no file says is told to both alike ([`Pretrained::unwritten`]).
+        let ChatOptions {
+            variables, date, ..
+        } = model.chat().clone();
+        let read_back = Pretrained::open(partial)?.with_chat(ChatOptions {
+            variables,
+            date,
+            ..ChatOptions::default()
+        });
         read_back.check()?;
         let problem = match difference(config, read_back.config()) {
             None => tokenizer_difference(model, &read_back)?,
@@ -215,6 +221,32 @@ fn write_model(
             )),
         }
     })
+}
+
+/// Tokenizer and chat template in a file's metadata.
+fn tokenizer_metadata(path: &Path, model: &Pretrained) -> Result<Metadata, PretrainedError> {
+    let rows = model.config().vocab_size;
+    let written = gguf::tokenizer_metadata(&model.tokenizer_files()?, rows, model.tokenizer()?);
+    written.map_err(|problem| refusal(path, problem))
+}
+
+/// In a GGUF file's own metadata, puts the tokenizer and the template that stand in for its own in their place.
+fn replace_texts(
+    path: &Path,
+    model: &Pretrained,
+    metadata: &mut Metadata,
+) -> Result<(), PretrainedError> {
+    let chat = model.chat();
+    if chat.tokenizer.is_some() {
+        metadata.retain(|(key, _)| !key.starts_with("tokenizer."));
+        metadata.extend(tokenizer_metadata(path, model)?);
+    } else if chat.template.is_some() {
+        let files = model.tokenizer_files()?;
+        let template = files.template()?.unwrap_or_default();
+        metadata.retain(|(key, _)| key != TEMPLATE);
+        metadata.push((TEMPLATE.to_owned(), Value::text(template)));
+    }
+    Ok(())
 }
 
 /// The bytes of the tensor that says how frequencies are divided.

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 
 use crate::gguf::{self, GgufModel};
@@ -104,6 +105,25 @@ impl Pretrained {
         Ok(files
             .template()?
             .is_some_and(|template| template.contains("strftime_now")))
+    }
+
+    /// What is told to the chat template and stands in no file that is written of the model, for a person to read.
+    pub fn unwritten(&self) -> Result<Option<String>, PretrainedError> {
+        let mut told = Vec::new();
+        if let Some(date) = &self.chat.date
+            && self.template_asks_for_the_date()?
+        {
+            told.push(format!("the date {date}"));
+        }
+        for (name, value) in &self.chat.variables {
+            told.push(format!("{name} = {}", Json::from(value)));
+        }
+        Ok((!told.is_empty()).then(|| {
+            format!(
+                "the chat template was trained with {}, which no file carries: give the same where the model is used",
+                told.join(", ")
+            )
+        }))
     }
 
     pub(crate) fn tokenizer_files(&self) -> Result<TokenizerFiles, PretrainedError> {

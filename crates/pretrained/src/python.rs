@@ -168,23 +168,50 @@ fn percent(text: &str, values: &Value) -> Result<String, Error> {
         }
         None => vec![as_printed(values.clone())],
     };
+    check_widths(text)?;
     format(FormatStyle::Printf, text, &values)
+}
+
+/// Refuses to fill up a value to more than four digits' worth of characters.
+fn check_widths(text: &str) -> Result<(), Error> {
+    let text = text.replace("%%", "");
+    for conversion in text.split('%').skip(1) {
+        let named = conversion.strip_prefix('(');
+        let behind = named.and_then(|named| Some(named.split_once(')')?.1));
+        let flags = behind.unwrap_or(conversion);
+        let flags = flags.split(|c: char| !"0123456789#-+. ".contains(c)).next();
+        let mut numbers = flags
+            .unwrap_or_default()
+            .split(|c: char| !c.is_ascii_digit());
+        if let Some(number) = numbers.find(|number| number.len() > 4) {
+            let problem = format!("%: a width of {number} characters, expected at most 9999");
+            return Err(Error::new(ErrorKind::InvalidOperation, problem));
+        }
+    }
+    Ok(())
 }
 
 /// Writes `"…" % values` as a filter, since minijinja's `%` divides numbers alone.
 ///
 /// Looked at is what stands between `{{` and `}}`, or `{%` and `%}`. The values are one operand: a name, number, text or
 /// something in brackets, with all that follows it without a space (`.name`, `[…]`, `(…)`) and the filters behind it.
-pub(crate) fn with_percent_as_filter(source: &str) -> String {
+pub(crate) fn with_percent_as_filter(source: &str) -> Result<String, String> {
+    percent_as_filter(source, 0)
+}
+
+/// How deep values may stand in values of `%`, as minijinja's parser has it for expressions.
+const DEEPEST: usize = 150;
+
+fn percent_as_filter(source: &str, depth: usize) -> Result<String, String> {
+    if depth > DEEPEST {
+        return Err(format!(
+            "the template has more than {DEEPEST} `\"…\" % …` in one another"
+        ));
+    }
     let mut result = String::with_capacity(source.len());
     let mut rest = source;
-    while let Some(start) = rest
-        .find("{{")
-        .into_iter()
-        .chain(rest.find("{%"))
-        .chain(rest.find("{#"))
-        .min()
-    {
+    let begins_tag = |pair: &[u8]| pair[0] == b'{' && b"{%#".contains(&pair[1]);
+    while let Some(start) = rest.as_bytes().windows(2).position(begins_tag) {
         let closing = match rest.as_bytes()[start + 1] {
             b'{' => "}}",
             b'%' => "%}",
@@ -214,13 +241,14 @@ pub(crate) fn with_percent_as_filter(source: &str) -> String {
             {
                 let operand = operand.trim_start();
                 let length = operand_length(operand);
-                let inside = with_percent_as_filter(&format!("{{{{{}}}}}", &operand[..length]));
+                let inside =
+                    percent_as_filter(&format!("{{{{{}}}}}", &operand[..length]), depth + 1)?;
                 result += &format!("|{PERCENT}({})", &inside[2..inside.len() - 2]);
                 rest = &operand[length..];
             }
         }
     }
-    result + rest
+    Ok(result + rest)
 }
 
 /// The bytes of the text in quotation marks that something begins with, or 0.
@@ -277,6 +305,9 @@ fn bracket_length(source: &str) -> usize {
     length
 }
 
+/// What a template may indent by: more is no layout, but a way to fill the memory.
+const WIDEST: usize = 256;
+
 /// `tojson` as transformers defines it: `json.dumps` with `ensure_ascii=False`, nothing escaped for HTML.
 fn to_json(value: &Value, positional: Rest<Value>, options: Kwargs) -> Result<String, Error> {
     let invalid =
@@ -297,9 +328,13 @@ fn to_json(value: &Value, positional: Rest<Value>, options: Kwargs) -> Result<St
     let indent = match indent {
         None => None,
         Some(width) => Some(match (width.as_str(), width.as_usize()) {
-            (Some(text), _) => text.to_owned(),
-            (None, Some(width)) => " ".repeat(width),
-            (None, None) => return Err(invalid(format!("indent = {width}"))),
+            (Some(text), _) if text.len() <= WIDEST => text.to_owned(),
+            (None, Some(width)) if width <= WIDEST => " ".repeat(width),
+            _ => {
+                return Err(invalid(format!(
+                    "indent = {width}, expected at most {WIDEST} characters"
+                )));
+            }
         }),
     };
     let [between, after_key] = match separators {
@@ -429,5 +464,38 @@ mod tests {
             }
         }
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    /// What would fill the stack, the memory or the day is an error, or done in a moment.
+    #[test]
+    fn hostile_templates_are_refused() {
+        let render = |source: &str| {
+            let template = ChatTemplate::parse(source, Vec::new(), &ChatOptions::default());
+            template.and_then(|template| template.render_with(Value::UNDEFINED))
+        };
+        let nested = |depth: usize| {
+            format!(
+                "{{{{ {}1{} }}}}",
+                "'%s' % (".repeat(depth),
+                ")".repeat(depth)
+            )
+        };
+        assert_eq!(render(&nested(3)).as_deref(), Ok("1"));
+        let fine = "{{ '%%12345 %5d %s 12345' % (1, 2) }}";
+        assert_eq!(render(fine).as_deref(), Ok("%12345     1 2 12345"));
+        let error = render(&nested(10_000)).unwrap_err();
+        assert!(error.contains("more than 150"), "{error}");
+        let many = "{{ 1 }}".repeat(50_000);
+        assert_eq!(render(&many).unwrap().len(), 50_000);
+        for source in [
+            "{{ [1]|tojson(indent=9223372036854775807) }}",
+            "{{ [1]|tojson(indent='x' * 257) }}",
+            "{{ [1]|tojson(indent=[]) }}",
+            "{{ '%9223372036854775807d' % 1 }}",
+            "{{ '%.9223372036854775807f' % 1 }}",
+            "{{ '%99999999999999999999999d' % 1 }}",
+        ] {
+            assert!(render(source).is_err(), "{source}");
+        }
     }
 }

@@ -40,7 +40,7 @@ impl ChatTemplate {
             dates::strftime(format, now)
                 .map_err(|problem| Error::new(ErrorKind::InvalidOperation, problem))
         });
-        let source = python::with_percent_as_filter(&without_generation_tags(source));
+        let source = python::with_percent_as_filter(&without_generation_tags(source))?;
         environment
             .add_template_owned(NAME, source)
             .map_err(|error| describe(&error))?;

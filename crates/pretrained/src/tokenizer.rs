@@ -129,8 +129,8 @@ impl TokenizerFiles {
         }
     }
 
-    /// The tokens that the configuration names, in the order in which transformers adds those that the vocabulary lacks: by
-    /// their ids, by their roles, and others.
+    /// The tokens that the configuration names, in the order in which transformers adds those that are not among the added
+    /// tokens yet: by their ids, by their roles, and others.
     fn named_tokens(&self) -> Vec<AddedToken> {
         const ROLES: [&str; 7] = ["bos", "eos", "unk", "sep", "pad", "cls", "mask"];
         let token = |value: &Value, special: bool| {
@@ -167,13 +167,62 @@ impl TokenizerFiles {
         by_id.chain(roles).chain(others).collect()
     }
 
-    fn fingerprints(&self) -> Result<[String; 2], PretrainedError> {
+    /// Whether a text would be wrong without this token: it ends texts, or the chat template writes it.
+    fn needs(&self, token: &str) -> Result<bool, PretrainedError> {
+        let template = self.template()?.unwrap_or_default();
+        let special_tokens = self.special_tokens();
+        let mut roles = (special_tokens.iter()).filter(|(_, named)| named == token);
+        Ok(template.contains(token)
+            || roles.any(|(role, _)| role == "eos_token" || template.contains(role.as_str())))
+    }
+
+    /// The tokenizer with the tokens that the configuration names beside those of its file, which are returned too.
+    ///
+    /// One for which the model has no embedding (`rows` of them) stays text, unless a conversation needs it: where it is used,
+    /// it is an error.
+    fn tokenizer(&self, rows: usize) -> Result<(Tokenizer, Vec<AddedToken>), PretrainedError> {
+        let wrong = |error| PretrainedError::tokenizer(&self.origin, error);
+        let mut tokenizer = Tokenizer::from_bytes(&self.tokenizer).map_err(wrong)?;
+        let known = tokenizer.get_added_tokens_decoder();
+        let known: BTreeSet<&str> = known.values().map(|token| token.content.as_str()).collect();
+        let mut named = self.named_tokens();
+        named.retain(|token| !known.contains(token.content.as_str()));
+        if named.is_empty() {
+            return Ok((tokenizer, named));
+        }
+        // Which ids they have shows where they are added.
+        let mut all = tokenizer.clone();
+        all.add_tokens(named.clone()).map_err(wrong)?;
+        let mut added = Vec::new();
+        for token in named {
+            let id = all.token_to_id(&token.content);
+            if id.is_some_and(|id| (id as usize) < rows) || self.needs(&token.content)? {
+                added.push(token);
+            }
+        }
+        tokenizer.add_tokens(added.clone()).map_err(wrong)?;
+        Ok((tokenizer, added))
+    }
+
+    /// SHA-256 of what decides tokens, and of the chat template. `added` are the tokens that the configuration adds.
+    fn fingerprints(&self, added: &[AddedToken]) -> Result<[String; 2], PretrainedError> {
         let mut tokenizer = Sha256::new();
         tokenizer.update(&self.tokenizer);
         let mut special_tokens = self.special_tokens();
         special_tokens.sort();
         for (name, token) in special_tokens {
             tokenizer.update(format!("\n{name} {token}"));
+        }
+        for token in added {
+            tokenizer.update(format!(
+                "\nadded {:?} special={} lstrip={} rstrip={} single_word={} normalized={}",
+                token.content,
+                token.special,
+                token.lstrip,
+                token.rstrip,
+                token.single_word,
+                token.normalized
+            ));
         }
         let template = Sha256::digest(self.template()?.unwrap_or_default());
         Ok([hex::encode(tokenizer.finalize()), hex::encode(template)])
@@ -201,20 +250,13 @@ impl ChatTokenizer {
         options: &ChatOptions,
     ) -> Result<Self, PretrainedError> {
         let origin = files.origin.clone();
-        let mut tokenizer = Tokenizer::from_bytes(&files.tokenizer)
-            .map_err(|error| PretrainedError::tokenizer(&origin, error))?;
+        let (mut tokenizer, added) = files.tokenizer(model.vocab_size)?;
         // Lengths are the business of whoever makes batches.
         tokenizer.with_padding(None);
         tokenizer
             .with_truncation(None)
             .map_err(|error| PretrainedError::tokenizer(&origin, error))?;
 
-        let missing: Vec<AddedToken> = (files.named_tokens().into_iter())
-            .filter(|token| tokenizer.token_to_id(&token.content).is_none())
-            .collect();
-        tokenizer
-            .add_tokens(missing)
-            .map_err(|error| PretrainedError::tokenizer(&origin, error))?;
         let special_tokens = files.special_tokens();
         let id_of = |role: &str| {
             let (_, token) = special_tokens.iter().find(|(name, _)| name == role)?;
@@ -263,8 +305,8 @@ impl ChatTokenizer {
             );
             return Err(PretrainedError::tokenizer(&origin, problem));
         }
-        let added = tokenizer.get_added_tokens_decoder();
-        let special = (added.iter()).filter(|(id, token)| token.special || **id == end_of_turn);
+        let all_added = tokenizer.get_added_tokens_decoder();
+        let special = (all_added.iter()).filter(|(id, token)| token.special || **id == end_of_turn);
         let mut special: Vec<String> = special.map(|(_, token)| token.content.clone()).collect();
         special.sort();
         let beginnings: BTreeSet<char> = special
@@ -278,7 +320,7 @@ impl ChatTokenizer {
             tokenizer,
             template,
             template_from,
-            fingerprints: files.fingerprints()?,
+            fingerprints: files.fingerprints(&added)?,
             notes: files.notes.clone(),
             ending,
             anchors,
@@ -325,7 +367,8 @@ impl ChatTokenizer {
             .collect()
     }
 
-    /// What decides tokens: SHA-256 of the tokenizer's file with its special tokens, and of the chat template.
+    /// What decides tokens: SHA-256 of the tokenizer's file with the tokens that its
+    /// configuration names, and of the chat template.
     pub fn fingerprints(&self) -> [&str; 2] {
         self.fingerprints.each_ref().map(String::as_str)
     }

@@ -6,11 +6,15 @@ use std::sync::Arc;
 use burn_tensor::{Device, FloatDType, Tensor, TensorData};
 use panacea_devices::Precision;
 use panacea_model::{Decoder, ModelError, PackedBatch, Sequence, ValueHead};
-use panacea_pretrained::{Answered, Message, Pretrained, PretrainedError};
+use panacea_pretrained::{Answered, ChatOptions, Message, Pretrained, PretrainedError};
+use panacea_runs::{RunError, RunRecord};
 use panacea_svd_lora::{ADAPTER_CONFIG_FILE, AdapterError, Adapters};
 
 /// The folder of a run's adapter.
 const RUN_ADAPTER: &str = "adapter";
+
+/// The plan of a run.
+const RUN_PLAN: &str = "run.toml";
 
 /// The head of a published classifier.
 const SCORE: &str = "score.weight";
@@ -59,6 +63,9 @@ pub enum RewardModelError {
     /// The adapter's files.
     #[error(transparent)]
     Adapter(#[from] AdapterError),
+    /// The run's plan.
+    #[error(transparent)]
+    Run(#[from] RunError),
     /// A model or an adapter without a head.
     #[error(
         "{path} has nothing that reads rewards: expected a run with method.name = \"reward-model\", or a folder whose config.json names a sequence-classification architecture such as LlamaForSequenceClassification",
@@ -97,7 +104,8 @@ pub enum RewardModelError {
 
 impl RewardModel {
     /// Opens the run of a reward model, or a published classifier in Hugging Face layout. `shared` is a model in memory
-    /// already: a run that was trained on the same weights uses it, and loads none of its own.
+    /// already: a run that was trained on the same weights uses it, and loads none of its own. Conversations are written as
+    /// the run's own plan says, not as that of whoever shares the weights.
     pub fn open(
         path: &Path,
         device: &Device,
@@ -139,12 +147,20 @@ impl RewardModel {
             path: path.to_owned(),
         })?;
         adapters.factors.0.remove(ValueHead::NAME);
+        let chat = chat_of(path)?;
         let expected = &adapters.config.base_fingerprint;
         let base = match shared {
-            Some(shared) if shared.pretrained.fingerprint()? == *expected => shared.clone(),
+            Some(shared) if shared.pretrained.fingerprint()? == *expected => {
+                // Its files alone, once more: they are read where a conversation needs them.
+                let own = Pretrained::open(shared.pretrained.source())?;
+                Base {
+                    pretrained: Arc::new(own.with_chat(chat)),
+                    decoder: Arc::clone(&shared.decoder),
+                }
+            }
             _ => {
                 let base = PathBuf::from(&adapters.config.base_model);
-                let pretrained = Pretrained::open(&base)?;
+                let pretrained = Pretrained::open(&base)?.with_chat(chat);
                 let found = pretrained.fingerprint()?;
                 if found != *expected {
                     return Err(RewardModelError::OtherBase {
@@ -241,6 +257,15 @@ impl RewardModel {
     }
 }
 
+/// How the run of this adapter has conversations written; an adapter that lies in no run says nothing of it.
+fn chat_of(adapter: &Path) -> Result<ChatOptions, RewardModelError> {
+    let plan = (adapter.parent()).map(|run| run.join(RUN_PLAN));
+    match plan.filter(|plan| plan.is_file()) {
+        Some(plan) => Ok(RunRecord::read(&plan)?.plan.chat().clone()),
+        None => Ok(ChatOptions::default()),
+    }
+}
+
 /// The type that weights have on a device where nobody says otherwise.
 fn usual_weights(device: &Device) -> FloatDType {
     (Precision::Auto.on(device)).expect("auto takes what there is")
@@ -257,5 +282,95 @@ impl Base {
             decoder: Arc::new(Decoder::load_in(&pretrained, device, weights)?),
             pretrained: Arc::new(pretrained),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use panacea_pretrained::TemplateValue;
+    use panacea_svd_lora::SvdLoraConfig;
+    use panacea_test_support::TinyModel;
+    use serde_json::json;
+
+    use super::*;
+
+    const TEMPLATE: &str =
+        "{{ tone }}{% for m in messages %}{{ m.content + '<|im_end|>' }}{% endfor %}";
+
+    /// The weights may be those of the policy, whose conversations are written otherwise.
+    #[test]
+    fn a_reward_model_reads_conversations_as_its_own_run_has_them() {
+        let place = tempfile::tempdir().unwrap();
+        let [base, run] = ["base", "run"].map(|name| place.path().join(name));
+        fs::create_dir_all(&base).unwrap();
+        fs::create_dir_all(run.join(RUN_ADAPTER)).unwrap();
+        let config = json!({
+            "model_type": "llama", "vocab_size": 272, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
+            "num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 8, "hidden_act": "silu",
+            "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "rope_theta": 1e4, "tie_word_embeddings": false
+        });
+        TinyModel::well_behaved(config, 0.4).write(&base);
+        fs::write(base.join("chat_template.jinja"), TEMPLATE).unwrap();
+        let device = panacea_devices::select("flex").unwrap();
+        let of_tone = |tone: &str| {
+            let variables = [("tone".to_owned(), TemplateValue::Text(tone.to_owned()))].into();
+            Pretrained::open(&base).unwrap().with_chat(ChatOptions {
+                variables,
+                ..ChatOptions::default()
+            })
+        };
+        let policy = Base::load(of_tone("policy"), &device, FloatDType::F32).unwrap();
+
+        let config = SvdLoraConfig {
+            base_model: base.display().to_string(),
+            base_fingerprint: policy.pretrained.fingerprint().unwrap(),
+            rank: 1,
+            objectives: vec!["wit".to_owned()],
+            alpha: 1.0,
+            target_modules: vec!["q_proj".to_owned()],
+        };
+        let shapes = policy
+            .decoder
+            .adapted_shapes(&config.target_modules)
+            .unwrap();
+        let mut adapters = Adapters::init(config, &shapes, 0.1, 5, &device);
+        let mut head = ValueHead::zeros(1, 8, &device);
+        head.weight = Tensor::from_data([[1.0f32, -2.0, 3.0, -4.0, 5.0, -6.0, 7.0, -8.0]], &device);
+        let factors = &mut adapters.factors.0;
+        factors.insert(ValueHead::NAME.to_owned(), head.into_factors());
+        adapters.save(&run.join(RUN_ADAPTER)).unwrap();
+        let record = |tone: &str| {
+            let text = format!(
+                "data = {{ train = \"a.jsonl\" }}\nmethod = {{ name = \"reward-model\" }}\n\
+                 [model]\npath = \"base\"\n[model.template]\ntone = \"{tone}\"\n\
+                 [[objective]]\nname = \"wit\"\nscore = \"wit\"\n\
+                 [run]\npanacea = \"0\"\nburn = \"0\"\nmodel_fingerprint = \"0\"\n"
+            );
+            fs::write(run.join(RUN_PLAN), text).unwrap();
+        };
+
+        let prompt = [Message {
+            role: "user".to_owned(),
+            content: "hello".to_owned(),
+        }];
+        let reward = |shared: Option<&Base>| {
+            let model = RewardModel::open(&run, &device, shared).unwrap();
+            assert_eq!(
+                shared.is_some_and(|base| model.shares(base)),
+                shared.is_some()
+            );
+            let conversation = Conversation {
+                prompt: &prompt,
+                response: "world",
+            };
+            model.rewards(&[conversation]).unwrap()
+        };
+        record("judge");
+        let own = reward(None);
+        assert_eq!(reward(Some(&policy)), own);
+        record("policy");
+        assert_ne!(reward(Some(&policy)), own);
     }
 }

@@ -70,6 +70,9 @@ const NOTED: [&str; 7] = [
 /// What decides tokens: files that count by their content.
 const TOKENS: [&str; 2] = ["model.tokenizer", "model.chat_template"];
 
+/// The day that it is for the chat template.
+const DATE: &str = "model.template.date";
+
 impl RunRecord {
     /// The text of `run.toml`.
     pub fn to_toml(&self) -> Result<String, RunError> {
@@ -117,10 +120,20 @@ impl RunRecord {
                 after.remove(key);
             }
         }
+        let mut differences = Differences::default();
+        if self.facts.template_fingerprint.is_none() && !before.contains_key(DATE) {
+            // Runs have kept their day as long as they have kept the template's fingerprint.
+            let today = after.remove(DATE);
+            differences.notes.extend(today.map(|today| {
+                format!(
+                    "{DATE}: the day on which the run began is not known; a template that tells the date now writes {}",
+                    today.shown
+                )
+            }));
+        }
         let keys = before
             .keys()
             .chain(after.keys().filter(|key| !before.contains_key(*key)));
-        let mut differences = Differences::default();
         let gone = self.facts.gone.iter();
         differences
             .conflicts

@@ -155,6 +155,28 @@ fn another_tokenizer_or_template_is_another_run() {
 }
 
 #[test]
+fn the_day_of_a_run_from_before_it_was_kept_is_not_known() {
+    let mut before = record(MINIMAL);
+    let mut after = before.clone();
+    after.plan = after.plan.on_day(|| "2026-11-28".to_owned());
+    // A run that kept its template has had no day: now it is another.
+    let conflicts = before.differences(&after).unwrap().conflicts;
+    assert_eq!(
+        conflicts,
+        ["model.template.date: the run has not set, now it is \"2026-11-28\""]
+    );
+    before.facts.template_fingerprint = None;
+    let notes = before
+        .check_resume(&after, Path::new("runs/first"))
+        .unwrap();
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert!(notes[0].contains("now writes \"2026-11-28\""), "{notes:?}");
+    // One that is written down counts.
+    before.plan = before.plan.on_day(|| "2026-11-27".to_owned());
+    assert_eq!(before.differences(&after).unwrap().conflicts.len(), 1);
+}
+
+#[test]
 fn files_count_by_content() {
     let before = record(MINIMAL);
     let mut moved = record(&MINIMAL.replace("train.jsonl", "elsewhere/train.jsonl"));

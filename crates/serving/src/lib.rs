@@ -25,4 +25,4 @@ mod error;
 mod open;
 
 pub use error::ServingError;
-pub use open::{Policy, RewardModelRun, open_language_model, open_model_of};
+pub use open::{Policy, RewardModelRun, changed_since, open_language_model, open_model_of};

@@ -7,7 +7,7 @@ use panacea_methods::{NotServed, Served, Trained};
 use panacea_model::{Decoder, ValueHead};
 use panacea_objectives::Preference;
 use panacea_pretrained::Pretrained;
-use panacea_runs::RunFolder;
+use panacea_runs::{RunFolder, RunRecord};
 use panacea_svd_lora::Adapters;
 
 use crate::error::ServingError;
@@ -28,6 +28,31 @@ pub fn open_language_model(path: &Path) -> Result<Pretrained, ServingError> {
 pub fn open_model_of(plan: &Plan, other: Option<&Path>) -> Result<Pretrained, ServingError> {
     let pretrained = open_language_model(other.unwrap_or(plan.model()))?;
     Ok(pretrained.with_chat(plan.chat().clone()))
+}
+
+/// What has become of the tokenizer and the chat template since the run of `record` was trained with them, each a sentence. A
+/// plan names them by their paths; what those hold may be another by now. A model without a tokenizer says nothing, nor do
+/// runs from before their fingerprints were kept.
+pub fn changed_since(record: &RunRecord, pretrained: &Pretrained) -> Vec<String> {
+    let Ok(tokenizer) = pretrained.tokenizer() else {
+        return Vec::new();
+    };
+    let facts = &record.facts;
+    let trained = [&facts.tokenizer_fingerprint, &facts.template_fingerprint];
+    let names = ["tokenizer", "chat template"];
+    let pairs = names
+        .iter()
+        .zip(trained)
+        .zip(tokenizer.fingerprints())
+        .filter(|((_, trained), now)| trained.as_ref().is_some_and(|trained| trained != now));
+    pairs
+        .map(|((name, _), _)| {
+            format!(
+                "{}: the {name} has changed since the run was trained: conversations become other tokens",
+                pretrained.source().display()
+            )
+        })
+        .collect()
 }
 
 /// What a run has trained, ready to be served.

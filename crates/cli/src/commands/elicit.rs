@@ -16,7 +16,7 @@ use panacea_interview::{
 use panacea_objectives::Preference;
 use panacea_reward_models::Base;
 use panacea_runs::RunFolder;
-use panacea_serving::{Policy, open_model_of};
+use panacea_serving::{Policy, changed_since, open_model_of};
 
 use crate::prompts::read_prompts;
 use crate::session::{RUNS, say_aside};
@@ -91,6 +91,7 @@ impl Arguments {
         say_aside(&profiles.notes);
         let device = panacea_devices::select(&self.device)?;
         let pretrained = open_model_of(&plan, self.model.as_deref())?;
+        say_aside(&changed_since(&run.record()?, &pretrained));
         let base = Base::load(pretrained, &device, plan.precision().on(&device)?)?;
         let policy = Policy::open(&run, &base.decoder)?;
         say_aside(&policy.notes);

@@ -15,7 +15,7 @@ use panacea_model::{Decoder, Steering};
 use panacea_objectives::{Loss, Preference, sigmoid};
 use panacea_pretrained::ChatTokenizer;
 use panacea_runs::{CountedProgress, RunFolder};
-use panacea_serving::{RewardModelRun, open_model_of};
+use panacea_serving::{RewardModelRun, changed_since, open_model_of};
 use panacea_trainer::{Evaluated, Records, evaluate};
 
 use crate::session::{RUNS, list, say_aside};
@@ -62,6 +62,7 @@ impl Arguments {
             ),
         };
         let pretrained = open_model_of(&plan, self.model.as_deref())?;
+        say_aside(&changed_since(&run.record()?, &pretrained));
         let held_out = self.held_out(&run, &plan, pretrained.tokenizer()?)?;
         let device = panacea_devices::select(&self.device)?;
         let decoder = Decoder::load_in(&pretrained, &device, plan.precision().on(&device)?)?;

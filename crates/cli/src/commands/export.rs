@@ -14,7 +14,7 @@ use panacea_model::{Decoder, Steering};
 use panacea_objectives::Preference;
 use panacea_pretrained::{GgufType, Pretrained, convert_to_gguf, write_gguf, write_model};
 use panacea_runs::RunFolder;
-use panacea_serving::{Policy, RewardModelRun, open_language_model, open_model_of};
+use panacea_serving::{Policy, RewardModelRun, changed_since, open_language_model, open_model_of};
 
 use crate::session::{RUNS, open_at, say_aside};
 
@@ -128,10 +128,12 @@ impl Arguments {
             return Ok(ExitCode::SUCCESS);
         }
         let run = RunFolder::find(&self.runs, self.run.as_deref())?;
-        let plan = run.record()?.plan;
-        let form = self.form(&run, &plan)?;
+        let record = run.record()?;
+        let plan = &record.plan;
+        let form = self.form(&run, plan)?;
         self.out.as_deref().map_or(Ok(()), refuse_existing)?;
-        let pretrained = open_model_of(&plan, self.model.as_deref())?;
+        let pretrained = open_model_of(plan, self.model.as_deref())?;
+        say_aside(&changed_since(&record, &pretrained));
         let decoder = Decoder::load(&pretrained, &panacea_devices::select(&self.device)?)?;
         let content = open(form, &run, &decoder)?;
         // The adapters were held against it. The weights that are written come from the files, and need its memory.
@@ -270,6 +272,10 @@ impl Arguments {
                     );
                 }
             }
+        }
+        // llama.cpp's notes have it among them.
+        if !matches!(self.format, Format::LlamaLora | Format::Gguf) {
+            say_aside(pretrained.unwritten()?.as_slice());
         }
         Ok(())
     }

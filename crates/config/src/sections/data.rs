@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use panacea_data::{BadRecords, Format, ObjectiveSpec, OverlongPrompts, TokenLimits};
+use panacea_data::{BadRecords, Format, LabelSource, ObjectiveSpec, OverlongPrompts, TokenLimits};
+use panacea_rewards::ScorerSpec;
 
 use crate::names::{FormatChoice, OneOrMany};
 use crate::resolver::Resolver;
@@ -83,6 +84,19 @@ impl Resolver {
             let message = "\"truncate\" cuts words before the template is applied, \
                            which data.rendered = true leaves out; use \"skip\"";
             self.problem("data.overlong_prompts", message.to_owned());
+        }
+        let judge = objectives
+            .iter()
+            .find_map(|objective| match &objective.source {
+                LabelSource::Reward(spec) if matches!(**spec, ScorerSpec::Model(_)) => Some(spec),
+                _ => None,
+            });
+        if let (true, Some(spec)) = (rendered, judge) {
+            let message = format!(
+                "found true beside the reward {spec}, expected false: a reward model writes conversations by its own template, \
+                 and prompts that already are what a template writes would be wrapped twice; give messages as prompts"
+            );
+            self.problem("data.rendered", message);
         }
         DataPlan {
             train,

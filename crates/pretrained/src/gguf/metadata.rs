@@ -6,7 +6,8 @@ use super::quant::Format;
 use super::write::Value;
 use crate::{ModelConfig, RopeScaling};
 
-type Metadata = Vec<(String, Value)>;
+/// Keys and values, in the order in which they are written.
+pub(crate) type Metadata = Vec<(String, Value)>;
 
 /// The version of block layouts that ggml has had since 2023.
 const BLOCK_LAYOUTS: u32 = 2;

@@ -15,12 +15,13 @@ use std::path::Path;
 
 pub(crate) use encode::encode;
 pub(crate) use file::{ALIGNMENT, GgufFile, MAGIC, TensorInfo};
-pub(crate) use metadata::{for_adapter, for_model, for_replaced};
+pub(crate) use keys::of_tokenizer::TEMPLATE;
+pub(crate) use metadata::{Metadata, for_adapter, for_model, for_replaced};
 pub(crate) use names::{RowOrder, architecture, gguf_name, hugging_face_name};
 pub(crate) use quant::Format;
 pub(crate) use vocabulary::tokenizer_files;
 pub(crate) use vocabulary_out::tokenizer_metadata;
-pub(crate) use write::{Entry, write};
+pub(crate) use write::{Entry, Value, write};
 
 use crate::config::{Activation, LayerAttention, check_layers};
 use crate::{ModelConfig, PretrainedError, QuantisedMatrix, Rope, RopeScaling, TensorF32};

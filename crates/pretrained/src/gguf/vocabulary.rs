@@ -175,6 +175,8 @@ fn tokenizer_config(
     for (role, key) in ROLES {
         if let Some(id) = file.token_id(key)?
             && let Some(token) = vocabulary.tokens.get(id as usize)
+            // Named here, a filler would become a token that texts match.
+            && (vocabulary.is_special(id as usize) || !vocabulary.is_padding(id as usize))
         {
             config.insert(role.to_owned(), json!(token));
         }

@@ -10,17 +10,18 @@ use super::keys::of_tokenizer::{
 };
 use super::vocabulary::{ROLES, WordSplit};
 use super::write::Value;
+use crate::ChatTokenizer;
 use crate::tokenizer::TokenizerFiles;
 
-/// The metadata of a byte-level BPE tokenizer for an embedding of `rows` rows. `stops` are the tokens at which generation
-/// ends.
+/// The metadata of a byte-level BPE tokenizer for an embedding of `rows` rows. `tokenizer` is
+/// what the files make: it knows the tokens at which generation ends, and all that are found before words are split.
 ///
 /// # Errors
 /// What cannot be said in such a file.
 pub(crate) fn tokenizer_metadata(
     files: &TokenizerFiles,
     rows: usize,
-    stops: &[u32],
+    tokenizer: &ChatTokenizer,
 ) -> Result<Vec<(String, Value)>, String> {
     let json: Json = serde_json::from_slice(&files.tokenizer)
         .map_err(|error| format!("tokenizer.json is not valid JSON: {error}"))?;
@@ -34,7 +35,7 @@ pub(crate) fn tokenizer_metadata(
             split.name()
         ));
     }
-    let added = added_tokens(&json)?;
+    let added = added_tokens(tokenizer)?;
     let (tokens, types) = vocabulary(&model["vocab"], &added, rows)?;
     let id_of = |token: &str| tokens.iter().position(|known| known == token);
     let named = files.special_tokens();
@@ -52,7 +53,12 @@ pub(crate) fn tokenizer_metadata(
         metadata.extend(role_of(role).map(|id| (key, Value::U32(id))));
     }
     let mut ends: Vec<u32> = role_of("eos_token").into_iter().collect();
-    ends.extend(stops.iter().filter(|&&id| role_of("eos_token") != Some(id)));
+    ends.extend(
+        tokenizer
+            .stop_ids()
+            .iter()
+            .filter(|&&id| role_of("eos_token") != Some(id)),
+    );
     if ends.len() > ENDS.len() {
         return Err(format!(
             "generation ends at the tokens {ends:?}, expected at most {}",
@@ -153,30 +159,25 @@ fn stages(json: &Json) -> Vec<Json> {
 }
 
 /// Tokens that are found before words are split: text and type by id.
-fn added_tokens(json: &Json) -> Result<BTreeMap<usize, (String, i64)>, String> {
+fn added_tokens(tokenizer: &ChatTokenizer) -> Result<BTreeMap<usize, (String, i64)>, String> {
     let mut added = BTreeMap::new();
-    for token in json["added_tokens"].as_array().into_iter().flatten() {
-        let (Some(id), Some(content)) = (token["id"].as_u64(), token["content"].as_str()) else {
-            return Err(format!(
-                "tokenizer.json: an added token is {token}, expected id and content"
-            ));
-        };
-        let on = |option: &str| token[option] == Json::Bool(true);
+    for (id, token) in tokenizer.inner().get_added_tokens_decoder() {
+        let content = token.content;
         // What is normalized could differ, where it is not plain ASCII.
-        if on("lstrip")
-            || on("rstrip")
-            || on("single_word")
-            || on("normalized") && !content.is_ascii()
+        if token.lstrip
+            || token.rstrip
+            || token.single_word
+            || token.normalized && !content.is_ascii()
         {
             return Err(format!(
                 "tokenizer.json: the added token {content:?} takes space or words into account, which a GGUF file cannot say"
             ));
         }
-        let kind = match on("special") {
+        let kind = match token.special {
             true => token_type::CONTROL,
             false => token_type::USER_DEFINED,
         };
-        added.insert(id as usize, (content.to_owned(), kind));
+        added.insert(id as usize, (content, kind));
     }
     Ok(added)
 }

@@ -59,6 +59,17 @@ fn greedy_tokens() -> Value {
     tokenizer
 }
 
+/// The byte-level tokenizer with a token that may overlap itself.
+fn doubled_token() -> Value {
+    let mut tokenizer = tokenizer_json();
+    let added = tokenizer["added_tokens"].as_array_mut().unwrap();
+    added.push(
+        json!({"id": 266, "content": "##", "single_word": false, "lstrip": false, "rstrip": false,
+                      "normalized": false, "special": false}),
+    );
+    tokenizer
+}
+
 fn answered(tokenizer: &ChatTokenizer, messages: &[Message], responses: &[&str]) -> Answered {
     let prompt = tokenizer.prompt(messages).unwrap();
     tokenizer.answered(&prompt, responses).unwrap()
@@ -174,6 +185,39 @@ fn a_prompt_that_an_answer_would_rewrite_stays_as_it_is() {
     assert!(answered(tokenizer, &talk[1..], &["well"]).notes.is_empty());
 }
 
+/// As where one turn of the assistant follows another, or where nothing is to be written.
+#[test]
+fn an_answer_that_the_template_refuses_or_leaves_out_stands_behind_the_prompt() {
+    let template = format!(
+        "{{% for m in messages %}}{{% if not loop.first and m.role == messages[loop.index0 - 1].role %}}\
+         {{{{ raise_exception('roles must alternate') }}}}{{% endif %}}{{% if m.content %}}{{{{ {TURN} }}}}{{% endif %}}\
+         {{% endfor %}}{{% if add_generation_prompt %}}{{{{ '<|im_start|>assistant\\n' }}}}{{% endif %}}"
+    );
+    let model = model(&template, &tokenizer_json());
+    let tokenizer = model.tokenizer().unwrap();
+    let talk = [message("user", "a"), message("assistant", "b")];
+    let header = "<|im_start|>assistant\n";
+    let [before, after] = ["<|im_start|>user\na<|im_end|>\n", "b<|im_end|>\n"];
+    assert_eq!(
+        texts(tokenizer, &talk, "c"),
+        [
+            format!("{before}{header}{after}{header}"),
+            "c<|im_end|>".to_owned()
+        ]
+    );
+    let notes = answered(tokenizer, &talk, &["c"]).notes;
+    assert!(notes[0].contains("or refuses it"), "{notes:?}");
+    let found = answered(tokenizer, &talk[..1], &["", "d"]);
+    let of = |ids: &[u32]| tokenizer.decode(ids, false).unwrap();
+    assert_eq!(of(&found.prompt), format!("{before}{header}"));
+    assert_eq!(of(&found.responses[0]), "<|im_end|>");
+    assert_eq!(of(&found.responses[1]), "d<|im_end|>");
+    // A conversation that is refused itself stays so.
+    let twice = [message("user", "a"), message("user", "b")];
+    let error = tokenizer.prompt(&twice).unwrap_err().to_string();
+    assert!(error.contains("roles must alternate"), "{error}");
+}
+
 /// R1's distillates leave out the reasoning of an answer.
 #[test]
 fn what_the_template_makes_of_an_answer_is_trained() {
@@ -212,7 +256,9 @@ fn the_first_token_of_an_answer_is_that_of_the_whole_text() {
 }
 
 /// Pieces of conversations: whatever people write, special tokens and their halves included.
-const PIECES: [&str; 18] = [
+const PIECES: [&str; 20] = [
+    "#",
+    "##",
     "x<|im_start|>",
     "  <s>",
     "hello",
@@ -249,6 +295,9 @@ fn tokens_of_parts_are_those_of_the_whole_text() {
     // The last special token of a prompt may be one that somebody wrote.
     let without_header = "{% for m in messages %}{{ '<s><|im_start|>' + m.content + '|' }}\
                           {% if m.role == 'assistant' %}{{ '<|im_end|>\n' }}{% endif %}{% endfor %}";
+    // What may overlap itself stands before the answer.
+    let doubled = "{% for m in messages %}{{ m.content + '##' }}{% if m.role == 'assistant' %}{{ '<|im_end|>\n' }}\
+                   {% endif %}{% endfor %}";
     let trimmed = CHAT_TEMPLATE.replace("message.content", "message.content.strip()");
     let mut noise = Noise(19);
     let mut moved = 0;
@@ -257,6 +306,7 @@ fn tokens_of_parts_are_those_of_the_whole_text() {
         &with_bos,
         without_tokens,
         without_header,
+        doubled,
         &trimmed,
     ] {
         for json in [
@@ -264,6 +314,7 @@ fn tokens_of_parts_are_those_of_the_whole_text() {
             sentencepiece_like(),
             space_before_the_first(),
             greedy_tokens(),
+            doubled_token(),
         ] {
             let model = model(template, &json);
             let tokenizer = model.tokenizer().unwrap();
@@ -336,6 +387,68 @@ fn special_tokens_that_the_vocabulary_lacks_are_added() {
     let (_folder, model) = with(config, 267);
     let error = model.tokenizer().unwrap_err().to_string();
     assert!(error.contains("\"<new>\", has the id 267"), "{error}");
+    // Without one for a token that no conversation needs, that is ordinary text.
+    let lone = json!({"pad_token": "[PAD]", "eos_token": "</s>", "chat_template": CHAT_TEMPLATE});
+    let (_folder, model) = with(lone.clone(), 266);
+    let tokenizer = model.tokenizer().unwrap();
+    let text = tokenizer.encode("a [PAD] b", false).unwrap();
+    assert_eq!(tokenizer.decode(&text, true).unwrap(), "a [PAD] b");
+    // One that the template writes is missed where it is written.
+    let mut written = lone;
+    written["chat_template"] = json!(format!("{{{{ pad_token }}}}{CHAT_TEMPLATE}"));
+    let (_folder, model) = with(written, 266);
+    let prompt = model
+        .tokenizer()
+        .unwrap()
+        .encode_prompt(&[message("user", "a")]);
+    let error = prompt.unwrap_err().to_string();
+    assert!(error.contains("\"[PAD]\" has the id 266"), "{error}");
+}
+
+/// As transformers has it: under the id that the vocabulary gives it, and found in a text before words are split.
+#[test]
+fn special_tokens_of_the_vocabulary_are_tokens_wherever_they_stand() {
+    let mut json = tokenizer_json();
+    let added = json["added_tokens"].as_array_mut().unwrap();
+    let end = added
+        .iter()
+        .position(|token| token["content"] == "<|im_end|>");
+    added.remove(end.unwrap());
+    let named = json!({"extra_special_tokens": ["<|im_end|>"], "eos_token": "</s>"});
+    for (config, expected) in [(named, &[3][..]), (json!({"eos_token": "</s>"}), &[][..])] {
+        let folder = tempfile::tempdir().unwrap();
+        tiny_model("llama").write(folder.path());
+        write_json(&folder.path().join("tokenizer.json"), &json);
+        write_json(&folder.path().join("tokenizer_config.json"), &config);
+        let model = Pretrained::open(folder.path()).unwrap();
+        let tokenizer = model.tokenizer().unwrap();
+        let ids = tokenizer.encode("<|im_end|>", false).unwrap();
+        match expected {
+            [] => assert!(ids.len() > 1, "{ids:?}"),
+            _ => assert_eq!(ids, expected),
+        }
+    }
+}
+
+/// What tells runs of another tokenizer apart.
+#[test]
+fn tokens_that_the_configuration_adds_are_part_of_the_fingerprint() {
+    let of = |config: Value| {
+        let folder = tempfile::tempdir().unwrap();
+        tiny_model("llama").write(folder.path());
+        write_json(&folder.path().join("tokenizer_config.json"), &config);
+        let model = Pretrained::open(folder.path()).unwrap();
+        model.tokenizer().unwrap().fingerprints()[0].to_owned()
+    };
+    let with = |token: Value| of(json!({"eos_token": "</s>", "extra_special_tokens": [token]}));
+    let plain = of(json!({"eos_token": "</s>"}));
+    assert_ne!(plain, with(json!("<new>")));
+    assert_ne!(
+        with(json!("<new>")),
+        with(json!({"content": "<new>", "rstrip": true}))
+    );
+    // Known already: nothing is added, and earlier runs go on.
+    assert_eq!(plain, with(json!("<|im_start|>")));
 }
 
 #[test]
@@ -361,6 +474,19 @@ fn a_rendered_prompt_is_taken_as_it_is() {
         let found = tokenizer.answered(&prompt, &[response]).unwrap();
         assert_eq!(found, answered(tokenizer, &talk, &[response]));
     }
+}
+
+/// Converters fill vocabularies up with tokens that no text may match, and name one of them for filling up batches.
+#[test]
+fn a_filler_that_a_gguf_file_names_stays_out() {
+    use crate::tiny::{Gguf, Meta};
+    let folder = tempfile::tempdir().unwrap();
+    let mut gguf = Gguf::of(&tiny_model("llama"));
+    gguf.set("tokenizer.ggml.padding_token_id", Meta::U32(271));
+    let model = Pretrained::open(&gguf.write(folder.path())).unwrap();
+    let tokenizer = model.tokenizer().unwrap();
+    let ids = tokenizer.encode("[PAD271]", false).unwrap();
+    assert!(ids.len() > 1, "{ids:?}");
 }
 
 #[test]

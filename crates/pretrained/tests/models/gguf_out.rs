@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use panacea_pretrained::{GgufType, Message, Pretrained, TensorF32, convert_to_gguf, write_gguf};
+use panacea_pretrained::{
+    ChatOptions, GgufType, Message, Pretrained, TemplateValue, TensorF32, convert_to_gguf,
+    write_gguf,
+};
 use panacea_test_support::{TinyModel, tokenizer_json, write_json};
 use serde_json::{Value, json};
 
@@ -332,4 +335,72 @@ fn assert_refused(model: &Pretrained, overrides: &BTreeMap<String, TensorF32>, p
     let message = refused.expect_err("must be refused").to_string();
     assert!(message.contains(part), "{message:?} lacks {part:?}");
     assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
+}
+
+/// A file carries the tokenizer and the template that stand in for the model's own. The day and the variables it cannot carry;
+/// they are no fault of it, wherever they show.
+#[test]
+fn a_model_is_written_with_the_texts_that_it_was_trained_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let tiny = tiny_model("llama");
+    let template = folder.path().join("mine.jinja");
+    let source = "{{ strftime_now('%F') }} {{ tone }}{% for m in messages %}<|im_start|>{{ m.content }}<|im_end|>{% endfor %}\
+                  {% if add_generation_prompt %}{{ tone }}<|im_start|>{% endif %}";
+    std::fs::write(&template, source).unwrap();
+    // Another tokenizer: "<|other|>" is a token, which only its configuration tells.
+    let other = folder.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    tiny.write(&other);
+    let config = std::fs::read_to_string(other.join("tokenizer_config.json")).unwrap();
+    let mut config: Value = serde_json::from_str(&config).unwrap();
+    config["extra_special_tokens"] = json!(["<|other|>"]);
+    write_json(&other.join("tokenizer_config.json"), &config);
+    let from_folder = folder.path().join("model");
+    std::fs::create_dir(&from_folder).unwrap();
+    tiny.write(&from_folder);
+    let from_gguf = Gguf::of(&tiny).write(folder.path());
+    let chat = ChatOptions {
+        template: Some(template),
+        date: Some("2001-02-03".to_owned()),
+        variables: [("tone".to_owned(), TemplateValue::Text("dry".to_owned()))].into(),
+        tokenizer: None,
+    };
+    let with_tokenizer = ChatOptions {
+        tokenizer: Some(other),
+        ..chat.clone()
+    };
+    let talk = [Message {
+        role: "user".to_owned(),
+        content: "hello<|other|>".to_owned(),
+    }];
+    for (number, source) in [from_folder, from_gguf].iter().enumerate() {
+        for (kind, chat) in [&chat, &with_tokenizer].into_iter().enumerate() {
+            let model = Pretrained::open(source).unwrap().with_chat(chat.clone());
+            let path = folder.path().join(format!("{number}-{kind}.gguf"));
+            write_gguf(&path, &model, &BTreeMap::new(), GgufType::F32)
+                .unwrap_or_else(|error| panic!("{number} {kind}: {error}"));
+            let told = ChatOptions {
+                tokenizer: None,
+                template: None,
+                ..chat.clone()
+            };
+            let read = Pretrained::open(&path).unwrap().with_chat(told);
+            let (ours, theirs) = (model.tokenizer().unwrap(), read.tokenizer().unwrap());
+            let tokens = ours.encode_prompt(&talk).unwrap();
+            assert_eq!(tokens, theirs.encode_prompt(&talk).unwrap());
+            assert_eq!(tokens.contains(&266), kind == 1, "{tokens:?}");
+            assert!(
+                ours.render(&talk, true)
+                    .unwrap()
+                    .starts_with("2001-02-03 dry<")
+            );
+            let unwritten = model.unwritten().unwrap().unwrap();
+            assert!(
+                unwritten.contains("the date 2001-02-03, tone = \"dry\""),
+                "{unwritten}"
+            );
+        }
+    }
+    let plain = Pretrained::open(&folder.path().join("0-0.gguf")).unwrap();
+    assert_eq!(plain.unwritten().unwrap(), None);
 }
