@@ -555,7 +555,7 @@ async function interviewsSayWhatIsWrong({ url }) {
   const alike = { prompts: "Hello", temperature: 0, max_tokens: 1, candidates: 2 };
   const same = await open(url + balance("five", "dan", alike), { expected: [400] });
   await same.getByRole("button", { name: "Begin" }).click();
-  await same.locator(".asking .notice").getByText("the same text").waitFor();
+  await same.locator(".asking .notice").getByText("no two differ").waitFor();
   await same.getByRole("button", { name: "Change what is asked" }).click();
   await same.getByRole("button", { name: "Begin" }).waitFor();
   await same.context().close();

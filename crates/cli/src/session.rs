@@ -11,7 +11,7 @@ use panacea_model::{Bits, Decoder, Sampling, Steering};
 use panacea_objectives::Preference;
 use panacea_pretrained::{ChatTokenizer, Pretrained};
 use panacea_runs::RunFolder;
-use panacea_serving::{Policy, open_language_model, open_model_of};
+use panacea_serving::{Policy, changed_since, open_language_model, open_model_of};
 
 /// Where runs are kept.
 pub const RUNS: &str = "runs";
@@ -98,6 +98,9 @@ impl ModelArguments {
         // A model without a tokenizer can be asked where tokens are given.
         let notes = pretrained.tokenizer().map(ChatTokenizer::notes);
         say_aside(&notes.unwrap_or_default());
+        if let Some(run) = &run {
+            say_aside(&changed_since(&run.record()?, &pretrained));
+        }
         let decoder = Decoder::load_in(&pretrained, &device, Precision::Auto.on(&device)?)?;
         let steering = match &run {
             Some(run) => Some(open_at(run, &self.preference_on(run)?, &decoder)?),

@@ -19,7 +19,7 @@ use panacea_runs::RunFolder;
 use panacea_server::{
     Catalogue, Interviews, MeasuredFront, MeasuredPoint, ServedRun, Server, Settings, read_api_key,
 };
-use panacea_serving::{Policy, open_language_model};
+use panacea_serving::{Policy, changed_since, open_language_model};
 
 use crate::session::{FewBits, RUNS, pack, parse_bits, say_aside};
 
@@ -104,6 +104,9 @@ impl Arguments {
         };
         let device = panacea_devices::select(&self.device)?;
         let pretrained = open_language_model(&self.model)?.with_chat(self.chat()?);
+        for run in &self.served {
+            say_aside(&changed_since(&self.find(run)?.0.record()?, &pretrained));
+        }
         let mut decoder = Decoder::load_in(&pretrained, &device, Precision::Auto.on(&device)?)?;
         if let Some(bits) = self.bits {
             pack(&mut decoder, &pretrained, bits)?;

@@ -16,7 +16,7 @@ use panacea_model::Decoder;
 use panacea_objectives::Weights;
 use panacea_pretrained::{ChatTokenizer, Message};
 use panacea_runs::RunFolder;
-use panacea_serving::{open_language_model, open_model_of};
+use panacea_serving::{changed_since, open_language_model, open_model_of};
 use serde_json::json;
 
 use crate::session::{FewBits, RUNS, SamplingArguments, pack, parse_bits, say_aside};
@@ -99,6 +99,9 @@ impl Arguments {
         };
         let tokenizer = pretrained.tokenizer()?;
         say_aside(&tokenizer.notes());
+        if let Some(run) = &folder {
+            say_aside(&changed_since(&run.record()?, &pretrained));
+        }
         if !tokenizer.has_template() {
             bail!(
                 "{} has no chat template, so nothing says who speaks: take a model that was trained for conversations, put its \

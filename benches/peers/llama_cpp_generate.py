@@ -1,0 +1,70 @@
+"""Seconds that llama.cpp takes to continue 1 and 8 prompts of two tokens, with adapters, over its server's HTTP.
+
+    python benches/peers/llama_cpp_generate.py MODEL.gguf LORA [--tokens 33] [--threads 2] [--repeats 3]
+
+LORA is a folder of `cargo xtask export --format llama-lora`; its scales are those of the README.md in it. Needs xllamacpp.
+"""
+
+import argparse
+import json
+import shlex
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+import xllamacpp
+
+
+def adapters(folder):
+    """The adapters, with the scales that the exported command line has."""
+    line = next(line for line in (folder / "README.md").read_text().splitlines() if line.startswith("    llama-server "))
+    options = dict(zip(shlex.split(line)[1::2], shlex.split(line)[2::2]))
+    pairs = [pair.rsplit(":", 1) for pair in options["--lora-scaled"].split(",")]
+    return [xllamacpp.CommonAdapterLoraInfo(str(folder / path), float(scale)) for path, scale in pairs]
+
+
+def complete(url, row, tokens):
+    """Continues a prompt by exactly so many tokens."""
+    body = {"prompt": [100 + 7 * row, 101 + 7 * row], "n_predict": tokens, "temperature": 0}
+    body |= {"ignore_eos": True, "cache_prompt": False}
+    request = urllib.request.Request(f"{url}/completion", json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=600) as answer:
+        found = json.load(answer)["tokens_predicted"]
+    assert found == tokens, found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("lora", type=Path)
+    parser.add_argument("--tokens", type=int, default=33)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    urllib.request.install_opener(urllib.request.build_opener(urllib.request.ProxyHandler({})))
+    params = xllamacpp.CommonParams()
+    params.model.path = str(options.model)
+    params.lora_adapters = adapters(options.lora)
+    params.n_parallel, params.n_ctx = 8, 8 * 256
+    params.n_gpu_layers = 0
+    params.fit_params = params.warmup = False
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = options.threads
+    params.port = params.cache_ram_mib = params.verbosity = 0
+    server = xllamacpp.Server(params)
+    url = server.listening_address
+    complete(url, 0, 8)
+    for rows in [1, 8]:
+        seconds = []
+        for _ in range(options.repeats):
+            clients = [threading.Thread(target=complete, args=(url, row, options.tokens)) for row in range(rows)]
+            start = time.monotonic()
+            for client in clients:
+                client.start()
+            for client in clients:
+                client.join()
+            seconds.append(time.monotonic() - start)
+        print(json.dumps({"rows": rows, "tokens": options.tokens, "seconds": seconds}))
+
+
+main()
