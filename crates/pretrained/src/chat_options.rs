@@ -23,11 +23,14 @@ pub struct ChatOptions {
 /// A value of a template's variable.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "expected a text, a number, true or false")]
-#[allow(missing_docs)]
 pub enum TemplateValue {
+    /// `true` or `false`.
     Bool(bool),
+    /// A whole number.
     Int(i64),
+    /// Any other number.
     Float(f64),
+    /// A text.
     Text(String),
 }
 
