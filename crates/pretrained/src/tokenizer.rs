@@ -10,7 +10,7 @@ use tokenizers::{AddedToken, Tokenizer};
 use crate::ending::{self, Ending};
 use crate::json::{self, Fields};
 use crate::template::{ChatTemplate, turn};
-use crate::{ChatOptions, Message, ModelConfig, PretrainedError};
+use crate::{ChatOptions, Message, ModelConfig, PretrainedError, lfs};
 
 pub(crate) const TOKENIZER: &str = "tokenizer.json";
 pub(crate) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
@@ -70,6 +70,7 @@ impl TokenizerFiles {
             });
         }
         let tokenizer = std::fs::read(&origin).map_err(PretrainedError::io(&origin, "read"))?;
+        lfs::refuse_pointer(&origin, &tokenizer)?;
         let mut config =
             json::read_object_if_present(&folder.join(TOKENIZER_CONFIG))?.unwrap_or_default();
         if let Some(map) = json::read_object_if_present(&folder.join(SPECIAL_TOKENS_MAP))? {

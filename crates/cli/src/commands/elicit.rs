@@ -20,6 +20,7 @@ use panacea_serving::{Policy, changed_since, open_model_of};
 
 use crate::prompts::read_prompts;
 use crate::session::{RUNS, say_aside};
+use crate::shell;
 
 /// Find the preference that fits you: compare two answers a few times.
 #[derive(Args)]
@@ -158,8 +159,8 @@ impl Arguments {
         say!(
             "\nkept in {}\nnext: cargo xtask generate --model {} --run {} --profile {} --prompt '…'",
             profile.folder().display(),
-            self.model.as_deref().unwrap_or(plan.model()).display(),
-            run.name(),
+            shell::word(self.model.as_deref().unwrap_or(plan.model())),
+            shell::word(run.name()),
             profile.name(),
         );
         Ok(ExitCode::SUCCESS)

@@ -208,6 +208,19 @@ impl FetchError {
     }
 }
 
+/// The name by which a model can be fetched, where a path that does not exist looks like one, or like the place of one.
+pub(crate) fn meant_by(path: &Path) -> Option<&str> {
+    let text = path.to_str()?;
+    let last = path.file_name()?.to_str()?;
+    let is_known = |known: &KnownModel| known.name == last || known.repository == text;
+    if let Some(known) = KNOWN_MODELS.iter().find(|known| is_known(known)) {
+        return Some(known.name);
+    }
+    // `models/mine` is a path that somebody mistyped.
+    let owner = path.parent()?;
+    (is_repository(text) && !owner.exists() && owner != Path::new("models")).then_some(text)
+}
+
 /// `owner/name`, of the characters that the hub allows.
 fn is_repository(name: &str) -> bool {
     let is_part = |part: &str| {
@@ -244,5 +257,26 @@ mod tests {
             assert!(error.to_string().contains("smollm2-135m-instruct"));
         }
         assert!(folder.path().read_dir().unwrap().next().is_none());
+    }
+
+    #[test]
+    fn a_name_given_as_a_path_is_recognised() {
+        let meant = |text: &'static str| meant_by(Path::new(text));
+        let known = Some("smollm2-135m-instruct");
+        assert_eq!(meant("smollm2-135m-instruct"), known);
+        assert_eq!(meant("models/smollm2-135m-instruct"), known);
+        assert_eq!(meant("HuggingFaceTB/SmolLM2-135M-Instruct"), known);
+        let repository = "Qwen/Qwen2.5-0.5B-Instruct";
+        assert_eq!(meant(repository), Some(repository));
+        for path in ["models/mine", "src/mine", "mine", "/a/b", "a/b/c", "../x"] {
+            assert_eq!(meant(path), None, "{path}");
+        }
+        let error = Pretrained::open(Path::new(repository))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains(&format!("cargo xtask fetch {repository}")),
+            "{error}"
+        );
     }
 }
