@@ -3,7 +3,7 @@
 use std::fs;
 
 use panacea_pretrained::{
-    Answered, ChatOptions, ChatTokenizer, Message, Pretrained, TemplateValue,
+    Answer, Answered, ChatOptions, ChatTokenizer, Message, Pretrained, TemplateValue,
 };
 use panacea_test_support::{CHAT_TEMPLATE, Noise, tokenizer_json, tokens, write_json};
 use serde_json::{Value, json};
@@ -11,10 +11,7 @@ use serde_json::{Value, json};
 use crate::tiny::tiny_model;
 
 fn message(role: &str, content: &str) -> Message {
-    Message {
-        role: role.to_owned(),
-        content: content.to_owned(),
-    }
+    Message::new(role, content)
 }
 
 /// A model with this template and tokenizer.
@@ -72,7 +69,8 @@ fn doubled_token() -> Value {
 
 fn answered(tokenizer: &ChatTokenizer, messages: &[Message], responses: &[&str]) -> Answered {
     let prompt = tokenizer.prompt(messages).unwrap();
-    tokenizer.answered(&prompt, responses).unwrap()
+    let responses: Vec<Answer> = responses.iter().map(|text| Answer::from(*text)).collect();
+    tokenizer.answered(&prompt, &responses).unwrap()
 }
 
 /// Prompt and response as texts.
@@ -471,7 +469,7 @@ fn a_rendered_prompt_is_taken_as_it_is() {
         .rendered_prompt(&tokenizer.render(&talk, true).unwrap())
         .unwrap();
     for response in ["well", "well<|im_end|>", "\nwell"] {
-        let found = tokenizer.answered(&prompt, &[response]).unwrap();
+        let found = tokenizer.answered(&prompt, &[response.into()]).unwrap();
         assert_eq!(found, answered(tokenizer, &talk, &[response]));
     }
 }
