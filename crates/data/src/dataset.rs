@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{DataError, ObjectiveError};
+use crate::columns::Columns;
+use crate::error::{DataError, FieldProblem, ObjectiveError};
 use crate::labels::Finding;
 use crate::objective::{LabelSource, ObjectiveSpec};
 use crate::readers::fields::Row;
-use crate::readers::{Format, Reading};
+use crate::readers::{Format, Reading, packed};
 use crate::record::{Record, Scores, Source};
 use crate::report::{DataReport, FileReport, ObjectiveReport, SkipReason, Skipped};
 use crate::rows::for_each_row;
@@ -57,6 +58,8 @@ pub struct Loader {
     pub format: Option<Format>,
     /// What to do with bad records.
     pub bad_records: BadRecords,
+    /// Whether texts are what the model reads as they are: those that hold JSON or a transcript are not read as turns.
+    pub as_written: bool,
 }
 
 /// Reads training records of shared files and of the objectives' own data sets.
@@ -99,6 +102,7 @@ impl Loader {
             part: Part::Train,
             format: None,
             bad_records: BadRecords::Error,
+            as_written: false,
         }
     }
 
@@ -195,12 +199,32 @@ impl<'a> Loading<'a> {
     ) -> Result<(), DataError> {
         let read_before = self.report.read;
         let mut format = format;
+        let mut columns = Columns::default();
         for_each_row(file, &mut |source, row| {
+            let unpacked = match self.loader.as_written {
+                true => Ok(None),
+                false => packed::unpacked(row),
+            };
+            let unpacked = match unpacked {
+                Ok(unpacked) => unpacked,
+                Err(problem) => {
+                    self.report.read += 1;
+                    return self.refuse(source, problem);
+                }
+            };
+            let row = unpacked.as_ref().map_or(row, |unpacked| &unpacked.row);
+            for note in unpacked.iter().flat_map(|unpacked| &unpacked.notes) {
+                self.report.note(note);
+            }
             let format = match format {
                 Some(format) => format,
                 None => *format.insert(Format::detect(&source, row, self.loader.kind)?),
             };
             self.report.read += 1;
+            columns.add(row, |column| {
+                format.reads(row, column)
+                    || readers.iter().any(|&i| self.objectives[i].reads(column))
+            });
             self.take_row(source, row, format, readers)
         })?;
         self.report.files.extend(format.map(|format| FileReport {
@@ -208,6 +232,7 @@ impl<'a> Loading<'a> {
             format,
             records: self.report.read - read_before,
             objective: objective.map(str::to_owned),
+            unread_columns: columns.unread(),
         }));
         Ok(())
     }
@@ -221,17 +246,11 @@ impl<'a> Loading<'a> {
     ) -> Result<(), DataError> {
         let reading = match format.read(row) {
             Ok(reading) => reading,
-            Err(problem) if self.loader.bad_records == BadRecords::Skip => {
-                self.skip(source, SkipReason::BadField(problem.to_string()));
-                return Ok(());
-            }
-            Err(problem) => {
-                return Err(DataError::Field {
-                    record: source,
-                    problem,
-                });
-            }
+            Err(problem) => return self.refuse(source, problem),
         };
+        if let Some(note) = &reading.note {
+            self.report.note(note);
+        }
         if self.loader.kind == RecordKind::Prompt {
             return self.take_prompt(source, row, reading, readers);
         }
@@ -273,11 +292,22 @@ impl<'a> Loading<'a> {
                     self.skip(source, SkipReason::Unlabelled);
                     return Ok(());
                 }
-                self.keep_judged(source, reading.prompt, reading.responses, each);
+                self.keep_judged(source, reading, each);
             }
-            _ => self.keep_judged(source, reading.prompt, reading.responses, judgements),
+            _ => self.keep_judged(source, reading, judgements),
         }
         Ok(())
+    }
+
+    /// A record with a field that cannot be used.
+    fn refuse(&mut self, record: Source, problem: FieldProblem) -> Result<(), DataError> {
+        match self.loader.bad_records {
+            BadRecords::Skip => {
+                self.skip(record, SkipReason::BadField(problem.to_string()));
+                Ok(())
+            }
+            BadRecords::Error => Err(DataError::Field { record, problem }),
+        }
     }
 
     /// A prompt, with the scores that its record gives to its own responses, where an objective asks for them.
@@ -311,6 +341,7 @@ impl<'a> Loading<'a> {
         self.keep(Record {
             source,
             prompt: reading.prompt,
+            variables: reading.variables,
             responses: reading.responses,
             judgements: Vec::new(),
             scores,
@@ -360,8 +391,9 @@ impl<'a> Loading<'a> {
 
     /// Compared responses as SFT records: each is an example of the objectives that prefer it to
     /// every response that they compare it with.
-    fn keep_preferred(&mut self, source: &Source, reading: Reading, judgements: &[Judgement]) {
-        for (index, response) in reading.responses.into_iter().enumerate() {
+    fn keep_preferred(&mut self, source: &Source, mut reading: Reading, judgements: &[Judgement]) {
+        let responses = std::mem::take(&mut reading.responses);
+        for (index, response) in responses.into_iter().enumerate() {
             let labels: Vec<Option<f64>> = (0..self.objectives.len())
                 .map(|objective| {
                     verdict(index, judgements, objective).filter(|&verdict| verdict == 1.0)
@@ -369,8 +401,11 @@ impl<'a> Loading<'a> {
                 .collect();
             if labels.iter().any(Option::is_some) {
                 let judgement = Judgement::single(labels);
-                let prompt = reading.prompt.clone();
-                self.keep_judged(source.clone(), prompt, vec![response], vec![judgement]);
+                let reading = Reading {
+                    responses: vec![response],
+                    ..reading.clone()
+                };
+                self.keep_judged(source.clone(), reading, vec![judgement]);
             }
         }
     }
@@ -411,14 +446,14 @@ impl<'a> Loading<'a> {
     fn keep_judged(
         &mut self,
         source: Source,
-        prompt: Vec<panacea_pretrained::Message>,
-        responses: Vec<String>,
+        reading: Reading,
         judgements: Vec<Judgement>,
     ) {
         self.keep(Record {
             source,
-            prompt,
-            responses,
+            prompt: reading.prompt,
+            variables: reading.variables,
+            responses: reading.responses,
             judgements,
             scores: Vec::new(),
         });

@@ -80,7 +80,7 @@ impl ObjectiveSpec {
                 None => Finding::Missing,
             },
             LabelSource::Rule(rule) => {
-                self.compare(pair.map(|index| rule.score(&reading.responses[index])))
+                self.compare(pair.map(|index| rule.score(reading.responses[index].text())))
             }
             LabelSource::Reward(_) => Finding::Missing,
         };

@@ -39,7 +39,7 @@ pub(crate) fn for_each_row(
             .fields()
             .iter()
             .zip(batch.columns())
-            .map(|(field, column)| Ok((field.name().clone(), values(column)?)))
+            .map(|(field, column)| Ok((field.name().clone(), values(column, Depth::Row)?)))
             .collect::<Result<_, ArrowError>>()
             .map_err(|error| problem(error.to_string()))?;
         for row in rows_of(columns, batch.num_rows()) {
@@ -73,9 +73,18 @@ fn rows_of(mut columns: Vec<(String, Vec<Value>)>, rows: usize) -> Vec<Row> {
         .collect()
 }
 
+/// Where a value stands in a row.
+#[derive(Clone, Copy, PartialEq)]
+enum Depth {
+    Row,
+    /// In an object, such as a turn. A column has the keys of all of its rows, so that a null further in says no more than that
+    /// another row has something there: it is left out, as TRL does.
+    Object,
+}
+
 /// One JSON value per entry. Numbers stay numbers (a NaN becomes null); a type that JSON does
 /// not know, such as a timestamp, becomes its text, so that it never passes for a number.
-fn values(array: &ArrayRef) -> Result<Vec<Value>, ArrowError> {
+fn values(array: &ArrayRef, depth: Depth) -> Result<Vec<Value>, ArrowError> {
     let values = match array.data_type() {
         DataType::Null => vec![Value::Null; array.len()],
         DataType::Boolean => {
@@ -101,54 +110,62 @@ fn values(array: &ArrayRef) -> Result<Vec<Value>, ArrowError> {
             let array = array.as_primitive::<arrow::datatypes::Float64Type>();
             array.iter().map(Value::from).collect()
         }
-        DataType::Dictionary(_, value) => values(&cast(array, value)?)?,
-        DataType::List(_) => list_values::<i32>(array.as_list())?,
-        DataType::LargeList(_) => list_values::<i64>(array.as_list())?,
-        DataType::FixedSizeList(_, _) => fixed_list_values(array.as_fixed_size_list())?,
-        DataType::Struct(_) => struct_values(array.as_struct())?,
+        DataType::Dictionary(_, value) => values(&cast(array, value)?, depth)?,
+        DataType::List(_) => list_values::<i32>(array.as_list(), depth)?,
+        DataType::LargeList(_) => list_values::<i64>(array.as_list(), depth)?,
+        DataType::FixedSizeList(_, _) => fixed_list_values(array.as_fixed_size_list(), depth)?,
+        DataType::Struct(_) => struct_values(array.as_struct(), depth)?,
         DataType::Map(_, _) => map_values(array.as_map())?,
         _ => texts(array)?,
     };
     Ok(values)
 }
 
-fn list_values<O: OffsetSizeTrait>(array: &GenericListArray<O>) -> Result<Vec<Value>, ArrowError> {
+fn list_values<O: OffsetSizeTrait>(
+    array: &GenericListArray<O>,
+    depth: Depth,
+) -> Result<Vec<Value>, ArrowError> {
     array
         .iter()
         .map(|items| match items {
-            Some(items) => Ok(Value::Array(values(&items)?)),
+            Some(items) => Ok(Value::Array(values(&items, depth)?)),
             None => Ok(Value::Null),
         })
         .collect()
 }
 
-fn fixed_list_values(array: &FixedSizeListArray) -> Result<Vec<Value>, ArrowError> {
+fn fixed_list_values(
+    array: &FixedSizeListArray,
+    depth: Depth,
+) -> Result<Vec<Value>, ArrowError> {
     array
         .iter()
         .map(|items| match items {
-            Some(items) => Ok(Value::Array(values(&items)?)),
+            Some(items) => Ok(Value::Array(values(&items, depth)?)),
             None => Ok(Value::Null),
         })
         .collect()
 }
 
-fn struct_values(array: &StructArray) -> Result<Vec<Value>, ArrowError> {
+fn struct_values(array: &StructArray, depth: Depth) -> Result<Vec<Value>, ArrowError> {
     let columns: Vec<(String, Vec<Value>)> = array
         .column_names()
         .iter()
         .zip(array.columns())
-        .map(|(name, column)| Ok(((*name).to_owned(), values(column)?)))
+        .map(|(name, column)| Ok(((*name).to_owned(), values(column, Depth::Object)?)))
         .collect::<Result<_, ArrowError>>()?;
     let rows = rows_of(columns, array.len());
     Ok(rows
         .into_iter()
         .enumerate()
-        .map(|(row, fields)| {
+        .map(|(row, mut fields)| {
             if array.is_null(row) {
-                Value::Null
-            } else {
-                Value::Object(fields)
+                return Value::Null;
             }
+            if depth == Depth::Object {
+                fields.retain(|_, value| !value.is_null());
+            }
+            Value::Object(fields)
         })
         .collect())
 }
@@ -164,7 +181,7 @@ fn map_values(array: &MapArray) -> Result<Vec<Value>, ArrowError> {
             let keys = texts(entries.column(0))?;
             let fields = keys
                 .into_iter()
-                .zip(values(entries.column(1))?)
+                .zip(values(entries.column(1), Depth::Object)?)
                 .filter_map(|(key, value)| Some((key.as_str()?.to_owned(), value)))
                 .collect();
             Ok(Value::Object(fields))

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use panacea_objectives::Judgement;
-use panacea_pretrained::Message;
+use panacea_pretrained::{Answer, JsonObject, Message};
 use serde::Serialize;
 
 /// Where a record stands in the user's files, so that every message can name it.
@@ -40,8 +40,10 @@ pub struct Record {
     pub source: Source,
     /// The conversation up to the response; the last turn is never the assistant's.
     pub prompt: Vec<Message>,
+    /// What the chat template sees beside the conversation, such as `tools`.
+    pub variables: JsonObject,
     /// Two or more (pairs), one (SFT) or any number (KTO, RLHF): see [`RecordKind`](crate::RecordKind).
-    pub responses: Vec<String>,
+    pub responses: Vec<Answer>,
     /// What the objectives say about them; at least one entry, where they are what is trained on.
     pub judgements: Vec<Judgement>,
     /// RLHF: the record's own scores of each response.
@@ -58,7 +60,7 @@ pub struct Words {
     /// The conversation up to the response; whole, also where its tokens are cut.
     pub prompt: Vec<Message>,
     /// Each response of the record; whole, also where its tokens are cut.
-    pub responses: Vec<String>,
+    pub responses: Vec<Answer>,
 }
 
 /// One training record in tokens.

@@ -1,12 +1,13 @@
 //! What happened to the data on its way in: nothing is skipped without being counted and named.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 
 use serde::Serialize;
 
 use crate::Judgement;
+use crate::error::list;
 use crate::readers::Format;
 use crate::record::{Record, Scores, Source, marks};
 
@@ -32,6 +33,10 @@ pub struct DataReport {
     pub truncated_responses: usize,
     /// What is to be known of the boundary between prompts and responses, and how many records it is so of.
     pub boundaries: BTreeMap<String, usize>,
+    /// What is to be known of how records were read, and how many it is so of.
+    pub notes: BTreeMap<String, usize>,
+    /// What kept records have of which nothing is made.
+    pub unread: Unread,
     /// Kept records whose texts hold a special token, which the template does not mean to be there, and the token.
     pub stray_tokens: Vec<(Source, String)>,
     /// Lengths in tokens, once the records are tokenised.
@@ -49,6 +54,27 @@ pub struct FileReport {
     pub records: usize,
     /// The objective whose own data set it is.
     pub objective: Option<String>,
+    /// Columns that hold something and that nobody reads.
+    pub unread_columns: Vec<String>,
+}
+
+/// Keys of turns, and variables beside conversations, that neither a reader nor the chat template uses.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Unread {
+    /// How many records have any.
+    pub records: usize,
+    /// How many records have each.
+    pub names: BTreeMap<String, usize>,
+}
+
+impl Unread {
+    /// Adds those of a record.
+    pub(crate) fn add(&mut self, names: BTreeSet<&str>) {
+        self.records += usize::from(!names.is_empty());
+        for name in names {
+            *self.names.entry(name.to_owned()).or_default() += 1;
+        }
+    }
 }
 
 /// What an objective found in the rows that it could have been labelled in
@@ -131,6 +157,14 @@ impl DataReport {
         reasons
     }
 
+    /// Counts a record of which something is to be said.
+    pub(crate) fn note(&mut self, note: &str) {
+        match self.notes.get_mut(note) {
+            Some(records) => *records += 1,
+            None => _ = self.notes.insert(note.to_owned(), 1),
+        }
+    }
+
     /// Counts the labels and scores of what is kept.
     pub(crate) fn count_used(&mut self, judgements: &[Judgement], scores: &[Scores]) {
         for (i, objective) in self.objectives.iter_mut().enumerate() {
@@ -175,6 +209,9 @@ impl fmt::Display for DataReport {
                 Some(name) => writeln!(f, ", only for {name})")?,
                 None => writeln!(f, ")")?,
             }
+            if !file.unread_columns.is_empty() {
+                writeln!(f, "            not read: {}", list(&file.unread_columns))?;
+            }
         }
         writeln!(f, "records     {} read, {} kept", self.read, self.kept)?;
         for (reason, rows) in self.skipped_by_reason() {
@@ -204,6 +241,20 @@ impl fmt::Display for DataReport {
                 f,
                 "tokens      {} in prompts (longest {}), {} in responses (longest {})",
                 tokens.prompt, tokens.longest_prompt, tokens.response, tokens.longest_response
+            )?;
+        }
+        for (note, records) in &self.notes {
+            writeln!(f, "reading     {records} records: {note}")?;
+        }
+        if self.unread.records > 0 {
+            let names: Vec<String> = (self.unread.names.iter())
+                .map(|(name, records)| format!("`{name}` ({records})"))
+                .collect();
+            writeln!(
+                f,
+                "warning     {} records have turns or variables with keys that neither reader nor template uses: {}",
+                self.unread.records,
+                names.join(", ")
             )?;
         }
         for (note, records) in &self.boundaries {

@@ -3,7 +3,11 @@
 //! The boundary between prompt and response lies in token space and is the same in training, scoring and generation:
 //! `prompt ++ response` is what the model sees.
 
-use panacea_pretrained::{Answered, ChatTokenizer, Message, Prompt};
+use std::collections::BTreeSet;
+
+use panacea_pretrained::{
+    Answer, Answered, ChatTokenizer, Content, JsonObject, Message, Prompt,
+};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -16,36 +20,49 @@ pub trait TextEncoder: Sync {
     /// A conversation up to an answer.
     type Prompt: AsRef<[u32]>;
 
-    /// The conversation through the chat template, with the header of the answer.
-    fn prompt(&self, messages: &[Message]) -> Result<Self::Prompt, BoxError>;
+    /// The conversation through the chat template, which sees the variables beside it, with the header of the answer.
+    fn prompt(
+        &self,
+        messages: &[Message],
+        variables: &JsonObject,
+    ) -> Result<Self::Prompt, BoxError>;
     /// The conversation with each of the responses as its answer, each with exactly one end-of-turn token.
-    fn answered(&self, prompt: &Self::Prompt, responses: &[String]) -> Result<Answered, BoxError>;
+    fn answered(&self, prompt: &Self::Prompt, responses: &[Answer]) -> Result<Answered, BoxError>;
 
     /// A special token that stands in a text of a record, where none is meant to.
     fn stray_token(&self, _record: &Record) -> Option<String> {
         None
+    }
+
+    /// Whether something is made of a key of turns, or of a variable of records.
+    fn reads(&self, _name: &str) -> bool {
+        false
     }
 }
 
 impl TextEncoder for ChatTokenizer {
     type Prompt = Prompt;
 
-    fn prompt(&self, messages: &[Message]) -> Result<Prompt, BoxError> {
-        Ok(Self::prompt(self, messages)?)
+    fn prompt(&self, messages: &[Message], variables: &JsonObject) -> Result<Prompt, BoxError> {
+        Ok(self.prompt_with(messages, variables)?)
     }
 
-    fn answered(&self, prompt: &Prompt, responses: &[String]) -> Result<Answered, BoxError> {
+    fn answered(&self, prompt: &Prompt, responses: &[Answer]) -> Result<Answered, BoxError> {
         Ok(Self::answered(self, prompt, responses)?)
     }
 
     fn stray_token(&self, record: &Record) -> Option<String> {
-        let prompt = record.prompt.iter().map(|message| &message.content[..]);
+        let prompt = record.prompt.iter().map(Message::text);
         // The end of a turn may end a response.
-        let responses = (record.responses.iter()).map(|text| self.without_end_of_turn(text));
+        let responses = (record.responses.iter()).map(|answer| self.without_end_of_turn(answer.text()));
         let found = prompt
             .chain(responses)
             .find_map(|text| self.special_token_in(text));
         found.map(str::to_owned)
+    }
+
+    fn reads(&self, name: &str) -> bool {
+        Self::reads(self, name)
     }
 }
 
@@ -56,7 +73,7 @@ pub struct Rendered<'a>(pub &'a ChatTokenizer);
 impl TextEncoder for Rendered<'_> {
     type Prompt = Prompt;
 
-    fn prompt(&self, messages: &[Message]) -> Result<Prompt, BoxError> {
+    fn prompt(&self, messages: &[Message], _: &JsonObject) -> Result<Prompt, BoxError> {
         let [only] = messages else {
             let problem = format!(
                 "found {} turns, expected one text with all of them, since data.rendered = true",
@@ -64,10 +81,10 @@ impl TextEncoder for Rendered<'_> {
             );
             return Err(problem.into());
         };
-        Ok(self.0.rendered_prompt(&only.content)?)
+        Ok(self.0.rendered_prompt(only.text())?)
     }
 
-    fn answered(&self, prompt: &Prompt, responses: &[String]) -> Result<Answered, BoxError> {
+    fn answered(&self, prompt: &Prompt, responses: &[Answer]) -> Result<Answered, BoxError> {
         Ok(self.0.answered(prompt, responses)?)
     }
 }
@@ -140,6 +157,7 @@ pub fn tokenize(
                 if let Some(token) = encoder.stray_token(record) {
                     report.stray_tokens.push((record.source.clone(), token));
                 }
+                report.unread.add(unread(record, encoder));
                 report.count_dropped(record);
                 report.count_used(&example.judgements, &example.scores);
                 report.truncated_prompts += usize::from(is_prompt_cut);
@@ -187,14 +205,15 @@ fn tokenize_record(
             error,
         }
     };
-    let whole = encoder.prompt(&record.prompt).map_err(refused("prompt"))?;
+    let whole = encoder
+        .prompt(&record.prompt, &record.variables)
+        .map_err(refused("prompt"))?;
     let is_prompt_cut = whole.as_ref().len() > limits.max_prompt_tokens;
     let prompt = match (is_prompt_cut, limits.overlong_prompts) {
         (false, _) => Some(whole),
         (true, OverlongPrompts::Skip) => None,
         (true, OverlongPrompts::Truncate) => {
-            cut_prompt(&record.prompt, encoder, limits.max_prompt_tokens)
-                .map_err(refused("prompt"))?
+            cut_prompt(record, encoder, limits.max_prompt_tokens).map_err(refused("prompt"))?
         }
     };
     let Some(prompt) = prompt else {
@@ -246,20 +265,30 @@ fn tokenize_record(
     })
 }
 
+/// Keys of the record's turns, and variables beside them, of which nothing is made.
+fn unread<'a>(record: &'a Record, encoder: &impl TextEncoder) -> BTreeSet<&'a str> {
+    let of_turns = record.prompt.iter().map(|turn| &turn.more);
+    let of_answers = record.responses.iter().map(|answer| &answer.more);
+    let all = of_turns.chain(of_answers).chain([&record.variables]);
+    let names = all.flat_map(|fields| fields.keys().map(String::as_str));
+    names.filter(|name| !encoder.reads(name)).collect()
+}
+
 /// The longest end of a conversation whose prompt fits: whole turns if a user's turn can begin
 /// it, otherwise the end of the last turn. `None` where the template alone is too long.
 fn cut_prompt<E: TextEncoder>(
-    messages: &[Message],
+    record: &Record,
     encoder: &E,
     max_tokens: usize,
 ) -> Result<Option<E::Prompt>, BoxError> {
+    let messages = &record.prompt;
     let system = messages
         .iter()
         .take_while(|message| matches!(message.role.as_str(), "system" | "developer"))
         .count();
     let (kept, turns) = messages.split_at(system);
     let fitting = |turns: &[Message]| -> Result<Option<E::Prompt>, BoxError> {
-        let prompt = encoder.prompt(&[kept, turns].concat())?;
+        let prompt = encoder.prompt(&[kept, turns].concat(), &record.variables)?;
         Ok((prompt.as_ref().len() <= max_tokens).then_some(prompt))
     };
 
@@ -274,7 +303,7 @@ fn cut_prompt<E: TextEncoder>(
         return Ok(None);
     };
     let starts: Vec<usize> = last
-        .content
+        .text()
         .char_indices()
         .map(|(start, _)| start)
         .collect();
@@ -283,8 +312,8 @@ fn cut_prompt<E: TextEncoder>(
     while low < high {
         let middle = low.midpoint(high);
         let end_of_last = Message {
-            role: last.role.clone(),
-            content: last.content[starts[middle]..].to_owned(),
+            content: Content::Text(last.text()[starts[middle]..].to_owned()),
+            ..last.clone()
         };
         match fitting(&[end_of_last])? {
             Some(prompt) => {

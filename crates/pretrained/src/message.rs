@@ -130,3 +130,10 @@ pub fn role(name: &str) -> Option<&'static str> {
         _ => return None,
     })
 }
+
+/// Whether the answer is this text and nothing else.
+impl PartialEq<&str> for Answer {
+    fn eq(&self, text: &&str) -> bool {
+        self.more.is_empty() && matches!(&self.content, Content::Text(own) if own == text)
+    }
+}

@@ -2,23 +2,25 @@
 //!
 //! A shape is told by the columns of the first record of a file, or by `format = ".."`. Every
 //! reader turns a row into the same [`Reading`] or says which field is wrong; file and line
-//! are added by the caller. What all readers share (turns, content parts, names of speakers,
-//! prompt columns) is in [`fields`].
+//! are added by the caller. What all readers share is in [`fields`] (columns and prompts) and [`turns`] (turns and their
+//! contents); turns that are kept as texts become turns before anything is read, in [`packed`].
 
 mod alpaca;
 mod chosen_messages;
 pub(crate) mod fields;
 mod hh_rlhf;
 mod messages;
+pub(crate) mod packed;
 mod prompt_completion;
 mod safe_rlhf;
 mod scored;
 mod sharegpt;
 mod trl_preference;
+pub(crate) mod turns;
 
 use std::fmt;
 
-use panacea_pretrained::Message;
+use panacea_pretrained::{Answer, JsonObject, Message};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -56,38 +58,39 @@ pub enum Format {
 pub(crate) struct Reading {
     /// The conversation up to the response.
     pub(crate) prompt: Vec<Message>,
+    /// What the template sees beside it.
+    pub(crate) variables: JsonObject,
     /// One response, or two and more.
-    pub(crate) responses: Vec<String>,
+    pub(crate) responses: Vec<Answer>,
     /// The response that the shape itself calls the better one.
     pub(crate) preferred: Option<usize>,
+    /// What the report says of it.
+    pub(crate) note: Option<String>,
 }
 
 impl Reading {
     /// A pair in the order chosen, rejected.
-    fn chosen_first(prompt: Vec<Message>, chosen: String, rejected: String) -> Self {
+    fn chosen_first(prompt: Vec<Message>, chosen: Answer, rejected: Answer) -> Self {
         Self {
-            prompt,
-            responses: vec![chosen, rejected],
             preferred: Some(0),
+            ..Self::unordered(prompt, vec![chosen, rejected])
         }
     }
 
     /// Responses whose order says nothing.
-    fn unordered(prompt: Vec<Message>, responses: Vec<String>) -> Self {
+    fn unordered(prompt: Vec<Message>, responses: Vec<Answer>) -> Self {
         Self {
             prompt,
+            variables: JsonObject::new(),
             responses,
             preferred: None,
+            note: None,
         }
     }
 
     /// A single response.
-    fn single(prompt: Vec<Message>, response: String) -> Self {
-        Self {
-            prompt,
-            responses: vec![response],
-            preferred: None,
-        }
+    fn single(prompt: Vec<Message>, response: Answer) -> Self {
+        Self::unordered(prompt, vec![response])
     }
 }
 
@@ -174,7 +177,7 @@ impl Format {
 
     /// Reads a row and checks what holds for every shape.
     pub(crate) fn read(self, row: &Row) -> Result<Reading, FieldProblem> {
-        let reading = match self {
+        let mut reading = match self {
             Self::Scored => scored::read(row),
             Self::SafeRlhf => safe_rlhf::read(row),
             Self::ChosenMessages => chosen_messages::read(row),
@@ -186,28 +189,18 @@ impl Format {
             Self::Alpaca => alpaca::read(row),
         }?;
         self.check(row, &reading)?;
+        fields::check_text_alone(row)?;
+        reading.variables = fields::variables(row)?;
+        reading.note = fields::unused_system(row, &reading.prompt);
         Ok(reading)
     }
 
     fn check(self, row: &Row, reading: &Reading) -> Result<(), FieldProblem> {
-        let prompt = self.prompt_field(row);
-        let Some(last) = reading.prompt.last() else {
-            return Err(FieldProblem {
-                field: prompt.to_owned(),
-                found: "a record without prompt".to_owned(),
-                expected: "at least one turn before the answer".to_owned(),
-            });
-        };
-        if !matches!(last.role.as_str(), "user" | "tool") {
-            return Err(FieldProblem {
-                field: prompt.to_owned(),
-                found: format!("a prompt whose last turn is of `{}`", last.role),
-                expected: "a turn of `user` before the answer".to_owned(),
-            });
-        }
-        non_blank(&last.content, prompt)?;
+        check_prompt(&reading.prompt, self.prompt_field(row))?;
         for (index, response) in reading.responses.iter().enumerate() {
-            non_blank(response, &self.response_field(row, index))?;
+            if response.is_blank() {
+                non_blank("", &self.response_field(row, index))?;
+            }
         }
         Ok(())
     }
@@ -225,6 +218,24 @@ impl Format {
                 fields::prompt_column(row).unwrap_or("prompt")
             }
         }
+    }
+
+    /// Whether a column of a row of this format is read.
+    pub(crate) fn reads(self, row: &Row, column: &str) -> bool {
+        let prompt = || fields::prompt_columns(fields::prompt_column(row).unwrap_or("prompt"));
+        let with_prompt = |others: &[&'static str]| [&prompt()[..], others].concat();
+        let own = match self {
+            Self::Scored => with_prompt(&["responses", "scores"]),
+            Self::SafeRlhf => with_prompt(&["response_0", "response_1"]),
+            Self::ChosenMessages => vec!["chosen_messages", "rejected_messages"],
+            Self::Sharegpt => vec!["conversations", "chosen", "rejected"],
+            Self::HhRlhf => vec!["chosen", "rejected"],
+            Self::TrlPreference => with_prompt(&["chosen", "rejected"]),
+            Self::Messages => vec![messages::column(row)],
+            Self::PromptCompletion => with_prompt(&[prompt_completion::column(row)]),
+            Self::Alpaca => with_prompt(&["output"]),
+        };
+        own.contains(&column) || fields::is_beside(row, column)
     }
 
     /// The field to name when response `index` is wrong.
@@ -246,6 +257,25 @@ impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
+}
+
+/// Whether an answer can follow a prompt, which stands in `field`.
+pub(crate) fn check_prompt(prompt: &[Message], field: &str) -> Result<(), FieldProblem> {
+    let Some(last) = prompt.last() else {
+        return Err(FieldProblem {
+            field: field.to_owned(),
+            found: "a record without prompt".to_owned(),
+            expected: "at least one turn before the answer".to_owned(),
+        });
+    };
+    if !matches!(last.role.as_str(), "user" | "tool") {
+        return Err(FieldProblem {
+            field: field.to_owned(),
+            found: format!("a prompt whose last turn is of `{}`", last.role),
+            expected: "a turn of `user` before the answer".to_owned(),
+        });
+    }
+    non_blank(last.text(), field)
 }
 
 /// Whether a row has both of two columns.

@@ -4,7 +4,8 @@
 //! own, `better_response_id` (helpfulness) and `safer_response_id` (harmlessness); an objective
 //! names the one that it reads.
 
-use super::fields::{self, Row, required, response};
+use super::fields::{self, Row, required};
+use super::turns::response;
 use super::{Reading, has_both};
 use crate::error::FieldProblem;
 

@@ -163,7 +163,7 @@ fn fields_of_another_form() {
         (
             good(),
             json!({"prompt": [{"role": "narrator", "content": "q"}], "chosen": "a", "rejected": "b"}),
-            "field `prompt[0].role`: found the speaker \"narrator\", expected `system`, `user` (`human`), `assistant` (`gpt`) or `tool`",
+            "field `prompt[0].role`: found the speaker \"narrator\", expected `system`, `developer`, `user` (`human`, `prompter`), `assistant` (`gpt`, `bot`, `chatbot`, `ai`, `model`, `chatgpt`, `bing`, `bard`) or `tool` (`observation`, `function`, `function_response`, `tool_response`, `ipython`), or `function_call`",
         ),
         (
             good(),
@@ -196,8 +196,8 @@ fn fields_of_another_form() {
         ),
         (
             json!({"conversations": [{"from": "human", "value": "q"}], "chosen": "a", "rejected": "bb"}),
-            json!({"conversations": [{"from": "observation", "value": "q"}], "chosen": "a", "rejected": "bb"}),
-            "field `conversations[0].from`: found the speaker \"observation\", expected `system`, `user` (`human`), `assistant` (`gpt`) or `tool`",
+            json!({"conversations": [{"from": "function_call", "value": "q"}], "chosen": "a", "rejected": "bb"}),
+            "field `conversations[0].value`: found the text \"q\", expected a call as JSON, {\"name\": .., \"arguments\": {..}}, or a list of them",
         ),
         (
             json!({"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a\n\nAssistant: cc"}),

@@ -15,6 +15,7 @@ use panacea_data::{Format, LabelSource, Loader, ObjectiveSpec, Record, RecordKin
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression as ParquetCompression;
 use parquet::file::properties::WriterProperties;
+use panacea_pretrained::Answer;
 use serde_json::{Value, json};
 
 use super::{Files, chosen, column, load_pairs, score, shorter, turns};
@@ -35,18 +36,24 @@ fn single(row: Value) -> (Record, Format) {
     (records.remove(0), report.files[0].format)
 }
 
+fn texts(record: &Record) -> Vec<(&str, &str)> {
+    let turns = record.prompt.iter();
+    turns.map(|turn| (turn.role.as_str(), turn.text())).collect()
+}
+
 fn check_pair(row: Value, format: Format, prompt: &[(&str, &str)], responses: [&str; 2]) {
     let (record, found) = pair(row);
     assert_eq!(found, format);
-    assert_eq!(record.prompt, turns(prompt));
-    assert_eq!(record.responses, responses);
+    assert_eq!(texts(&record), prompt);
+    let found: Vec<&str> = record.responses.iter().map(Answer::text).collect();
+    assert_eq!(found, responses);
 }
 
 fn check_single(row: Value, format: Format, prompt: &[(&str, &str)], response: &str) {
     let (record, found) = single(row);
     assert_eq!(found, format);
-    assert_eq!(record.prompt, turns(prompt));
-    assert_eq!(record.responses, [response]);
+    assert_eq!(texts(&record), prompt);
+    assert_eq!(record.responses[0].text(), response);
     assert_eq!(record.judgements[0].labels, [Some(1.0)]);
 }
 
@@ -417,7 +424,7 @@ fn turn_lists(turns_of_rows: &[&[(&str, &str)]]) -> ArrayRef {
     ))
 }
 
-fn parquet_file(columns: Vec<(&str, ArrayRef)>, compression: ParquetCompression) -> Vec<u8> {
+pub fn parquet_file(columns: Vec<(&str, ArrayRef)>, compression: ParquetCompression) -> Vec<u8> {
     let batch = RecordBatch::try_from_iter(columns).unwrap();
     let properties = WriterProperties::builder()
         .set_compression(compression)

@@ -205,7 +205,7 @@ fn an_own_data_set_labels_its_objective_only() {
     let (records, _) = loader.load(&[], &objectives).unwrap();
     let places: Vec<_> = records
         .iter()
-        .map(|r| r.prompt[0].content.as_str())
+        .map(|r| r.prompt[0].text())
         .collect();
     assert_eq!(places, ["s", "q"]);
 }
@@ -252,7 +252,7 @@ fn sft_on_pairs_takes_the_preferred_responses() {
         .map(|r| {
             (
                 r.source.line,
-                r.responses[0].as_str(),
+                r.responses[0].text(),
                 r.judgements[0].labels.clone(),
             )
         })
@@ -508,7 +508,7 @@ fn every_two_of_several_responses_are_compared() {
         .iter()
         .map(|record| {
             (
-                record.responses[0].as_str(),
+                record.responses[0].text(),
                 record.judgements[0].labels.clone(),
             )
         })

@@ -4,7 +4,7 @@ use panacea_data::{
     BoxError, DataReport, Example, OverlongPrompts, Record, RecordKind, SkipReason, TextEncoder,
     TokenLimits, load, tokenize,
 };
-use panacea_pretrained::{Answered, Message};
+use panacea_pretrained::{Answer, Answered, JsonObject, Message};
 use serde_json::{Value, json};
 
 use super::{Files, chosen, shorter};
@@ -24,10 +24,10 @@ fn text(ids: &[u32]) -> String {
 impl TextEncoder for Characters {
     type Prompt = Vec<u32>;
 
-    fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, BoxError> {
+    fn prompt(&self, messages: &[Message], _: &JsonObject) -> Result<Vec<u32>, BoxError> {
         let turns: String = messages
             .iter()
-            .map(|message| format!("{}{}", &message.role[..1], message.content))
+            .map(|message| format!("{}{}", &message.role[..1], message.text()))
             .collect();
         if turns.contains('#') {
             return Err("the template knows no #".into());
@@ -35,21 +35,25 @@ impl TextEncoder for Characters {
         Ok(ids(&format!("<{turns}>")))
     }
 
-    fn answered(&self, prompt: &Vec<u32>, responses: &[String]) -> Result<Answered, BoxError> {
-        let note = |text: &String| text.starts_with('!').then(|| "shouted".to_owned());
+    fn answered(&self, prompt: &Vec<u32>, responses: &[Answer]) -> Result<Answered, BoxError> {
+        let note = |answer: &Answer| answer.text().starts_with('!').then(|| "shouted".to_owned());
         Ok(Answered {
             prompt: prompt.clone(),
             responses: responses
                 .iter()
-                .map(|text| ids(&format!("{text}$")))
+                .map(|answer| ids(&format!("{}$", answer.text())))
                 .collect(),
             notes: responses.iter().filter_map(note).collect(),
         })
     }
 
     fn stray_token(&self, record: &Record) -> Option<String> {
-        let found = record.prompt.iter().any(|turn| turn.content.contains('<'));
+        let found = record.prompt.iter().any(|turn| turn.text().contains('<'));
         found.then(|| "<".to_owned())
+    }
+
+    fn reads(&self, name: &str) -> bool {
+        name == "name"
     }
 }
 
@@ -264,4 +268,32 @@ fn a_refusing_template_is_named_with_its_record() {
             .ends_with("data.jsonl:2: the prompt cannot be tokenised: the template knows no #"),
         "{error}"
     );
+}
+
+#[test]
+fn keys_of_which_nothing_is_made_are_counted() {
+    let row = |user: Value, answer: Value, more: Value| {
+        let mut row = json!({"prompt": [user], "chosen": [answer], "rejected": "y"});
+        row.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        row
+    };
+    let user = json!({"role": "user", "content": "a", "name": "Ann", "weight": 1, "id": 7});
+    let answer = json!({"role": "assistant", "content": "xx", "weight": 2});
+    let (records, mut report) = records(&[
+        row(user, answer.clone(), json!({"tools": []})),
+        row(json!({"role": "user", "content": "b"}), answer, json!({})),
+        json!({"prompt": "c", "chosen": "xx", "rejected": "y"}),
+    ]);
+    let limits = TokenLimits {
+        max_prompt_tokens: 9,
+        max_response_tokens: 9,
+        overlong_prompts: OverlongPrompts::Skip,
+    };
+    tokenize(&records, &Characters, &limits, &mut report).unwrap();
+    assert_eq!(report.unread.records, 2);
+    let expected = "warning     2 records have turns or variables with keys that neither reader nor template uses: \
+                    `id` (1), `tools` (1), `weight` (2)\n";
+    assert!(report.to_string().contains(expected), "{report}");
 }

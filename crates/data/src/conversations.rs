@@ -1,0 +1,103 @@
+//! Conversations of a file without objectives: what is scored, or answered.
+
+use std::path::Path;
+
+use panacea_pretrained::{Answer, JsonObject, Message};
+
+use crate::RecordKind;
+use crate::error::{DataError, FieldProblem};
+use crate::readers::fields::{self, Row};
+use crate::readers::{Format, check_prompt, packed};
+use crate::record::Source;
+use crate::rows::for_each_row;
+
+/// A conversation, and what its record has as answers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conversation {
+    /// Where it was read.
+    pub source: Source,
+    /// The conversation up to the answer.
+    pub prompt: Vec<Message>,
+    /// What the chat template sees beside it, such as `tools`.
+    pub variables: JsonObject,
+    /// The answers of the record; any number of them.
+    pub responses: Vec<Answer>,
+}
+
+/// Whether records must have answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Responses {
+    /// At least one.
+    Needed,
+    /// A prompt is enough.
+    Optional,
+}
+
+/// The conversations of a file.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Conversations {
+    /// In their order, at least one.
+    pub all: Vec<Conversation>,
+    /// What is to be known of how they were read, each a sentence.
+    pub notes: Vec<String>,
+}
+
+impl Conversations {
+    /// Reads a file as training does: the same formats, the same files, the same errors.
+    pub fn read(file: &Path, responses: Responses) -> Result<Self, DataError> {
+        let mut read = Self::default();
+        let mut format = None;
+        for_each_row(file, &mut |source, row| {
+            let conversation = read.conversation(&source, row, responses, &mut format)?;
+            read.all.push(conversation);
+            Ok(())
+        })?;
+        Ok(read)
+    }
+
+    fn conversation(
+        &mut self,
+        source: &Source,
+        row: &Row,
+        responses: Responses,
+        format: &mut Option<Format>,
+    ) -> Result<Conversation, DataError> {
+        let refused = |problem: FieldProblem| DataError::Field {
+            record: source.clone(),
+            problem,
+        };
+        let unpacked = packed::unpacked(row).map_err(refused)?;
+        let row = unpacked.as_ref().map_or(row, |unpacked| &unpacked.row);
+        let notes = unpacked.iter().flat_map(|unpacked| &unpacked.notes);
+        notes.for_each(|note| self.note(note));
+        let detected = match *format {
+            Some(format) => Ok(format),
+            None => Format::detect(source, row, RecordKind::Prompt),
+        };
+        let prompt_alone = fields::prompt_column(row).filter(|_| detected.is_err());
+        if let (Some(column), Responses::Optional) = (prompt_alone, responses) {
+            let prompt = fields::prompt(row).map_err(refused)?;
+            check_prompt(&prompt, column).map_err(refused)?;
+            return Ok(Conversation {
+                source: source.clone(),
+                prompt,
+                variables: fields::variables(row).map_err(refused)?,
+                responses: Vec::new(),
+            });
+        }
+        let reading = format.insert(detected?).read(row).map_err(refused)?;
+        reading.note.iter().for_each(|note| self.note(note));
+        Ok(Conversation {
+            source: source.clone(),
+            prompt: reading.prompt,
+            variables: reading.variables,
+            responses: reading.responses,
+        })
+    }
+
+    fn note(&mut self, note: &str) {
+        if !self.notes.iter().any(|known| known == note) {
+            self.notes.push(note.to_owned());
+        }
+    }
+}
