@@ -9,7 +9,7 @@ use crate::error::{DataError, FieldProblem};
 use crate::readers::fields::{self, Row};
 use crate::readers::{Format, check_prompt, packed};
 use crate::record::Source;
-use crate::rows::for_each_row;
+use crate::rows::{FileKind, for_each_row};
 
 /// A conversation, and what its record has as answers.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +43,11 @@ pub struct Conversations {
 }
 
 impl Conversations {
+    /// Whether a file has the name of one that can be read.
+    pub fn are_in(file: &Path) -> bool {
+        FileKind::of(file).is_ok()
+    }
+
     /// Reads a file as training does: the same formats, the same files, the same errors.
     pub fn read(file: &Path, responses: Responses) -> Result<Self, DataError> {
         let mut read = Self::default();

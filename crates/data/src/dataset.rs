@@ -443,12 +443,7 @@ impl<'a> Loading<'a> {
         each
     }
 
-    fn keep_judged(
-        &mut self,
-        source: Source,
-        reading: Reading,
-        judgements: Vec<Judgement>,
-    ) {
+    fn keep_judged(&mut self, source: Source, reading: Reading, judgements: Vec<Judgement>) {
         self.keep(Record {
             source,
             prompt: reading.prompt,

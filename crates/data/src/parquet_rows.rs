@@ -134,10 +134,7 @@ fn list_values<O: OffsetSizeTrait>(
         .collect()
 }
 
-fn fixed_list_values(
-    array: &FixedSizeListArray,
-    depth: Depth,
-) -> Result<Vec<Value>, ArrowError> {
+fn fixed_list_values(array: &FixedSizeListArray, depth: Depth) -> Result<Vec<Value>, ArrowError> {
     array
         .iter()
         .map(|items| match items {

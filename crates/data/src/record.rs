@@ -59,6 +59,8 @@ pub type Scores = Vec<Option<f64>>;
 pub struct Words {
     /// The conversation up to the response; whole, also where its tokens are cut.
     pub prompt: Vec<Message>,
+    /// As in [`Record::variables`].
+    pub variables: JsonObject,
     /// Each response of the record; whole, also where its tokens are cut.
     pub responses: Vec<Answer>,
 }

@@ -36,14 +36,14 @@ pub(crate) fn for_each_row(
     Ok(())
 }
 
-enum FileKind {
+pub(crate) enum FileKind {
     Text,
     Gzip,
     Parquet,
 }
 
 impl FileKind {
-    fn of(file: &Path) -> Result<Self, DataError> {
+    pub(crate) fn of(file: &Path) -> Result<Self, DataError> {
         let wrong = |found: &str| DataError::FileType {
             file: file.to_owned(),
             found: found.to_owned(),

@@ -5,9 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use panacea_pretrained::{
-    Answer, Answered, ChatTokenizer, Content, JsonObject, Message, Prompt,
-};
+use panacea_pretrained::{Answer, Answered, ChatTokenizer, Content, JsonObject, Message, Prompt};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -54,7 +52,8 @@ impl TextEncoder for ChatTokenizer {
     fn stray_token(&self, record: &Record) -> Option<String> {
         let prompt = record.prompt.iter().map(Message::text);
         // The end of a turn may end a response.
-        let responses = (record.responses.iter()).map(|answer| self.without_end_of_turn(answer.text()));
+        let responses =
+            (record.responses.iter()).map(|answer| self.without_end_of_turn(answer.text()));
         let found = prompt
             .chain(responses)
             .find_map(|text| self.special_token_in(text));
@@ -256,6 +255,7 @@ fn tokenize_record(
             scores: record.scores.clone(),
             words: Words {
                 prompt: record.prompt.clone(),
+                variables: record.variables.clone(),
                 responses: record.responses.clone(),
             },
         },
@@ -302,11 +302,7 @@ fn cut_prompt<E: TextEncoder>(
     let Some(last) = turns.last().filter(|last| last.role == "user") else {
         return Ok(None);
     };
-    let starts: Vec<usize> = last
-        .text()
-        .char_indices()
-        .map(|(start, _)| start)
-        .collect();
+    let starts: Vec<usize> = last.text().char_indices().map(|(start, _)| start).collect();
     let mut best = None;
     let (mut low, mut high) = (0, starts.len());
     while low < high {

@@ -87,6 +87,7 @@ impl Criteria {
                     .map(|answer| Sample {
                         prompt: &text,
                         turns: &turns,
+                        variables: Some(&prompt.variables),
                         response: &answer.text,
                         response_tokens: answer.tokens.len(),
                         reference: None,

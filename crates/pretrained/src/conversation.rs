@@ -83,7 +83,10 @@ impl ChatTokenizer {
     ) -> Result<Prompt, PretrainedError> {
         for (index, message) in messages.iter().enumerate() {
             if !matches!(message.content, Content::Text(_)) {
-                self.check_written(&format!("turn {} ({})", index + 1, message.role), &message.more)?;
+                self.check_written(
+                    &format!("turn {} ({})", index + 1, message.role),
+                    &message.more,
+                )?;
             }
         }
         match self.template() {
@@ -95,7 +98,11 @@ impl ChatTokenizer {
                 let opening = opening(template, &talk, &mut text);
                 self.opened(text, talk, opening)
             }
-            None => self.opened(self.render(messages, true)?, Talk::default(), Opening::Rendered),
+            None => self.opened(
+                self.render(messages, true)?,
+                Talk::default(),
+                Opening::Rendered,
+            ),
         }
     }
 
@@ -259,7 +266,8 @@ impl ChatTokenizer {
                 false => None,
             })
             .ok_or_else(|| {
-                let more: Vec<String> = response.more.keys().map(|key| format!("`{key}`")).collect();
+                let more: Vec<String> =
+                    response.more.keys().map(|key| format!("`{key}`")).collect();
                 let more = match more.is_empty() {
                     true => String::new(),
                     false => format!(" with {}", more.join(", ")),
@@ -276,7 +284,10 @@ impl ChatTokenizer {
         let keys: Vec<String> = more.keys().map(|key| format!("`{key}`")).collect();
         let problem = match keys.is_empty() {
             true => format!("{what} has no text and nothing else"),
-            false => format!("{what} has no text, and the template reads nothing of {}", keys.join(", ")),
+            false => format!(
+                "{what} has no text, and the template reads nothing of {}",
+                keys.join(", ")
+            ),
         };
         Err(self.refused(problem))
     }

@@ -151,7 +151,9 @@ fn turn(role: &str, content: &Content, more: &JsonObject) -> Value {
     };
     let more = (more.iter()).map(|(key, value)| (key.as_str(), Value::from(Serde(value))));
     let known = [("role", Some(Value::from(role))), ("content", content)];
-    let known = known.into_iter().filter_map(|(key, value)| Some((key, value?)));
+    let known = known
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value?)));
     Value::from_pairs(known.chain(more))
 }
 

@@ -91,7 +91,10 @@ fn golden_smollm2_chat_template() {
             let prompt = Message::new("user", &*case.prompt);
             let prompt = tokenizer.prompt(&[prompt]).unwrap();
             let answered = tokenizer
-                .answered(&prompt, &[case.chosen.as_str().into(), case.rejected.as_str().into()])
+                .answered(
+                    &prompt,
+                    &[case.chosen.as_str().into(), case.rejected.as_str().into()],
+                )
                 .unwrap();
             assert_eq!(prompt.ids(), case.prompt_ids);
             assert_eq!(answered.prompt, case.prompt_ids);

@@ -29,6 +29,7 @@
 //! let short = Sample {
 //!     prompt: "May I come in?",
 //!     turns: &[],
+//!     variables: None,
 //!     response: "Please do!",
 //!     response_tokens: 4,
 //!     reference: None,

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::panic::resume_unwind;
 use std::thread;
 
+use serde_json::{Map, Value};
+
 use crate::error::ScoreError;
 
 /// A response to be scored, with what is known of its record.
@@ -13,6 +15,8 @@ pub struct Sample<'a> {
     pub prompt: &'a str,
     /// The same as the turns of a conversation.
     pub turns: &'a [Turn],
+    /// What the policy's chat template sees beside these turns, such as `tools`; nothing where there is none.
+    pub variables: Option<&'a Map<String, Value>>,
     /// The response in words.
     pub response: &'a str,
     /// The length of the response in the tokens of the policy.
@@ -32,6 +36,8 @@ pub struct Turn {
     pub role: String,
     /// What is said.
     pub content: String,
+    /// What else the turn has, such as `tool_calls`.
+    pub more: Map<String, Value>,
 }
 
 /// A response that stands in a record, with the scores that the record gives to it.
@@ -154,6 +160,7 @@ pub(crate) mod tests {
         Sample {
             prompt,
             turns: &[],
+            variables: None,
             response,
             response_tokens: response.split_whitespace().count(),
             reference: None,

@@ -77,10 +77,7 @@ impl Served {
 
     fn chat_prompt(&self, text: &str) -> Vec<u32> {
         let model = Pretrained::open(self.folder.path()).unwrap();
-        let message = Message {
-            role: "user".to_owned(),
-            content: text.to_owned(),
-        };
+        let message = Message::new("user", text);
         model
             .tokenizer()
             .unwrap()

@@ -28,6 +28,8 @@ impl Records {
         loader.part = part;
         loader.format = plan.data().format;
         loader.bad_records = plan.data().bad_records;
+        // Without a template nothing says again who speaks.
+        loader.as_written = plan.data().rendered || !tokenizer.has_template();
         let (records, mut report) = loader.load(files, plan.objectives())?;
         let limits = &plan.data().limits;
         let mut examples = match plan.data().rendered {

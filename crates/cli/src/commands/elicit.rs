@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use panacea_elicit::{Answer, Progress};
@@ -35,7 +35,7 @@ pub struct Arguments {
     /// The run; the newest one by default.
     #[arg(long)]
     run: Option<String>,
-    /// What is asked of the model: a text file with a prompt on each line, or a .jsonl file of records with a `prompt`.
+    /// What is asked of the model: records as `train` reads them, or a text file with a prompt on each line.
     #[arg(long)]
     prompts: PathBuf,
     /// The name of the profile, which begins here or goes on.
@@ -108,13 +108,14 @@ impl Arguments {
         let mut last = None;
         // Prompts on end whose answers left nothing to ask.
         let mut in_vain = 0;
-        'asking: for (turn, messages) in prompts.iter().cycle().enumerate() {
+        'asking: for (turn, asked) in prompts.iter().cycle().enumerate() {
             // Prompts come round again with new answers, but not where none of them has any.
             if profile.progress()? != Progress::AskOn || in_vain == prompts.len() {
                 break;
             }
             in_vain += 1;
-            let prompt = Prompt::new(messages.clone(), tokenizer)?;
+            let prompt = Prompt::new(asked.prompt.clone(), asked.variables.clone(), tokenizer)
+                .with_context(|| asked.source.to_string())?;
             let preferences = spread(profile.session(), self.answers);
             // When a prompt comes round again, its answers are others.
             interview.writing.seed = self.seed.wrapping_add((turn * self.answers) as u64);
@@ -227,7 +228,7 @@ fn show_question(number: usize, pool: &Pool, (left, right): (usize, usize)) -> R
 /// The last thing that was said to the model.
 fn question_text(prompt: &Prompt) -> &str {
     let last = prompt.messages.last();
-    last.map_or("", |message| message.content.trim())
+    last.map_or("", |message| message.text().trim())
 }
 
 /// An answer that says nothing, as something that can be seen.

@@ -20,5 +20,9 @@ pub(super) fn read(row: &Row) -> Result<Reading, FieldProblem> {
     let chosen = messages(required(row, CHOSEN)?, CHOSEN)?;
     let rejected = messages(required(row, REJECTED)?, REJECTED)?;
     let (prompt, chosen, rejected) = split_pair(chosen, rejected, [CHOSEN, REJECTED])?;
-    Ok(Reading::chosen_first(with_system(row, prompt)?, chosen, rejected))
+    Ok(Reading::chosen_first(
+        with_system(row, prompt)?,
+        chosen,
+        rejected,
+    ))
 }

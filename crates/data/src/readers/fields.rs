@@ -170,7 +170,10 @@ pub(crate) fn prompt_columns(column: &'static str) -> Vec<&'static str> {
 
 /// Columns that are read beside every conversation, whatever the format.
 pub(crate) fn is_beside(row: &Row, column: &str) -> bool {
-    let is_list = || row.get(column).is_none_or(|value| value.is_array() || value.is_null());
+    let is_list = || {
+        row.get(column)
+            .is_none_or(|value| value.is_array() || value.is_null())
+    };
     SYSTEM_COLUMNS.contains(&column)
         || ["tools", KWARGS].contains(&column)
         || (column == "documents" && is_list())

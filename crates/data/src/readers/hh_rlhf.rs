@@ -32,7 +32,11 @@ pub(super) fn read(row: &Row) -> Result<Reading, FieldProblem> {
     let chosen = transcript(text(required(row, "chosen")?, "chosen")?, "chosen")?;
     let rejected = transcript(text(required(row, "rejected")?, "rejected")?, "rejected")?;
     let (prompt, chosen, rejected) = split_pair(chosen, rejected, ["chosen", "rejected"])?;
-    Ok(Reading::chosen_first(with_system(row, prompt)?, chosen, rejected))
+    Ok(Reading::chosen_first(
+        with_system(row, prompt)?,
+        chosen,
+        rejected,
+    ))
 }
 
 /// Takes a transcript apart at its markers.

@@ -44,7 +44,11 @@ pub(crate) struct Unpacked {
 pub(crate) fn unpacked(row: &Row) -> Result<Option<Unpacked>, FieldProblem> {
     let mut found = Vec::new();
     for (column, value) in row.iter() {
-        let is_text = |value: &Value| value.as_str().is_some_and(|text| text.trim_start().starts_with('['));
+        let is_text = |value: &Value| {
+            value
+                .as_str()
+                .is_some_and(|text| text.trim_start().starts_with('['))
+        };
         let may_be = match value {
             Value::Array(items) if column == "responses" => items.iter().any(is_text),
             value => is_text(value),
@@ -52,12 +56,18 @@ pub(crate) fn unpacked(row: &Row) -> Result<Option<Unpacked>, FieldProblem> {
         if may_be && COLUMNS.contains(&column.as_str()) {
             let unpacked = match value {
                 Value::Array(items) => {
-                    let items = items.iter().map(|item| Ok(turns(item, column)?.unwrap_or_else(|| item.clone())));
+                    let items = items
+                        .iter()
+                        .map(|item| Ok(turns(item, column)?.unwrap_or_else(|| item.clone())));
                     Some(items.collect::<Result<Value, FieldProblem>>()?)
                 }
                 value => turns(value, column)?,
             };
-            found.extend(unpacked.filter(|new| new != value).map(|turns| (column.clone(), turns)));
+            found.extend(
+                unpacked
+                    .filter(|new| new != value)
+                    .map(|turns| (column.clone(), turns)),
+            );
         }
     }
     let mut notes: Vec<&str> = found.first().map(|_| JSON).into_iter().collect();
@@ -112,17 +122,23 @@ fn transcript(value: &Value, column: &str) -> Result<Option<Value>, FieldProblem
     let Some(text) = value.as_str().map(str::trim) else {
         return Ok(None);
     };
-    let open = text.strip_suffix("Assistant:").filter(|open| open.ends_with('\n'));
+    let open = text
+        .strip_suffix("Assistant:")
+        .filter(|open| open.ends_with('\n'));
     let Some(open) = open.filter(|open| open.starts_with("Human:")) else {
         return Ok(None);
     };
     // Some have one line break between the turns.
     let text = match open.ends_with("\n\n") {
         true => open.to_owned(),
-        false => open.replace("\nHuman:", "\n\nHuman:").replace("\nAssistant:", "\n\nAssistant:"),
+        false => open
+            .replace("\nHuman:", "\n\nHuman:")
+            .replace("\nAssistant:", "\n\nAssistant:"),
     };
     let turns = hh_rlhf::transcript(&text, column)?;
-    let turns = turns.iter().map(|turn| json!({"role": turn.role, "content": turn.text()}));
+    let turns = turns
+        .iter()
+        .map(|turn| json!({"role": turn.role, "content": turn.text()}));
     Ok(Some(turns.collect()))
 }
 
@@ -130,7 +146,10 @@ fn transcript(value: &Value, column: &str) -> Result<Option<Value>, FieldProblem
 fn trim(value: &mut Value) {
     match value {
         Value::String(text) => *text = text.trim().to_owned(),
-        Value::Array(items) => items.iter_mut().filter(|item| item.is_string()).for_each(trim),
+        Value::Array(items) => items
+            .iter_mut()
+            .filter(|item| item.is_string())
+            .for_each(trim),
         _ => {}
     }
 }

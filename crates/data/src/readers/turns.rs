@@ -47,9 +47,9 @@ pub(crate) fn message(value: &Value, field: &str) -> Result<Message, FieldProble
     let speaker = text(&object[role_key], &role_field)?;
     let mut more = JsonObject::new();
     if object.len() > 2 || !object.contains_key(content_key) {
-        let others = object.iter().filter(|(key, value)| {
-            !(value.is_null() || *key == role_key || *key == content_key)
-        });
+        let others = object
+            .iter()
+            .filter(|(key, value)| !(value.is_null() || *key == role_key || *key == content_key));
         more.extend(others.map(|(key, value)| (key.clone(), value.clone())));
     }
     let content_field = format!("{field}.{content_key}");

@@ -12,10 +12,10 @@ use arrow::datatypes::{DataType, Field, Float32Type, Int8Type};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use panacea_data::{Format, LabelSource, Loader, ObjectiveSpec, Record, RecordKind, load};
+use panacea_pretrained::Answer;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression as ParquetCompression;
 use parquet::file::properties::WriterProperties;
-use panacea_pretrained::Answer;
 use serde_json::{Value, json};
 
 use super::{Files, chosen, column, load_pairs, score, shorter, turns};
@@ -38,7 +38,9 @@ fn single(row: Value) -> (Record, Format) {
 
 fn texts(record: &Record) -> Vec<(&str, &str)> {
     let turns = record.prompt.iter();
-    turns.map(|turn| (turn.role.as_str(), turn.text())).collect()
+    turns
+        .map(|turn| (turn.role.as_str(), turn.text()))
+        .collect()
 }
 
 fn check_pair(row: Value, format: Format, prompt: &[(&str, &str)], responses: [&str; 2]) {

@@ -203,10 +203,7 @@ fn an_own_data_set_labels_its_objective_only() {
     let mut loader = Loader::new(RecordKind::Pair);
     loader.part = Part::Eval;
     let (records, _) = loader.load(&[], &objectives).unwrap();
-    let places: Vec<_> = records
-        .iter()
-        .map(|r| r.prompt[0].text())
-        .collect();
+    let places: Vec<_> = records.iter().map(|r| r.prompt[0].text()).collect();
     assert_eq!(places, ["s", "q"]);
 }
 

@@ -92,13 +92,14 @@ fn an_answer_is_a_turn_with_all_it_has() {
 
 #[test]
 fn conversations_that_differ_beside_their_texts_are_two() {
-    let talk = |id: u8, answer: &str| {
-        json!([{"role": "user", "content": "a", "id": id}, {"role": "assistant", "content": answer}])
-    };
+    let talk = |id: u8, answer: &str| json!([{"role": "user", "content": "a", "id": id}, {"role": "assistant", "content": answer}]);
     let (record, _) = read(json!({"chosen": talk(1, "b"), "rejected": talk(1, "c")}));
     assert_eq!(json!(record.prompt[0].more), json!({"id": 1}));
     let said = refused(json!({"chosen": talk(1, "b"), "rejected": talk(2, "c")}));
-    assert!(said.contains("leaves the one of `chosen` at turn 1, in `id`"), "{said}");
+    assert!(
+        said.contains("leaves the one of `chosen` at turn 1, in `id`"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -108,12 +109,18 @@ fn a_turn_without_text_has_something_else() {
         json!({"role": "assistant"}),
         json!({"role": "assistant", "content": null, "tool_calls": null}),
     ] {
-        let talk = json!([{"role": "user", "content": "a"}, turn, {"role": "user", "content": "b"}]);
+        let talk =
+            json!([{"role": "user", "content": "a"}, turn, {"role": "user", "content": "b"}]);
         let said = refused(pair(talk));
-        assert!(said.starts_with("data.jsonl:1: field `prompt[1]`: found an object with"), "{said}");
+        assert!(
+            said.starts_with("data.jsonl:1: field `prompt[1]`: found an object with"),
+            "{said}"
+        );
         assert!(said.contains("expected a turn"), "{said}");
     }
-    let said = refused(json!({"prompt": "a", "chosen": [{"role": "assistant", "content": ""}], "rejected": "b"}));
+    let said = refused(
+        json!({"prompt": "a", "chosen": [{"role": "assistant", "content": ""}], "rejected": "b"}),
+    );
     assert!(said.contains("`chosen`: found an empty text"), "{said}");
 }
 
@@ -121,8 +128,31 @@ fn a_turn_without_text_has_something_else() {
 fn speakers_have_one_name_each() {
     for (names, role) in [
         (&["user", "human", "Human", "prompter"][..], "user"),
-        (&["assistant", "gpt", "bot", "chatbot", "ai", "model", "chatgpt", "bing", "bard"], "assistant"),
-        (&["tool", "observation", "function", "function_response", "tool_response", "ipython"], "tool"),
+        (
+            &[
+                "assistant",
+                "gpt",
+                "bot",
+                "chatbot",
+                "ai",
+                "model",
+                "chatgpt",
+                "bing",
+                "bard",
+            ],
+            "assistant",
+        ),
+        (
+            &[
+                "tool",
+                "observation",
+                "function",
+                "function_response",
+                "tool_response",
+                "ipython",
+            ],
+            "tool",
+        ),
         (&["system", "SYSTEM"], "system"),
         (&["developer"], "developer"),
     ] {
@@ -130,12 +160,22 @@ fn speakers_have_one_name_each() {
             for [speaker, text] in [["role", "content"], ["from", "value"]] {
                 let first = json!({speaker: name, text: "x"});
                 let (record, _) = read(pair(json!([first, {"role": "user", "content": "y"}])));
-                assert_eq!(record.prompt, turns(&[(role, "x"), ("user", "y")]), "{name}");
+                assert_eq!(
+                    record.prompt,
+                    turns(&[(role, "x"), ("user", "y")]),
+                    "{name}"
+                );
             }
         }
     }
     let said = refused(pair(json!([{"role": "narrator", "content": "q"}])));
-    for known in ["\"narrator\"", "`human`", "`gpt`", "`observation`", "`function_call`"] {
+    for known in [
+        "\"narrator\"",
+        "`human`",
+        "`gpt`",
+        "`observation`",
+        "`function_call`",
+    ] {
         assert!(said.contains(known), "{known}: {said}");
     }
 }
@@ -156,7 +196,10 @@ fn a_function_call_is_the_assistants() {
     for (given, calls) in [
         (call.to_string().into(), json!([function])),
         (call.clone(), json!([function])),
-        (json!([call, call]).to_string().into(), json!([function, function])),
+        (
+            json!([call, call]).to_string().into(),
+            json!([function, function]),
+        ),
     ] {
         let (record, _) = read(row(given));
         let expected = json!([
@@ -166,9 +209,17 @@ fn a_function_call_is_the_assistants() {
         ]);
         assert_eq!(as_json(&record.prompt), expected);
     }
-    for wrong in [json!("hours()"), json!("[]"), json!({"arguments": {}}), json!(7)] {
+    for wrong in [
+        json!("hours()"),
+        json!("[]"),
+        json!({"arguments": {}}),
+        json!(7),
+    ] {
         let said = refused(row(wrong));
-        assert!(said.contains("`conversations[1].value`") && said.contains("a call as JSON"), "{said}");
+        assert!(
+            said.contains("`conversations[1].value`") && said.contains("a call as JSON"),
+            "{said}"
+        );
     }
 }
 
@@ -176,28 +227,48 @@ fn a_function_call_is_the_assistants() {
 fn what_stands_beside_a_conversation_is_the_templates() {
     let tools = json!([{"type": "function", "function": {"name": "hours"}}]);
     let documents = json!([{"title": "t", "text": "x"}]);
-    let row = with(pair(json!("q")), json!({
-        "tools": tools, "documents": documents, "chat_template_kwargs": {"enable_thinking": false}
-    }));
+    let row = with(
+        pair(json!("q")),
+        json!({
+            "tools": tools, "documents": documents, "chat_template_kwargs": {"enable_thinking": false}
+        }),
+    );
     let expected = json!({"enable_thinking": false, "tools": tools, "documents": documents});
     assert_eq!(json!(read(row).0.variables), expected);
     let texts = json!({"tools": tools.to_string(), "chat_template_kwargs": "{\"x\": 1}"});
-    assert_eq!(json!(read(with(pair(json!("q")), texts)).0.variables), json!({"x": 1, "tools": tools}));
+    assert_eq!(
+        json!(read(with(pair(json!("q")), texts)).0.variables),
+        json!({"x": 1, "tools": tools})
+    );
     let nothing = json!({"tools": "", "documents": null, "chat_template_kwargs": null});
     assert!(read(with(pair(json!("q")), nothing)).0.variables.is_empty());
     for (column, value, expected) in [
         ("tools", json!("hammer"), "a list of tools"),
         ("tools", json!({"a": 1}), "a list of tools"),
-        ("chat_template_kwargs", json!([1]), "variables of the chat template"),
-        ("chat_template_kwargs", json!({"messages": []}), "none: every template"),
+        (
+            "chat_template_kwargs",
+            json!([1]),
+            "variables of the chat template",
+        ),
+        (
+            "chat_template_kwargs",
+            json!({"messages": []}),
+            "none: every template",
+        ),
         ("images", json!(["a.png"]), "only text is read"),
         ("audios", json!("a.wav"), "only text is read"),
     ] {
         let said = refused(with(pair(json!("q")), json!({column: value})));
-        assert!(said.contains(&format!("field `{column}")) && said.contains(expected), "{said}");
+        assert!(
+            said.contains(&format!("field `{column}")) && said.contains(expected),
+            "{said}"
+        );
     }
     // A column that is there for other rows.
-    read(with(pair(json!("q")), json!({"images": [], "videos": null})));
+    read(with(
+        pair(json!("q")),
+        json!({"images": [], "videos": null}),
+    ));
 }
 
 #[test]
@@ -209,25 +280,45 @@ fn nothing_beside_a_conversation_is_lost_without_a_word() {
     });
     let files = Files::new();
     let file = files.lines("data.jsonl", &[row]);
-    let (records, report) = load(std::slice::from_ref(&file), &[chosen()], RecordKind::Pair).unwrap();
-    let expected = [("system", "Be brief."), ("user", "a"), ("assistant", "b"), ("user", "c?\nmore")];
+    let (records, report) =
+        load(std::slice::from_ref(&file), &[chosen()], RecordKind::Pair).unwrap();
+    let expected = [
+        ("system", "Be brief."),
+        ("user", "a"),
+        ("assistant", "b"),
+        ("user", "c?\nmore"),
+    ];
     assert_eq!(records[0].prompt, turns(&expected));
     assert_eq!(report.files[0].unread_columns, ["context", "id", "scores"]);
-    assert!(report.to_string().contains("not read: `context`, `id`, `scores`\n"), "{report}");
+    assert!(
+        report
+            .to_string()
+            .contains("not read: `context`, `id`, `scores`\n"),
+        "{report}"
+    );
     let (_, report) = load(&[file], &[chosen(), score("s")], RecordKind::Pair).unwrap();
     assert_eq!(report.files[0].unread_columns, ["context", "id"]);
 
     let hh = json!({"chosen": "Human: a\n\nAssistant: b", "rejected": "Human: a\n\nAssistant: c", "system": "S"});
     assert_eq!(read(hh).0.prompt, turns(&[("system", "S"), ("user", "a")]));
     let talk = |answer: &str| json!([{"role": "user", "content": "a"}, {"role": "assistant", "content": answer}]);
-    let whole = json!({"chosen_messages": talk("b"), "rejected_messages": talk("c"), "system": "S"});
-    assert_eq!(read(whole).0.prompt, turns(&[("system", "S"), ("user", "a")]));
+    let whole =
+        json!({"chosen_messages": talk("b"), "rejected_messages": talk("c"), "system": "S"});
+    assert_eq!(
+        read(whole).0.prompt,
+        turns(&[("system", "S"), ("user", "a")])
+    );
 
     let told = json!([{"role": "system", "content": "One."}, {"role": "user", "content": "a"}]);
     let (_, report) = read(with(pair(told.clone()), json!({"system": " One. "})));
     assert!(report.notes.is_empty());
     let (_, report) = read(with(pair(told), json!({"system": "Two."})));
-    assert!(report.to_string().contains("1 records: the column `system` says something else"), "{report}");
+    assert!(
+        report
+            .to_string()
+            .contains("1 records: the column `system` says something else"),
+        "{report}"
+    );
 }
 
 #[test]
@@ -236,11 +327,20 @@ fn turns_in_json_are_turns() {
     let answer = |text: &str| json!([{"role": "assistant", "content": text}]);
     let text = |value: &Value| Value::String(format!(" {value}\n"));
     let plain = json!({"prompt": talk, "chosen": answer("At seven."), "rejected": "No."});
-    let packed = json!({"prompt": text(&talk), "chosen": text(&answer("At seven.")), "rejected": "No."});
+    let packed =
+        json!({"prompt": text(&talk), "chosen": text(&answer("At seven.")), "rejected": "No."});
     let (expected, _) = read(plain);
     let (found, report) = read(packed.clone());
-    assert_eq!((&found.prompt, &found.responses), (&expected.prompt, &expected.responses));
-    assert!(report.to_string().contains("reading     1 records: turns that are kept as JSON text"), "{report}");
+    assert_eq!(
+        (&found.prompt, &found.responses),
+        (&expected.prompt, &expected.responses)
+    );
+    assert!(
+        report
+            .to_string()
+            .contains("reading     1 records: turns that are kept as JSON text"),
+        "{report}"
+    );
 
     let scored = json!({"prompt": "q", "responses": [text(&answer("a")), "b"], "scores": {}});
     let (records, _) = load_pairs(&[scored], &[shorter(), chosen()]).unwrap_or_default();
@@ -259,7 +359,13 @@ fn turns_in_json_are_turns() {
     }
 
     // Other JSON is a text like any other, and so is everything where texts are what the model reads.
-    for text in ["[1, 2]", "[]", "[{\"role\": \"user\"}]", "[{\"a\": 1}]", "[not JSON"] {
+    for text in [
+        "[1, 2]",
+        "[]",
+        "[{\"role\": \"user\"}]",
+        "[{\"a\": 1}]",
+        "[not JSON",
+    ] {
         let (record, report) = read(json!({"prompt": text, "chosen": "a", "rejected": "b"}));
         assert_eq!(record.prompt, turns(&[("user", text)]));
         assert!(report.notes.is_empty());
@@ -271,13 +377,21 @@ fn turns_in_json_are_turns() {
     assert_eq!(records[0].prompt[0].text(), format!(" {talk}\n"));
 
     let said = refused(pair(json!("[{'role': 'user', 'content': 'q'}]")));
-    assert!(said.contains("turns as Python prints them") && said.contains("json.dumps"), "{said}");
+    assert!(
+        said.contains("turns as Python prints them") && said.contains("json.dumps"),
+        "{said}"
+    );
 }
 
 #[test]
 fn a_transcript_that_asks_for_an_answer_is_turns() {
-    let row = |prompt: &str| json!({"prompt": prompt, "chosen": " At seven.", "rejected": " No.\n"});
-    let talk = turns(&[("user", "Hi: you"), ("assistant", "Yes?"), ("user", "When?")]);
+    let row =
+        |prompt: &str| json!({"prompt": prompt, "chosen": " At seven.", "rejected": " No.\n"});
+    let talk = turns(&[
+        ("user", "Hi: you"),
+        ("assistant", "Yes?"),
+        ("user", "When?"),
+    ]);
     for prompt in [
         "\n\nHuman: Hi: you\n\nAssistant: Yes?\n\nHuman: When?\n\nAssistant:",
         "Human: Hi: you\nAssistant: Yes?\nHuman: When?\nAssistant: ",
@@ -285,7 +399,12 @@ fn a_transcript_that_asks_for_an_answer_is_turns() {
         let (record, report) = read(row(prompt));
         assert_eq!(record.prompt, talk);
         assert_eq!(record.responses, ["At seven.", "No."]);
-        assert!(report.to_string().contains("reading     1 records: a prompt \"Human:"), "{report}");
+        assert!(
+            report
+                .to_string()
+                .contains("reading     1 records: a prompt \"Human:"),
+            "{report}"
+        );
     }
     for prompt in [
         "Human: When?",
@@ -325,7 +444,12 @@ fn nulls_of_a_table_are_no_keys() {
     ];
     let structs = StructArray::new(Fields::from(fields), columns, None);
     let item = Arc::new(Field::new("item", structs.data_type().clone(), true));
-    let list = ListArray::new(item, OffsetBuffer::from_lengths([2]), Arc::new(structs), None);
+    let list = ListArray::new(
+        item,
+        OffsetBuffer::from_lengths([2]),
+        Arc::new(structs),
+        None,
+    );
     let bytes = super::formats::parquet_file(
         vec![("messages", Arc::new(list))],
         parquet::basic::Compression::SNAPPY,
@@ -333,9 +457,15 @@ fn nulls_of_a_table_are_no_keys() {
     let files = Files::new();
     let file = files.write("data.parquet", bytes);
     let (records, _) = load(&[file], &[chosen()], RecordKind::Sft).unwrap();
-    assert_eq!(as_json(&records[0].prompt), json!([{"role": "user", "content": "When?"}]));
+    assert_eq!(
+        as_json(&records[0].prompt),
+        json!([{"role": "user", "content": "When?"}])
+    );
     let answer = serde_json::to_value(&records[0].responses[0]).unwrap();
-    assert_eq!(answer, json!({"content": null, "call": {"place": "bakery"}}));
+    assert_eq!(
+        answer,
+        json!({"content": null, "call": {"place": "bakery"}})
+    );
 }
 
 #[test]
@@ -344,7 +474,13 @@ fn conversations_are_read_without_objectives() {
     let read = |rows: &[Value], responses| -> Result<Conversations, DataError> {
         Conversations::read(&files.lines("data.jsonl", rows), responses)
     };
-    let found = read(&[json!({"prompt": "a"}), json!({"prompt": [{"role": "human", "content": "b"}], "tools": []})], Responses::Optional);
+    let found = read(
+        &[
+            json!({"prompt": "a"}),
+            json!({"prompt": [{"role": "human", "content": "b"}], "tools": []}),
+        ],
+        Responses::Optional,
+    );
     let found = found.unwrap();
     assert_eq!(found.all[0].prompt, turns(&[("user", "a")]));
     assert_eq!(found.all[1].prompt, turns(&[("user", "b")]));
@@ -368,10 +504,26 @@ fn conversations_are_read_without_objectives() {
     assert_eq!(found.notes.len(), 1, "{:?}", found.notes);
 
     for (rows, responses, expected) in [
-        (vec![json!({"prompt": "a"})], Responses::Needed, "data.jsonl:1: cannot tell the format"),
-        (vec![json!({"text": "a"})], Responses::Optional, "data.jsonl:1: cannot tell the format"),
-        (vec![json!({"prompt": "a"}), json!({"prompt": " "})], Responses::Optional, "data.jsonl:2: field `prompt`: found an empty text"),
-        (vec![json!({"prompt": "a", "response": ""})], Responses::Needed, "data.jsonl:1: field `response`: found an empty text"),
+        (
+            vec![json!({"prompt": "a"})],
+            Responses::Needed,
+            "data.jsonl:1: cannot tell the format",
+        ),
+        (
+            vec![json!({"text": "a"})],
+            Responses::Optional,
+            "data.jsonl:1: cannot tell the format",
+        ),
+        (
+            vec![json!({"prompt": "a"}), json!({"prompt": " "})],
+            Responses::Optional,
+            "data.jsonl:2: field `prompt`: found an empty text",
+        ),
+        (
+            vec![json!({"prompt": "a", "response": ""})],
+            Responses::Needed,
+            "data.jsonl:1: field `response`: found an empty text",
+        ),
         (vec![], Responses::Optional, "data.jsonl: found no record"),
     ] {
         let error = read(&rows, responses).unwrap_err();
