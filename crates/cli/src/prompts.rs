@@ -5,15 +5,16 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use panacea_data::{Conversation, Conversations, Responses, Source};
-use panacea_pretrained::{JsonObject, Message};
+use panacea_pretrained::{ChatTokenizer, JsonObject, Message};
 
 use crate::session::say_aside;
 
 /// The prompts of a file, at least one: of records, which are read as `train` reads them, the prompt of each; of any other file
 /// every line that is not empty.
-pub fn read_prompts(path: &Path) -> Result<Vec<Conversation>> {
+pub fn read_prompts(path: &Path, tokenizer: &ChatTokenizer) -> Result<Vec<Conversation>> {
     if Conversations::are_in(path) {
-        let Conversations { all, notes } = Conversations::read(path, Responses::Optional)?;
+        let Conversations { all, notes } =
+            Conversations::read(path, Responses::Optional, !tokenizer.has_template())?;
         say_aside(&notes);
         return Ok(all);
     }

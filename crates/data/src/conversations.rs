@@ -48,11 +48,22 @@ impl Conversations {
         FileKind::of(file).is_ok()
     }
 
-    /// Reads a file as training does: the same formats, the same files, the same errors.
-    pub fn read(file: &Path, responses: Responses) -> Result<Self, DataError> {
+    /// Reads a file as training does: the same formats, the same files, the same errors. `as_written` is that of
+    /// [`Loader`](crate::Loader::as_written).
+    pub fn read(file: &Path, responses: Responses, as_written: bool) -> Result<Self, DataError> {
         let mut read = Self::default();
         let mut format = None;
         for_each_row(file, &mut |source, row| {
+            let unpacked = match as_written {
+                true => None,
+                false => packed::unpacked(row).map_err(|problem| DataError::Field {
+                    record: source.clone(),
+                    problem,
+                })?,
+            };
+            let notes = unpacked.iter().flat_map(|unpacked| &unpacked.notes);
+            notes.for_each(|note| read.note(note));
+            let row = unpacked.as_ref().map_or(row, |unpacked| &unpacked.row);
             let conversation = read.conversation(&source, row, responses, &mut format)?;
             read.all.push(conversation);
             Ok(())
@@ -71,10 +82,6 @@ impl Conversations {
             record: source.clone(),
             problem,
         };
-        let unpacked = packed::unpacked(row).map_err(refused)?;
-        let row = unpacked.as_ref().map_or(row, |unpacked| &unpacked.row);
-        let notes = unpacked.iter().flat_map(|unpacked| &unpacked.notes);
-        notes.for_each(|note| self.note(note));
         let detected = match *format {
             Some(format) => Ok(format),
             None => Format::detect(source, row, RecordKind::Prompt),

@@ -319,6 +319,58 @@ mod tests {
         }
     }
 
+    /// What Jinja2 prints for turns with all they have, by benches/peers/chat_templates.py.
+    #[test]
+    fn turns_reach_the_template_with_all_they_have() {
+        let golden: serde_json::Value = panacea_test_support::golden("templates.json");
+        let cases = golden["turns"].as_array().unwrap();
+        assert_eq!(cases.len(), 9);
+        for case in cases {
+            let source = case[0].as_str().unwrap();
+            let turns: Vec<Message> = serde_json::from_value(case[1].clone()).unwrap();
+            let variables = case[2].as_object().unwrap();
+            let template =
+                ChatTemplate::parse(source, Vec::new(), &ChatOptions::default()).unwrap();
+            let turns = turns.iter().map(|message| template.turn(message)).collect();
+            let found = template.render(&Talk::new(turns, variables), false);
+            assert_eq!(found.as_deref(), Ok(case[3].as_str().unwrap()), "{source}");
+        }
+    }
+
+    #[test]
+    fn a_conversations_own_variables_go_before_all_others() {
+        let own = crate::TemplateValue::Text("run".to_owned());
+        let options = ChatOptions {
+            variables: [("a".to_owned(), own.clone()), ("b".to_owned(), own)].into(),
+            ..ChatOptions::default()
+        };
+        let tokens = vec![("bos_token".to_owned(), "<s>".to_owned())];
+        let source = "{{ bos_token }} {{ a }} {{ b }} {{ tools }}";
+        let template = ChatTemplate::parse(source, tokens, &options).unwrap();
+        let render = |variables: serde_json::Value| {
+            let variables = variables.as_object().unwrap();
+            template
+                .render(&Talk::new(Vec::new(), variables), false)
+                .unwrap()
+        };
+        assert_eq!(render(serde_json::json!({})), "<s> run run None");
+        let variables = serde_json::json!({"b": 1, "tools": [], "bos_token": ""});
+        assert_eq!(render(variables), " run 1 []");
+    }
+
+    #[test]
+    fn what_a_template_names_is_found() {
+        let source = "tools {# weight #}{% if m['tool_calls'] and \"x y }}\" %}{{ m.name|tojson }}\
+                      {{- 'the id' }}{{ '\\'documents' }}{%- for t in role_2 %}{% endfor %} content {{ bos";
+        let names = names_in(source);
+        for name in ["tool_calls", "m", "name", "tojson", "role_2", "bos", "if"] {
+            assert!(names.contains(name), "{name}: {names:?}");
+        }
+        for name in ["tools", "weight", "x", "id", "content", "documents", "y"] {
+            assert!(!names.contains(name), "{name}: {names:?}");
+        }
+    }
+
     #[test]
     fn refusals_carry_the_reason_and_the_line() {
         let refused =

@@ -83,7 +83,6 @@ enum Said {
 
 impl Arguments {
     pub fn run(self) -> Result<ExitCode> {
-        let prompts = read_prompts(&self.prompts)?;
         let run = RunFolder::find(&self.runs, self.run.as_deref())?;
         let plan = run.record()?.plan;
         let profiles = Profiles::of(&run, &plan)?;
@@ -92,6 +91,7 @@ impl Arguments {
         let device = panacea_devices::select(&self.device)?;
         let pretrained = open_model_of(&plan, self.model.as_deref())?;
         say_aside(&changed_since(&run.record()?, &pretrained));
+        let prompts = read_prompts(&self.prompts, pretrained.tokenizer()?)?;
         let base = Base::load(pretrained, &device, plan.precision().on(&device)?)?;
         let policy = Policy::open(&run, &base.decoder)?;
         say_aside(&policy.notes);

@@ -75,7 +75,7 @@ impl Arguments {
     /// The prompts in tokens.
     fn prompts(&self, tokenizer: &ChatTokenizer) -> Result<Vec<Vec<u32>>> {
         if let Some(file) = &self.prompts {
-            let prompts = read_prompts(file)?.into_iter();
+            let prompts = read_prompts(file, tokenizer)?.into_iter();
             let prompts = prompts.map(
                 |Conversation {
                      source,

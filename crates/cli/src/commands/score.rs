@@ -30,11 +30,13 @@ pub struct Arguments {
 
 impl Arguments {
     pub fn run(self) -> Result<ExitCode> {
-        // All of them, before any work is done.
-        let Conversations { all, notes } = Conversations::read(&self.input, Responses::Needed)?;
-        say_aside(&notes);
         let steered = self.model.open()?;
         let tokenizer = steered.tokenizer()?;
+        // All of them, before the first is scored.
+        let as_written = !tokenizer.has_template();
+        let Conversations { all, notes } =
+            Conversations::read(&self.input, Responses::Needed, as_written)?;
+        say_aside(&notes);
         let (adapters, preference) = match &steered.steering {
             Some(steering) => (Some(&*steering.adapters), &steering.preference[..]),
             None => (None, &[][..]),

@@ -472,7 +472,7 @@ fn nulls_of_a_table_are_no_keys() {
 fn conversations_are_read_without_objectives() {
     let files = Files::new();
     let read = |rows: &[Value], responses| -> Result<Conversations, DataError> {
-        Conversations::read(&files.lines("data.jsonl", rows), responses)
+        Conversations::read(&files.lines("data.jsonl", rows), responses, false)
     };
     let found = read(
         &[
@@ -502,6 +502,11 @@ fn conversations_are_read_without_objectives() {
     let open = json!({"prompt": "Human: a\n\nAssistant:"});
     let found = read(&[open.clone(), open], Responses::Optional).unwrap();
     assert_eq!(found.notes.len(), 1, "{:?}", found.notes);
+    let found = Conversations::read(&files.path("data.jsonl"), Responses::Optional, true).unwrap();
+    assert_eq!(
+        found.all[1].prompt,
+        turns(&[("user", "Human: a\n\nAssistant:")])
+    );
 
     for (rows, responses, expected) in [
         (
