@@ -143,7 +143,7 @@ const CALLING: &str = "{% if tools %}{{ '<|im_start|>' + (tools | tojson) + '<|i
     {% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}\
     {% if m.reasoning_content %}{{ '<think>' + m.reasoning_content + '</think>' }}{% endif %}\
     {% if m.content is string %}{{ m.content }}{% endif %}\
-    {% for call in m.tool_calls or [] %}{{ '<call>' + call.function.name + '</call>' }}{% endfor %}\
+    {% for call in m.tool_calls or [] %}{{ '<do>' + call.function.name + '</do>' }}{% endfor %}\
     {{ '<|im_end|>\n' }}{% endfor %}\
     {% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
@@ -188,16 +188,14 @@ fn what_turns_have_beside_a_text_is_trained() {
         [numbers[0], numbers[2]]
     };
     let (bare, full) = (train("bare"), train("full"));
-    let added = lengths(&full)
-        .iter()
-        .zip(lengths(&bare))
-        .map(|(a, b)| a - b);
+    let [prompt, response] = lengths(&bare);
     let tools = 1 + r#"[{"name": "hours"}]"#.len() + 2;
     let expected = [
-        tools + "<call>hours</call>".len(),
+        tools + "<do>hours</do>".len(),
         "<think>hm</think>".len(),
     ];
-    assert_eq!(added.collect::<Vec<_>>(), expected, "{bare}{full}");
+    let expected = [prompt + expected[0], response + expected[1]];
+    assert_eq!(lengths(&full), expected, "{bare}{full}");
     assert!(
         full.contains("not read: `place`\n") && !full.contains("warning"),
         "{full}"
