@@ -190,10 +190,7 @@ fn what_turns_have_beside_a_text_is_trained() {
     let (bare, full) = (train("bare"), train("full"));
     let [prompt, response] = lengths(&bare);
     let tools = 1 + r#"[{"name": "hours"}]"#.len() + 2;
-    let expected = [
-        tools + "<do>hours</do>".len(),
-        "<think>hm</think>".len(),
-    ];
+    let expected = [tools + "<do>hours</do>".len(), "<think>hm</think>".len()];
     let expected = [prompt + expected[0], response + expected[1]];
     assert_eq!(lengths(&full), expected, "{bare}{full}");
     assert!(
