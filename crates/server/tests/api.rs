@@ -475,7 +475,7 @@ fn what_is_wrong_is_refused_by_name() {
         ),
         (
             json!({"messages": [{"role": "user"}]}),
-            "messages[0]",
+            "messages[0].content",
             "content",
         ),
         (
