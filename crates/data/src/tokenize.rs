@@ -161,7 +161,7 @@ pub fn tokenize(
                 report.count_used(&example.judgements, &example.scores);
                 report.truncated_prompts += usize::from(is_prompt_cut);
                 report.truncated_responses += responses_cut;
-                examples.push(example);
+                examples.push(*example);
             }
             Tokenized::Skipped(reason) => report.drop_record(record, reason),
         }
@@ -183,7 +183,7 @@ pub fn tokenize(
 
 enum Tokenized {
     Example {
-        example: Example,
+        example: Box<Example>,
         is_prompt_cut: bool,
         responses_cut: usize,
         /// Of the boundary between prompt and responses.
@@ -247,7 +247,7 @@ fn tokenize_record(
         return Ok(Tokenized::Skipped(SkipReason::EqualAfterTruncation));
     }
     Ok(Tokenized::Example {
-        example: Example {
+        example: Box::new(Example {
             source: record.source.clone(),
             prompt,
             responses,
@@ -258,7 +258,7 @@ fn tokenize_record(
                 variables: record.variables.clone(),
                 responses: record.responses.clone(),
             },
-        },
+        }),
         is_prompt_cut,
         responses_cut,
         notes,

@@ -493,7 +493,7 @@ fn conversations_are_read_without_objectives() {
         json!({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}),
     ] {
         for responses in [Responses::Needed, Responses::Optional] {
-            let found = read(&[row.clone()], responses).unwrap();
+            let found = read(std::slice::from_ref(&row), responses).unwrap();
             assert_eq!(found.all[0].prompt, turns(&[("user", "a")]));
             assert_eq!(found.all[0].responses, ["b"]);
             assert_eq!(found.all[0].source.line, 1);
