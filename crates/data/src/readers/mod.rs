@@ -17,6 +17,7 @@ mod scored;
 mod sharegpt;
 mod trl_preference;
 pub(crate) mod turns;
+mod values;
 
 use std::fmt;
 

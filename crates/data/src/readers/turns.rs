@@ -3,7 +3,7 @@
 use panacea_pretrained::{Answer, Content, JsonObject, Message, ROLES, role};
 use serde_json::{Value, json};
 
-use super::fields::{describe, optional, text};
+use super::values::{describe, optional, text};
 use crate::error::FieldProblem;
 
 /// The speaker of a turn that is a call: its text is the call, or a list of them, as JSON.
