@@ -22,7 +22,7 @@
 //! ```
 //! use panacea_data::{
 //!     BatchPlan, BoxError, LabelSource, ObjectiveSpec, OverlongPrompts, RecordKind, TextEncoder,
-//!     TokenLimits, load, tokenize,
+//!     TokenLimits, Tolerance, load, tokenize,
 //! };
 //! use panacea_pretrained::{Answered, Message};
 //!
@@ -60,7 +60,7 @@
 //!     max_response_tokens: 320,
 //!     overlong_prompts: OverlongPrompts::Skip,
 //! };
-//! let examples = tokenize(&records, &Characters, &limits, &mut report)?;
+//! let examples = tokenize(&records, &Characters, &limits, Tolerance::default(), &mut report)?;
 //! println!("{report}");
 //!
 //! let mut plan = BatchPlan::of_examples(&examples, 1, 42);
@@ -83,10 +83,12 @@ mod record;
 mod report;
 mod rows;
 mod tokenize;
+mod tolerance;
+mod visit;
 
 pub use batches::BatchPlan;
-pub use dataset::{BadRecords, Loader, Part, load};
-pub use error::{BoxError, DataError, FieldProblem, ObjectiveError};
+pub use dataset::{Loader, Part, load};
+pub use error::{BoxError, DataError, FieldProblem, ObjectiveError, RecordProblem, Refusal};
 pub use fingerprint::fingerprint;
 pub use mismatched::add_mismatched;
 pub use objective::{LabelSource, ObjectiveSpec, Rule, Strength};
@@ -95,3 +97,4 @@ pub use readers::Format;
 pub use record::{Example, Record, Scores, Source, Words};
 pub use report::{DataReport, FileReport, ObjectiveReport, SkipReason, Skipped, TokenReport};
 pub use tokenize::{OverlongPrompts, Rendered, TextEncoder, TokenLimits, tokenize};
+pub use tolerance::{BadRecords, Tolerance};

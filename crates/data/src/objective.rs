@@ -192,6 +192,14 @@ impl ObjectiveSpec {
         matches!(&self.source, LabelSource::Reward(reward) if reward.record_score().is_some())
     }
 
+    /// The column of the reference answer that the reward compares with, if it names one.
+    pub(crate) fn reference_column(&self) -> Option<&str> {
+        match &self.source {
+            LabelSource::Reward(reward) => reward.reference_column(),
+            _ => None,
+        }
+    }
+
     /// Refuses what cannot say whether a response is desirable by itself.
     pub(crate) fn check_unpaired(&self) -> Result<(), ObjectiveError> {
         match self.source {

@@ -32,6 +32,7 @@
 //!     response: "Please do!",
 //!     response_tokens: 4,
 //!     reference: None,
+//!     references: &[],
 //!     known: &[],
 //!     origin: "train.jsonl:12",
 //! };
@@ -52,6 +53,7 @@
 mod cases;
 mod endpoint;
 mod error;
+mod fields;
 mod judgement;
 mod normaliser;
 mod program;

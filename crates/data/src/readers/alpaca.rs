@@ -17,10 +17,15 @@ pub(super) fn detect(row: &Row) -> bool {
 
 pub(super) fn read(row: &Row) -> Result<Reading, FieldProblem> {
     let output = text(required(row, "output")?, "output")?.to_owned();
+    Ok(Reading::single(prompt(row)?, output))
+}
+
+/// The instruction, with what was said before it.
+pub(super) fn prompt(row: &Row) -> Result<Vec<Message>, FieldProblem> {
     let mut prompt = fields::prompt(row)?;
     let before_question = prompt.len().saturating_sub(1);
     prompt.splice(before_question..before_question, history(row)?);
-    Ok(Reading::single(prompt, output))
+    Ok(prompt)
 }
 
 fn history(row: &Row) -> Result<Vec<Message>, FieldProblem> {

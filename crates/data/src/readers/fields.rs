@@ -39,6 +39,15 @@ pub(crate) fn required<'a>(row: &'a Row, field: &str) -> Result<&'a Value, Field
     })
 }
 
+/// What stands in place of a value that JSON cannot hold, such as bytes that are no text: readers refuse it, as it is neither
+/// a text nor a list nor a number, and say what it is.
+pub(crate) fn unreadable(found: &str) -> Value {
+    Value::Object(Map::from_iter([(UNREADABLE.to_owned(), found.into())]))
+}
+
+/// No file has a key of this name.
+const UNREADABLE: &str = "\0unreadable";
+
 /// A value in a few words, for messages.
 pub(crate) fn describe(value: &Value) -> String {
     const SHOWN: usize = 40;
@@ -53,10 +62,29 @@ pub(crate) fn describe(value: &Value) -> String {
             format!("a text that begins with {start:?}")
         }
         Value::Array(items) => format!("a list of {}", items.len()),
+        Value::Object(fields) if fields.contains_key(UNREADABLE) => {
+            fields[UNREADABLE].as_str().unwrap_or_default().to_owned()
+        }
         Value::Object(fields) => {
             let keys: Vec<String> = fields.keys().cloned().collect();
             format!("an object with {}", list(&keys))
         }
+    }
+}
+
+/// The reference answer in a column that a reward names: a text, or a number or truth value as it is written.
+pub(crate) fn reference(row: &Row, column: &str) -> Result<String, FieldProblem> {
+    match required(row, column)? {
+        Value::String(text) => {
+            non_blank(text, column)?;
+            Ok(text.clone())
+        }
+        value @ (Value::Number(_) | Value::Bool(_)) => Ok(value.to_string()),
+        other => Err(FieldProblem {
+            field: column.to_owned(),
+            found: describe(other),
+            expected: "the reference answer that a reward compares with, as a text".to_owned(),
+        }),
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) fn read(row: &Row) -> Result<Reading, FieldProblem> {
 }
 
 /// Takes a transcript apart at its markers.
-fn transcript(text: &str, field: &str) -> Result<Vec<Message>, FieldProblem> {
+pub(super) fn transcript(text: &str, field: &str) -> Result<Vec<Message>, FieldProblem> {
     let text = format!("\n\n{}", text.trim_start());
     let mut rest = text.as_str();
     let mut turns: Vec<Message> = Vec::new();

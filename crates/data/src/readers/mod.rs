@@ -10,6 +10,7 @@ mod chosen_messages;
 pub(crate) mod fields;
 mod hh_rlhf;
 mod messages;
+mod prompt;
 mod prompt_completion;
 mod safe_rlhf;
 mod scored;
@@ -23,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::RecordKind;
-use crate::error::{DataError, FieldProblem};
+use crate::error::{DataError, FieldProblem, RecordProblem, Trouble};
 use crate::record::Source;
 use fields::{Row, has, non_blank};
 
@@ -49,6 +50,8 @@ pub enum Format {
     PromptCompletion,
     /// SFT: `instruction`, `input`, `output`.
     Alpaca,
+    /// RLHF: `prompt` and no response.
+    Prompt,
 }
 
 /// What a reader makes of a row.
@@ -94,7 +97,7 @@ impl Reading {
 impl Format {
     /// All formats, in the order in which they are tried: a shape comes before those whose
     /// columns it contains.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Scored,
         Self::SafeRlhf,
         Self::ChosenMessages,
@@ -104,6 +107,7 @@ impl Format {
         Self::Messages,
         Self::PromptCompletion,
         Self::Alpaca,
+        Self::Prompt,
     ];
 
     /// The name in the configuration.
@@ -118,6 +122,7 @@ impl Format {
             Self::Messages => "messages",
             Self::PromptCompletion => "prompt-completion",
             Self::Alpaca => "alpaca",
+            Self::Prompt => "prompt",
         }
     }
 
@@ -133,11 +138,12 @@ impl Format {
             Self::Messages => "messages, or conversations",
             Self::PromptCompletion => "prompt, completion",
             Self::Alpaca => "instruction, input, output",
+            Self::Prompt => "prompt, question, instruction or query; for method.loss = \"rlhf\"",
         }
     }
 
     /// Tells the format of a file by its first record.
-    pub(crate) fn detect(source: &Source, row: &Row, kind: RecordKind) -> Result<Self, DataError> {
+    pub(crate) fn detect(source: &Source, row: &Row, kind: RecordKind) -> Result<Self, Trouble> {
         let found = Self::ALL.into_iter().find(|format| match format {
             Self::Scored => scored::detect(row),
             Self::SafeRlhf => safe_rlhf::detect(row),
@@ -148,9 +154,10 @@ impl Format {
             Self::Messages => messages::detect(row),
             Self::PromptCompletion => prompt_completion::detect(row),
             Self::Alpaca => alpaca::detect(row),
+            // Without a response nothing else can be done with them.
+            Self::Prompt => kind == RecordKind::Prompt && prompt::detect(row),
         });
-        let unknown = |hint: &str| DataError::UnknownFormat {
-            record: source.clone(),
+        let unknown = |hint: &str| RecordProblem::Columns {
             columns: row.keys().cloned().collect(),
             hint: hint.to_owned(),
             known: Self::ALL
@@ -158,17 +165,17 @@ impl Format {
                 .join(", "),
         };
         match found {
-            // One answer with a verdict. Taken for SFT it would teach the bad answers too.
+            // One answer with a verdict. Taken for SFT it would teach the bad answers too, also if only this record were
+            // left out.
             Some(Self::Messages | Self::PromptCompletion)
                 if matches!(kind, RecordKind::Sft | RecordKind::Pair)
                     && row.get("label").is_some_and(Value::is_boolean) =>
             {
-                Err(unknown(
-                    "these are single answers with a true or false `label` (KTO): train on them with method.loss = \"kto\" and an objective with `column = \"label\"`; to train SFT on the good ones, set `format` as well",
-                ))
+                let hint = "these are single answers with a true or false `label` (KTO): train on them with method.loss = \"kto\" and an objective with `column = \"label\"`; to train SFT on the good ones, set `format` as well";
+                Err(DataError::from(unknown(hint).of(source.clone())).into())
             }
             Some(format) => Ok(format),
-            None => Err(unknown("rename the columns, or set `format`")),
+            None => Err(unknown("rename the columns, or set `format`").into()),
         }
     }
 
@@ -184,32 +191,46 @@ impl Format {
             Self::Messages => messages::read(row),
             Self::PromptCompletion => prompt_completion::read(row),
             Self::Alpaca => alpaca::read(row),
+            Self::Prompt => prompt::read(row),
         }?;
-        self.check(row, &reading)?;
+        self.check_prompt(row, &reading.prompt)?;
+        for (index, response) in reading.responses.iter().enumerate() {
+            non_blank(response, &self.response_field(row, index))?;
+        }
         Ok(reading)
     }
 
-    fn check(self, row: &Row, reading: &Reading) -> Result<(), FieldProblem> {
-        let prompt = self.prompt_field(row);
-        let Some(last) = reading.prompt.last() else {
+    /// Reads the prompt of a row, and its first response where that can be used. Nothing else has to be right.
+    pub(crate) fn read_prompt(self, row: &Row) -> Result<Reading, FieldProblem> {
+        let (prompt, response) = prompt::of(self, row)?;
+        self.check_prompt(row, &prompt)?;
+        let response = response.filter(|response| !response.trim().is_empty());
+        Ok(Reading::unordered(prompt, response.into_iter().collect()))
+    }
+
+    /// Whether a column of this format says in its publishers' way that nobody has rated. Null and words such as "N/A" say
+    /// so in every format.
+    pub(crate) fn is_unrated(self, column: &str, value: &Value) -> bool {
+        self == Self::SafeRlhf && safe_rlhf::is_unrated(column, value)
+    }
+
+    fn check_prompt(self, row: &Row, prompt: &[Message]) -> Result<(), FieldProblem> {
+        let field = self.prompt_field(row);
+        let Some(last) = prompt.last() else {
             return Err(FieldProblem {
-                field: prompt.to_owned(),
+                field: field.to_owned(),
                 found: "a record without prompt".to_owned(),
                 expected: "at least one turn before the answer".to_owned(),
             });
         };
         if !matches!(last.role.as_str(), "user" | "tool") {
             return Err(FieldProblem {
-                field: prompt.to_owned(),
+                field: field.to_owned(),
                 found: format!("a prompt whose last turn is of `{}`", last.role),
                 expected: "a turn of `user` before the answer".to_owned(),
             });
         }
-        non_blank(&last.content, prompt)?;
-        for (index, response) in reading.responses.iter().enumerate() {
-            non_blank(response, &self.response_field(row, index))?;
-        }
-        Ok(())
+        non_blank(&last.content, field)
     }
 
     /// The field to name when the prompt is wrong.
@@ -221,9 +242,11 @@ impl Format {
             Self::Messages => messages::column(row),
             Self::Alpaca => "instruction",
             Self::TrlPreference if !trl_preference::has_prompt(row) => "chosen",
-            Self::TrlPreference | Self::Scored | Self::SafeRlhf | Self::PromptCompletion => {
-                fields::prompt_column(row).unwrap_or("prompt")
-            }
+            Self::TrlPreference
+            | Self::Scored
+            | Self::SafeRlhf
+            | Self::PromptCompletion
+            | Self::Prompt => fields::prompt_column(row).unwrap_or("prompt"),
         }
     }
 
@@ -238,6 +261,7 @@ impl Format {
             Self::Messages => messages::column(row).to_owned(),
             Self::PromptCompletion => prompt_completion::column(row).to_owned(),
             Self::Alpaca => "output".to_owned(),
+            Self::Prompt => "(none)".to_owned(),
         }
     }
 }

@@ -130,6 +130,9 @@ impl Judges<'_> {
                     origin: example.source.to_string(),
                     prompt: PromptText::of(&example.words.prompt),
                     known: self.known_responses(example)?,
+                    references: (example.words.references.iter())
+                        .map(|(column, text)| (column.clone(), text.clone()))
+                        .collect(),
                 };
                 records.insert(&example.source, in_words);
             }
@@ -140,6 +143,7 @@ impl Judges<'_> {
                 origin,
                 prompt,
                 known,
+                references,
             } = &records[&example.source];
             Sample {
                 prompt: &prompt.text,
@@ -147,6 +151,7 @@ impl Judges<'_> {
                 response: text,
                 response_tokens: tokens.len(),
                 reference: example.words.responses.first().map(String::as_str),
+                references,
                 known,
                 origin,
             }
@@ -200,6 +205,7 @@ struct InWords {
     origin: String,
     prompt: PromptText,
     known: Vec<KnownResponse>,
+    references: Vec<(String, String)>,
 }
 
 /// Tokens without one that ends an answer, if that is the last.
