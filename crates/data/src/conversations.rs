@@ -5,9 +5,9 @@ use std::path::Path;
 use panacea_pretrained::{Answer, JsonObject, Message};
 
 use crate::RecordKind;
-use crate::error::{DataError, FieldProblem};
-use crate::readers::fields::{self, Row};
-use crate::readers::{Format, check_prompt, packed};
+use crate::error::{DataError, RecordProblem, Trouble};
+use crate::readers::fields::Row;
+use crate::readers::{Format, packed};
 use crate::record::Source;
 use crate::rows::{FileKind, for_each_row};
 
@@ -54,19 +54,15 @@ impl Conversations {
         let mut read = Self::default();
         let mut format = None;
         for_each_row(file, &mut |source, row| {
-            let unpacked = match as_written {
-                true => None,
-                false => packed::unpacked(row).map_err(|problem| DataError::Field {
-                    record: source.clone(),
-                    problem,
-                })?,
-            };
-            let notes = unpacked.iter().flat_map(|unpacked| &unpacked.notes);
-            notes.for_each(|note| read.note(note));
-            let row = unpacked.as_ref().map_or(row, |unpacked| &unpacked.row);
-            let conversation = read.conversation(&source, row, responses, &mut format)?;
-            read.all.push(conversation);
-            Ok(())
+            let row = row.map_err(|problem| problem.of(source.clone()))?;
+            match read.conversation(&source, row, responses, as_written, &mut format) {
+                Ok(conversation) => {
+                    read.all.push(conversation);
+                    Ok(())
+                }
+                Err(Trouble::Load(error)) => Err(error),
+                Err(Trouble::Record(problem)) => Err(problem.of(source).into()),
+            }
         })?;
         Ok(read)
     }
@@ -76,28 +72,29 @@ impl Conversations {
         source: &Source,
         row: &Row,
         responses: Responses,
+        as_written: bool,
         format: &mut Option<Format>,
-    ) -> Result<Conversation, DataError> {
-        let refused = |problem: FieldProblem| DataError::Field {
-            record: source.clone(),
-            problem,
+    ) -> Result<Conversation, Trouble> {
+        let unpacked = match as_written {
+            true => None,
+            false => packed::unpacked(row).map_err(RecordProblem::Field)?,
         };
-        let detected = match *format {
-            Some(format) => Ok(format),
-            None => Format::detect(source, row, RecordKind::Prompt),
+        let notes = unpacked.iter().flat_map(|unpacked| &unpacked.notes);
+        notes.for_each(|note| self.note(note));
+        let row = unpacked.as_ref().map_or(row, |unpacked| &unpacked.row);
+        let kind = match responses {
+            Responses::Needed => RecordKind::Unpaired,
+            Responses::Optional => RecordKind::Prompt,
         };
-        let prompt_alone = fields::prompt_column(row).filter(|_| detected.is_err());
-        if let (Some(column), Responses::Optional) = (prompt_alone, responses) {
-            let prompt = fields::prompt(row).map_err(refused)?;
-            check_prompt(&prompt, column).map_err(refused)?;
-            return Ok(Conversation {
-                source: source.clone(),
-                prompt,
-                variables: fields::variables(row).map_err(refused)?,
-                responses: Vec::new(),
-            });
-        }
-        let reading = format.insert(detected?).read(row).map_err(refused)?;
+        let format = match *format {
+            Some(format) => format,
+            None => *format.insert(Format::detect(source, row, kind)?),
+        };
+        let reading = match responses {
+            Responses::Needed => format.read(row),
+            Responses::Optional => format.read_prompt(row),
+        };
+        let reading = reading.map_err(RecordProblem::Field)?;
         reading.note.iter().for_each(|note| self.note(note));
         Ok(Conversation {
             source: source.clone(),

@@ -22,7 +22,7 @@
 //! ```
 //! use panacea_data::{
 //!     BatchPlan, BoxError, LabelSource, ObjectiveSpec, OverlongPrompts, RecordKind, TextEncoder,
-//!     TokenLimits, load, tokenize,
+//!     TokenLimits, Tolerance, load, tokenize,
 //! };
 //! use panacea_pretrained::{Answer, Answered, JsonObject, Message};
 //!
@@ -60,7 +60,7 @@
 //!     max_response_tokens: 320,
 //!     overlong_prompts: OverlongPrompts::Skip,
 //! };
-//! let examples = tokenize(&records, &Characters, &limits, &mut report)?;
+//! let examples = tokenize(&records, &Characters, &limits, Tolerance::default(), &mut report)?;
 //! println!("{report}");
 //!
 //! let mut plan = BatchPlan::of_examples(&examples, 1, 42);
@@ -85,11 +85,13 @@ mod record;
 mod report;
 mod rows;
 mod tokenize;
+mod tolerance;
+mod visit;
 
 pub use batches::BatchPlan;
 pub use conversations::{Conversation, Conversations, Responses};
-pub use dataset::{BadRecords, Loader, Part, load};
-pub use error::{BoxError, DataError, FieldProblem, ObjectiveError};
+pub use dataset::{Loader, Part, load};
+pub use error::{BoxError, DataError, FieldProblem, ObjectiveError, RecordProblem, Refusal};
 pub use fingerprint::fingerprint;
 pub use mismatched::add_mismatched;
 pub use objective::{LabelSource, ObjectiveSpec, Rule, Strength};
@@ -100,3 +102,4 @@ pub use report::{
     DataReport, FileReport, ObjectiveReport, SkipReason, Skipped, TokenReport, Unread,
 };
 pub use tokenize::{OverlongPrompts, Rendered, TextEncoder, TokenLimits, tokenize};
+pub use tolerance::{BadRecords, Tolerance};

@@ -1,5 +1,6 @@
 //! What the crate hands on: records in words, examples in tokens, and where each came from.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -48,6 +49,8 @@ pub struct Record {
     pub judgements: Vec<Judgement>,
     /// RLHF: the record's own scores of each response.
     pub scores: Vec<Scores>,
+    /// RLHF: reference answers, by the columns that rewards name.
+    pub references: BTreeMap<String, String>,
 }
 
 /// What a record itself gives to one of its responses: a score for every objective, `None` where the objective asks for
@@ -63,6 +66,8 @@ pub struct Words {
     pub variables: JsonObject,
     /// Each response of the record; whole, also where its tokens are cut.
     pub responses: Vec<Answer>,
+    /// As in [`Record::references`].
+    pub references: BTreeMap<String, String>,
 }
 
 /// One training record in tokens.

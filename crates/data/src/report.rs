@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::Judgement;
-use crate::error::list;
+use crate::error::{RecordProblem, list};
 use crate::readers::Format;
 use crate::record::{Record, Scores, Source, marks};
 
@@ -103,7 +103,7 @@ pub struct Skipped {
 }
 
 /// Why a row is not used.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SkipReason {
     /// All responses are the same text.
@@ -114,8 +114,9 @@ pub enum SkipReason {
     OverlongPrompt,
     /// In every judged pair, truncation makes the two responses equal.
     EqualAfterTruncation,
-    /// A field cannot be used, and bad records are to be skipped.
-    BadField(String),
+    /// It cannot be used, and bad records are to be skipped. Only these count against
+    /// [`Tolerance::max_skipped`](crate::Tolerance::max_skipped): nothing is wrong with the others.
+    Refused(RecordProblem),
 }
 
 impl SkipReason {
@@ -126,7 +127,7 @@ impl SkipReason {
             Self::Unlabelled => "no objective labels them",
             Self::OverlongPrompt => "prompt too long",
             Self::EqualAfterTruncation => "responses equal after truncation",
-            Self::BadField(_) => "a field cannot be used",
+            Self::Refused(problem) => problem.words(),
         }
     }
 }
@@ -179,6 +180,27 @@ impl DataReport {
         }
     }
 
+    /// How many rows were skipped because they cannot be used; one that made two records is one.
+    pub(crate) fn refused(&self) -> usize {
+        let is_refused = |row: &&Skipped| matches!(row.reason, SkipReason::Refused(_));
+        let mut sources: Vec<&Source> = (self.skipped.iter().filter(is_refused))
+            .map(|row| &row.source)
+            .collect();
+        sources.dedup();
+        sources.len()
+    }
+
+    /// Why rows cannot be used, a line for each reason and one for the first of its kind.
+    pub(crate) fn refusals(&self) -> String {
+        let mut lines = String::new();
+        for (reason, rows) in self.skipped_by_reason() {
+            if let SkipReason::Refused(problem) = &rows[0].reason {
+                lines += &format!("  {}\n    the first: {problem}\n", named(reason, &rows));
+            }
+        }
+        lines
+    }
+
     /// `12 prompt too long, 3 identical responses`.
     pub(crate) fn reasons(&self) -> String {
         let reasons: Vec<String> = self
@@ -190,6 +212,17 @@ impl DataReport {
     }
 }
 
+/// As many rows are named for each reason; the rest is counted.
+const NAMED: usize = 3;
+
+/// `4: identical responses (a.jsonl:1, a.jsonl:2, a.jsonl:7, …)`.
+fn named(reason: &str, rows: &[&Skipped]) -> String {
+    let first = rows.iter().take(NAMED);
+    let first: Vec<String> = first.map(|row| row.source.to_string()).collect();
+    let more = if rows.len() > NAMED { ", …" } else { "" };
+    format!("{}: {reason} ({}{more})", rows.len(), first.join(", "))
+}
+
 /// How many labels and scores there are on objective `i`.
 fn marked(judgements: &[Judgement], scores: &[Scores], i: usize) -> usize {
     marks(judgements, scores)
@@ -199,9 +232,6 @@ fn marked(judgements: &[Judgement], scores: &[Scores], i: usize) -> usize {
 
 impl fmt::Display for DataReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// As many skipped rows are named for each reason; the rest is counted.
-        const NAMED: usize = 3;
-
         for file in &self.files {
             write!(f, "file        {}", file.file.display())?;
             write!(f, " ({}, {} records", file.format, file.records)?;
@@ -215,19 +245,8 @@ impl fmt::Display for DataReport {
         }
         writeln!(f, "records     {} read, {} kept", self.read, self.kept)?;
         for (reason, rows) in self.skipped_by_reason() {
-            let named: Vec<String> = rows
-                .iter()
-                .take(NAMED)
-                .map(|row| row.source.to_string())
-                .collect();
-            let more = if rows.len() > NAMED { ", …" } else { "" };
-            writeln!(
-                f,
-                "skipped     {}: {reason} ({}{more})",
-                rows.len(),
-                named.join(", ")
-            )?;
-            if let SkipReason::BadField(problem) = &rows[0].reason {
+            writeln!(f, "skipped     {}", named(reason, &rows))?;
+            if let SkipReason::Refused(problem) = &rows[0].reason {
                 writeln!(f, "            the first: {problem}")?;
             }
         }

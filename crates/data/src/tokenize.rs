@@ -9,9 +9,10 @@ use panacea_pretrained::{Answer, Answered, ChatTokenizer, Content, JsonObject, M
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{BoxError, DataError};
-use crate::record::{Example, Record, Words};
+use crate::error::{BoxError, DataError, RecordProblem};
+use crate::record::{Example, Record, Words, marks};
 use crate::report::{DataReport, SkipReason, Skipped, TokenReport};
+use crate::tolerance::Tolerance;
 
 /// What turns text into tokens.
 pub trait TextEncoder: Sync {
@@ -118,12 +119,13 @@ pub struct TokenLimits {
 /// and skipped.
 ///
 /// # Errors
-/// A record that the tokenizer or the template refuses; an objective all of whose records were
-/// skipped.
+/// A record that the tokenizer or the template refuses, where these are not to be skipped, or more of them than `tolerance`
+/// has; an objective all of whose records were skipped.
 pub fn tokenize(
     records: &[Record],
     encoder: &impl TextEncoder,
     limits: &TokenLimits,
+    tolerance: Tolerance,
     report: &mut DataReport,
 ) -> Result<Vec<Example>, DataError> {
     for (field, found) in [
@@ -134,7 +136,7 @@ pub fn tokenize(
             return Err(DataError::Limit { field, found });
         }
     }
-    let tokenized: Vec<Result<Tokenized, DataError>> = records
+    let tokenized: Vec<Result<Tokenized, RecordProblem>> = records
         .par_iter()
         .map(|record| tokenize_record(record, encoder, limits))
         .collect();
@@ -142,13 +144,13 @@ pub fn tokenize(
     let mut examples = Vec::with_capacity(records.len());
     let mut tokens = TokenReport::default();
     for (record, tokenized) in records.iter().zip(tokenized) {
-        match tokenized? {
-            Tokenized::Example {
+        match tokenized {
+            Ok(Tokenized::Example {
                 example,
                 is_prompt_cut,
                 responses_cut,
                 notes,
-            } => {
+            }) => {
                 tokens.add(&example);
                 for note in notes {
                     *report.boundaries.entry(note).or_default() += 1;
@@ -163,10 +165,19 @@ pub fn tokenize(
                 report.truncated_responses += responses_cut;
                 examples.push(*example);
             }
-            Tokenized::Skipped(reason) => report.drop_record(record, reason),
+            Ok(Tokenized::Skipped(reason)) => {
+                report.drop_record(record);
+                let source = record.source.clone();
+                report.skipped.push(Skipped { source, reason });
+            }
+            Err(problem) => {
+                report.drop_record(record);
+                tolerance.refuse(problem.of(record.source.clone()), report)?;
+            }
         }
     }
     report.tokens = Some(tokens);
+    tolerance.check(report)?;
     match report
         .objectives
         .iter()
@@ -196,12 +207,11 @@ fn tokenize_record(
     record: &Record,
     encoder: &impl TextEncoder,
     limits: &TokenLimits,
-) -> Result<Tokenized, DataError> {
+) -> Result<Tokenized, RecordProblem> {
     let refused = |part: &'static str| {
-        move |error: BoxError| DataError::Encode {
-            record: record.source.clone(),
+        move |error: BoxError| RecordProblem::Encode {
             part,
-            error,
+            message: error.to_string(),
         }
     };
     let whole = encoder
@@ -223,9 +233,7 @@ fn tokenize_record(
         prompt,
         mut responses,
         notes,
-    } = encoder
-        .answered(&prompt, &record.responses)
-        .map_err(refused("response"))?;
+    } = answered(record, encoder, &prompt).map_err(refused("response"))?;
     let mut responses_cut = 0;
     for response in &mut responses {
         responses_cut += usize::from(response.len() > limits.max_response_tokens);
@@ -257,6 +265,7 @@ fn tokenize_record(
                 prompt: record.prompt.clone(),
                 variables: record.variables.clone(),
                 responses: record.responses.clone(),
+                references: record.references.clone(),
             },
         }),
         is_prompt_cut,
@@ -272,6 +281,27 @@ fn unread<'a>(record: &'a Record, encoder: &impl TextEncoder) -> BTreeSet<&'a st
     let all = of_turns.chain(of_answers).chain([&record.variables]);
     let names = all.flat_map(|fields| fields.keys().map(String::as_str));
     names.filter(|name| !encoder.reads(name)).collect()
+}
+
+/// The conversation with the record's responses. Where nobody judges or scores them, they may be missing, and so may one that
+/// cannot be tokenised.
+fn answered<E: TextEncoder>(
+    record: &Record,
+    encoder: &E,
+    prompt: &E::Prompt,
+) -> Result<Answered, BoxError> {
+    let is_used = marks(&record.judgements, &record.scores)
+        .flatten()
+        .any(Option::is_some);
+    let refused = match encoder.answered(prompt, &record.responses) {
+        Err(_) if !is_used && !record.responses.is_empty() => {
+            "a response of the record's own cannot be tokenised, and nothing but its words is used"
+        }
+        other => return other,
+    };
+    let mut without = encoder.answered(prompt, &[])?;
+    without.notes.push(refused.to_owned());
+    Ok(without)
 }
 
 /// The longest end of a conversation whose prompt fits: whole turns if a user's turn can begin
@@ -334,13 +364,9 @@ impl TokenReport {
 }
 
 impl DataReport {
-    /// A record that was kept until now is skipped.
-    fn drop_record(&mut self, record: &Record, reason: SkipReason) {
+    /// A record that was kept until now is not.
+    fn drop_record(&mut self, record: &Record) {
         self.kept -= 1;
         self.count_dropped(record);
-        self.skipped.push(Skipped {
-            source: record.source.clone(),
-            reason,
-        });
     }
 }

@@ -91,6 +91,7 @@ impl Criteria {
                         response: &answer.text,
                         response_tokens: answer.tokens.len(),
                         reference: None,
+                        references: &[],
                         known: &[],
                         origin: "this prompt",
                     })

@@ -33,6 +33,7 @@
 //!     response: "Please do!",
 //!     response_tokens: 4,
 //!     reference: None,
+//!     references: &[],
 //!     known: &[],
 //!     origin: "train.jsonl:12",
 //! };
@@ -53,6 +54,7 @@
 mod cases;
 mod endpoint;
 mod error;
+mod fields;
 mod judgement;
 mod normaliser;
 mod program;

@@ -23,10 +23,25 @@ pub struct Sample<'a> {
     pub response_tokens: usize,
     /// A response to compare with, if the record has one.
     pub reference: Option<&'a str>,
+    /// Reference answers of the record, each with the name of its column.
+    pub references: &'a [(String, String)],
     /// The record's own responses with their scores, if it has any.
     pub known: &'a [KnownResponse],
     /// Where the record stands, such as `train.jsonl:12`; messages name it.
     pub origin: &'a str,
+}
+
+impl<'a> Sample<'a> {
+    /// What a scorer compares with: the answer in `column`, where it names one, and else the record's own response.
+    #[must_use]
+    pub fn reference_in(&self, column: Option<&str>) -> Option<&'a str> {
+        let Some(column) = column else {
+            return self.reference;
+        };
+        let mut references = self.references.iter();
+        let found = references.find(|(name, _)| name == column);
+        found.map(|(_, text)| text.as_str())
+    }
 }
 
 /// One turn of a conversation.
@@ -164,6 +179,7 @@ pub(crate) mod tests {
             response,
             response_tokens: response.split_whitespace().count(),
             reference: None,
+            references: &[],
             known: &[],
             origin: "train.jsonl:12",
         }

@@ -4,7 +4,9 @@ use panacea_pretrained::{Content, JsonObject, Message};
 use serde_json::Value;
 
 use super::turns::{messages, turn};
-pub(crate) use super::values::{Row, describe, has, non_blank, optional, required, text};
+pub(crate) use super::values::{
+    Row, describe, has, non_blank, optional, required, text, unreadable,
+};
 use crate::error::FieldProblem;
 
 /// Columns that hold a prompt, the usual one first.
@@ -18,6 +20,22 @@ const HISTORY: &str = "history";
 
 /// TRL's variables of the template, beside the conversation.
 const KWARGS: &str = "chat_template_kwargs";
+
+/// The reference answer in a column that a reward names: a text, or a number or truth value as it is written.
+pub(crate) fn reference(row: &Row, column: &str) -> Result<String, FieldProblem> {
+    match required(row, column)? {
+        Value::String(text) => {
+            non_blank(text, column)?;
+            Ok(text.clone())
+        }
+        value @ (Value::Number(_) | Value::Bool(_)) => Ok(value.to_string()),
+        other => Err(FieldProblem {
+            field: column.to_owned(),
+            found: describe(other),
+            expected: "the reference answer that a reward compares with, as a text".to_owned(),
+        }),
+    }
+}
 
 /// The conversation before the answer: a prompt column (a text is one user turn; a list is
 /// turns), after the system column where there is one.

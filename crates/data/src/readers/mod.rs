@@ -11,6 +11,7 @@ pub(crate) mod fields;
 mod hh_rlhf;
 mod messages;
 pub(crate) mod packed;
+mod prompt;
 mod prompt_completion;
 mod safe_rlhf;
 mod scored;
@@ -26,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::RecordKind;
-use crate::error::{DataError, FieldProblem};
+use crate::error::{DataError, FieldProblem, RecordProblem, Trouble};
 use crate::record::Source;
 use fields::{Row, has, non_blank};
 
@@ -52,6 +53,8 @@ pub enum Format {
     PromptCompletion,
     /// SFT: `instruction`, `input`, `output`.
     Alpaca,
+    /// RLHF: `prompt` and no response.
+    Prompt,
 }
 
 /// What a reader makes of a row.
@@ -89,6 +92,14 @@ impl Reading {
         }
     }
 
+    /// With what stands beside the conversation in its row.
+    fn complete(mut self, row: &Row) -> Result<Self, FieldProblem> {
+        fields::check_text_alone(row)?;
+        self.variables = fields::variables(row)?;
+        self.note = fields::unused_system(row, &self.prompt);
+        Ok(self)
+    }
+
     /// A single response.
     fn single(prompt: Vec<Message>, response: Answer) -> Self {
         Self::unordered(prompt, vec![response])
@@ -98,7 +109,7 @@ impl Reading {
 impl Format {
     /// All formats, in the order in which they are tried: a shape comes before those whose
     /// columns it contains.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Scored,
         Self::SafeRlhf,
         Self::ChosenMessages,
@@ -108,6 +119,7 @@ impl Format {
         Self::Messages,
         Self::PromptCompletion,
         Self::Alpaca,
+        Self::Prompt,
     ];
 
     /// The name in the configuration.
@@ -122,6 +134,7 @@ impl Format {
             Self::Messages => "messages",
             Self::PromptCompletion => "prompt-completion",
             Self::Alpaca => "alpaca",
+            Self::Prompt => "prompt",
         }
     }
 
@@ -137,11 +150,12 @@ impl Format {
             Self::Messages => "messages, or conversations",
             Self::PromptCompletion => "prompt, completion",
             Self::Alpaca => "instruction, input, output",
+            Self::Prompt => "prompt, question, instruction or query; for method.loss = \"rlhf\"",
         }
     }
 
     /// Tells the format of a file by its first record.
-    pub(crate) fn detect(source: &Source, row: &Row, kind: RecordKind) -> Result<Self, DataError> {
+    pub(crate) fn detect(source: &Source, row: &Row, kind: RecordKind) -> Result<Self, Trouble> {
         let found = Self::ALL.into_iter().find(|format| match format {
             Self::Scored => scored::detect(row),
             Self::SafeRlhf => safe_rlhf::detect(row),
@@ -152,9 +166,10 @@ impl Format {
             Self::Messages => messages::detect(row),
             Self::PromptCompletion => prompt_completion::detect(row),
             Self::Alpaca => alpaca::detect(row),
+            // Without a response nothing else can be done with them.
+            Self::Prompt => kind == RecordKind::Prompt && prompt::detect(row),
         });
-        let unknown = |hint: &str| DataError::UnknownFormat {
-            record: source.clone(),
+        let unknown = |hint: &str| RecordProblem::Columns {
             columns: row.keys().cloned().collect(),
             hint: hint.to_owned(),
             known: Self::ALL
@@ -162,23 +177,23 @@ impl Format {
                 .join(", "),
         };
         match found {
-            // One answer with a verdict. Taken for SFT it would teach the bad answers too.
+            // One answer with a verdict. Taken for SFT it would teach the bad answers too, also if only this record were
+            // left out.
             Some(Self::Messages | Self::PromptCompletion)
                 if matches!(kind, RecordKind::Sft | RecordKind::Pair)
                     && row.get("label").is_some_and(Value::is_boolean) =>
             {
-                Err(unknown(
-                    "these are single answers with a true or false `label` (KTO): train on them with method.loss = \"kto\" and an objective with `column = \"label\"`; to train SFT on the good ones, set `format` as well",
-                ))
+                let hint = "these are single answers with a true or false `label` (KTO): train on them with method.loss = \"kto\" and an objective with `column = \"label\"`; to train SFT on the good ones, set `format` as well";
+                Err(DataError::from(unknown(hint).of(source.clone())).into())
             }
             Some(format) => Ok(format),
-            None => Err(unknown("rename the columns, or set `format`")),
+            None => Err(unknown("rename the columns, or set `format`").into()),
         }
     }
 
     /// Reads a row and checks what holds for every shape.
     pub(crate) fn read(self, row: &Row) -> Result<Reading, FieldProblem> {
-        let mut reading = match self {
+        let reading = match self {
             Self::Scored => scored::read(row),
             Self::SafeRlhf => safe_rlhf::read(row),
             Self::ChosenMessages => chosen_messages::read(row),
@@ -188,22 +203,29 @@ impl Format {
             Self::Messages => messages::read(row),
             Self::PromptCompletion => prompt_completion::read(row),
             Self::Alpaca => alpaca::read(row),
+            Self::Prompt => prompt::read(row),
         }?;
-        self.check(row, &reading)?;
-        fields::check_text_alone(row)?;
-        reading.variables = fields::variables(row)?;
-        reading.note = fields::unused_system(row, &reading.prompt);
-        Ok(reading)
-    }
-
-    fn check(self, row: &Row, reading: &Reading) -> Result<(), FieldProblem> {
         check_prompt(&reading.prompt, self.prompt_field(row))?;
         for (index, response) in reading.responses.iter().enumerate() {
             if response.is_blank() {
                 non_blank("", &self.response_field(row, index))?;
             }
         }
-        Ok(())
+        reading.complete(row)
+    }
+
+    /// Reads the prompt of a row, and its first response where that can be used. Nothing else has to be right.
+    pub(crate) fn read_prompt(self, row: &Row) -> Result<Reading, FieldProblem> {
+        let (prompt, response) = prompt::of(self, row)?;
+        check_prompt(&prompt, self.prompt_field(row))?;
+        let response = response.filter(|response| !response.is_blank());
+        Reading::unordered(prompt, response.into_iter().collect()).complete(row)
+    }
+
+    /// Whether a column of this format says in its publishers' way that nobody has rated. Null and words such as "N/A" say
+    /// so in every format.
+    pub(crate) fn is_unrated(self, column: &str, value: &Value) -> bool {
+        self == Self::SafeRlhf && safe_rlhf::is_unrated(column, value)
     }
 
     /// The field to name when the prompt is wrong.
@@ -215,9 +237,11 @@ impl Format {
             Self::Messages => messages::column(row),
             Self::Alpaca => "instruction",
             Self::TrlPreference if !trl_preference::has_prompt(row) => "chosen",
-            Self::TrlPreference | Self::Scored | Self::SafeRlhf | Self::PromptCompletion => {
-                fields::prompt_column(row).unwrap_or("prompt")
-            }
+            Self::TrlPreference
+            | Self::Scored
+            | Self::SafeRlhf
+            | Self::PromptCompletion
+            | Self::Prompt => fields::prompt_column(row).unwrap_or("prompt"),
         }
     }
 
@@ -235,6 +259,7 @@ impl Format {
             Self::Messages => vec![messages::column(row)],
             Self::PromptCompletion => with_prompt(&[prompt_completion::column(row)]),
             Self::Alpaca => with_prompt(&["output"]),
+            Self::Prompt => with_prompt(&[]),
         };
         own.contains(&column) || fields::is_beside(row, column)
     }
@@ -250,6 +275,7 @@ impl Format {
             Self::Messages => messages::column(row).to_owned(),
             Self::PromptCompletion => prompt_completion::column(row).to_owned(),
             Self::Alpaca => "output".to_owned(),
+            Self::Prompt => "(none)".to_owned(),
         }
     }
 }

@@ -32,6 +32,15 @@ pub(crate) fn required<'a>(row: &'a Row, field: &str) -> Result<&'a Value, Field
     })
 }
 
+/// What stands in place of a value that JSON cannot hold, such as bytes that are no text: readers refuse it, as it is neither
+/// a text nor a list nor a number, and say what it is.
+pub(crate) fn unreadable(found: &str) -> Value {
+    Value::Object(Map::from_iter([(UNREADABLE.to_owned(), found.into())]))
+}
+
+/// No file has a key of this name.
+const UNREADABLE: &str = "\0unreadable";
+
 /// A value in a few words, for messages.
 pub(crate) fn describe(value: &Value) -> String {
     const SHOWN: usize = 40;
@@ -46,6 +55,9 @@ pub(crate) fn describe(value: &Value) -> String {
             format!("a text that begins with {start:?}")
         }
         Value::Array(items) => format!("a list of {}", items.len()),
+        Value::Object(fields) if fields.contains_key(UNREADABLE) => {
+            fields[UNREADABLE].as_str().unwrap_or_default().to_owned()
+        }
         Value::Object(fields) => {
             let keys: Vec<String> = fields.keys().cloned().collect();
             format!("an object with {}", list(&keys))

@@ -3,6 +3,9 @@
 mod errors;
 mod formats;
 mod labels;
+mod parquet;
+mod prompts;
+mod refused;
 mod tokens;
 mod turns;
 

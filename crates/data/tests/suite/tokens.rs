@@ -2,7 +2,7 @@
 
 use panacea_data::{
     BoxError, DataReport, Example, OverlongPrompts, Record, RecordKind, SkipReason, TextEncoder,
-    TokenLimits, load, tokenize,
+    TokenLimits, Tolerance, load, tokenize,
 };
 use panacea_pretrained::{Answer, Answered, JsonObject, Message};
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use super::{Files, chosen, shorter};
 
 /// A token a character; `<` opens the conversation, a turn is its role's first letter and its
 /// content, `>` asks for the answer, and `$` ends it.
-struct Characters;
+pub(super) struct Characters;
 
 fn ids(text: &str) -> Vec<u32> {
     text.chars().map(u32::from).collect()
@@ -36,6 +36,9 @@ impl TextEncoder for Characters {
     }
 
     fn answered(&self, prompt: &Vec<u32>, responses: &[Answer]) -> Result<Answered, BoxError> {
+        if responses.iter().any(|answer| answer.text().contains('$')) {
+            return Err("a $ inside a response ends it".into());
+        }
         let note = |answer: &Answer| answer.text().starts_with('!').then(|| "shouted".to_owned());
         Ok(Answered {
             prompt: prompt.clone(),
@@ -75,7 +78,14 @@ fn run(
         max_response_tokens: response,
         overlong_prompts,
     };
-    let examples = tokenize(&records, &Characters, &limits, &mut report).unwrap();
+    let examples = tokenize(
+        &records,
+        &Characters,
+        &limits,
+        Tolerance::default(),
+        &mut report,
+    )
+    .unwrap();
     (examples, report)
 }
 
@@ -226,7 +236,14 @@ fn responses_that_differ_behind_the_limit_only_are_skipped() {
         max_response_tokens: 4,
         overlong_prompts: OverlongPrompts::Skip,
     };
-    let examples = tokenize(&records, &Characters, &limits, &mut report).unwrap();
+    let examples = tokenize(
+        &records,
+        &Characters,
+        &limits,
+        Tolerance::default(),
+        &mut report,
+    )
+    .unwrap();
     assert_eq!((examples.len(), examples[0].source.line), (1, 2));
     assert_eq!(report.skipped[0].reason, SkipReason::EqualAfterTruncation);
 }
@@ -239,14 +256,28 @@ fn nothing_left_is_an_error() {
         max_response_tokens: 8,
         overlong_prompts: OverlongPrompts::Skip,
     };
-    let error = tokenize(&records, &Characters, &limits, &mut report.clone()).unwrap_err();
+    let error = tokenize(
+        &records,
+        &Characters,
+        &limits,
+        Tolerance::default(),
+        &mut report.clone(),
+    )
+    .unwrap_err();
     assert_eq!(
         error.to_string(),
         "objective `shorter` has no record left: all 1 that are labelled were skipped (1 prompt too long); \
          raise `max_prompt_tokens` or `max_response_tokens`, or set `overlong_prompts = \"truncate\"`"
     );
     limits.max_response_tokens = 0;
-    let error = tokenize(&records, &Characters, &limits, &mut report).unwrap_err();
+    let error = tokenize(
+        &records,
+        &Characters,
+        &limits,
+        Tolerance::default(),
+        &mut report,
+    )
+    .unwrap_err();
     assert_eq!(
         error.to_string(),
         "`max_response_tokens`: found 0, expected at least 1 token"
@@ -261,7 +292,14 @@ fn a_refusing_template_is_named_with_its_record() {
         max_response_tokens: 9,
         overlong_prompts: OverlongPrompts::Skip,
     };
-    let error = tokenize(&records, &Characters, &limits, &mut report).unwrap_err();
+    let error = tokenize(
+        &records,
+        &Characters,
+        &limits,
+        Tolerance::default(),
+        &mut report,
+    )
+    .unwrap_err();
     assert!(
         error
             .to_string()
@@ -291,7 +329,14 @@ fn keys_of_which_nothing_is_made_are_counted() {
         max_response_tokens: 9,
         overlong_prompts: OverlongPrompts::Skip,
     };
-    tokenize(&records, &Characters, &limits, &mut report).unwrap();
+    tokenize(
+        &records,
+        &Characters,
+        &limits,
+        Tolerance::default(),
+        &mut report,
+    )
+    .unwrap();
     assert_eq!(report.unread.records, 2);
     let expected = "warning     2 records have turns or variables with keys that neither reader nor template uses: \
                     `id` (1), `tools` (1), `weight` (2)\n";

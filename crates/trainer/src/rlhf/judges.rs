@@ -141,6 +141,9 @@ impl Judges<'_> {
                     origin: example.source.to_string(),
                     prompt: PromptText::of(&example.words.prompt),
                     known: self.known_responses(example)?,
+                    references: (example.words.references.iter())
+                        .map(|(column, text)| (column.clone(), text.clone()))
+                        .collect(),
                 };
                 records.insert(&example.source, in_words);
             }
@@ -151,6 +154,7 @@ impl Judges<'_> {
                 origin,
                 prompt,
                 known,
+                references,
             } = &records[&example.source];
             Sample {
                 prompt: &prompt.text,
@@ -161,6 +165,7 @@ impl Judges<'_> {
                 reference: (example.words.responses.first())
                     .map(Answer::text)
                     .filter(|text| !text.trim().is_empty()),
+                references,
                 known,
                 origin,
             }
@@ -215,6 +220,7 @@ struct InWords {
     origin: String,
     prompt: PromptText,
     known: Vec<KnownResponse>,
+    references: Vec<(String, String)>,
 }
 
 /// Tokens without one that ends an answer, if that is the last.
