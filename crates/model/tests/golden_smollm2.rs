@@ -124,12 +124,9 @@ fn golden_smollm2_response_log_probs() {
     let (pretrained, model, golden) = open();
     let tokenizer = pretrained.tokenizer().unwrap();
     for case in golden["response_logprob"].as_array().unwrap() {
-        let message = Message {
-            role: "user".into(),
-            content: case["prompt"].as_str().unwrap().into(),
-        };
+        let message = Message::new("user", case["prompt"].as_str().unwrap());
         let prompt = tokenizer.prompt(&[message]).unwrap();
-        let texts = ["chosen", "rejected"].map(|key| case[key].as_str().unwrap());
+        let texts = ["chosen", "rejected"].map(|key| case[key].as_str().unwrap().into());
         let answered = tokenizer.answered(&prompt, &texts).unwrap();
         let prompt = answered.prompt;
         assert_eq!(prompt, ids(&case["prompt_ids"]));

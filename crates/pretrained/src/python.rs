@@ -252,7 +252,7 @@ fn percent_as_filter(source: &str, depth: usize) -> Result<String, String> {
 }
 
 /// The bytes of the text in quotation marks that something begins with, or 0.
-fn text_length(source: &str) -> usize {
+pub(crate) fn text_length(source: &str) -> usize {
     let Some(quote) = source.chars().next().filter(|c| "'\"".contains(*c)) else {
         return 0;
     };

@@ -295,7 +295,7 @@ impl Chat<'_> {
         if self
             .turns
             .last()
-            .is_some_and(|last| last.content.trim().is_empty())
+            .is_some_and(|last| last.text().trim().is_empty())
         {
             bail!("the last answer is empty, and no training would read it: /retry, or ask on");
         }
@@ -334,8 +334,5 @@ impl Chat<'_> {
 }
 
 fn message(role: &str, content: String) -> Message {
-    Message {
-        role: role.to_owned(),
-        content,
-    }
+    Message::new(role, content)
 }
