@@ -141,7 +141,7 @@ fn single_responses_among_pairs_are_skipped() {
 fn a_file_that_is_broken_as_a_whole_stops_all_the_same() {
     let files = Files::new();
     let array = files.write("data.json", format!("[{},\n{{\"prompt\": NaN}}]", good()));
-    let error = load_with(&[array.clone()], &[shorter()], skipping(1.0)).unwrap_err();
+    let error = load_with(std::slice::from_ref(&array), &[shorter()], skipping(1.0)).unwrap_err();
     assert!(
         message(&error, &array).starts_with("data.json:2: broken JSON at column 12"),
         "{error}"
