@@ -329,7 +329,7 @@ mod tests {
         {
             let (packed, dense) = packed(form, [n, k]);
             let (packed, dense) = (Weight::Packed(&packed), Weight::Dense(&dense));
-            for rows in [1, 7, 50] {
+            for rows in [1, 7, 50, 150] {
                 let what = format!("{form:?} [{n}, {k}], {rows} rows");
                 let (x, side, onto) = (random([rows, k]), random([k, 20]), random([rows, n]));
                 let side = side.transpose();

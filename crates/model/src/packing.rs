@@ -1,7 +1,7 @@
 //! Decoders whose matrices have few bits, and what they take.
 
 use burn_tensor::{DType, Device, Tensor};
-use panacea_kernels::{Bits, Blocks, PackedMatrix};
+use panacea_kernels::{Bits, Blocks, PackedMatrix, Weight};
 use panacea_pretrained::Pretrained;
 
 use crate::ModelError;
@@ -22,13 +22,18 @@ pub struct Packing {
 }
 
 impl Packing {
-    fn add(&mut self, weight: &Tensor<2>, packed: &PackedMatrix) {
+    /// Counts what stands for `exact`. Some rows at a time are unpacked, so that there is no third form of all of it.
+    fn add(&mut self, exact: &Tensor<2>, packed: &PackedMatrix) {
         self.bytes += packed.bytes();
-        let exact = weight.to_data();
-        let exact = exact.iter::<f32>().zip(packed.unpack());
-        for (exact, found) in exact {
-            self.squares += f64::from(exact).powi(2);
-            self.squared_errors += f64::from(exact - found).powi(2);
+        let device = exact.device();
+        let indices: Vec<u32> = (0..packed.shape()[0] as u32).collect();
+        for indices in indices.chunks(1024) {
+            let [exact, found] = [Weight::Dense(exact), Weight::Packed(packed)]
+                .map(|weight| weight.select(indices, &device).into_data());
+            for (exact, found) in exact.iter::<f32>().zip(found.iter::<f32>()) {
+                self.squares += f64::from(exact).powi(2);
+                self.squared_errors += f64::from(exact - found).powi(2);
+            }
         }
     }
 
