@@ -61,7 +61,7 @@ impl<'a> Weight<'a> {
         match *self {
             Self::Dense(dense) => {
                 let [_, columns] = dense.dims();
-                Part::Dense(dense.clone().slice([rows, 0..columns]))
+                Part::Dense(Box::new(dense.clone().slice([rows, 0..columns])))
             }
             Self::Packed(packed) | Self::Integers(packed) => Part::Packed(packed.rows(rows)),
         }
@@ -69,7 +69,7 @@ impl<'a> Weight<'a> {
 
     fn whole(&self) -> Part<'a> {
         match *self {
-            Self::Dense(dense) => Part::Dense(dense.clone()),
+            Self::Dense(dense) => Part::Dense(Box::new(dense.clone())),
             Self::Packed(packed) | Self::Integers(packed) => Part::Packed(packed.all_rows()),
         }
     }
@@ -77,7 +77,7 @@ impl<'a> Weight<'a> {
 
 /// Rows of a weight.
 pub(crate) enum Part<'a> {
-    Dense(Tensor<2>),
+    Dense(Box<Tensor<2>>),
     Packed(Rows<'a>),
 }
 
@@ -85,7 +85,7 @@ impl Part<'_> {
     /// x Wᵀ
     pub fn product(&self, x: &Tensor<2>) -> Tensor<2> {
         let packed = match self {
-            Self::Dense(dense) => return matmul(x, &dense.clone().transpose()),
+            Self::Dense(dense) => return matmul(x, &Tensor::clone(dense).transpose()),
             Self::Packed(packed) => packed,
         };
         #[cfg(feature = "flex")]
@@ -103,7 +103,7 @@ impl Part<'_> {
     /// onto + x Wᵀ
     fn add_product(&self, onto: Tensor<2>, x: &Tensor<2>) -> Tensor<2> {
         let packed = match self {
-            Self::Dense(dense) => return matmul_add(onto, x, &dense.clone().transpose()),
+            Self::Dense(dense) => return matmul_add(onto, x, &Tensor::clone(dense).transpose()),
             Self::Packed(packed) => packed,
         };
         #[cfg(feature = "flex")]
