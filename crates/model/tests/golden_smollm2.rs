@@ -82,15 +82,14 @@ fn golden_smollm2_next_token() {
     }
     // Decoded with 8 bits, and from the file's own blocks, it is the same until two tokens are nearly tied.
     for of_file in [false, true] {
-        let packing = match of_file {
-            false => model.pack(Bits::Eight).unwrap(),
-            true => model.pack_as_stored(&pretrained).unwrap(),
-        };
+        match of_file {
+            false => assert!(model.pack(Bits::Eight).unwrap().bytes > 0),
+            true => model = Decoder::load_as_stored(&pretrained, &Device::flex()).unwrap(),
+        }
         assert!(
-            packing.bytes > 0,
+            model.weight_memory().packed > 0,
             "this file has no blocks that are read as they are"
         );
-        assert!(!of_file || packing.relative_error() == 0.0);
         for case in golden["next_token"].as_array().unwrap() {
             let (prompt, expected) = (ids(&case["ids"]), ids(&case["greedy_24"]));
             let request = Request::greedy(&prompt[..], expected.len());

@@ -10,7 +10,7 @@ use panacea_model::Request;
 use panacea_pretrained::{ChatTokenizer, Message};
 
 use crate::prompts::read_prompts;
-use crate::session::{FewBits, ModelArguments, SamplingArguments, pack, parse_bits};
+use crate::session::{FewBits, ModelArguments, SamplingArguments, parse_bits};
 
 /// Answer prompts, steered by a preference.
 #[derive(Args)]
@@ -39,17 +39,15 @@ pub struct Arguments {
     #[command(flatten)]
     sampling: SamplingArguments,
     /// Decode from weights of 8 or 4 bits instead of 32, or from the blocks of a GGUF file as they are, on the CPU: faster,
-    /// and a little less exact, since what they are multiplied with is rounded to 8 bits. Prompts are read exactly.
+    /// and a little less exact, since what they are multiplied with is rounded to 8 bits. Prompts are read exactly. With
+    /// `file`, the weights take the memory that they take in the file; with 8 or 4, those of 32 bits are kept beside them.
     #[arg(long, value_name = "8|4|file", value_parser = parse_bits)]
     bits: Option<FewBits>,
 }
 
 impl Arguments {
     pub fn run(self) -> Result<ExitCode> {
-        let mut steered = self.model.open()?;
-        if let Some(bits) = self.bits {
-            pack(&mut steered.decoder, &steered.pretrained, bits)?;
-        }
+        let steered = self.model.open_in(self.bits)?;
         let tokenizer = steered.tokenizer()?;
         let prompts = self.prompts(tokenizer)?;
         let sampling = self.sampling.sampling();
