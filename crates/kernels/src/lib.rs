@@ -44,12 +44,18 @@ mod gpu;
 mod head;
 #[cfg(feature = "flex")]
 mod host;
+#[cfg(feature = "flex")]
+mod integers;
+#[cfg(feature = "flex")]
+mod interleaved;
 mod lanes;
 #[cfg(feature = "gpu")]
 mod launch;
 mod matmul;
 mod norm;
 mod packed;
+#[cfg(feature = "flex")]
+mod prefetch;
 mod rotary;
 #[cfg(feature = "flex")]
 mod rounded;
@@ -63,6 +69,8 @@ mod team;
 mod test_support;
 #[cfg(feature = "flex")]
 mod thin;
+#[cfg(all(feature = "flex", target_arch = "x86_64"))]
+mod x86;
 
 pub use adamw::{AdamWStep, AdamWUpdate, adamw};
 pub use attention::{

@@ -168,6 +168,7 @@ pub fn matmul_add(c: Tensor<2>, a: &Tensor<2>, b: &Tensor<2>) -> Tensor<2> {
 mod tests {
     use super::*;
     use crate::Bits;
+    use crate::interleaved::takes_words;
     use crate::rounded::Rounded;
     use crate::test_support::{address, assert_close, random};
 
@@ -224,14 +225,16 @@ mod tests {
                     false => dense.clone(),
                 });
             }
-            let rounded = Host::open(&x).expect("it is on the CPU");
-            let rounded = Rounded::new(rounded.matrix().expect("its strides are positive"));
-            let rounded = host::tensor(rounded.values(), [rows, 96]);
+            let on_host = Host::open(&x).expect("it is on the CPU");
+            let on_host = on_host.matrix().expect("its strides are positive");
+            let words = host::tensor(Rounded::<i16>::new(on_host).values(), [rows, 96]);
+            let bytes = host::tensor(Rounded::<i8>::new(on_host).values(), [rows, 96]);
             let together = linear_each(&x, &weights);
             for ((found, weight), expected) in together.iter().zip(&weights).zip(expected) {
-                let x = match weight.packed.is_some() && is_thin(&x) {
-                    true => &rounded,
-                    false => &x,
+                let x = match weight.packed.filter(|_| is_thin(&x)) {
+                    Some(packed) if takes_words(packed.form()) => &words,
+                    Some(_) => &bytes,
+                    None => &x,
                 };
                 assert_close("each", found, &x.clone().matmul(expected.transpose()));
             }
