@@ -420,9 +420,8 @@ fn the_blocks_of_a_file_are_read_as_they_are() {
         assert!(packing.bytes > 0);
         let again = model.log_probs(&two_prompts(), Some(&adapters)).unwrap();
         assert_eq!(exact, again);
-        let agreement = agreement(&tokens(&generate(&model)), &tokens(&with_all_bits));
-        // By chance it would be one token of 320.
-        assert!(agreement > 0.4, "{agreement}");
+        // 8-bit weights meet activations of 16 bits, which round less than two tokens are apart.
+        assert_eq!(tokens(&generate(&model)), tokens(&with_all_bits));
         let refused = model.pack_as_stored(&other).map(|packing| packing.bytes);
         assert!(
             matches!(refused, Err(ModelError::OtherWeights { .. })),
