@@ -198,10 +198,10 @@ impl Factor for Q6K {
 
 /// N bytes of every block.
 #[inline(always)]
-fn parts<'a, const B: usize, const N: usize>(
-    blocks: [&'a [u8; B]; ROWS],
+fn parts<const B: usize, const N: usize>(
+    blocks: [&[u8; B]; ROWS],
     start: usize,
-) -> [&'a [u8; N]; ROWS] {
+) -> [&[u8; N]; ROWS] {
     blocks.map(
         #[inline(always)]
         |block| part(block, start),

@@ -113,8 +113,6 @@ pub(crate) struct RoundedBlock<C: Code, const R: usize> {
 /// A matrix of such blocks. Rows stand in tiles of [`TILE`], and those that are left alone.
 pub(crate) struct Rounded<C: Code> {
     rows: usize,
-    /// Blocks of a row.
-    blocks: usize,
     /// Block by block, those of every tile.
     tiles: Vec<RoundedBlock<C, TILE>>,
     /// Block by block, those of every row that is left.
@@ -148,9 +146,10 @@ impl<C: Code> Rounded<C> {
             let codes = block.codes[r].into_iter().flat_map(C::integers);
             codes.map(move |code| block.scale[r] * code as f32)
         }
+        let blocks = (self.tiles.len() * TILE + self.alone.len()) / self.rows.max(1);
         let mut values = Vec::new();
         for r in 0..self.rows {
-            for index in 0..self.blocks {
+            for index in 0..blocks {
                 let (tiles, alone) = self.block(index);
                 match tiles.get(r / TILE) {
                     Some(tile) => values.extend(row(tile, r % TILE)),
@@ -182,12 +181,7 @@ impl<C: Code> WithSimd for Round<'_, C> {
                 alone.push(round_rows(self.0, row, block));
             }
         }
-        Rounded {
-            rows,
-            blocks,
-            tiles,
-            alone,
-        }
+        Rounded { rows, tiles, alone }
     }
 }
 
