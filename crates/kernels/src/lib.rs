@@ -44,6 +44,10 @@ mod gpu;
 mod head;
 #[cfg(feature = "flex")]
 mod host;
+#[cfg(feature = "flex")]
+mod integers;
+#[cfg(feature = "flex")]
+mod interleaved;
 mod lanes;
 #[cfg(feature = "gpu")]
 mod launch;
@@ -51,6 +55,8 @@ mod matmul;
 mod norm;
 mod packed;
 mod panels;
+#[cfg(feature = "flex")]
+mod prefetch;
 mod rotary;
 #[cfg(feature = "flex")]
 mod rounded;
@@ -65,6 +71,8 @@ mod test_support;
 #[cfg(feature = "flex")]
 mod thin;
 mod weights;
+#[cfg(all(feature = "flex", target_arch = "x86_64"))]
+mod x86;
 
 pub use adamw::{AdamWStep, AdamWUpdate, adamw};
 pub use attention::{

@@ -260,6 +260,7 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
+    use crate::interleaved::takes_words;
     use crate::rounded::Rounded;
     use crate::test_support::{assert_close, random, values};
     use crate::{Bits, Blocks, head_log_probs};
@@ -305,14 +306,18 @@ mod tests {
                 weights.push(Weight::Integers(packed));
                 expected.push(host::tensor(packed.unpack(), packed.shape()));
             }
-            let rounded = Host::open(&x).expect("it is on the CPU");
-            let rounded = Rounded::new(rounded.matrix().expect("its strides are positive"));
-            let rounded = host::tensor(rounded.values(), [rows, 96]);
+            let on_host = Host::open(&x).expect("it is on the CPU");
+            let on_host = on_host.matrix().expect("its strides are positive");
+            let words = host::tensor(Rounded::<i16>::new(on_host).values(), [rows, 96]);
+            let bytes = host::tensor(Rounded::<i8>::new(on_host).values(), [rows, 96]);
             let together = linear_each(&x, &weights);
             for ((found, weight), expected) in together.iter().zip(&weights).zip(expected) {
-                let x = match matches!(weight, Weight::Integers(_)) && is_thin(&x) {
-                    true => &rounded,
-                    false => &x,
+                let x = match weight {
+                    Weight::Integers(packed) if is_thin(&x) => match takes_words(packed.form()) {
+                        true => &words,
+                        false => &bytes,
+                    },
+                    _ => &x,
                 };
                 assert_close("each", found, &x.clone().matmul(expected.transpose()));
             }

@@ -171,8 +171,13 @@ fn a_stored_model_answers_as_the_dense_one_does() {
             assert_eq!(found[0], expected[0], "{form:?}");
             alike += found.iter().zip(expected).filter(|(a, b)| a == b).count();
         }
-        // Of 48; by chance it would be none of 320.
-        assert!(alike > 20, "{form:?}: {alike}");
+        // Weights of 8 and 6 bits meet activations of 16 bits, which round less than two tokens are apart.
+        let least = match form.0 {
+            Blocks::Q8_0 | Blocks::Q6K => 48,
+            // Of 48; by chance it would be none of 320.
+            _ => 20,
+        };
+        assert!(alike >= least, "{form:?}: {alike}");
         // There is nothing that it could be rounded from.
         let before = stored.weight_memory();
         stored.pack(Bits::Four).unwrap();
@@ -184,13 +189,14 @@ fn a_stored_model_answers_as_the_dense_one_does() {
 }
 
 #[test]
-fn a_damaged_scale_is_left_to_the_dense_form() {
+fn a_damaged_scale_is_refused() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
     gguf::write(&path, &wide(true), (Blocks::Q4_1, 3), f32::INFINITY, 7);
     let model = Decoder::load_as_stored(&Pretrained::open(&path).unwrap(), &Device::flex());
-    assert_eq!(model.unwrap().weight_memory().packed, 0);
+    let message = model.err().expect("must be refused").to_string();
+    assert!(message.contains("expected finite numbers"), "{message}");
 }
 
 /// Neither while the model is loaded nor while it reads is there a dense copy: of all that the process holds on the heap

@@ -69,6 +69,7 @@ mod json;
 mod lfs;
 mod mapped;
 mod message;
+mod names;
 mod partial;
 mod pretrained;
 mod python;
