@@ -9,9 +9,7 @@ use burn_tensor::{Device, Tensor, TensorData};
 use crate::blocks::{Blocks, Format, Q4_0, Q4_1, Q4K, Q6K, Q8_0};
 #[cfg(feature = "flex")]
 use crate::host::{self, Matrix, Write};
-#[cfg(all(feature = "flex", target_arch = "x86_64"))]
-use crate::lanes::Avx2;
-use crate::lanes::{BLOCK, Lanes, Portable};
+use crate::lanes::{BLOCK, Portable};
 use crate::packed::PackedMatrix;
 
 /// Some rows of a packed matrix.
@@ -61,45 +59,43 @@ struct Unpack<'a, 'o> {
 }
 
 impl Unpack<'_, '_> {
-    #[inline(always)]
+    /// The same loops with the vectors that the machine has, where there are any.
     fn run(self) {
-        #[cfg(all(feature = "flex", target_arch = "x86_64"))]
-        if let Some(avx2) = Avx2::try_new() {
-            return avx2.vectorize(OnAvx2(avx2, self));
-        }
-        self.with_lanes(Portable);
+        #[cfg(feature = "flex")]
+        pulp::Arch::new().dispatch(self);
+        #[cfg(not(feature = "flex"))]
+        self.in_its_form();
     }
 
     #[inline(always)]
-    fn with_lanes<L: Codes>(self, lanes: L) {
+    fn in_its_form(self) {
         match self.matrix.form() {
-            Blocks::Q8_0 => self.in_form::<Q8_0, L>(lanes),
-            Blocks::Q4_0 => self.in_form::<Q4_0, L>(lanes),
-            Blocks::Q4_1 => self.in_form::<Q4_1, L>(lanes),
-            Blocks::Q4K => self.in_form::<Q4K, L>(lanes),
-            Blocks::Q6K => self.in_form::<Q6K, L>(lanes),
+            Blocks::Q8_0 => self.in_form::<Q8_0>(),
+            Blocks::Q4_0 => self.in_form::<Q4_0>(),
+            Blocks::Q4_1 => self.in_form::<Q4_1>(),
+            Blocks::Q4K => self.in_form::<Q4K>(),
+            Blocks::Q6K => self.in_form::<Q6K>(),
         }
     }
 
     #[inline(always)]
-    fn in_form<F: Format, L: Codes>(self, lanes: L) {
+    fn in_form<F: Format>(self) {
         let [_, columns] = self.matrix.shape();
         for (row, out) in self.out.chunks_exact_mut(columns).enumerate() {
             let blocks = self.matrix.row::<F>(self.first + row);
             let groups = out.as_chunks_mut::<BLOCK>().0;
             for (block, groups) in blocks.iter().zip(groups.chunks_exact_mut(F::GROUPS)) {
                 for (index, out) in groups.iter_mut().enumerate() {
-                    let group = F::group(lanes, block, index);
-                    let (codes, scales) = (lanes.codes(group.codes), lanes.values(group.scale));
-                    // A scale for each half, which stands in four places.
-                    for half in 0..2 {
-                        let scale = scales[4 * half];
-                        for i in half * BLOCK / 2..(half + 1) * BLOCK / 2 {
+                    let group = F::group(Portable, block, index);
+                    let halves = out.as_chunks_mut::<{ BLOCK / 2 }>().0.iter_mut();
+                    let codes = group.codes.as_chunks::<{ BLOCK / 2 }>().0;
+                    for ((out, codes), scale) in halves.zip(codes).zip(group.scale) {
+                        for (out, &code) in out.iter_mut().zip(codes) {
                             let code = match F::SIGNED {
-                                true => f32::from(codes[i].cast_signed()),
-                                false => f32::from(codes[i]),
+                                true => f32::from(code.cast_signed()),
+                                false => f32::from(code),
                             };
-                            out[i] = scale * code + group.minimum;
+                            *out = scale * code + group.minimum;
                         }
                     }
                 }
@@ -108,37 +104,13 @@ impl Unpack<'_, '_> {
     }
 }
 
-/// Lanes whose bytes can be looked at.
-trait Codes: Lanes {
-    fn codes(self, bytes: Self::Bytes) -> [u8; BLOCK];
-}
-
-impl Codes for Portable {
-    #[inline(always)]
-    fn codes(self, bytes: Self::Bytes) -> [u8; BLOCK] {
-        bytes
-    }
-}
-
-#[cfg(all(feature = "flex", target_arch = "x86_64"))]
-impl Codes for Avx2 {
-    #[inline(always)]
-    fn codes(self, bytes: Self::Bytes) -> [u8; BLOCK] {
-        pulp::cast(bytes)
-    }
-}
-
-#[cfg(all(feature = "flex", target_arch = "x86_64"))]
-struct OnAvx2<'a, 'o>(Avx2, Unpack<'a, 'o>);
-
-#[cfg(all(feature = "flex", target_arch = "x86_64"))]
-impl pulp::NullaryFnOnce for OnAvx2<'_, '_> {
+#[cfg(feature = "flex")]
+impl pulp::WithSimd for Unpack<'_, '_> {
     type Output = ();
 
     #[inline(always)]
-    fn call(self) {
-        let Self(avx2, unpack) = self;
-        unpack.with_lanes(avx2);
+    fn with_simd<S: pulp::Simd>(self, _: S) {
+        self.in_its_form();
     }
 }
 
@@ -177,7 +149,7 @@ mod on_host {
     use rayon::prelude::*;
 
     use super::*;
-    use crate::thin;
+    use crate::integers;
 
     /// Rows of x up to which every thread has its own panels.
     const SOME_ROWS: usize = 128;
@@ -230,7 +202,7 @@ mod on_host {
         /// of another would take as long as the product.
         fn product_of_some_into(self, out: &mut [f32], write: Write, x: Matrix<'_>) {
             let ([rows, _], [count, columns]) = (x.shape(), self.shape());
-            let is_thin = rows <= thin::MOST_ROWS;
+            let is_thin = rows <= integers::MOST_ROWS;
             let limits = match is_thin {
                 true => [STEP, (THIN_PANEL / columns.max(1)).max(STEP)],
                 false => many(PANEL, columns),
