@@ -78,7 +78,8 @@ mod tests {
     #[test]
     fn all_of_them_become_one_script() {
         let imports = PARTS.map(|(name, _)| format!("import {{  }} from \"./{name}\";\n"));
-        let script = one_script("main.js", &imports.concat(), &PARTS).expect("modules of this kind");
+        let script =
+            one_script("main.js", &imports.concat(), &PARTS).expect("modules of this kind");
         for (name, _) in PARTS {
             let start = format!("modules[\"{name}\"] = ");
             assert_eq!(script.matches(&start).count(), 1, "{name}");

@@ -43,11 +43,7 @@ pub enum ScriptError {
 /// # Errors
 /// When a module imports what is not there, or itself through others; has an import or export of another form than ours; or
 /// holds what would end the script in a page.
-pub fn one_script(
-    name: &str,
-    main: &str,
-    parts: &[(&str, &str)],
-) -> Result<String, ScriptError> {
+pub fn one_script(name: &str, main: &str, parts: &[(&str, &str)]) -> Result<String, ScriptError> {
     let mut writer = Writer {
         parts,
         open: Vec::new(),
@@ -147,7 +143,8 @@ impl Module {
 
     fn as_function(&self, name: &str) -> String {
         let imports = self.imports.iter();
-        let imports = imports.map(|(from, what)| format!("const {{ {what} }} = modules[\"{from}\"];\n"));
+        let imports =
+            imports.map(|(from, what)| format!("const {{ {what} }} = modules[\"{from}\"];\n"));
         format!(
             "modules[\"{name}\"] = (() => {{\n{}{}return {{ {} }};\n}})();\n",
             imports.collect::<String>(),
@@ -220,7 +217,10 @@ mod tests {
             error("import { x } from \"./x.js\";", &[A]),
             "main.js imports x.js, which is not among the modules"
         );
-        let round = ("a.js", "import { b } from \"./b.js\";\nexport const one = b;\n");
+        let round = (
+            "a.js",
+            "import { b } from \"./b.js\";\nexport const one = b;\n",
+        );
         assert_eq!(
             error("import { b } from \"./b.js\";", &[round, B]),
             "b.js imports itself, through others or at once"
@@ -243,13 +243,20 @@ mod tests {
             "export * from \"./a.js\";",
         ] {
             let error = error(line, &[A]);
-            assert!(error.starts_with(&format!("main.js has `{line}`: ")), "{error}");
+            assert!(
+                error.starts_with(&format!("main.js has `{line}`: ")),
+                "{error}"
+            );
         }
     }
 
     #[test]
     fn what_would_end_the_script_is_refused() {
-        for text in ["// </SCRIPT>", "const a = \"<script>\";", "const a = \"<!--\";"] {
+        for text in [
+            "// </SCRIPT>",
+            "const a = \"<script>\";",
+            "const a = \"<!--\";",
+        ] {
             assert!(error(text, &[]).contains("HTML parser"), "{text}");
         }
         let json = json_in_script(r#"{"a":"</script><!--"}"#);
