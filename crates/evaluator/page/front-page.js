@@ -277,6 +277,7 @@ function showChoice() {
     }),
   );
   set(whichMoves, { hidden: marks.length < 2 });
+  set(more, { hidden: m === 1 && fronts.length === 1 });
   more.textContent = marks.length < 2 ? "Compare with another λ" : "Remove B";
 }
 
@@ -308,8 +309,8 @@ function build() {
         heat ? h("section", {}, heatTitle, heat.element) : null,
       ),
       h("aside", { "aria-label": "Marks" }, markList, h("div", { class: "row" }, whichMoves, more)),
+      answers?.element,
     ),
-    ...(answers ? [answers.element] : []),
   );
   // Of two objectives it would be the same once more.
   if (m === 2) picture.remove();

@@ -5,6 +5,9 @@ import { estimates, lambdaText, rangeOf, valueText } from "./front.js";
 import { marker } from "./marker.js";
 import { placeOf, trianglePicture } from "./triangle.js";
 
+/** The triangle's names begin 10 pixels from its corners. */
+const MARK_SIZE = 0.75;
+
 /** Gives the element, and `show(front, marks)`: marks with a letter, a series, weights and whether they were measured. */
 export function heatTriangles(objectives, { onPick }) {
   const triangles = objectives.map((_, i) => triangle(objectives, i, onPick));
@@ -52,7 +55,7 @@ function triangle(objectives, i, onPick) {
     show: (front, marks) => {
       if (front !== drawn) lay(front);
       drawn = front;
-      top.replaceChildren(...marks.map((mark) => marker(mark, ...placeOf(mark.weights))));
+      top.replaceChildren(...marks.map((mark) => marker(mark, ...placeOf(mark.weights), MARK_SIZE)));
     },
   };
 }

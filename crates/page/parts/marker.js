@@ -5,17 +5,21 @@ import { svg } from "./dom.js";
 /** Pixels from one mark's centre to its edge. */
 const MARK = 10;
 
-/** A letter in a shape: full where the values were measured, with a dashed rim where they were not. `series` is its colour. */
-export function marker({ letter, series, shape = series, isMeasured }, x, y) {
+/**
+ * A letter in a shape: full where the values were measured, with a dashed rim where they were not. `series` is its colour; `size`
+ * makes it smaller where there is little room.
+ */
+export function marker({ letter, series, shape = series, isMeasured }, x, y, size = 1) {
   const shapes = [
     () => svg("circle", { r: MARK }),
     () => svg("rect", { x: -0.9 * MARK, y: -0.9 * MARK, width: 1.8 * MARK, height: 1.8 * MARK, rx: 2 }),
     () => svg("polygon", { points: `0,${-1.35 * MARK} ${1.35 * MARK},0 0,${1.35 * MARK} ${-1.35 * MARK},0` }),
   ];
   const kind = isMeasured ? "is-measured" : "is-estimate";
+  const transform = `translate(${x.toFixed(1)} ${y.toFixed(1)})${size === 1 ? "" : ` scale(${size})`}`;
   return svg(
     "g",
-    { class: `mark series-${series} ${kind}`, "data-letter": letter, transform: `translate(${x.toFixed(1)} ${y.toFixed(1)})` },
+    { class: `mark series-${series} ${kind}`, "data-letter": letter, transform },
     shapes[shape % shapes.length](),
     svg("text", { "text-anchor": "middle", dy: "0.36em" }, letter),
   );
