@@ -21,7 +21,8 @@ let chosen = 0;
 
 const plot = frontPlot(fronts, {
   tallest: m === 2 ? 460 : 300,
-  areOpen: true,
+  // On a phone they would stand one below the other, and the marks a long way down.
+  areOpen: matchMedia("(min-width: 64rem)").matches,
   onPick: ({ index, point }) => marks[chosen].moveTo(index, point.lambda),
 });
 const heat = m === 3 ? heatTriangles(objectives, { onPick: (point) => marks[chosen].moveTo(null, point.lambda) }) : null;

@@ -5,8 +5,9 @@ import { estimates, lambdaText, rangeOf, valueText } from "./front.js";
 import { marker } from "./marker.js";
 import { placeOf, trianglePicture } from "./triangle.js";
 
-/** The triangle's names begin 10 pixels from its corners. */
+/** The triangle's names begin 10 pixels from its corners: what lies on a corner leaves them free. */
 const MARK_SIZE = 0.75;
+const GREATEST_RADIUS = 9;
 
 /** Gives the element, and `show(front, marks)`: marks with a letter, a series, weights and whether they were measured. */
 export function heatTriangles(objectives, { onPick }) {
@@ -31,7 +32,7 @@ function triangle(objectives, i, onPick) {
   const lay = (front) => {
     const [least, greatest] = rangeOf(front, i);
     const places = front.points.map(({ lambda }) => placeOf(lambda));
-    const radius = Math.min(14, 0.48 * leastDistance(places));
+    const radius = Math.min(GREATEST_RADIUS, 0.48 * leastDistance(places));
     ground.replaceChildren(
       ...front.points.map((point, k) => {
         const dot = svg(
