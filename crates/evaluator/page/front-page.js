@@ -258,7 +258,7 @@ function add(weights) {
   marks.push(added);
   markList.append(added.element);
   // Whoever takes hold of a mark means it.
-  for (const event of ["pointerdown", "focusin"]) added.element.addEventListener(event, () => choose(place));
+  for (const event of ["pointerdown", "focusin", "change"]) added.element.addEventListener(event, () => choose(place));
 }
 
 function choose(place) {
