@@ -39,7 +39,7 @@ export function frontPlot(fronts, { tallest = 300, onPick = null, areOpen = fals
         laid.set(part, { width, key: now });
       }
       part.put(state.marks, state.hovered);
-      set(part.picture, { "aria-label": described(shown.map((index) => fronts[index]), part.objectives, state.marks) });
+      set(part.picture, { "aria-label": described(fronts, shown, part.objectives, state.marks) });
     }
   };
   // In the next frame: a picture that changes what is observed would be a loop.
@@ -124,8 +124,9 @@ function point(tip, part, found, fronts) {
   tip.style.top = `${isBelow ? found.y + 14 : found.y - 14 - tip.offsetHeight}px`;
 }
 
-function described(fronts, objectives, marks) {
-  const measured = fronts.map((front) => {
+function described(fronts, shown, objectives, marks) {
+  const measured = shown.map((index) => {
+    const front = fronts[index];
     const named = objectives.map((i) => {
       const [least, greatest] = rangeOf(front, i).map((value) => valueText(front, i, value));
       return `${front.objectives[i]} from ${least} to ${greatest}`;
