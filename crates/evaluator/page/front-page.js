@@ -235,6 +235,7 @@ function show() {
   );
   if (heat) {
     const { index } = states[chosen];
+    set(heatTitle.parentElement, { hidden: !shownMethods.has(index) });
     heatTitle.textContent = fronts.length > 1 ? `Over all λ: ${fronts[index].method}` : "Over all λ";
     heat.show(
       fronts[index],
