@@ -72,6 +72,7 @@ mod message;
 mod partial;
 mod pretrained;
 mod python;
+mod room;
 mod rope;
 mod safetensors;
 mod template;

@@ -12,10 +12,11 @@ use serde_json::Value as Json;
 const PERCENT: &str = "python_percent";
 
 pub(crate) fn adapt(environment: &mut Environment<'static>) {
-    environment.set_formatter(|output, _, value| Ok(output.write_str(&printed(value))?));
+    environment
+        .set_formatter(|output, state, value| Ok(output.write_str(&printed(state, value)?)?));
     environment.set_unknown_method_callback(method);
     environment.add_filter("tojson", to_json);
-    environment.add_filter("string", |value: Value| printed(&value));
+    environment.add_filter("string", |state: &State, value: Value| printed(state, &value));
     environment.add_filter(PERCENT, percent);
     environment.add_test("iterable", is_iterable);
     environment.add_test("sequence", is_sequence);
@@ -31,13 +32,54 @@ fn is_sequence(value: &Value) -> bool {
     is_iterable(value) && (value.is_undefined() || value.len().is_some())
 }
 
+/// How deep values may stand in values that are written.
+const DEEPEST_VALUE: usize = 150;
+
+/// Pays for writing `value` and what stands in it, before anything is written: a list that stands in another list twice, and
+/// so on, is short in memory and endless on paper. `each` and `deeper` are the bytes around every value, and those that each
+/// level adds to them.
+fn pay(state: &State, value: &Value, each: usize, deeper: usize) -> Result<(), Error> {
+    fn walk(
+        state: &State,
+        value: &Value,
+        depth: usize,
+        around: usize,
+        deeper: usize,
+    ) -> Result<(), Error> {
+        if depth > DEEPEST_VALUE {
+            let problem = format!("a value is more than {DEEPEST_VALUE} lists deep");
+            return Err(Error::new(ErrorKind::InvalidOperation, problem));
+        }
+        let bytes = around + value.as_str().map_or(0, |text| 4 * text.len());
+        state.consume_fuel(4 + bytes as u64 / 64)?;
+        if !matches!(
+            value.kind(),
+            ValueKind::Seq | ValueKind::Map | ValueKind::Iterable
+        ) {
+            return Ok(());
+        }
+        for element in value.try_iter()? {
+            walk(state, &element, depth + 1, around + deeper, deeper)?;
+            if value.kind() == ValueKind::Map {
+                let of_key = value.get_item(&element).unwrap_or_default();
+                walk(state, &of_key, depth + 1, around + deeper, deeper)?;
+            }
+        }
+        Ok(())
+    }
+    walk(state, value, 0, each, deeper)
+}
+
 /// `str(value)`.
-fn printed(value: &Value) -> String {
-    match value.kind() {
+fn printed(state: &State, value: &Value) -> Result<String, Error> {
+    Ok(match value.kind() {
         ValueKind::Undefined => String::new(),
         ValueKind::String => value.to_string(),
-        _ => shown(value),
-    }
+        _ => {
+            pay(state, value, 0, 0)?;
+            shown(value)
+        }
+    })
 }
 
 /// `repr(value)`.
@@ -155,16 +197,17 @@ fn rsplit(text: &str, separator: Option<&str>, times: i64) -> Result<Value, Erro
 }
 
 /// `text % values`: a tuple's values one after the other, or one value, whose keys may be named.
-fn percent(text: &str, values: &Value) -> Result<String, Error> {
+fn percent(state: &State, text: &str, values: &Value) -> Result<String, Error> {
+    pay(state, values, 0, 0)?;
     // How Python prints what it prints otherwise; numbers stay numbers.
     let as_printed = |value: Value| match value.kind() {
-        ValueKind::None | ValueKind::Bool | ValueKind::Seq => Value::from(printed(&value)),
+        ValueKind::None | ValueKind::Bool | ValueKind::Seq => Value::from(shown(&value)),
         _ => value,
     };
     let values: Vec<Value> = match values.downcast_object_ref::<Tuple>() {
         Some(_) => values.try_iter()?.map(as_printed).collect(),
         None if values.kind() == ValueKind::Map && !text.contains("%(") => {
-            vec![Value::from(printed(values))]
+            vec![Value::from(shown(values))]
         }
         None => vec![as_printed(values.clone())],
     };
@@ -309,7 +352,12 @@ fn bracket_length(source: &str) -> usize {
 const WIDEST: usize = 256;
 
 /// `tojson` as transformers defines it: `json.dumps` with `ensure_ascii=False`, nothing escaped for HTML.
-fn to_json(value: &Value, positional: Rest<Value>, options: Kwargs) -> Result<String, Error> {
+fn to_json(
+    state: &State,
+    value: &Value,
+    positional: Rest<Value>,
+    options: Kwargs,
+) -> Result<String, Error> {
     let invalid =
         |problem: String| Error::new(ErrorKind::InvalidOperation, format!("tojson: {problem}"));
     let mut given = positional.0.into_iter();
@@ -349,6 +397,8 @@ fn to_json(value: &Value, positional: Rest<Value>, options: Kwargs) -> Result<St
                 .map_err(|_| invalid("separators are two texts".to_owned()))?
         }
     };
+    let around = between.len().saturating_add(after_key.len());
+    pay(state, value, around, indent.as_ref().map_or(0, String::len))?;
     let json = serde_json::to_value(value)
         .map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))?;
     let style = JsonStyle {
@@ -487,6 +537,39 @@ mod tests {
         assert!(error.contains("more than 150"), "{error}");
         let many = "{{ 1 }}".repeat(50_000);
         assert_eq!(render(&many).unwrap().len(), 50_000);
+        let again_and_again = |start: &str, value: &str, times: usize, end: &str| {
+            format!(
+                "{{% set ns = namespace(x={start}) %}}{{% for i in range({times}) %}}{{% set ns.x = {value} %}}{{% endfor %}}{end}"
+            )
+        };
+        let deep = again_and_again("1", "[ns.x]", 99_999, "end");
+        assert_eq!(render(&deep).as_deref(), Ok("end"));
+        let set = "{% set x = [x] %}".repeat(20_000);
+        assert_eq!(render(&set).as_deref(), Ok(""));
+        let into_macros = "{% macro f(n) %}{{ f([[[[[[[[[[n]]]]]]]]]]) }}{% endmacro %}{{ f(1) }}";
+        assert!(render(into_macros).unwrap_err().contains("recursion"));
+        let nested = "a value is more than 150 lists deep";
+        let steps = "it takes more than 1000000 steps for this conversation, or makes texts of more than 64 MB";
+        for (source, problem) in [
+            (
+                "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+                steps,
+            ),
+            (&again_and_again("'x'", "ns.x ~ ns.x", 60, ""), steps),
+            (&again_and_again("[]", "[ns.x, ns.x]", 40, "{{ ns.x }}"), steps),
+            (&again_and_again("[]", "[ns.x, ns.x]", 40, "{{ ns.x|tojson }}"), steps),
+            (&again_and_again("[]", "[ns.x, ns.x]", 40, "{{ '%s' % ns.x }}"), steps),
+            (&again_and_again("1", "[ns.x]", 5000, "{{ ns.x }}"), nested),
+            (&again_and_again("1", "[ns.x]", 5000, "{{ ns.x|tojson }}"), nested),
+            (&again_and_again("1", "ns", 1, "{{ ns }}"), nested),
+            (
+                "{{ range(9999)|list|tojson(separators=(',' * 99999, ':')) }}",
+                steps,
+            ),
+        ] {
+            let error = render(source).unwrap_err();
+            assert!(error.contains(problem), "{source}: {error}");
+        }
         for source in [
             "{{ [1]|tojson(indent=9223372036854775807) }}",
             "{{ [1]|tojson(indent='x' * 257) }}",

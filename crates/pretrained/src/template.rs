@@ -7,6 +7,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value;
 use minijinja::{Environment, Error, ErrorKind};
 
+use crate::room::{self, MOST_STEPS};
 use crate::{ChatOptions, Message, dates, python};
 
 const NAME: &str = "chat_template";
@@ -15,6 +16,8 @@ const NAME: &str = "chat_template";
 #[derive(Debug, Clone)]
 pub(crate) struct ChatTemplate {
     environment: Environment<'static>,
+    /// Whether it might make values that need more stack than there is.
+    is_deep: bool,
     variables: Vec<(String, Value)>,
 }
 
@@ -32,6 +35,7 @@ impl ChatTemplate {
             .build()
             .map_err(|error| describe(&error))?;
         environment.set_syntax(syntax);
+        environment.set_fuel(Some(MOST_STEPS));
         python::adapt(&mut environment);
         environment.add_function("raise_exception", raise_exception);
         let date = options.date.as_deref().map(dates::midnight).transpose()?;
@@ -41,6 +45,7 @@ impl ChatTemplate {
                 .map_err(|problem| Error::new(ErrorKind::InvalidOperation, problem))
         });
         let source = python::with_percent_as_filter(&without_generation_tags(source))?;
+        let is_deep = room::might_nest(&source);
         environment
             .add_template_owned(NAME, source)
             .map_err(|error| describe(&error))?;
@@ -52,6 +57,7 @@ impl ChatTemplate {
             .map(|(name, value)| (name.clone(), value.into()));
         Ok(Self {
             environment,
+            is_deep,
             variables: special_tokens.chain(own).collect(),
         })
     }
@@ -79,7 +85,11 @@ impl ChatTemplate {
             .environment
             .get_template(NAME)
             .map_err(|error| describe(&error))?;
-        template.render(variables).map_err(|error| describe(&error))
+        let render = || template.render(variables).map_err(|error| describe(&error));
+        match self.is_deep {
+            true => room::with_deep_stack(render)?,
+            false => render(),
+        }
     }
 }
 
@@ -98,6 +108,12 @@ pub(crate) fn answer(content: &str) -> Value {
 
 /// The message and, where known, the template's line.
 fn describe(error: &Error) -> String {
+    if error.kind() == ErrorKind::OutOfFuel {
+        return format!(
+            "it takes more than {MOST_STEPS} steps for this conversation, or makes texts of more than {} MB",
+            MOST_STEPS * 64 / 1_000_000
+        );
+    }
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(inner) = cause {
