@@ -48,7 +48,7 @@ pub fn load_records(path: &Path, format: u8, kind: u8) {
     };
     let objectives = [ObjectiveSpec::new("a", labels)];
     let files: [PathBuf; 1] = [path.to_owned()];
-    let _ = fingerprint(&files);
+    let _ = fingerprint(path);
     let Ok((records, mut report)) = loader.load(&files, &objectives) else {
         return;
     };

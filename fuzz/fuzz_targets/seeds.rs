@@ -1,19 +1,24 @@
-//! Writes what fuzzing begins with into `corpus`: a folder for each target, with small valid files of every kind.
+//! No target: writes what the others begin with into `corpus`, a folder for each, with small valid files of every kind. It is
+//! built as a target so that nothing is compiled twice.
+#![no_main]
 
 use std::fs;
 use std::path::Path;
 
+use libfuzzer_sys::fuzz_target;
 use panacea_fuzz::{CONFIG, Scratch, tiny};
 use panacea_test_support::{CHAT_TEMPLATE, golden, tokenizer_config, tokenizer_json};
 use serde_json::{Value, json};
 
 #[allow(dead_code)] // The tests use more of it.
-#[path = "../../../crates/pretrained/tests/models/tiny.rs"]
+#[path = "../../crates/pretrained/tests/models/tiny.rs"]
 mod models;
 
 use models::{Gguf, Meta, text};
 
-fn main() {
+fuzz_target!(init: write_all(), |_bytes: &[u8]| {});
+
+fn write_all() {
     ggufs();
     weights();
     configs();
@@ -247,9 +252,10 @@ fn profiles() {
     };
     let candidates = [candidate("x", [0.1, 0.9]), candidate("y", [0.8, 0.2]), candidate("z", [0.5, 0.5])];
     for answer in [panacea_elicit::Answer::Left, panacea_elicit::Answer::Skip] {
-        let question = session.ask(panacea_elicit::Criterion::default(), &candidates).expect("they fit");
+        let question = session.ask(panacea_elicit::Criterion::InformationGain, &candidates).expect("they fit");
         let Some(question) = question else { break };
-        session.answer(question, answer, None).expect("it was asked");
+        let (left, right) = (&candidates[question.left], &candidates[question.right]);
+        session.answer(left, right, answer, None).expect("it may be asked");
     }
     seed("profile", "asked", session.to_text());
 }
