@@ -130,11 +130,12 @@ fn without_generation_tags(source: &str) -> String {
     let mut result = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(start) = rest.find("{%") {
-        let Some(length) = rest[start..].find("%}") else {
+        let inside = start + 2;
+        let Some(length) = rest[inside..].find("%}") else {
             break;
         };
-        let tag = &rest[start + 2..start + length];
-        let (before, after) = (&rest[..start], &rest[start + length..]);
+        let tag = &rest[inside..inside + length];
+        let (before, after) = (&rest[..start], &rest[inside + length..]);
         let replacement =
             match tag.trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+') {
                 "generation" => tag.replacen("generation", "if true", 1),
@@ -256,6 +257,7 @@ mod tests {
             "{refused}"
         );
         assert!(render("{% if %}").unwrap_err().contains("syntax error"));
+        assert!(render("{%}%}").unwrap_err().contains("syntax error"));
         assert!(
             render("{{ strftime_now('%Q') }}")
                 .unwrap_err()
