@@ -14,7 +14,9 @@ const BOUND: Bound = Bound {
 };
 
 fuzz_target!(|bytes: &[u8]| {
-    let [format, kind, content @ ..] = bytes else { return };
+    let [format, kind, content @ ..] = bytes else {
+        return;
+    };
     let path = FOLDER.write("records.parquet", content);
     check(BOUND, bytes.len(), || load_records(&path, *format, *kind));
 });

@@ -16,8 +16,14 @@ const BOUND: Bound = Bound {
 };
 
 fuzz_target!(|bytes: &[u8]| {
-    let [format, kind, content @ ..] = bytes else { return };
-    let name = if kind & 128 == 0 { "records.jsonl" } else { "records.jsonl.gz" };
+    let [format, kind, content @ ..] = bytes else {
+        return;
+    };
+    let name = if kind & 128 == 0 {
+        "records.jsonl"
+    } else {
+        "records.jsonl.gz"
+    };
     let path = FOLDER.write(name, content);
     check(BOUND, bytes.len(), || load_records(&path, *format, *kind));
 });

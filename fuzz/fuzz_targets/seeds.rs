@@ -31,7 +31,9 @@ fn write_all() {
 
 /// Writes one seed.
 fn seed(target: &str, name: &str, contents: impl AsRef<[u8]>) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("corpus")
+        .join(target);
     fs::create_dir_all(&folder).expect("the folder is writable");
     fs::write(folder.join(name), contents).expect("the folder is writable");
 }
@@ -42,38 +44,71 @@ fn ggufs() {
         let mut gguf = Gguf::of(&model);
         // The tests' models have more heads than this one, whose query and key rows need no other order.
         for (name, tensor) in [("blk.0.attn_q.weight", "q"), ("blk.0.attn_k.weight", "k")] {
-            let (_, data) = &model.tensors[&format!("model.layers.0.self_attn.{tensor}_proj.weight")];
+            let (_, data) =
+                &model.tensors[&format!("model.layers.0.self_attn.{tensor}_proj.weight")];
             gguf.tensor(name).3 = data.iter().flat_map(|value| value.to_le_bytes()).collect();
         }
         seed("gguf", architecture, gguf.bytes());
 
-        let tokens = ["<unk>", "<s>", "</s>", "<0x0A>", "▁", "a", "b", "ab", "▁ab", "[PAD9]"];
+        let tokens = [
+            "<unk>", "<s>", "</s>", "<0x0A>", "▁", "a", "b", "ab", "▁ab", "[PAD9]",
+        ];
         let tokens: Vec<String> = tokens.map(str::to_owned).to_vec();
         gguf.set("tokenizer.ggml.model", text("llama"));
-        gguf.set("tokenizer.ggml.token_type", Meta::I32s(vec![2, 3, 3, 6, 1, 1, 1, 4, 1, 5]));
-        gguf.set("tokenizer.ggml.scores", Meta::F32s((0..tokens.len()).map(|id| -(id as f32)).collect()));
+        gguf.set(
+            "tokenizer.ggml.token_type",
+            Meta::I32s(vec![2, 3, 3, 6, 1, 1, 1, 4, 1, 5]),
+        );
+        gguf.set(
+            "tokenizer.ggml.scores",
+            Meta::F32s((0..tokens.len()).map(|id| -(id as f32)).collect()),
+        );
         gguf.set("tokenizer.ggml.tokens", Meta::Texts(tokens));
         gguf.set("tokenizer.ggml.unknown_token_id", Meta::U32(0));
         gguf.set("tokenizer.ggml.add_eos_token", Meta::Bool(true));
         gguf.set("tokenizer.ggml.add_space_prefix", Meta::Bool(false));
-        gguf.set("tokenizer.chat_template", text("{% for m in messages %}{{ m.content }}</s>{% endfor %}"));
+        gguf.set(
+            "tokenizer.chat_template",
+            text("{% for m in messages %}{{ m.content }}</s>{% endfor %}"),
+        );
         seed("gguf", &format!("{architecture}-pieces"), gguf.bytes());
 
         gguf.remove("tokenizer.ggml.merges");
         gguf.set("general.alignment", Meta::U32(64));
         gguf.set(&format!("{architecture}.rope.scaling.type"), text("linear"));
-        gguf.set(&format!("{architecture}.rope.scaling.factor"), Meta::F32(2.0));
-        gguf.set(&format!("{architecture}.attention.head_count"), Meta::I32s(vec![1]));
+        gguf.set(
+            &format!("{architecture}.rope.scaling.factor"),
+            Meta::F32(2.0),
+        );
+        gguf.set(
+            &format!("{architecture}.attention.head_count"),
+            Meta::I32s(vec![1]),
+        );
         seed("gguf", &format!("{architecture}-keys"), gguf.bytes());
         // A row of each format's blocks, in a tensor that such a model does not have.
         for (number, bytes) in [(1, 2), (2, 18), (3, 20), (6, 22), (7, 24), (8, 34), (30, 2)] {
             let row = if [1, 30].contains(&number) { 1 } else { 32 };
-            gguf.tensors.push((format!("extra.{number}"), vec![row, 2], number, vec![7; 2 * bytes]));
+            gguf.tensors.push((
+                format!("extra.{number}"),
+                vec![row, 2],
+                number,
+                vec![7; 2 * bytes],
+            ));
         }
         for (number, bytes) in [(12, 144), (13, 176), (14, 210)] {
-            gguf.tensors.push((format!("extra.{number}"), vec![256, 1], number, vec![7; bytes]));
+            gguf.tensors.push((
+                format!("extra.{number}"),
+                vec![256, 1],
+                number,
+                vec![7; bytes],
+            ));
         }
-        gguf.tensors.push(("rope_freqs.weight".to_owned(), vec![1], 0, 2.0_f32.to_le_bytes().to_vec()));
+        gguf.tensors.push((
+            "rope_freqs.weight".to_owned(),
+            vec![1],
+            0,
+            2.0_f32.to_le_bytes().to_vec(),
+        ));
         gguf.remove(&format!("{architecture}.rope.scaling.type"));
         seed("gguf", &format!("{architecture}-blocks"), gguf.bytes());
     }
@@ -92,11 +127,21 @@ fn weights() {
         .collect();
     let index = json!({"metadata": {"total_size": 1}, "weight_map": map}).to_string();
     let length = (index.len() as u16).to_le_bytes();
-    seed("safetensors", "shards", [&[1], &length[..], index.as_bytes(), &file].concat());
+    seed(
+        "safetensors",
+        "shards",
+        [&[1], &length[..], index.as_bytes(), &file].concat(),
+    );
     for dtype in ["F16", "BF16", "F64", "F8_E4M3", "I64"] {
-        let header = format!(r#"{{"model.norm.weight": {{"dtype": "{dtype}", "shape": [2], "data_offsets": [0, 4]}}}}"#);
+        let header = format!(
+            r#"{{"model.norm.weight": {{"dtype": "{dtype}", "shape": [2], "data_offsets": [0, 4]}}}}"#
+        );
         let length = (header.len() as u64).to_le_bytes();
-        seed("safetensors", dtype, [&[0], &length[..], header.as_bytes(), &[0; 4]].concat());
+        seed(
+            "safetensors",
+            dtype,
+            [&[0], &length[..], header.as_bytes(), &[0; 4]].concat(),
+        );
     }
 }
 
@@ -119,12 +164,22 @@ fn configs() {
         ] {
             config[key] = value;
         }
-        seed("config_json", &format!("{model_type}-more"), config.to_string());
+        seed(
+            "config_json",
+            &format!("{model_type}-more"),
+            config.to_string(),
+        );
     }
 }
 
 /// A tokenizer of a few tokens with this model and these steps around it.
-fn tokenizer(model: Value, normalizer: Value, pre_tokenizer: Value, post_processor: Value, decoder: Value) -> String {
+fn tokenizer(
+    model: Value,
+    normalizer: Value,
+    pre_tokenizer: Value,
+    post_processor: Value,
+    decoder: Value,
+) -> String {
     let added = |id: usize, content: &str, special: bool| {
         json!({"id": id, "content": content, "single_word": false, "lstrip": false, "rstrip": true,
                "normalized": !special, "special": special})
@@ -141,7 +196,15 @@ fn tokenizer(model: Value, normalizer: Value, pre_tokenizer: Value, post_process
 fn tokenizers() {
     seed("tokenizer_json", "bytes", tokenizer_json().to_string());
     let vocabulary = json!({"<s>": 0, "</s>": 1, "h": 2, "e": 3, "he": 4, "l": 5, "##l": 6, "▁": 7, "<0x0A>": 8});
-    let scores = json!([["<s>", 0.0], ["</s>", 0.0], ["h", -1.0], ["e", -2.0], ["he", -1.5], ["▁", -3.0], ["<0x0A>", -4.0]]);
+    let scores = json!([
+        ["<s>", 0.0],
+        ["</s>", 0.0],
+        ["h", -1.0],
+        ["e", -2.0],
+        ["he", -1.5],
+        ["▁", -3.0],
+        ["<0x0A>", -4.0]
+    ]);
     let models = [
         json!({"type": "BPE", "dropout": null, "unk_token": "<s>", "continuing_subword_prefix": "##",
                "end_of_word_suffix": "</w>", "fuse_unk": true, "byte_fallback": true, "ignore_merges": true,
@@ -160,15 +223,19 @@ fn tokenizers() {
         json!({"type": "Precompiled", "precompiled_charsmap": "AAAAAA=="}),
         json!({"type": "Replace", "pattern": {"Regex": "a+|\\s{2,}"}, "content": "x"}),
         json!({"type": "Strip", "strip_left": true, "strip_right": false}),
-        json!({"type": "Nmt"}), json!({"type": "ByteLevel"}), Value::Null,
+        json!({"type": "Nmt"}),
+        json!({"type": "ByteLevel"}),
+        Value::Null,
     ];
     let pre_tokenizers = [
         json!({"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, {"type": "Punctuation", "behavior": "Isolated"},
                {"type": "Digits", "individual_digits": true}]}),
         json!({"type": "Split", "pattern": {"Regex": "(?i:'s|'t)|\\p{L}+|\\s+(?!\\S)"}, "behavior": "MergedWithNext", "invert": true}),
         json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": true}),
-        json!({"type": "BertPreTokenizer"}), json!({"type": "CharDelimiterSplit", "delimiter": "l"}),
-        json!({"type": "UnicodeScripts"}), json!({"type": "FixedLength", "length": 2}),
+        json!({"type": "BertPreTokenizer"}),
+        json!({"type": "CharDelimiterSplit", "delimiter": "l"}),
+        json!({"type": "UnicodeScripts"}),
+        json!({"type": "FixedLength", "length": 2}),
         json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true}),
     ];
     let post_processors = [
@@ -182,14 +249,21 @@ fn tokenizers() {
     let decoders = [
         json!({"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
                {"type": "ByteFallback"}, {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]}),
-        json!({"type": "WordPiece", "prefix": "##", "cleanup": true}), json!({"type": "BPEDecoder", "suffix": "</w>"}),
+        json!({"type": "WordPiece", "prefix": "##", "cleanup": true}),
+        json!({"type": "BPEDecoder", "suffix": "</w>"}),
         json!({"type": "CTC", "pad_token": "<s>", "word_delimiter_token": "h", "cleanup": true}),
         json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true}),
         json!({"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true}),
     ];
     for place in 0..8 {
         let of = |choices: &[Value]| choices[place % choices.len()].clone();
-        let file = tokenizer(of(&models), of(&normalizers), of(&pre_tokenizers), of(&post_processors), of(&decoders));
+        let file = tokenizer(
+            of(&models),
+            of(&normalizers),
+            of(&pre_tokenizers),
+            of(&post_processors),
+            of(&decoders),
+        );
         seed("tokenizer_json", &format!("kinds-{place}"), file);
     }
     seed("tokenizer_config", "usual", tokenizer_config().to_string());
@@ -203,11 +277,29 @@ fn tokenizers() {
 
 fn templates() {
     let golden: Value = golden("templates.json");
-    for (place, family) in golden["families"].as_array().into_iter().flatten().enumerate() {
-        seed("chat_template", &format!("family-{place}"), family["template"].as_str().unwrap_or_default());
+    for (place, family) in golden["families"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .enumerate()
+    {
+        seed(
+            "chat_template",
+            &format!("family-{place}"),
+            family["template"].as_str().unwrap_or_default(),
+        );
     }
-    for (place, case) in golden["expressions"].as_array().into_iter().flatten().enumerate() {
-        seed("chat_template", &format!("expression-{place}"), case[0].as_str().unwrap_or_default());
+    for (place, case) in golden["expressions"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .enumerate()
+    {
+        seed(
+            "chat_template",
+            &format!("expression-{place}"),
+            case[0].as_str().unwrap_or_default(),
+        );
     }
     seed("chat_template", "chatml", CHAT_TEMPLATE);
 }
@@ -230,9 +322,17 @@ fn records() {
         let lines = format!("{row}\n{row}\n");
         for kind in [0, 1, 2, 3, 20, 41] {
             let head = [if kind % 2 == 0 { 255 } else { format as u8 }, kind as u8];
-            seed("records", &format!("{format}-{kind}"), [&head[..], lines.as_bytes()].concat());
+            seed(
+                "records",
+                &format!("{format}-{kind}"),
+                [&head[..], lines.as_bytes()].concat(),
+            );
         }
-        seed("records", &format!("{format}-array"), [&[255, 12], json!([row, row]).to_string().as_bytes()].concat());
+        seed(
+            "records",
+            &format!("{format}-array"),
+            [&[255, 12], json!([row, row]).to_string().as_bytes()].concat(),
+        );
     }
 }
 
@@ -243,19 +343,29 @@ fn points() {
 
 fn profiles() {
     let objectives = ["a", "b"].map(str::to_owned).to_vec();
-    let mut session = panacea_elicit::Session::new(objectives, panacea_elicit::Settings::lasting(), 7).expect("the settings are fine");
+    let mut session =
+        panacea_elicit::Session::new(objectives, panacea_elicit::Settings::lasting(), 7)
+            .expect("the settings are fine");
     seed("profile", "empty", session.to_text());
     let candidate = |id: &str, scores: [f64; 2]| panacea_elicit::Candidate {
         id: id.to_owned(),
         preference: None,
         scores: scores.to_vec(),
     };
-    let candidates = [candidate("x", [0.1, 0.9]), candidate("y", [0.8, 0.2]), candidate("z", [0.5, 0.5])];
+    let candidates = [
+        candidate("x", [0.1, 0.9]),
+        candidate("y", [0.8, 0.2]),
+        candidate("z", [0.5, 0.5]),
+    ];
     for answer in [panacea_elicit::Answer::Left, panacea_elicit::Answer::Skip] {
-        let question = session.ask(panacea_elicit::Criterion::InformationGain, &candidates).expect("they fit");
+        let question = session
+            .ask(panacea_elicit::Criterion::InformationGain, &candidates)
+            .expect("they fit");
         let Some(question) = question else { break };
         let (left, right) = (&candidates[question.left], &candidates[question.right]);
-        session.answer(left, right, answer, None).expect("it may be asked");
+        session
+            .answer(left, right, answer, None)
+            .expect("it may be asked");
     }
     seed("profile", "asked", session.to_text());
 }

@@ -22,6 +22,9 @@ pub fn check(bound: Bound, length: usize, read: impl FnOnce() + Send) {
         let thread = std::thread::Builder::new().stack_size(STACK);
         let reading = thread.spawn_scoped(scope, || bound.hold(length, read));
         // libFuzzer has ended the process before a panic is seen here.
-        reading.expect("threads can be started").join().expect("no panic");
+        reading
+            .expect("threads can be started")
+            .join()
+            .expect("no panic");
     });
 }

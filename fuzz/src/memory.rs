@@ -84,7 +84,11 @@ impl Bound {
         let beyond = (PEAK.load(Relaxed) - before).saturating_sub(self.constant);
         let each = 100 * beyond / length.max(1);
         if each > WORST.fetch_max(each, Relaxed) {
-            eprintln!("memory: up to {}.{:02} bytes for each of the {length} bytes of input", each / 100, each % 100);
+            eprintln!(
+                "memory: up to {}.{:02} bytes for each of the {length} bytes of input",
+                each / 100,
+                each % 100
+            );
         }
     }
 }

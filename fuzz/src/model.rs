@@ -9,7 +9,12 @@ pub fn use_model(model: &Pretrained) {
     // Whatever is wrong with it, what is asked for next must be an answer or an error.
     let _ = model.check();
     let _ = model.fingerprint();
-    let mut names: Vec<String> = model.config().tensors().into_iter().map(|(name, _)| name).collect();
+    let mut names: Vec<String> = model
+        .config()
+        .tensors()
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
     names.truncate(64);
     names.extend(model.tensor_names());
     for name in &names {
@@ -35,7 +40,9 @@ fn use_tokenizer(tokenizer: &ChatTokenizer) {
     ];
     let _ = tokenizer.render(&conversation, true);
     for text in ["", "hello wo \u{301}\u{1F600}\n\t12", "<s>a</s>"] {
-        let Ok(ids) = tokenizer.encode(text, true) else { continue };
+        let Ok(ids) = tokenizer.encode(text, true) else {
+            continue;
+        };
         let _ = tokenizer.decode(&ids, false);
         let _ = tokenizer.decode(&ids, true);
         let mut stream = TextStream::new();

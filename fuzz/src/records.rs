@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use panacea_data::{
-    BadRecords, BoxError, Format, LabelSource, Loader, ObjectiveSpec, OverlongPrompts, RecordKind, Rule, TextEncoder,
-    TokenLimits, fingerprint, tokenize,
+    BadRecords, BoxError, Format, LabelSource, Loader, ObjectiveSpec, OverlongPrompts, RecordKind,
+    Rule, TextEncoder, TokenLimits, fingerprint, tokenize,
 };
 use panacea_pretrained::{Answered, Message};
 
@@ -31,7 +31,12 @@ impl TextEncoder for Bytes {
 
 /// Loads a file as the two bytes say, and makes tokens of it.
 pub fn load_records(path: &Path, format: u8, kind: u8) {
-    let kinds = [RecordKind::Pair, RecordKind::Sft, RecordKind::Unpaired, RecordKind::Prompt];
+    let kinds = [
+        RecordKind::Pair,
+        RecordKind::Sft,
+        RecordKind::Unpaired,
+        RecordKind::Prompt,
+    ];
     let labels = match kind >> 2 & 3 {
         0 => LabelSource::Chosen,
         1 => LabelSource::Score("a".to_owned()),

@@ -16,7 +16,9 @@ pub(crate) fn adapt(environment: &mut Environment<'static>) {
         .set_formatter(|output, state, value| Ok(output.write_str(&printed(state, value)?)?));
     environment.set_unknown_method_callback(method);
     environment.add_filter("tojson", to_json);
-    environment.add_filter("string", |state: &State, value: Value| printed(state, &value));
+    environment.add_filter("string", |state: &State, value: Value| {
+        printed(state, &value)
+    });
     environment.add_filter(PERCENT, percent);
     environment.add_test("iterable", is_iterable);
     environment.add_test("sequence", is_sequence);
@@ -258,10 +260,12 @@ fn pay_for_fields(state: &State, text: &str, begin: char, values: &[Value]) -> R
             _ => field.split('}').next(),
         };
         all += bytes;
-        for number in of_width.unwrap_or_default().split(|c: char| !c.is_ascii_digit()) {
+        for number in of_width
+            .unwrap_or_default()
+            .split(|c: char| !c.is_ascii_digit())
+        {
             if number.len() > 4 {
-                let problem =
-                    format!("a field is {number} characters wide, expected at most 9999");
+                let problem = format!("a field is {number} characters wide, expected at most 9999");
                 return Err(Error::new(ErrorKind::InvalidOperation, problem));
             }
             all += number.parse().unwrap_or(0);
@@ -594,11 +598,23 @@ mod tests {
                 steps,
             ),
             (&again_and_again("'x'", "ns.x ~ ns.x", 60, ""), steps),
-            (&again_and_again("[]", "[ns.x, ns.x]", 40, "{{ ns.x }}"), steps),
-            (&again_and_again("[]", "[ns.x, ns.x]", 40, "{{ ns.x|tojson }}"), steps),
-            (&again_and_again("[]", "[ns.x, ns.x]", 40, "{{ '%s' % ns.x }}"), steps),
+            (
+                &again_and_again("[]", "[ns.x, ns.x]", 40, "{{ ns.x }}"),
+                steps,
+            ),
+            (
+                &again_and_again("[]", "[ns.x, ns.x]", 40, "{{ ns.x|tojson }}"),
+                steps,
+            ),
+            (
+                &again_and_again("[]", "[ns.x, ns.x]", 40, "{{ '%s' % ns.x }}"),
+                steps,
+            ),
             (&again_and_again("1", "[ns.x]", 5000, "{{ ns.x }}"), nested),
-            (&again_and_again("1", "[ns.x]", 5000, "{{ ns.x|tojson }}"), nested),
+            (
+                &again_and_again("1", "[ns.x]", 5000, "{{ ns.x|tojson }}"),
+                nested,
+            ),
             (&again_and_again("1", "ns", 1, "{{ ns }}"), nested),
             (
                 "{{ range(9999)|list|tojson(separators=(',' * 99999, ':')) }}",
