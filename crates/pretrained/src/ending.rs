@@ -44,6 +44,8 @@ impl Ending {
             let times = after.matches(&text).count();
             (id, text, times)
         });
+        // A token that was found in the normalised text alone shows no place to cut at.
+        let token = token.filter(|(_, _, times)| *times > 0);
         Self {
             text: after.to_owned(),
             token,

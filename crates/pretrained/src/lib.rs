@@ -73,6 +73,7 @@ mod names;
 mod partial;
 mod pretrained;
 mod python;
+mod room;
 mod rope;
 mod safetensors;
 mod template;

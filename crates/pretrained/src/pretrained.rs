@@ -185,11 +185,11 @@ impl Pretrained {
         let place = self.places.get(name)?;
         match &self.weights {
             Weights::Safetensors(_) => None,
-            Weights::Gguf(model) => {
-                let found = model.blocks(&place.stored)?;
-                // What stands there among others is not read by itself.
-                (found.shape[..] == place.shape[..]).then_some(found)
+            // What stands there among others, or has another shape than it should, is not read by itself.
+            Weights::Gguf(model) if model.shape(&place.stored) == Some(&place.shape) => {
+                model.blocks(&place.stored)
             }
+            Weights::Gguf(_) => None,
         }
     }
 

@@ -9,6 +9,7 @@ use minijinja::value::{Serde, Value};
 use minijinja::{Environment, Error, ErrorKind};
 
 use crate::message::{Answer, Content, JsonObject, Message};
+use crate::room::{self, MOST_STEPS};
 use crate::{ChatOptions, dates, python};
 
 const NAME: &str = "chat_template";
@@ -17,6 +18,8 @@ const NAME: &str = "chat_template";
 #[derive(Debug, Clone)]
 pub(crate) struct ChatTemplate {
     environment: Environment<'static>,
+    /// Whether it might make values that need more stack than there is.
+    is_deep: bool,
     variables: Vec<(String, Value)>,
     /// What its source names: variables, attributes, and texts that are names.
     names: HashSet<String>,
@@ -63,6 +66,7 @@ impl ChatTemplate {
             .build()
             .map_err(|error| describe(&error))?;
         environment.set_syntax(syntax);
+        environment.set_fuel(Some(MOST_STEPS));
         python::adapt(&mut environment);
         environment.add_function("raise_exception", raise_exception);
         let date = options.date.as_deref().map(dates::midnight).transpose()?;
@@ -73,6 +77,7 @@ impl ChatTemplate {
         });
         let names = names_in(source);
         let source = python::with_percent_as_filter(&without_generation_tags(source))?;
+        let is_deep = room::might_nest(&source);
         environment
             .add_template_owned(NAME, source)
             .map_err(|error| describe(&error))?;
@@ -84,6 +89,7 @@ impl ChatTemplate {
             .map(|(name, value)| (name.clone(), value.into()));
         Ok(Self {
             environment,
+            is_deep,
             variables: special_tokens.chain(own).collect(),
             names,
         })
@@ -123,7 +129,11 @@ impl ChatTemplate {
             .environment
             .get_template(NAME)
             .map_err(|error| describe(&error))?;
-        template.render(variables).map_err(|error| describe(&error))
+        let render = || template.render(variables).map_err(|error| describe(&error));
+        match self.is_deep {
+            true => room::with_deep_stack(render)?,
+            false => render(),
+        }
     }
 }
 
@@ -194,6 +204,12 @@ fn names_in(source: &str) -> HashSet<String> {
 
 /// The message and, where known, the template's line.
 fn describe(error: &Error) -> String {
+    if error.kind() == ErrorKind::OutOfFuel {
+        return format!(
+            "it takes more than {MOST_STEPS} steps for this conversation, or makes texts of more than {} MB",
+            MOST_STEPS * 64 / 1_000_000
+        );
+    }
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(inner) = cause {
@@ -210,11 +226,12 @@ fn without_generation_tags(source: &str) -> String {
     let mut result = String::with_capacity(source.len());
     let mut rest = source;
     while let Some(start) = rest.find("{%") {
-        let Some(length) = rest[start..].find("%}") else {
+        let inside = start + 2;
+        let Some(length) = rest[inside..].find("%}") else {
             break;
         };
-        let tag = &rest[start + 2..start + length];
-        let (before, after) = (&rest[..start], &rest[start + length..]);
+        let tag = &rest[inside..inside + length];
+        let (before, after) = (&rest[..start], &rest[inside + length..]);
         let replacement =
             match tag.trim_matches(|c: char| c.is_whitespace() || c == '-' || c == '+') {
                 "generation" => tag.replacen("generation", "if true", 1),
@@ -381,6 +398,7 @@ mod tests {
             "{refused}"
         );
         assert!(render("{% if %}").unwrap_err().contains("syntax error"));
+        assert!(render("{%}%}").unwrap_err().contains("syntax error"));
         assert!(
             render("{{ strftime_now('%Q') }}")
                 .unwrap_err()
