@@ -7,21 +7,12 @@ LORA is a folder of `cargo xtask export --format llama-lora`; its scales are tho
 
 import argparse
 import json
-import shlex
 import threading
 import time
 import urllib.request
 from pathlib import Path
 
-import xllamacpp
-
-
-def adapters(folder):
-    """The adapters, with the scales that the exported command line has."""
-    line = next(line for line in (folder / "README.md").read_text().splitlines() if line.startswith("    llama-server "))
-    options = dict(zip(shlex.split(line)[1::2], shlex.split(line)[2::2]))
-    pairs = [pair.rsplit(":", 1) for pair in options["--lora-scaled"].split(",")]
-    return [xllamacpp.CommonAdapterLoraInfo(str(folder / path), float(scale)) for path, scale in pairs]
+import llama_cpp
 
 
 def complete(url, row, tokens):
@@ -43,16 +34,8 @@ def main():
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     urllib.request.install_opener(urllib.request.build_opener(urllib.request.ProxyHandler({})))
-    params = xllamacpp.CommonParams()
-    params.model.path = str(options.model)
-    params.lora_adapters = adapters(options.lora)
-    params.n_parallel, params.n_ctx = 8, 8 * 256
-    params.n_gpu_layers = 0
-    params.fit_params = params.warmup = False
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = options.threads
-    params.port = params.cache_ram_mib = params.verbosity = 0
-    server = xllamacpp.Server(params)
-    url = server.listening_address
+    started = llama_cpp.server(options.model, options.lora, places=8, context=256, threads=options.threads)
+    url = started.listening_address
     complete(url, 0, 8)
     for rows in [1, 8]:
         seconds = []

@@ -6,6 +6,8 @@
 //! cargo xtask serve --model datasets/quickstart/base --run first --port 8080
 //! cargo run --release --package panacea-benches --bin load -- --url http://127.0.0.1:8080 --model first --clients 100
 //! ```
+//!
+//! With `--lora` it asks as llama.cpp's server is asked, which ours understands too; `benches/peers/llama_cpp_serve.py` starts the former.
 
 use std::io::{BufRead, BufReader};
 use std::sync::Mutex;
@@ -27,6 +29,10 @@ struct Arguments {
     /// The run to ask.
     #[arg(long)]
     model: String,
+    /// Says λ as scales of the adapters in `/lora-adapters`, as llama.cpp's server takes it. The first so many of them keep
+    /// the scale 1: `--lora 1` for what `export --format llama-lora` writes, `--lora 0` for our server.
+    #[arg(long, value_name = "FIXED")]
+    lora: Option<usize>,
     /// Clients at once, each with a preference and a question of its own.
     #[arg(long, default_value_t = 100)]
     clients: usize,
@@ -117,15 +123,31 @@ fn agent() -> ureq::Agent {
         .new_agent()
 }
 
-/// Questions that differ, under preferences drawn from the whole simplex.
-fn clients(arguments: &Arguments) -> Result<Vec<Client>> {
-    let mut models = agent().get(format!("{}/v1/models", arguments.url)).call()?;
-    let models: Value = serde_json::from_str(&models.body_mut().read_to_string()?)?;
+fn get(arguments: &Arguments, path: &str) -> Result<Value> {
+    let mut answer = agent().get(format!("{}{path}", arguments.url)).call()?;
+    Ok(serde_json::from_str(&answer.body_mut().read_to_string()?)?)
+}
+
+/// How many the run has.
+fn objectives(arguments: &Arguments) -> Result<usize> {
+    let models = get(arguments, "/v1/models")?;
     let listed = models["data"].as_array().into_iter().flatten();
     let mut named = listed.filter(|model| model["id"] == arguments.model.as_str());
     let model = named.next();
     let model = model.with_context(|| format!("{} is not served", arguments.model))?;
-    let objectives = model["objectives"].as_array().map_or(0, Vec::len);
+    Ok(model["objectives"].as_array().map_or(0, Vec::len))
+}
+
+/// Questions that differ, under preferences drawn from the whole simplex.
+fn clients(arguments: &Arguments) -> Result<Vec<Client>> {
+    let objectives = match arguments.lora {
+        None => objectives(arguments)?,
+        Some(fixed) => {
+            let adapters = get(arguments, "/lora-adapters")?;
+            let count = adapters.as_array().map_or(0, Vec::len);
+            count.saturating_sub(fixed)
+        }
+    };
     ensure!(objectives > 0, "{} has no objectives", arguments.model);
     let sampler = PreferenceSampler::new(1.0, 0.1)?;
     let mut random = ChaCha8Rng::seed_from_u64(17);
@@ -186,11 +208,21 @@ fn a_turn(
 
 /// Streams one greedy answer.
 fn ask(arguments: &Arguments, client: &Client, preference: &[f64]) -> Result<Answer> {
-    let body = json!({
-        "model": arguments.model, "preference": preference, "temperature": 0, "max_tokens": arguments.tokens,
+    let mut body = json!({
+        "model": arguments.model, "temperature": 0, "max_tokens": arguments.tokens,
         "messages": [{"role": "user", "content": client.question}],
         "stream": true, "stream_options": {"include_usage": true},
     });
+    match arguments.lora {
+        None => body["preference"] = json!(preference),
+        Some(fixed) => {
+            let scales = (0..fixed).map(|_| 1.0).chain(preference.iter().copied());
+            let scaled = scales.enumerate();
+            body["lora"] = scaled
+                .map(|(id, scale)| json!({"id": id, "scale": scale}))
+                .collect();
+        }
+    }
     let start = Instant::now();
     let response = agent()
         .post(format!("{}/v1/chat/completions", arguments.url))
@@ -244,7 +276,7 @@ impl Seen {
             json!({"p50_ms": median, "p99_ms": slow})
         };
         json!({
-            "seconds": self.seconds, "answers": self.answers,
+            "seconds": self.seconds, "answers": self.answers, "not_as_alone": self.others,
             "tokens_per_second": self.tokens as f64 / self.seconds,
             "first_piece": milliseconds(&self.first), "between_pieces": milliseconds(&self.between),
         })

@@ -13,6 +13,7 @@ macro_rules! say {
 mod commands;
 mod prompts;
 mod session;
+mod shell;
 
 use std::env;
 use std::process::ExitCode;

@@ -44,4 +44,4 @@ pub use error::ExportError;
 pub use llama_cpp::{LlamaForm, llama_notes, write_llama_lora};
 pub use lora::{Lora, Split};
 pub use merge::merged;
-pub use peft::{write_peft, write_peft_parts};
+pub use peft::{peft_notes, write_peft, write_peft_parts};

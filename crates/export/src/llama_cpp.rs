@@ -159,9 +159,6 @@ pub fn llama_notes(pretrained: &Pretrained) -> Vec<String> {
 
 /// A path as a word of a shell.
 fn quoted(path: &str) -> String {
-    let is_plain = |letter: char| letter.is_alphanumeric() || "/._-+@".contains(letter);
-    match path.chars().all(is_plain) {
-        true => path.to_owned(),
-        false => format!("'{}'", path.replace('\'', r"'\''")),
-    }
+    // Nothing quotes a zero, which no path holds.
+    shlex::try_quote(path).map_or_else(|_| path.to_owned(), |word| word.into_owned())
 }

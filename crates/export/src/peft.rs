@@ -58,6 +58,19 @@ pub fn write_peft_parts(
     .map(|()| EXAMPLE)
 }
 
+/// What a person should know of an adapter folder for PEFT, each a sentence.
+pub fn peft_notes(pretrained: &Pretrained) -> Vec<String> {
+    let path = pretrained.source();
+    let relative = path.is_relative().then(|| {
+        format!(
+            "adapter_config.json names the base model as {0}, a relative path: PEFT finds it only where that path leads to it; \
+             with an absolute path as --model it is found from everywhere",
+            path.display()
+        )
+    });
+    relative.into_iter().collect()
+}
+
 fn check(out: &Path, pretrained: &Pretrained) -> Result<(), ExportError> {
     if pretrained.config().joined_projections {
         return Err(ExportError::Joined {

@@ -12,7 +12,7 @@
 //!
 //! In a pair of Q4_0 and Q4_1 the low half is of the first 16 weights, the high half of the last 16.
 
-use crate::lanes::{BLOCK, FOURS, Lanes, Portable};
+use crate::lanes::{BLOCK, Lanes, Portable};
 
 /// How the elements of a packed matrix lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,8 +74,8 @@ impl Blocks {
 /// 32 weights: scale · code + minimum.
 pub(crate) struct Group {
     pub codes: [u8; BLOCK],
-    /// One of every four weights.
-    pub scale: [f32; FOURS],
+    /// One for the first 16 and one for the last.
+    pub scale: [f32; 2],
     pub minimum: f32,
 }
 
@@ -113,7 +113,7 @@ impl Format for Q8_0 {
         let d = float_at(lanes, block, 0);
         Group {
             codes: *part(block, 2),
-            scale: [d; FOURS],
+            scale: [d; 2],
             minimum: 0.0,
         }
     }
@@ -134,7 +134,7 @@ impl Format for Q4_0 {
         let d = float_at(lanes, block, 0);
         Group {
             codes: lanes.minus(lanes.nibbles(part(block, 2)), 8),
-            scale: [d; FOURS],
+            scale: [d; 2],
             minimum: 0.0,
         }
     }
@@ -155,7 +155,7 @@ impl Format for Q4_1 {
         let d = float_at(lanes, block, 0);
         Group {
             codes: lanes.nibbles(part(block, 4)),
-            scale: [d; FOURS],
+            scale: [d; 2],
             minimum: float_at(lanes, block, 2),
         }
     }
@@ -182,7 +182,7 @@ impl Format for Q4K {
                 0 => lanes.bits::<0>(pairs, 15),
                 _ => lanes.bits::<4>(pairs, 15),
             },
-            scale: [d; FOURS],
+            scale: [d; 2],
             minimum: -(float_at(lanes, block, 2) * f32::from(minimum)),
         }
     }
@@ -234,7 +234,7 @@ impl Format for Q6K {
         let scale = |half: usize| d * f32::from(block[192 + 2 * group + half].cast_signed());
         Group {
             codes: lanes.minus(lanes.join(low, high), 32),
-            scale: std::array::from_fn(|four| scale(four / 4)),
+            scale: [scale(0), scale(1)],
             minimum: 0.0,
         }
     }

@@ -199,14 +199,17 @@ impl ModelConfig {
 /// Far above any real model, and low enough that products of three sizes cannot overflow 64 bits.
 const LARGEST: usize = 1 << 20;
 
+/// Far above any real model, and low enough that the names of all its tensors take a few megabytes.
+const MOST_LAYERS: usize = 1 << 12;
+
 /// Refuses more layers than any model has, before there is anything for each of them.
 pub(crate) fn check_layers(path: &Path, field: &str, layers: usize) -> Result<(), PretrainedError> {
-    match layers > LARGEST {
+    match layers > MOST_LAYERS {
         true => Err(PretrainedError::field(
             path,
             field,
             layers,
-            format!("at most {LARGEST}"),
+            format!("at most {MOST_LAYERS}"),
         )),
         false => Ok(()),
     }

@@ -68,6 +68,30 @@ pub enum PretrainedError {
         /// Where, what was found, what was expected.
         problem: String,
     },
+    /// What a clone of a repository holds in place of a large file.
+    #[error(
+        "{}: a Git LFS pointer, not the file itself: fetch it with `git lfs pull` in that repository, or with `cargo xtask fetch`",
+        path.display()
+    )]
+    LfsPointer {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A weight that no product can be computed with.
+    #[error(
+        "{}: tensor `{tensor}` holds {found} at {place:?}, expected finite numbers; the file is damaged, or its training diverged",
+        path.display()
+    )]
+    NotFinite {
+        /// The model.
+        path: PathBuf,
+        /// The tensor's Hugging Face name.
+        tensor: String,
+        /// The first value that is not finite.
+        found: f32,
+        /// Its indices.
+        place: Vec<usize>,
+    },
     /// A tensor that the model needs is not there.
     #[error("{}: tensor `{tensor}` is missing", path.display())]
     MissingTensor {

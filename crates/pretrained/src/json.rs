@@ -4,11 +4,12 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use crate::PretrainedError;
+use crate::{PretrainedError, lfs};
 
 /// Parses a file that must hold one JSON object.
 pub(crate) fn read_object(path: &Path) -> Result<Map<String, Value>, PretrainedError> {
     let bytes = std::fs::read(path).map_err(PretrainedError::io(path, "read"))?;
+    lfs::refuse_pointer(path, &bytes)?;
     match serde_json::from_slice(&bytes) {
         Ok(Value::Object(object)) => Ok(object),
         Ok(other) => Err(PretrainedError::field(

@@ -12,7 +12,9 @@ use crate::gguf::{self, GgufModel};
 use crate::safetensors::{self, SafetensorsFolder};
 use crate::tensors::{HEAD, Place};
 use crate::tokenizer::TokenizerFiles;
-use crate::{ChatOptions, ChatTokenizer, ModelConfig, PretrainedError, QuantisedMatrix, TensorF32};
+use crate::{
+    ChatOptions, ChatTokenizer, ModelConfig, PretrainedError, QuantisedMatrix, TensorF32, names,
+};
 
 /// An opened model: its configuration, its tokenizer, and its weights, which are read when they are asked for.
 #[derive(Debug)]
@@ -151,6 +153,8 @@ impl Pretrained {
 
     /// Reads one of the tensors that the configuration asks for, by its Hugging Face name.
     ///
+    /// A value that is not finite is an error: no answer could be computed with it.
+    ///
     /// With a tied head there is no `lm_head.weight`: use `model.embed_tokens.weight`. A sequence classifier
     /// ([`ModelConfig::labels`]) has `score.weight` `[labels, hidden]` instead.
     pub fn tensor(&self, name: &str) -> Result<TensorF32, PretrainedError> {
@@ -160,9 +164,18 @@ impl Pretrained {
         };
         let place = self.places.get(name).ok_or_else(missing)?;
         self.check_shape(&place.stored, &self.expected[&place.stored])?;
-        match &self.weights {
-            Weights::Safetensors(folder) => folder.read(place).ok_or_else(missing)?,
-            Weights::Gguf(model) => model.read(&place.stored).ok_or_else(missing),
+        let tensor = match &self.weights {
+            Weights::Safetensors(folder) => folder.read(place).ok_or_else(missing)??,
+            Weights::Gguf(model) => model.read(&place.stored).ok_or_else(missing)?,
+        };
+        match tensor.first_not_finite() {
+            None => Ok(tensor),
+            Some((found, place)) => Err(PretrainedError::NotFinite {
+                path: self.source.clone(),
+                tensor: name.to_owned(),
+                found,
+                place,
+            }),
         }
     }
 
@@ -172,11 +185,11 @@ impl Pretrained {
         let place = self.places.get(name)?;
         match &self.weights {
             Weights::Safetensors(_) => None,
-            Weights::Gguf(model) => {
-                let found = model.blocks(&place.stored)?;
-                // What stands there among others is not read by itself.
-                (found.shape[..] == place.shape[..]).then_some(found)
+            // What stands there among others, or has another shape than it should, is not read by itself.
+            Weights::Gguf(model) if model.shape(&place.stored) == Some(&place.shape) => {
+                model.blocks(&place.stored)
             }
+            Weights::Gguf(_) => None,
         }
     }
 
@@ -313,17 +326,23 @@ fn locate(path: &Path) -> Result<Location, PretrainedError> {
         })
     };
     if path.is_file() {
-        return match begins_like_gguf(path)?
-            || path
-                .extension()
-                .is_some_and(|extension| extension == "gguf")
-        {
+        let is_named_gguf = path
+            .extension()
+            .is_some_and(|extension| extension == "gguf");
+        return match is_named_gguf || begins_like_gguf(path)? {
             true => Ok(Location::Gguf(path.to_path_buf())),
             false => refuse("not a GGUF file; of a Hugging Face model, give the folder".to_owned()),
         };
     }
     if !path.is_dir() {
-        return refuse("there is no such file or folder".to_owned());
+        let hint = names::meant_by(path).map(|name| {
+            format!(
+                "; if the model {name} of the Hugging Face hub is meant, fetch it first: `cargo xtask fetch {name}` prints the \
+                 folder that it is put into"
+            )
+        });
+        let hint = hint.unwrap_or_default();
+        return refuse(format!("there is no such file or folder{hint}"));
     }
     let has = |name: &str| path.join(name).is_file();
     let mut gguf_files = gguf_files(path)?;

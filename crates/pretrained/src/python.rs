@@ -12,10 +12,13 @@ use serde_json::Value as Json;
 const PERCENT: &str = "python_percent";
 
 pub(crate) fn adapt(environment: &mut Environment<'static>) {
-    environment.set_formatter(|output, _, value| Ok(output.write_str(&printed(value))?));
+    environment
+        .set_formatter(|output, state, value| Ok(output.write_str(&printed(state, value)?)?));
     environment.set_unknown_method_callback(method);
     environment.add_filter("tojson", to_json);
-    environment.add_filter("string", |value: Value| printed(&value));
+    environment.add_filter("string", |state: &State, value: Value| {
+        printed(state, &value)
+    });
     environment.add_filter(PERCENT, percent);
     environment.add_test("iterable", is_iterable);
     environment.add_test("sequence", is_sequence);
@@ -31,13 +34,54 @@ fn is_sequence(value: &Value) -> bool {
     is_iterable(value) && (value.is_undefined() || value.len().is_some())
 }
 
+/// How deep values may stand in values that are written.
+const DEEPEST_VALUE: usize = 150;
+
+/// Pays for writing `value` and what stands in it, before anything is written: a list that stands in another list twice, and
+/// so on, is short in memory and endless on paper. `each` and `deeper` are the bytes around every value, and those that each
+/// level adds to them. Returned is about how many bytes are written.
+fn pay(state: &State, value: &Value, each: usize, deeper: usize) -> Result<usize, Error> {
+    fn walk(
+        state: &State,
+        value: &Value,
+        depth: usize,
+        around: usize,
+        deeper: usize,
+    ) -> Result<usize, Error> {
+        if depth > DEEPEST_VALUE {
+            let problem = format!("a value is more than {DEEPEST_VALUE} lists deep");
+            return Err(Error::new(ErrorKind::InvalidOperation, problem));
+        }
+        let mut bytes = around + value.as_str().map_or(16, |text| 4 * text.len());
+        state.consume_fuel(4 + bytes as u64 / 64)?;
+        if !matches!(
+            value.kind(),
+            ValueKind::Seq | ValueKind::Map | ValueKind::Iterable
+        ) {
+            return Ok(bytes);
+        }
+        for element in value.try_iter()? {
+            bytes += walk(state, &element, depth + 1, around + deeper, deeper)?;
+            if value.kind() == ValueKind::Map {
+                let of_key = value.get_item(&element).unwrap_or_default();
+                bytes += walk(state, &of_key, depth + 1, around + deeper, deeper)?;
+            }
+        }
+        Ok(bytes)
+    }
+    walk(state, value, 0, each, deeper)
+}
+
 /// `str(value)`.
-fn printed(value: &Value) -> String {
-    match value.kind() {
+fn printed(state: &State, value: &Value) -> Result<String, Error> {
+    Ok(match value.kind() {
         ValueKind::Undefined => String::new(),
         ValueKind::String => value.to_string(),
-        _ => shown(value),
-    }
+        _ => {
+            pay(state, value, 0, 0)?;
+            shown(value)
+        }
+    })
 }
 
 /// `repr(value)`.
@@ -116,8 +160,32 @@ fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Resul
             };
             Ok(Value::from(rest.unwrap_or(text)))
         }
-        _ => minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args),
+        _ => {
+            if let Some(text) = value.as_str() {
+                pay_for_method(state, text, name, args)?;
+            }
+            minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args)
+        }
     }
+}
+
+/// Pays for those methods of a text whose results may be longer than it, or many.
+fn pay_for_method(state: &State, text: &str, name: &str, args: &[Value]) -> Result<(), Error> {
+    let argument = |place: usize| args.get(place).and_then(Value::as_str);
+    let times = |part: Option<&str>| part.map_or(text.len(), |part| text.matches(part).count());
+    // A value of a list takes 24 bytes, and its text as many more.
+    let bytes = match name {
+        "replace" => times(argument(0)).saturating_mul(argument(1).unwrap_or_default().len()),
+        "split" => 48 * times(argument(0)),
+        "splitlines" => 48 * times(Some("\n")),
+        "format" => return pay_for_fields(state, text, '{', args),
+        "join" => {
+            let joined = args.first().cloned().unwrap_or_default();
+            pay(state, &joined, text.len(), 0)?
+        }
+        _ => 0,
+    };
+    state.consume_fuel(bytes as u64 / 64)
 }
 
 /// Text taken apart from its end, at most `times` times where that is not negative; at stretches of space without a separator.
@@ -155,38 +223,55 @@ fn rsplit(text: &str, separator: Option<&str>, times: i64) -> Result<Value, Erro
 }
 
 /// `text % values`: a tuple's values one after the other, or one value, whose keys may be named.
-fn percent(text: &str, values: &Value) -> Result<String, Error> {
+fn percent(state: &State, text: &str, values: &Value) -> Result<String, Error> {
+    pay_for_fields(state, text, '%', std::slice::from_ref(values))?;
     // How Python prints what it prints otherwise; numbers stay numbers.
     let as_printed = |value: Value| match value.kind() {
-        ValueKind::None | ValueKind::Bool | ValueKind::Seq => Value::from(printed(&value)),
+        ValueKind::None | ValueKind::Bool | ValueKind::Seq => Value::from(shown(&value)),
         _ => value,
     };
     let values: Vec<Value> = match values.downcast_object_ref::<Tuple>() {
         Some(_) => values.try_iter()?.map(as_printed).collect(),
         None if values.kind() == ValueKind::Map && !text.contains("%(") => {
-            vec![Value::from(printed(values))]
+            vec![Value::from(shown(values))]
         }
         None => vec![as_printed(values.clone())],
     };
-    check_widths(text)?;
     format(FormatStyle::Printf, text, &values)
 }
 
-/// Refuses to fill up a value to more than four digits' worth of characters.
-fn check_widths(text: &str) -> Result<(), Error> {
-    let text = text.replace("%%", "");
-    for conversion in text.split('%').skip(1) {
-        let named = conversion.strip_prefix('(');
-        let behind = named.and_then(|named| Some(named.split_once(')')?.1));
-        let flags = behind.unwrap_or(conversion);
-        let flags = flags.split(|c: char| !"0123456789#-+. ".contains(c)).next();
-        let mut numbers = flags
+/// Pays for what a text with fields in it makes of `values`, each of which any field may name, and refuses to fill up a field
+/// to more than four digits' worth of characters. A field begins with `begin`: of `%`, or of `{` as in `str.format`.
+fn pay_for_fields(state: &State, text: &str, begin: char, values: &[Value]) -> Result<(), Error> {
+    let mut bytes = 0;
+    for value in values {
+        bytes += pay(state, value, 0, 0)?;
+    }
+    let text = text.replace(&String::from(begin).repeat(2), "");
+    let mut all = 0;
+    for field in text.split(begin).skip(1) {
+        let of_width = match begin {
+            '%' => {
+                let named = field.strip_prefix('(');
+                let behind = named.and_then(|named| Some(named.split_once(')')?.1));
+                let flags = behind.unwrap_or(field);
+                flags.split(|c: char| !"0123456789#-+. ".contains(c)).next()
+            }
+            _ => field.split('}').next(),
+        };
+        all += bytes;
+        for number in of_width
             .unwrap_or_default()
-            .split(|c: char| !c.is_ascii_digit());
-        if let Some(number) = numbers.find(|number| number.len() > 4) {
-            let problem = format!("%: a width of {number} characters, expected at most 9999");
-            return Err(Error::new(ErrorKind::InvalidOperation, problem));
+            .split(|c: char| !c.is_ascii_digit())
+        {
+            if number.len() > 4 {
+                let problem = format!("a field is {number} characters wide, expected at most 9999");
+                return Err(Error::new(ErrorKind::InvalidOperation, problem));
+            }
+            all += number.parse().unwrap_or(0);
         }
+        state.consume_fuel(all as u64 / 64)?;
+        all %= 64;
     }
     Ok(())
 }
@@ -252,7 +337,7 @@ fn percent_as_filter(source: &str, depth: usize) -> Result<String, String> {
 }
 
 /// The bytes of the text in quotation marks that something begins with, or 0.
-fn text_length(source: &str) -> usize {
+pub(crate) fn text_length(source: &str) -> usize {
     let Some(quote) = source.chars().next().filter(|c| "'\"".contains(*c)) else {
         return 0;
     };
@@ -309,7 +394,12 @@ fn bracket_length(source: &str) -> usize {
 const WIDEST: usize = 256;
 
 /// `tojson` as transformers defines it: `json.dumps` with `ensure_ascii=False`, nothing escaped for HTML.
-fn to_json(value: &Value, positional: Rest<Value>, options: Kwargs) -> Result<String, Error> {
+fn to_json(
+    state: &State,
+    value: &Value,
+    positional: Rest<Value>,
+    options: Kwargs,
+) -> Result<String, Error> {
     let invalid =
         |problem: String| Error::new(ErrorKind::InvalidOperation, format!("tojson: {problem}"));
     let mut given = positional.0.into_iter();
@@ -349,6 +439,8 @@ fn to_json(value: &Value, positional: Rest<Value>, options: Kwargs) -> Result<St
                 .map_err(|_| invalid("separators are two texts".to_owned()))?
         }
     };
+    let around = between.len().saturating_add(after_key.len());
+    pay(state, value, around, indent.as_ref().map_or(0, String::len))?;
     let json = serde_json::to_value(value)
         .map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))?;
     let style = JsonStyle {
@@ -487,6 +579,59 @@ mod tests {
         assert!(error.contains("more than 150"), "{error}");
         let many = "{{ 1 }}".repeat(50_000);
         assert_eq!(render(&many).unwrap().len(), 50_000);
+        let again_and_again = |start: &str, value: &str, times: usize, end: &str| {
+            format!(
+                "{{% set ns = namespace(x={start}) %}}{{% for i in range({times}) %}}{{% set ns.x = {value} %}}{{% endfor %}}{end}"
+            )
+        };
+        let deep = again_and_again("1", "[ns.x]", 99_999, "end");
+        assert_eq!(render(&deep).as_deref(), Ok("end"));
+        let set = "{% set x = [x] %}".repeat(20_000);
+        assert_eq!(render(&set).as_deref(), Ok(""));
+        let into_macros = "{% macro f(n) %}{{ f([[[[[[[[[[n]]]]]]]]]]) }}{% endmacro %}{{ f(1) }}";
+        assert!(render(into_macros).unwrap_err().contains("recursion"));
+        let nested = "a value is more than 150 lists deep";
+        let steps = "it takes more than 1000000 steps for this conversation, or makes texts of more than 64 MB";
+        for (source, problem) in [
+            (
+                "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+                steps,
+            ),
+            (&again_and_again("'x'", "ns.x ~ ns.x", 60, ""), steps),
+            (
+                &again_and_again("[]", "[ns.x, ns.x]", 40, "{{ ns.x }}"),
+                steps,
+            ),
+            (
+                &again_and_again("[]", "[ns.x, ns.x]", 40, "{{ ns.x|tojson }}"),
+                steps,
+            ),
+            (
+                &again_and_again("[]", "[ns.x, ns.x]", 40, "{{ '%s' % ns.x }}"),
+                steps,
+            ),
+            (&again_and_again("1", "[ns.x]", 5000, "{{ ns.x }}"), nested),
+            (
+                &again_and_again("1", "[ns.x]", 5000, "{{ ns.x|tojson }}"),
+                nested,
+            ),
+            (&again_and_again("1", "ns", 1, "{{ ns }}"), nested),
+            (
+                "{{ range(9999)|list|tojson(separators=(',' * 99999, ':')) }}",
+                steps,
+            ),
+            (
+                &format!("{{{{ '{}' % 1 }}}}", "%9999d".repeat(20_000)),
+                steps,
+            ),
+            ("{{ ('{0}' * 99999).format('x' * 99999) }}", steps),
+            ("{{ ('x' * 99999).replace('', 'y' * 99999) }}", steps),
+            ("{{ ('x' * 99999).join(range(99999)) }}", steps),
+            ("{{ '{:>99999}'.format(1) }}", "99999 characters wide"),
+        ] {
+            let error = render(source).unwrap_err();
+            assert!(error.contains(problem), "{source}: {error}");
+        }
         for source in [
             "{{ [1]|tojson(indent=9223372036854775807) }}",
             "{{ [1]|tojson(indent='x' * 257) }}",

@@ -4,7 +4,6 @@
 //! (<https://huggingface.co/docs/safetensors>).
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 
 use memmap2::Mmap;
@@ -146,10 +145,7 @@ fn shard_path(folder: &Path, shard: &Value) -> Option<PathBuf> {
 
 impl SafetensorsFile {
     fn open(path: PathBuf) -> Result<Self, PretrainedError> {
-        let file = File::open(&path).map_err(PretrainedError::io(&path, "open"))?;
-        // SAFETY: the map is only read. A model file that another program rewrites meanwhile would change under us, as it
-        // would under every reader that maps weights; model files are written once.
-        let map = unsafe { Mmap::map(&file) }.map_err(PretrainedError::io(&path, "map"))?;
+        let map = mapped::open(&path)?;
         let (data_start, entries) = header(&path, &map)?;
         Ok(Self {
             path,

@@ -9,6 +9,34 @@ pub struct TensorF32 {
     pub data: Vec<f32>,
 }
 
+impl TensorF32 {
+    /// The first value that is infinite or not a number, and its indices.
+    pub fn first_not_finite(&self) -> Option<(f32, Vec<usize>)> {
+        const CHUNK: usize = 1024;
+        // Counting has no way out of its loop, so that it runs on many values at once.
+        let broken = |values: &[f32]| values.iter().filter(|value| !value.is_finite()).count();
+        let chunk = self
+            .data
+            .chunks(CHUNK)
+            .position(|values| broken(values) > 0)?;
+        let start = chunk * CHUNK;
+        let inside = self.data[start..]
+            .iter()
+            .position(|value| !value.is_finite())?;
+        let position = start + inside;
+        let mut rest = position;
+        let mut place: Vec<usize> = (self.shape.iter().rev())
+            .map(|&size| {
+                let index = rest % size;
+                rest /= size;
+                index
+            })
+            .collect();
+        place.reverse();
+        Some((self.data[position], place))
+    }
+}
+
 /// A matrix in the blocks of a GGUF file, row by row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuantisedMatrix {

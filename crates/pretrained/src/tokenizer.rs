@@ -9,8 +9,8 @@ use tokenizers::{AddedToken, Tokenizer};
 
 use crate::ending::{self, Ending};
 use crate::json::{self, Fields};
-use crate::template::{ChatTemplate, turn};
-use crate::{ChatOptions, Message, ModelConfig, PretrainedError};
+use crate::template::{ChatTemplate, Talk};
+use crate::{ChatOptions, JsonObject, Message, ModelConfig, PretrainedError, lfs};
 
 pub(crate) const TOKENIZER: &str = "tokenizer.json";
 pub(crate) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
@@ -70,6 +70,7 @@ impl TokenizerFiles {
             });
         }
         let tokenizer = std::fs::read(&origin).map_err(PretrainedError::io(&origin, "read"))?;
+        lfs::refuse_pointer(&origin, &tokenizer)?;
         let mut config =
             json::read_object_if_present(&folder.join(TOKENIZER_CONFIG))?.unwrap_or_default();
         if let Some(map) = json::read_object_if_present(&folder.join(SPECIAL_TOKENS_MAP))? {
@@ -413,18 +414,23 @@ impl ChatTokenizer {
         add_generation_prompt: bool,
     ) -> Result<String, PretrainedError> {
         match &self.template {
-            Some(template) => template
-                .render(
-                    &messages.iter().map(turn).collect::<Vec<_>>(),
-                    add_generation_prompt,
-                )
-                .map_err(|problem| self.refused(problem)),
+            Some(template) => {
+                let turns = messages.iter().map(|message| template.turn(message));
+                let talk = Talk::new(turns.collect(), &JsonObject::new());
+                let rendered = template.render(&talk, add_generation_prompt);
+                rendered.map_err(|problem| self.refused(problem))
+            }
             None => Ok(messages
                 .iter()
-                .map(|message| message.content.as_str())
+                .map(Message::text)
                 .collect::<Vec<_>>()
                 .join("\n")),
         }
+    }
+
+    /// Whether the chat template speaks of a key of turns, or of a variable, by this name.
+    pub fn reads(&self, name: &str) -> bool {
+        (self.template.as_ref()).is_some_and(|template| template.reads(name))
     }
 
     /// The tokens before a response: [`prompt`](Self::prompt)'s.
@@ -477,10 +483,7 @@ impl ChatTokenizer {
         &self,
         files: &TokenizerFiles,
     ) -> Result<Option<(u32, String)>, PretrainedError> {
-        let message = |role: &str| Message {
-            role: role.to_owned(),
-            content: "?".to_owned(),
-        };
+        let message = |role: &str| Message::new(role, "?");
         let conversation = [message("user"), message("assistant"), message("user")];
         let mut used = self.encode(&self.render(&conversation, true)?, true)?;
         used.extend([self.end_of_turn].into_iter().chain(self.bos));

@@ -213,6 +213,20 @@ impl RunFolder {
     pub fn latest_checkpoint(&self) -> Result<Option<Checkpoint>, RunError> {
         Ok(self.whole_checkpoints()?.pop())
     }
+
+    /// What to do about a checkpoint whose files turn out to be damaged: the end of a sentence that says so.
+    pub fn way_back(&self, damaged: &Checkpoint) -> Result<String, RunError> {
+        let whole = self.whole_checkpoints()?;
+        let mut earlier = whole.iter().rev().filter(|one| one.step < damaged.step);
+        Ok(match earlier.next() {
+            Some(earlier) => format!(
+                "; to go on from the checkpoint of step {} before it, remove {}",
+                earlier.step,
+                damaged.path.display()
+            ),
+            None => "; there is no checkpoint before it: start the training again".to_owned(),
+        })
+    }
 }
 
 /// A run's folder while this process trains in it: no other process can do so until this is dropped.

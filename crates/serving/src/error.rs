@@ -41,6 +41,14 @@ pub enum ServingError {
     /// The files of its adapter.
     #[error(transparent)]
     Adapter(#[from] AdapterError),
+    /// The files of its last checkpoint, which stands in for its adapter while it is not finished.
+    #[error("{source}{way_back}")]
+    Checkpoint {
+        /// What is wrong with them.
+        source: AdapterError,
+        /// What to do about it.
+        way_back: String,
+    },
     /// The adapter is one of another model.
     #[error("{run} was trained on {base_model}: {source}", run = run.display())]
     OtherModel {

@@ -1,6 +1,6 @@
 //! From folders to what answers.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use panacea_config::Plan;
 use panacea_methods::{NotServed, Served, Trained};
@@ -144,7 +144,7 @@ impl RewardModelRun {
     /// Opens the adapter of `run` beside `decoder`, its base model.
     pub fn open(run: &RunFolder, decoder: &Decoder) -> Result<Self, ServingError> {
         let mut notes = Vec::new();
-        let adapters = Adapters::load(&adapter_folder(run, &mut notes)?, decoder.device())?;
+        let adapters = load(run, decoder, &mut notes)?;
         if ValueHead::among(&adapters.factors).is_none() {
             return Err(ServingError::NoHead {
                 run: run.path().to_owned(),
@@ -180,7 +180,7 @@ fn read_adapters(
     decoder: &Decoder,
     notes: &mut Vec<String>,
 ) -> Result<Adapters, ServingError> {
-    let adapters = Adapters::load(&adapter_folder(run, notes)?, decoder.device())?;
+    let adapters = load(run, decoder, notes)?;
     check(&adapters, run, decoder)?;
     Ok(adapters)
 }
@@ -197,10 +197,15 @@ fn check(adapters: &Adapters, run: &RunFolder, decoder: &Decoder) -> Result<(), 
         })
 }
 
-/// Where the adapter of a finished run is, or that of its last checkpoint while it is not finished.
-fn adapter_folder(run: &RunFolder, notes: &mut Vec<String>) -> Result<PathBuf, ServingError> {
+/// The adapter of a finished run, or that of its last checkpoint while it is not finished.
+fn load(
+    run: &RunFolder,
+    decoder: &Decoder,
+    notes: &mut Vec<String>,
+) -> Result<Adapters, ServingError> {
+    let device = decoder.device();
     if run.adapter().exists() {
-        return Ok(run.adapter());
+        return Ok(Adapters::load(&run.adapter(), device)?);
     }
     let Some(checkpoint) = run.latest_checkpoint()? else {
         return Err(ServingError::NothingTrained {
@@ -212,5 +217,7 @@ fn adapter_folder(run: &RunFolder, notes: &mut Vec<String>) -> Result<PathBuf, S
         run.name(),
         checkpoint.step
     ));
-    Ok(checkpoint.path)
+    let way_back = run.way_back(&checkpoint)?;
+    Adapters::load(&checkpoint.path, device)
+        .map_err(|source| ServingError::Checkpoint { source, way_back })
 }

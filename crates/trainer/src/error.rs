@@ -56,10 +56,12 @@ pub enum TrainerError {
     },
 
     /// A checkpoint from which the run cannot be resumed.
-    #[error("cannot go on from {path}: {source}", path = path.display())]
+    #[error("cannot go on from {path}: {source}{way_back}", path = path.display())]
     Checkpoint {
         /// The checkpoint.
         path: PathBuf,
+        /// What to do about it.
+        way_back: String,
         /// What is wrong with it.
         source: Box<TrainerError>,
     },

@@ -79,8 +79,10 @@ impl Work<'_> {
         let state = match run.folder().latest_checkpoint()? {
             Some(checkpoint) => {
                 let state = TrainingState::load(plan, self.model, &checkpoint.path);
+                let way_back = run.folder().way_back(&checkpoint)?;
                 state.map_err(|source| TrainerError::Checkpoint {
                     path: checkpoint.path,
+                    way_back,
                     source: Box::new(source),
                 })?
             }

@@ -19,6 +19,7 @@ use panacea_serving::{RewardModelRun, changed_since, open_model_of};
 use panacea_trainer::{Evaluated, Records, evaluate};
 
 use crate::session::{RUNS, list, say_aside};
+use crate::shell;
 
 /// Measure a reward model on held-out pairs: accuracy against length alone, and calibration.
 #[derive(Args)]
@@ -58,7 +59,7 @@ impl Arguments {
             Learning::Supervised(_) | Learning::Rlhf(_) => bail!(
                 "run {} is no reward model, but a policy: see cargo xtask eval-front --run {}",
                 run.name(),
-                run.name()
+                shell::word(run.name())
             ),
         };
         let pretrained = open_model_of(&plan, self.model.as_deref())?;

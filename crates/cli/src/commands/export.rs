@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use panacea_config::Plan;
 use panacea_export::{
-    LlamaForm, llama_notes, merged, write_classifier, write_llama_lora, write_peft,
+    LlamaForm, llama_notes, merged, peft_notes, write_classifier, write_llama_lora, write_peft,
     write_peft_parts,
 };
 use panacea_model::{Decoder, Steering};
@@ -257,8 +257,12 @@ impl Arguments {
             Content::PeftParts(preference, policy) => {
                 let example = write_peft_parts(out, pretrained, policy.trained(), &preference)?;
                 eprintln!("{example} in it loads the adapters and sets λ");
+                say_aside(&peft_notes(pretrained));
             }
-            Content::Peft(steering) => write_peft(out, pretrained, &steering)?,
+            Content::Peft(steering) => {
+                write_peft(out, pretrained, &steering)?;
+                say_aside(&peft_notes(pretrained));
+            }
             Content::Merged(steering) => write_model(out, pretrained, &merged(steering)?)?,
             Content::Gguf(steering) => {
                 write_gguf(out, pretrained, &merged(steering)?, self.dtype())?;

@@ -19,6 +19,7 @@ use panacea_serving::open_model_of;
 use panacea_trainer::{Judges, Outcome, Records, References, Work, computed_by};
 
 use crate::session::{RUNS, say_aside};
+use crate::shell;
 
 /// The version that the workspace pins.
 const BURN_VERSION: &str = "0.22.1";
@@ -193,7 +194,7 @@ impl Arguments {
         };
         let runs = match self.runs.as_os_str() == RUNS {
             true => String::new(),
-            false => format!(" --runs '{}'", self.runs.display()),
+            false => format!(" --runs {}", shell::word(&self.runs)),
         };
         match work.carry_out(&record, &run)? {
             Outcome::Finished => {
@@ -204,14 +205,14 @@ impl Arguments {
                 };
                 say!(
                     "next      cargo xtask {command} --run {}{runs}",
-                    run.folder().name()
+                    shell::word(run.folder().name())
                 );
                 Ok(ExitCode::SUCCESS)
             }
             Outcome::Interrupted { step } => {
                 eprintln!(
                     "stopped after step {step}; go on with cargo xtask train --run {}{runs} --resume",
-                    run.folder().name()
+                    shell::word(run.folder().name())
                 );
                 Ok(ExitCode::from(EXIT_INTERRUPTED as u8))
             }

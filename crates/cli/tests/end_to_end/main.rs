@@ -462,6 +462,31 @@ fn ctrl_c_saves_and_resume_goes_on() {
 }
 
 #[test]
+fn a_damaged_checkpoint_says_which_one_to_go_on_from() {
+    let desk = Desk::new();
+    desk.succeed("train --config run.toml --run cut --steps 6 --set checkpoint.every=2 --set checkpoint.keep=9");
+    // As if it had stopped at its last checkpoint, when the disk was full.
+    fs::remove_dir_all(desk.path("runs/cut/adapter")).unwrap();
+    let newest = desk.path("runs/cut/checkpoints/000006");
+    let file = newest.join("adapter.safetensors");
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+    let resume = "train --run cut --resume";
+    for command in [
+        resume,
+        "generate --run cut --model model --preference 1,0 --prompt hi",
+    ] {
+        let error = desk.fail(command);
+        for part in ["000006", "adapter.safetensors", "the checkpoint of step 4"] {
+            assert!(error.contains(part), "{command}: no {part} in {error}");
+        }
+    }
+    fs::remove_dir_all(newest).unwrap();
+    desk.succeed(resume);
+    assert!(desk.path("runs/cut/adapter").exists());
+}
+
+#[test]
 fn bad_input_is_refused_before_anything_is_written() {
     let desk = Desk::new();
     desk.write(

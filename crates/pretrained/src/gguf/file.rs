@@ -4,7 +4,6 @@
 //! little-endian. No length in the file is believed before it has been compared with what is left of the file.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -99,10 +98,7 @@ impl Kind {
 impl GgufFile {
     /// Maps the file and reads everything but the weights.
     pub fn open(path: &Path) -> Result<Self, PretrainedError> {
-        let file = File::open(path).map_err(PretrainedError::io(path, "open"))?;
-        // SAFETY: the map is only read. A model file that another program rewrites meanwhile would change under us, as it
-        // would under every reader that maps weights; model files are written once.
-        let map = unsafe { Mmap::map(&file) }.map_err(PretrainedError::io(path, "map"))?;
+        let map = mapped::open(path)?;
         let Contents {
             metadata,
             stored_metadata,

@@ -3,7 +3,7 @@
 //! Two kinds exist for the supported families: byte-level BPE with a list of merges (`gpt2`), and SentencePiece BPE with a
 //! score for each piece (`llama`), from which the merges follow.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
@@ -342,9 +342,14 @@ fn merges_from_scores<'a>(vocabulary: &'a Vocabulary, scores: &[f64]) -> Vec<(&'
         })
         .map(|id| (vocabulary.tokens[id].as_str(), id))
         .collect();
+    // Long pieces have many places to cut at, and few that leave parts as long as pieces are.
+    let lengths: HashSet<usize> = pieces.keys().map(|piece| piece.len()).collect();
     let mut merges: Vec<(f64, usize, usize)> = Vec::new();
     for (piece, &id) in &pieces {
         for (cut, _) in piece.char_indices().skip(1) {
+            if !(lengths.contains(&cut) && lengths.contains(&(piece.len() - cut))) {
+                continue;
+            }
             let (left, right) = piece.split_at(cut);
             if let (Some(&left), Some(&right)) = (pieces.get(left), pieces.get(right)) {
                 merges.push((scores[id], left, right));

@@ -411,6 +411,53 @@ fn tensors_that_do_not_fit_the_configuration_are_all_named() {
 }
 
 #[test]
+fn pointers_of_git_lfs_are_called_so() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 538090408\n";
+    for file in [
+        "model.safetensors",
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        tiny_model("llama").write(folder.path());
+        fs::write(folder.path().join(file), pointer).unwrap();
+        let opened = Pretrained::open(folder.path());
+        let used = opened.and_then(|model| model.tokenizer().map(drop));
+        let message = used.expect_err("must be refused").to_string();
+        assert_names(&message, &[file, "a Git LFS pointer", "git lfs pull"]);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.gguf");
+    fs::write(&file, pointer).unwrap();
+    for path in [folder.path(), &file] {
+        let message = Pretrained::open(path)
+            .expect_err("must be refused")
+            .to_string();
+        assert_names(&message, &["model.gguf", "a Git LFS pointer"]);
+    }
+}
+
+#[test]
+fn weights_that_are_not_finite_are_refused_with_their_place() {
+    for (value, found) in [(f32::NAN, "NaN"), (f32::NEG_INFINITY, "-inf")] {
+        let folder = tempfile::tempdir().unwrap();
+        tiny_model("llama").write(folder.path());
+        let name = "model.layers.1.mlp.down_proj.weight";
+        let mut columns = 0;
+        with_tensors(folder.path(), |tiny| {
+            let (shape, data) = tiny.tensors.get_mut(name).unwrap();
+            columns = shape[1];
+            data[2 * columns + 3] = value;
+        });
+        let model = Pretrained::open(folder.path()).unwrap();
+        let message = model.tensor(name).expect_err("must be refused").to_string();
+        assert_names(&message, &[name, &format!("holds {found} at [2, 3]")]);
+        model.tensor("model.norm.weight").unwrap();
+    }
+}
+
+#[test]
 fn damaged_weights_are_refused_wherever_they_are_cut() {
     let folder = tempfile::tempdir().unwrap();
     tiny_model("llama").write(folder.path());

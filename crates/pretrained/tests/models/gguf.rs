@@ -6,7 +6,7 @@ use std::path::Path;
 use panacea_pretrained::{Pretrained, PretrainedError, Rope, RopeScaling};
 use panacea_test_support::Noise;
 
-use crate::tiny::{Gguf, HEADS, Meta, text, tiny_model};
+use crate::tiny::{Gguf, HEADS, Meta, VOCAB, text, tiny_model};
 
 /// What opening and checking a file says; the change is made to a good one.
 fn refusal(change: impl FnOnce(&mut Gguf)) -> String {
@@ -312,6 +312,46 @@ fn counts_that_cannot_be_are_refused_before_memory_is_taken() {
             .to_string();
         assert_names(&message, &["cannot fit into"]);
     }
+}
+
+#[test]
+fn more_layers_than_any_model_has_are_refused_before_memory_is_taken() {
+    let message = refusal(|gguf| gguf.set("llama.block_count", Meta::U32(5000)));
+    assert_names(&message, &["`llama.block_count`", "5000", "at most 4096"]);
+}
+
+#[test]
+fn a_quantised_matrix_of_another_shape_is_not_handed_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut gguf = Gguf::of(&tiny_model("llama"));
+    let name = "model.layers.0.self_attn.q_proj.weight";
+    // One row a head, and none of more bytes than can be counted.
+    for axes in [[32, HEADS as u64], [u64::MAX - 31, 0]] {
+        let tensor = gguf.tensor("blk.0.attn_q.weight");
+        (tensor.1, tensor.2) = (axes.to_vec(), 8);
+        let model = Pretrained::open(&gguf.write(folder.path())).unwrap();
+        assert!(model.quantised(name).is_none(), "{axes:?}");
+        assert!(matches!(
+            model.tensor(name),
+            Err(PretrainedError::Shape { .. })
+        ));
+    }
+}
+
+/// A second text of a megabyte is a piece that can be cut at a million places.
+#[test]
+fn long_pieces_are_read_in_a_moment() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut gguf = Gguf::of(&tiny_model("llama"));
+    let mut tokens: Vec<String> = (0..VOCAB).map(|id| format!("<{id}>")).collect();
+    (tokens[4], tokens[5]) = ("a".repeat(1 << 20), "ab".repeat(1 << 19));
+    (tokens[6], tokens[7], tokens[8]) = ("a".into(), "b".into(), "ab".into());
+    gguf.set("tokenizer.ggml.model", text("llama"));
+    gguf.set("tokenizer.ggml.scores", Meta::F32s(vec![0.0; VOCAB]));
+    gguf.set("tokenizer.ggml.tokens", Meta::Texts(tokens));
+    let model = opened(&gguf, folder.path());
+    let ids = model.tokenizer().unwrap().encode("ab", false).unwrap();
+    assert!(ids.contains(&8), "{ids:?}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use panacea_runs::RunFolder;
 use panacea_serving::Policy;
 
 use crate::session::say_aside;
+use crate::shell;
 
 /// A run that answers.
 pub struct Run {
@@ -93,7 +94,8 @@ impl Run {
         if names.is_empty() {
             let run = self.name();
             bail!(
-                "run {run} has no profile yet: cargo xtask elicit --run {run} --profile NAME makes one"
+                "run {run} has no profile yet: cargo xtask elicit --run {} --profile NAME makes one",
+                shell::word(&run)
             );
         }
         Ok(names)

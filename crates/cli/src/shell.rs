@@ -1,0 +1,10 @@
+//! Commands that are printed for people to type: what comes from them may hold blanks and quotes.
+
+use std::path::Path;
+
+/// A path or a name as one word of a shell.
+pub fn word(path: impl AsRef<Path>) -> String {
+    let text = path.as_ref().to_string_lossy();
+    // Nothing quotes a zero, which no path and no argument holds.
+    shlex::try_quote(&text).map_or_else(|_| text.to_string(), |word| word.into_owned())
+}

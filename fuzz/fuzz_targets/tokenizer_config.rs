@@ -1,0 +1,23 @@
+//! `tokenizer_config.json`, with the special tokens and the chat template that it names, beside a small tokenizer.
+#![no_main]
+
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+use panacea_fuzz::{Bound, Scratch, check, open_and_use_tokenizer, tiny};
+
+static FOLDER: LazyLock<Scratch> = LazyLock::new(|| {
+    let folder = Scratch::new();
+    tiny("llama").write(folder.path());
+    folder
+});
+
+const BOUND: Bound = Bound {
+    constant: 32 << 20,
+    times: 2000,
+};
+
+fuzz_target!(|bytes: &[u8]| {
+    FOLDER.write("tokenizer_config.json", bytes);
+    check(BOUND, bytes.len(), || open_and_use_tokenizer(FOLDER.path()));
+});

@@ -1,0 +1,30 @@
+//! What all targets share: memory that is counted, folders for the files, and a thread with the stack of any other.
+
+mod memory;
+mod model;
+mod records;
+mod scratch;
+mod seeds;
+
+pub use memory::Bound;
+pub use model::{open_and_use_tokenizer, use_model};
+pub use records::load_records;
+pub use scratch::Scratch;
+pub use seeds::{CONFIG, VOCABULARY, tiny};
+
+/// The stack of a thread that Rust starts, as a server's are. The main thread has more.
+const STACK: usize = 2 << 20;
+
+/// Runs `read`, which must not panic, overflow its stack, or hold more memory at once than `bound` allows for `length` bytes
+/// of input.
+pub fn check(bound: Bound, length: usize, read: impl FnOnce() + Send) {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(STACK);
+        let reading = thread.spawn_scoped(scope, || bound.hold(length, read));
+        // libFuzzer has ended the process before a panic is seen here.
+        reading
+            .expect("threads can be started")
+            .join()
+            .expect("no panic");
+    });
+}

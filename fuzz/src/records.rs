@@ -1,0 +1,70 @@
+//! Loading records of any kind.
+
+use std::path::{Path, PathBuf};
+
+use panacea_data::{
+    BadRecords, BoxError, Format, LabelSource, Loader, ObjectiveSpec, OverlongPrompts, RecordKind,
+    Rule, TextEncoder, TokenLimits, fingerprint, tokenize,
+};
+use panacea_pretrained::{Answered, Message};
+
+/// A token for each byte; 0 ends a turn.
+struct Bytes;
+
+impl TextEncoder for Bytes {
+    type Prompt = Vec<u32>;
+
+    fn prompt(&self, messages: &[Message]) -> Result<Self::Prompt, BoxError> {
+        let text = messages.iter().flat_map(|message| message.content.bytes());
+        Ok(text.map(u32::from).collect())
+    }
+
+    fn answered(&self, prompt: &Self::Prompt, responses: &[String]) -> Result<Answered, BoxError> {
+        let tokens = |text: &String| text.bytes().map(u32::from).chain([0]).collect();
+        Ok(Answered {
+            prompt: prompt.clone(),
+            responses: responses.iter().map(tokens).collect(),
+            notes: Vec::new(),
+        })
+    }
+}
+
+/// Loads a file as the two bytes say, and makes tokens of it.
+pub fn load_records(path: &Path, format: u8, kind: u8) {
+    let kinds = [
+        RecordKind::Pair,
+        RecordKind::Sft,
+        RecordKind::Unpaired,
+        RecordKind::Prompt,
+    ];
+    let labels = match kind >> 2 & 3 {
+        0 => LabelSource::Chosen,
+        1 => LabelSource::Score("a".to_owned()),
+        2 => LabelSource::Column("a".to_owned()),
+        _ => LabelSource::Rule(Rule::Shorter),
+    };
+    let loader = Loader {
+        format: Format::ALL.get(usize::from(format)).copied(),
+        bad_records: match kind >> 4 & 1 {
+            0 => BadRecords::Error,
+            _ => BadRecords::Skip,
+        },
+        ..Loader::new(kinds[usize::from(kind & 3)])
+    };
+    let objectives = [ObjectiveSpec::new("a", labels)];
+    let files: [PathBuf; 1] = [path.to_owned()];
+    let _ = fingerprint(path);
+    let Ok((records, mut report)) = loader.load(&files, &objectives) else {
+        return;
+    };
+    let limits = TokenLimits {
+        max_prompt_tokens: 16,
+        max_response_tokens: 16,
+        overlong_prompts: match kind >> 5 & 1 {
+            0 => OverlongPrompts::Skip,
+            _ => OverlongPrompts::Truncate,
+        },
+    };
+    let _ = tokenize(&records, &Bytes, &limits, &mut report);
+    let _ = report.to_string();
+}
