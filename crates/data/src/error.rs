@@ -139,6 +139,15 @@ pub enum DataError {
         /// What it is instead.
         found: String,
     },
+    /// What a clone of a repository holds in place of a large file.
+    #[error(
+        "{}: a Git LFS pointer, not the file itself: fetch it with `git lfs pull` in that repository",
+        file.display()
+    )]
+    LfsPointer {
+        /// The file.
+        file: PathBuf,
+    },
     /// The Parquet file cannot be read.
     #[error("{}: cannot read the Parquet file: {message}", file.display())]
     Parquet {

@@ -8,7 +8,8 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::MultiGzDecoder;
+use panacea_pretrained::is_lfs_pointer;
 use serde_json::Value;
 
 use crate::error::{DataError, FieldProblem, RecordProblem};
@@ -21,9 +22,16 @@ use crate::visit::{Visit, spread_turns};
 pub(crate) fn for_each_row(file: &Path, visit: &mut Visit<'_>) -> Result<(), DataError> {
     let kind = FileKind::of(file)?;
     let opened = File::open(file).map_err(|error| read_error(file, error))?;
+    let mut opened = BufReader::new(opened);
+    let begin = opened.fill_buf().map_err(|error| read_error(file, error))?;
+    if is_lfs_pointer(begin) {
+        return Err(DataError::LfsPointer {
+            file: file.to_owned(),
+        });
+    }
     let rows = match kind {
-        FileKind::Parquet => parquet_rows::for_each_row(file, opened, visit)?,
-        FileKind::Text => for_each_json(file, BufReader::new(opened), visit)?,
+        FileKind::Parquet => parquet_rows::for_each_row(file, opened.into_inner(), visit)?,
+        FileKind::Text => for_each_json(file, opened, visit)?,
         FileKind::Gzip => for_each_json(file, BufReader::new(MultiGzDecoder::new(opened)), visit)?,
     };
     if rows == 0 {

@@ -195,7 +195,7 @@ fn a_damaged_scale_is_refused() {
     let path = folder.path().join("model.gguf");
     gguf::write(&path, &wide(true), (Blocks::Q4_1, 3), f32::INFINITY, 7);
     let model = Decoder::load_as_stored(&Pretrained::open(&path).unwrap(), &Device::flex());
-    let message = model.err().expect("must be refused").to_string();
+    let message = model.expect_err("must be refused").to_string();
     assert!(message.contains("expected finite numbers"), "{message}");
 }
 

@@ -66,6 +66,7 @@ pub mod fetch;
 mod floats;
 mod gguf;
 mod json;
+mod json_style;
 mod lfs;
 mod mapped;
 mod message;

@@ -439,3 +439,16 @@ fn fingerprints_are_sha_256() {
     );
     assert!(fingerprint(&files.path("absent")).is_err());
 }
+
+#[test]
+fn pointers_of_git_lfs_are_called_so() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 538090408\n";
+    for name in ["data.jsonl", "data.parquet", "data.json.gz"] {
+        assert_eq!(
+            error_of(name, pointer, &[shorter()]),
+            format!(
+                "{name}: a Git LFS pointer, not the file itself: fetch it with `git lfs pull` in that repository"
+            )
+        );
+    }
+}
