@@ -5,7 +5,8 @@ use std::path::Path;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use panacea_benches::{SMOLLM2_135M, on_the_sphere, pairs};
 use panacea_data::{
-    BatchPlan, DataReport, LabelSource, ObjectiveSpec, RecordKind, TokenLimits, load, tokenize,
+    BatchPlan, DataReport, LabelSource, ObjectiveSpec, RecordKind, TokenLimits, Tolerance, load,
+    tokenize,
 };
 use panacea_evaluator::hypervolume;
 use panacea_model::{PackedBatch, Sequence};
@@ -28,7 +29,14 @@ fn data(criterion: &mut Criterion) {
     group.bench_function("tokenize_the_quickstart", |b| {
         b.iter(|| {
             let mut report = DataReport::default();
-            tokenize(&records, tokenizer, &limits, &mut report).expect("it is text")
+            tokenize(
+                &records,
+                tokenizer,
+                &limits,
+                Tolerance::default(),
+                &mut report,
+            )
+            .expect("it is text")
         });
     });
     group.bench_function("batch_plan_of_10000", |b| {

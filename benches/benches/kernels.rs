@@ -37,15 +37,16 @@ fn products(criterion: &mut Criterion) {
     }
     for bits in [Bits::Eight, Bits::Four] {
         let packed = PackedMatrix::pack(&weight, bits).expect("whole blocks");
-        let weights = [Weight {
-            dense: &weight,
-            packed: Some(&packed),
-        }];
-        for rows in [1, 8] {
+        for (rows, weight, how) in [
+            (1, Weight::Integers(&packed), ""),
+            (8, Weight::Integers(&packed), ""),
+            (1, Weight::Packed(&packed), ", exactly"),
+            (ROWS, Weight::Packed(&packed), ", exactly"),
+        ] {
             let x = random([rows, HIDDEN]);
-            let name = format!("x W^T, {} bits", bits.count());
+            let name = format!("x W^T, {} bits{how}", bits.count());
             group.bench_function(BenchmarkId::new(name, rows), |b| {
-                b.iter(|| linear_each(&x, &weights));
+                b.iter(|| linear_each(&x, &[weight]));
             });
         }
     }
@@ -149,7 +150,7 @@ fn elementwise(criterion: &mut Criterion) {
     let tokens: Vec<u32> = (0..128).map(|row| row * 300).collect();
     group.sample_size(20);
     group.bench_function("head_log_probs", |b| {
-        b.iter(|| head_log_probs(&h, &head, &tokens, None, true));
+        b.iter(|| head_log_probs(&h, Weight::Dense(&head), &tokens, None, true));
     });
     group.finish();
 }

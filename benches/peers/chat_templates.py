@@ -10,6 +10,8 @@ OUT.json has
     tokenizer      a tokenizer.json, byte-level, with the special tokens of all families below
     conversations  lists of turns: with and without system turns, of one and of several questions, with calls of tools;
                    each ends with the assistant's turn
+    turns          [template, turns, variables, text]: what the template writes for turns that have more than a role and a text,
+                   with such variables as `tools` beside them
     families       for each: name, template, the conversations it takes (by number), and the token ids that
                    `apply_chat_template(conversation)` gives for each
 
@@ -93,6 +95,32 @@ VARIABLES = {
     ],
     "calls": [{"type": "function", "function": {"name": "look_up", "arguments": {"place": "Köln", "days": 2, "exact": None}}}],
 }
+
+CALLS = [{"id": "c1", "type": "function", "function": {"name": "hours", "arguments": {"z": 1, "a": None, "é": [1.5, True]}}}]
+TURNS = [
+    {"role": "user", "content": "When?", "name": "Ann"},
+    {"role": "assistant", "content": None, "tool_calls": CALLS},
+    {"role": "tool", "content": "07:00", "tool_call_id": "c1"},
+    {"role": "assistant", "reasoning_content": "It said so.", "thinking": "", "weight": 0},
+    {"role": "assistant", "content": "At seven.", "reasoning_content": "A day."},
+]
+BESIDE = {
+    "tools": [{"type": "function", "function": {"name": "hours", "parameters": {"properties": {"z": {"type": "integer"}}}}}],
+    "documents": [{"title": "Hours", "text": "07:00"}],
+    "enable_thinking": False,
+}
+OF_TURNS = r"""
+{% for m in messages %}{{ m | tojson }}{% endfor %}
+{% for m in messages %}{{ m.role }}:{{ m.content }};{% endfor %}
+{% for m in messages %}{{ m.content is none }}{{ m.content is defined }}{{ m.content is string }} {% endfor %}
+{% for m in messages %}{{ 'tool_calls' in m }}{{ m.tool_calls is defined }}{{ m.get('name', '-') }} {% endfor %}
+{% for m in messages if m.tool_calls %}{% for c in m.tool_calls %}{{ c.id }} {{ c.function.name }}\
+ {{ c.function.arguments | tojson }}{% for k, v in c.function.arguments.items() %} {{ k }}={{ v }}{% endfor %}{% endfor %}{% endfor %}
+{% for m in messages if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{{ m.content }}{{ m['weight'] }}{% endfor %}
+{% for m in messages %}{{ m.keys() | list }}{% endfor %}{{ messages[2] == messages[1] }}{{ messages[2] == messages[2] }}
+{% if tools %}{% for t in tools %}{{ t | tojson(indent=2) }}{% endfor %}{% endif %}{{ tools is none }}{{ documents[0].title }}
+{% if enable_thinking is defined and not enable_thinking %}quick{% endif %}{{ tools[0].function.parameters.properties.z.type }}
+""".strip("\n").replace("\\\n", "").split("\n")
 
 SPECIAL = [
     "<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<start_of_turn>",
@@ -296,6 +324,10 @@ def main():
     for source in EXPRESSIONS:
         rendered.append([source, _compile_jinja_template(source).render(**VARIABLES)])
 
+    turns = []
+    for source in OF_TURNS:
+        turns.append([source, TURNS, BESIDE, _compile_jinja_template(source).render(messages=TURNS, **BESIDE)])
+
     talks = conversations()
     families = []
     with tempfile.TemporaryDirectory() as folder:
@@ -315,7 +347,7 @@ def main():
             assert len(taken) == 20, (name, len(taken))
             families.append({"name": name, "template": made.chat_template, "conversations": taken, "ids": ids})
     parts = {
-        "expressions": rendered, "variables": VARIABLES, "tokenizer": tokenizer(), "conversations": talks, "families": families,
+        "expressions": rendered, "variables": VARIABLES, "turns": turns, "tokenizer": tokenizer(), "conversations": talks, "families": families,
     }
     dump = lambda value: json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     # A line for each element, so that changes can be read.

@@ -1,10 +1,10 @@
-// The page of the server, looked at and used in a browser.
+// The page of the server and front.html, looked at and used in a browser.
 //
 //     node check.mjs MODULES PANACEA CHROMIUM PICTURES
 //
 // MODULES is the folder that has the node_modules of package-lock.json, PANACEA the binary, CHROMIUM the browser, PICTURES
-// where screenshots go. Runs of the quickstart are trained for a few steps, two of them are measured, and all are served on a
-// free port. Called from the root of the repository; `cargo xtask ci` does it.
+// where screenshots go. Runs of the quickstart are trained for a few steps and measured, and all are served on a free port, where
+// one has no front. Called from the root of the repository; `cargo xtask ci` does it.
 
 import assert from "node:assert/strict";
 import { execFile, execFileSync, spawn } from "node:child_process";
@@ -13,6 +13,7 @@ import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import readline from "node:readline";
+import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 
 const [modules, panacea, chromium, pictures] = process.argv.slice(2).map((part) => path.resolve(part));
@@ -48,13 +49,20 @@ async function prepare(runs) {
       "--set",
       "method.beta=0.1",
     );
-  const measure = (name, divisions) =>
-    run("eval-front", "--run", name, "--records", "8", "--prompts", "0", "--divisions", divisions);
+  const measure = (names, divisions, ...more) => {
+    const which = names.flatMap((name) => ["--run", name]);
+    const few = ["--records", "8", "--prompts", "2", "--max-new-tokens", "24", "--divisions", divisions];
+    return run("eval-front", ...which, ...few, ...more);
+  };
   await train("one", "quickstart", "60", 4);
+  await train("again", "quickstart", "20", 4);
   await train("three", "quickstart-3", "10", 2);
   await train("five", "quickstart-5", "10", 2);
-  await measure("one", "4");
-  await measure("three", "2");
+  await measure(["one"], "4");
+  await measure(["three"], "2");
+  // Elsewhere, so that the server knows nothing of them.
+  await measure(["one", "again"], "4", "--out", path.join(runs, "both"));
+  await measure(["five"], "1", "--out", path.join(runs, "apart"));
   return JSON.parse(await readFile(path.join(runs, "one", "front.json"), "utf8"));
 }
 
@@ -651,13 +659,14 @@ async function looksWell(page, name) {
   assert.ok(found <= room, `the page ${name}: ${found} pixels in ${room}`);
 }
 
-/** In light, in dark and on a phone; leaves it as it was. */
+/** In light, in dark and on phones; leaves it as it was. */
 async function looks(page, name) {
   await mkdir(pictures, { recursive: true });
   for (const [look, width, scheme] of [
     ["light", 1280, "light"],
     ["dark", 1280, "dark"],
     ["phone", 320, "light"],
+    ["phone-wide", 390, "light"],
   ]) {
     await page.setViewportSize({ width, height: 800 });
     await page.emulateMedia({ colorScheme: scheme });
@@ -700,6 +709,151 @@ async function everyLookIsWell({ url }) {
   await page.context().close();
 }
 
+/** front.html of a folder, as a browser opens it from a disk, and what it was made of. */
+async function openFile(folder) {
+  const file = path.join(runs, folder, "front.html");
+  const [, data] = /<script type="application\/json" id="data">(.*?)<\/script>/s.exec(await readFile(file, "utf8"));
+  const page = await open(pathToFileURL(file).href);
+  return { page, ...JSON.parse(data) };
+}
+
+/** The middle of what is there for a measured point, by its place along the front. */
+async function placeOfPoint(page, k) {
+  const box = await page.locator(".plot .point").nth(k).boundingBox();
+  return [box.x + box.width / 2, box.y + box.height / 2];
+}
+
+const pane = (page, letter) => page.getByRole("article", { name: `Answer at ${letter}` });
+const readingOf = (page, letter) => page.getByRole("region", { name: `Mark ${letter}` }).locator(".reading").textContent();
+const letters = (page) => page.locator(".mark").evaluateAll((marks) => marks.map((mark) => mark.dataset.letter));
+
+async function aFileShowsTheFront() {
+  const { page, front, samples } = await openFile("one");
+  const points = [...front.methods[0].points].sort((a, b) => a.lambda[0] - b.lambda[0]);
+  const answer = (lambda, prompt = 0) => samples[prompt].answers.find((answer) => `${answer.lambda}` === `${lambda}`).text;
+  assert.equal(points.length, 5);
+  assert.equal(await page.locator(".plot .point").count(), 5);
+  assert.deepEqual(await letters(page), ["A", "B"]);
+
+  // The pointer finds what a point is.
+  await page.mouse.move(...(await placeOfPoint(page, 1)));
+  const tip = await page.locator(".tip").innerText();
+  assert.match(tip, /^λ = \(0\.25, 0\.75\)\nbrevity −?[0-9.]+ ± [0-9.]+\ndetail −?[0-9.]+ ± [0-9.]+$/);
+  for (const [i, name] of front.objectives.entries()) {
+    const [, value, error] = new RegExp(`${name} (−?[0-9.]+) ± ([0-9.]+)`).exec(tip);
+    const unit = 10 ** -value.split(".")[1].length;
+    assert.ok(Math.abs(Number(value.replace("−", "-")) - points[1].values[i]) <= 0.51 * unit, tip);
+    assert.ok(Math.abs(Number(error) - points[1].stderr[i]) <= 0.51 * unit, tip);
+  }
+  await page.mouse.move(2, 2);
+  assert.ok(await page.locator(".tip").isHidden());
+
+  // A click brings a mark there, and with it the answers of that λ.
+  const before = await markOf(page, "A");
+  assert.ok((await pane(page, "A").textContent()).includes(answer([1, 0])));
+  await page.mouse.click(...(await placeOfPoint(page, 2)));
+  const clicked = await markOf(page, "A");
+  assert.notDeepEqual(clicked, before);
+  assert.match(await readingOf(page, "A"), /^Measured at this λ: /);
+  assert.match(await pane(page, "A").locator(".label").textContent(), /^panacea-linear at λ = \(0\.5, 0\.5\), [0-9]+ tokens?$/);
+  assert.equal(await pane(page, "A").locator(".text").textContent(), answer([0.5, 0.5]));
+  await page.getByRole("group", { name: "Prompt" }).getByRole("button", { name: "2" }).click();
+  assert.equal(await pane(page, "A").locator(".text").textContent(), answer([0.5, 0.5], 1));
+
+  // The slider moves it between the points, and says so.
+  await page.getByRole("slider", { name: "λ of A, from brevity to detail" }).focus();
+  for (let step = 0; step < 10; step += 1) await page.keyboard.press("ArrowRight");
+  const between = await markOf(page, "A");
+  assert.ok(!between.isMeasured && Math.hypot(between.x - clicked.x, between.y - clicked.y) > 0.5);
+  assert.match(await readingOf(page, "A"), /Interpolated between the measured λ \(0\.25, 0\.75\) and \(0\.5, 0\.5\): /);
+  assert.match(await pane(page, "A").locator(".label").textContent(), /No answer was written at this λ.*\(0\.5, 0\.5\)/);
+
+  // Without a pointer, a list has every point.
+  await page.getByLabel("Measured λ of B").selectOption({ label: "(0.75, 0.25)" });
+  assert.match(await readingOf(page, "B"), /^Measured at this λ: /);
+  // Whichever mark was taken hold of last is the one that a click moves.
+  const still = await markOf(page, "A");
+  await page.mouse.click(...(await placeOfPoint(page, 0)));
+  assert.deepEqual(await markOf(page, "A"), still);
+  assert.equal(await pane(page, "B").locator(".text").textContent(), answer([0, 1], 1));
+  await page.getByRole("radio", { name: "A", exact: true }).check();
+  await page.mouse.click(...(await placeOfPoint(page, 2)));
+  assert.deepEqual(await markOf(page, "A"), clicked);
+  await page.getByRole("button", { name: "Remove B" }).click();
+  assert.deepEqual(await letters(page), ["A"]);
+  await page.getByRole("button", { name: "Compare with another λ" }).click();
+  assert.deepEqual(await letters(page), ["A", "B"]);
+  assert.equal(await page.locator("#picture").count(), 0, "the picture for who has no script");
+  await looks(page, "front-two");
+  await page.context().close();
+}
+
+async function aFileHidesMethods() {
+  const { page, front } = await openFile("both");
+  const names = front.methods.map(({ method }) => method);
+  assert.deepEqual(names, ["panacea-linear (one)", "panacea-linear (again)"]);
+  assert.equal(await page.locator(".plot .point").count(), 10);
+  assert.match(await pane(page, "A").locator(".label").textContent(), /^panacea-linear \(one\) at λ = \(1, 0\)/);
+  await page.getByLabel("Method of B", { exact: true }).selectOption(names[1]);
+  assert.equal(await pane(page, "B").locator(".label").textContent(), `No answers of ${names[1]} were written.`);
+  await looks(page, "front-methods");
+  await page.getByRole("checkbox", { name: names[1] }).uncheck();
+  assert.equal(await page.locator(".plot .point").count(), 5);
+  assert.deepEqual(await letters(page), ["A"], "a mark on what is hidden is hidden");
+  await page.getByRole("checkbox", { name: names[0] }).uncheck();
+  assert.equal(await page.locator(".plot .point, .mark").count(), 0);
+  await looksWell(page, "front.html without a method");
+  await page.getByRole("checkbox", { name: names[1] }).check();
+  assert.deepEqual(await letters(page), ["B"]);
+  await page.context().close();
+}
+
+async function aFileShowsMoreObjectives() {
+  const three = await openFile("three");
+  assert.equal(await three.page.locator(".plot .plane").count(), 3);
+  assert.equal(await three.page.locator(".heat figure").count(), 3);
+  const last = three.front.methods[0].points.length - 1;
+  await three.page.locator(".heat figure").nth(1).locator(".value").nth(last).click();
+  const { lambda } = three.front.methods[0].points[last];
+  const numbers = await three.page.getByRole("region", { name: "Mark A" }).getByRole("spinbutton").all();
+  assert.deepEqual(await Promise.all(numbers.map(async (number) => Number(await number.inputValue()))), lambda);
+  const before = await markOf(three.page, "A");
+  await three.page.getByRole("region", { name: "Mark A" }).getByRole("slider").focus();
+  await three.page.keyboard.press("Home");
+  assert.notDeepEqual(await markOf(three.page, "A"), before);
+  assert.match(await readingOf(three.page, "A"), /^Not measured here\. Interpolated between /);
+  await looks(three.page, "front-three");
+  await three.page.context().close();
+
+  const { page } = await openFile("apart");
+  assert.equal(await page.locator(".plot .scale").count(), 5);
+  assert.equal(await page.locator(".pairs .plane").count(), 10);
+  const range = page.getByRole("region", { name: "Mark A" }).getByRole("slider").first();
+  const from = await markOf(page, "A");
+  await range.fill("60");
+  assert.notDeepEqual(await markOf(page, "A"), from);
+  assert.match(await readingOf(page, "A"), /^Not measured here\. /);
+  await looks(page, "front-five");
+  await page.context().close();
+}
+
+/** Without a script there are the picture, the tables and where the answers are. */
+async function aFileNeedsNoScript() {
+  const context = await browser.newContext({ javaScriptEnabled: false, viewport: { width: 390, height: 800 } });
+  const page = await context.newPage();
+  const asked = [];
+  page.on("request", (request) => asked.push(request.url()));
+  const url = pathToFileURL(path.join(runs, "three", "front.html")).href;
+  await page.goto(url);
+  await page.locator("#picture svg").waitFor();
+  // Playwright finds nothing by a text that is in there.
+  assert.match(await page.locator("noscript").innerText(), /the answers are all in report\.md/);
+  assert.ok((await page.locator("table").first().isVisible()) && (await page.locator("table").count()) === 3);
+  assert.deepEqual(asked, [url], "nothing else is asked for");
+  await page.screenshot({ path: path.join(pictures, "front-no-script.png"), fullPage: true });
+  await context.close();
+}
+
 const runs = await mkdtemp(path.join(tmpdir(), "panacea-page-"));
 const servers = [];
 try {
@@ -724,6 +878,10 @@ try {
     aBalanceIsFound,
     beliefsOfMoreObjectives,
     interviewsSayWhatIsWrong,
+    aFileShowsTheFront,
+    aFileHidesMethods,
+    aFileShowsMoreObjectives,
+    aFileNeedsNoScript,
   ];
   for (const check of checks) {
     const start = Date.now();

@@ -102,10 +102,14 @@ fn main() -> Result<()> {
     let of_file = pretrained.as_ref().map(|_| "file");
     for bits in ["8", "4"].into_iter().chain(of_file) {
         match (bits, &pretrained) {
-            ("file", Some(pretrained)) => model.pack_as_stored(pretrained)?,
-            ("8", _) => model.pack(Bits::Eight)?,
-            _ => model.pack(Bits::Four)?,
-        };
+            ("file", Some(pretrained)) => {
+                model = Decoder::load_as_stored(pretrained, &device)?;
+                let forward = || Ok(model.logits(&batch, None, &all).map(|_| ())?);
+                arguments.report("forward_file_bits", 1, arguments.forward, forward)?;
+            }
+            ("8", _) => drop(model.pack(Bits::Eight)?),
+            _ => drop(model.pack(Bits::Four)?),
+        }
         for &rows in &arguments.rows {
             let prompts = tokens(rows, arguments.prompt);
             let one = vec![vec![0.5, 0.5]; rows];

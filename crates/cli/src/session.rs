@@ -84,8 +84,13 @@ pub struct Steered {
 }
 
 impl ModelArguments {
+    /// The model with all bits of its weights.
     pub fn open(&self) -> Result<Steered> {
-        let device = panacea_devices::select(&self.device)?;
+        self.open_in(None)
+    }
+
+    /// The model with weights of few bits, if so many are said.
+    pub fn open_in(&self, bits: Option<FewBits>) -> Result<Steered> {
         let run = self
             .run
             .as_ref()
@@ -101,7 +106,7 @@ impl ModelArguments {
         if let Some(run) = &run {
             say_aside(&changed_since(&run.record()?, &pretrained));
         }
-        let decoder = Decoder::load_in(&pretrained, &device, Precision::Auto.on(&device)?)?;
+        let decoder = load(&pretrained, &self.device, bits)?;
         let steering = match &run {
             Some(run) => Some(open_at(run, &self.preference_on(run)?, &decoder)?),
             None => None,
@@ -155,22 +160,48 @@ pub fn open_at(run: &RunFolder, preference: &Preference, decoder: &Decoder) -> R
     Ok(steering)
 }
 
-/// Which weights are read in decoding.
+/// The weights of few bits that are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FewBits {
-    /// Rounded to so many.
+    /// Rounded to so many, beside those with all bits.
     Rounded(Bits),
-    /// As the model's GGUF file has them.
+    /// As the model's GGUF file has them, and nothing beside.
     OfFile,
 }
 
-/// Lays out the weights in a few bits for decoding, and says what that costs.
-pub fn pack(decoder: &mut Decoder, pretrained: &Pretrained, bits: FewBits) -> Result<()> {
-    let (packing, named) = match bits {
-        FewBits::Rounded(bits) => (decoder.pack(bits)?, format!("{} bits", bits.count())),
-        FewBits::OfFile => (decoder.pack_as_stored(pretrained)?, "the file's".to_owned()),
+/// The network of a model's files on the device of this name. Says what its weights take where they have few bits.
+pub fn load(pretrained: &Pretrained, device: &str, bits: Option<FewBits>) -> Result<Decoder> {
+    let device = panacea_devices::select(device)?;
+    let all_bits = || -> Result<Decoder> {
+        let precision = Precision::Auto.on(&device)?;
+        Ok(Decoder::load_in(pretrained, &device, precision)?)
     };
-    if packing.bytes == 0 {
+    let (decoder, what) = match bits {
+        None => return all_bits(),
+        Some(FewBits::Rounded(bits)) => {
+            let mut decoder = all_bits()?;
+            let packing = decoder.pack(bits)?;
+            let what = format!(
+                "weights for decoding: {} bits, {:.0} MiB beside the exact ones, off by {:.2} % (root mean square)",
+                bits.count(),
+                mebibytes(packing.bytes as u64),
+                100.0 * packing.relative_error()
+            );
+            (decoder, what)
+        }
+        Some(FewBits::OfFile) => {
+            let decoder = Decoder::load_as_stored(pretrained, &device)?;
+            let memory = decoder.weight_memory();
+            let what = format!(
+                "weights: the file's, {:.0} MiB in {:.2} bits each",
+                mebibytes(memory.bytes),
+                memory.bits()
+            );
+            (decoder, what)
+        }
+    };
+    let memory = decoder.weight_memory();
+    if memory.packed == 0 {
         bail!(
             "--bits: {} has no matrix that can be read so; --bits file takes GGUF files with Q8_0, Q4_0, Q4_1, Q4_K or \
              Q6_K, --bits 8 any model whose widths are multiples of 32",
@@ -178,17 +209,17 @@ pub fn pack(decoder: &mut Decoder, pretrained: &Pretrained, bits: FewBits) -> Re
         );
     }
     eprintln!(
-        "weights for decoding: {named}, {:.0} MiB, off by {:.2} % (root mean square){}",
-        packing.bytes as f64 / f64::from(1 << 20),
-        100.0 * packing.relative_error(),
-        match packing.dense {
+        "{what}{}",
+        match memory.dense {
             0 => String::new(),
-            n => format!(
-                "; {n} matrices stay as they are, since they are in no form that is read so"
-            ),
+            n => format!("; {n} matrices are floats, since they are in no form that is read so"),
         }
     );
-    Ok(())
+    Ok(decoder)
+}
+
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
 }
 
 /// The argument of `--bits`.

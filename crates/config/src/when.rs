@@ -1,4 +1,6 @@
-//! When keys have an effect: the choices of `[method]` and `[rlhf]` decide.
+//! When keys have an effect: the choices of `[method]`, `[rlhf]` and `[data]` decide.
+
+use panacea_data::BadRecords;
 
 use crate::names::{AdvantagesName, AggregationName, DpoLossName, LossName, MethodName};
 
@@ -18,7 +20,13 @@ pub(crate) struct Choices {
     pub dpo_loss: Option<DpoLossName>,
     pub aggregation: Option<AggregationName>,
     pub advantages: Option<AdvantagesName>,
+    pub bad_records: BadRecords,
 }
+
+pub(crate) const SKIPS: When = When {
+    words: "data.bad_records = \"skip\"",
+    holds: |choices| choices.bad_records == BadRecords::Skip,
+};
 
 pub(crate) const DPO: When = When {
     words: "method.loss = \"dpo\"",

@@ -97,7 +97,11 @@ fn a_small_configuration_gets_every_default() {
 fn every_key_reaches_the_plan() {
     let plan = resolve(EVERYTHING).unwrap();
     assert_eq!((plan.seed(), plan.device()), (3, "wgpu"));
-    assert_eq!(plan.data().bad_records, BadRecords::Skip);
+    let tolerance = plan.data().tolerance;
+    assert_eq!(
+        (tolerance.bad_records, tolerance.max_skipped),
+        (BadRecords::Skip, 0.25)
+    );
     assert_eq!(plan.optimizer().activations, Activations::Recompute);
     assert_eq!(plan.adapter().modules, ["q_proj", "down_proj"]);
     assert_eq!(

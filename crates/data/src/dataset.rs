@@ -1,18 +1,18 @@
 //! From files and objectives to labelled records.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
-use crate::error::{DataError, ObjectiveError};
+use crate::columns::Columns;
+use crate::error::{DataError, ObjectiveError, RecordProblem, Trouble};
 use crate::labels::Finding;
 use crate::objective::{LabelSource, ObjectiveSpec};
-use crate::readers::fields::Row;
-use crate::readers::{Format, Reading};
+use crate::readers::fields::{self, Row};
+use crate::readers::{Format, Reading, packed};
 use crate::record::{Record, Scores, Source};
 use crate::report::{DataReport, FileReport, ObjectiveReport, SkipReason, Skipped};
 use crate::rows::for_each_row;
+use crate::tolerance::Tolerance;
 use crate::{Judgement, RecordKind};
 
 /// Which of an objective's own data sets is read.
@@ -34,18 +34,6 @@ impl Part {
     }
 }
 
-/// What to do with a record that has a field which cannot be used (no prompt, an empty
-/// response, another shape).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum BadRecords {
-    /// Stop with an error that names it.
-    #[default]
-    Error,
-    /// Leave it out, counted and named in the report. Broken JSON is still an error.
-    Skip,
-}
-
 /// How data is loaded; [`load`] has the usual answers.
 #[derive(Debug, Clone, Copy)]
 pub struct Loader {
@@ -55,8 +43,10 @@ pub struct Loader {
     pub part: Part,
     /// The format of the shared files. `None`: told by the columns of each file's first record.
     pub format: Option<Format>,
-    /// What to do with bad records.
-    pub bad_records: BadRecords,
+    /// What to do with records that cannot be used.
+    pub tolerance: Tolerance,
+    /// Whether texts are what the model reads as they are: those that hold JSON or a transcript are not read as turns.
+    pub as_written: bool,
 }
 
 /// Reads training records of shared files and of the objectives' own data sets.
@@ -98,7 +88,8 @@ impl Loader {
             kind,
             part: Part::Train,
             format: None,
-            bad_records: BadRecords::Error,
+            tolerance: Tolerance::default(),
+            as_written: false,
         }
     }
 
@@ -195,52 +186,73 @@ impl<'a> Loading<'a> {
     ) -> Result<(), DataError> {
         let read_before = self.report.read;
         let mut format = format;
+        let mut columns = Columns::default();
+        let mut without_format = None;
         for_each_row(file, &mut |source, row| {
-            let format = match format {
-                Some(format) => format,
-                None => *format.insert(Format::detect(&source, row, self.loader.kind)?),
-            };
             self.report.read += 1;
-            self.take_row(source, row, format, readers)
+            let taken = row.map_err(Trouble::Record).and_then(|row| {
+                let unpacked = match self.loader.as_written {
+                    true => None,
+                    false => packed::unpacked(row).map_err(RecordProblem::Field)?,
+                };
+                let row = unpacked.as_ref().map_or(row, |unpacked| &unpacked.row);
+                for note in unpacked.iter().flat_map(|unpacked| &unpacked.notes) {
+                    self.report.note(note);
+                }
+                let format = match format {
+                    Some(format) => format,
+                    None => *format.insert(Format::detect(&source, row, self.loader.kind)?),
+                };
+                columns.add(row, |column| {
+                    format.reads(row, column)
+                        || readers.iter().any(|&i| self.objectives[i].reads(column))
+                });
+                self.take_row(&source, row, format, readers)
+            });
+            match taken {
+                Ok(()) => Ok(()),
+                Err(Trouble::Load(error)) => Err(error),
+                Err(Trouble::Record(problem)) => {
+                    let refusal = problem.of(source);
+                    if matches!(refusal.problem, RecordProblem::Columns { .. }) {
+                        without_format.get_or_insert_with(|| refusal.clone());
+                    }
+                    self.loader.tolerance.refuse(refusal, &mut self.report)
+                }
+            }
         })?;
+        // Not one record has the columns of a format: that is the file's fault.
+        if let (None, Some(refusal)) = (format, without_format) {
+            return Err(refusal.into());
+        }
         self.report.files.extend(format.map(|format| FileReport {
             file: file.to_owned(),
             format,
             records: self.report.read - read_before,
             objective: objective.map(str::to_owned),
+            unread_columns: columns.unread(),
         }));
         Ok(())
     }
 
     fn take_row(
         &mut self,
-        source: Source,
+        source: &Source,
         row: &Row,
         format: Format,
         readers: &[usize],
-    ) -> Result<(), DataError> {
-        let reading = match format.read(row) {
-            Ok(reading) => reading,
-            Err(problem) if self.loader.bad_records == BadRecords::Skip => {
-                self.skip(source, SkipReason::BadField(problem.to_string()));
-                return Ok(());
-            }
-            Err(problem) => {
-                return Err(DataError::Field {
-                    record: source,
-                    problem,
-                });
-            }
-        };
+    ) -> Result<(), Trouble> {
         if self.loader.kind == RecordKind::Prompt {
-            return self.take_prompt(source, row, reading, readers);
+            return self.take_prompt(source, row, format, readers);
+        }
+        let reading = format.read(row).map_err(RecordProblem::Field)?;
+        if let Some(note) = &reading.note {
+            self.report.note(note);
         }
         let count = reading.responses.len();
         if count < 2 && self.loader.kind == RecordKind::Pair {
-            return Err(DataError::NeedsPairs {
-                record: source,
-                format: format.name(),
-            });
+            let format = format.name();
+            return Err(RecordProblem::NeedsPairs { format }.into());
         }
         let pairs: Vec<[usize; 2]> = (0..count)
             .flat_map(|first| (first + 1..count).map(move |second| [first, second]))
@@ -251,55 +263,69 @@ impl<'a> Loading<'a> {
             return Ok(());
         }
         self.note_columns(row, readers);
-        let mut judgements = Vec::with_capacity(pairs.len().max(1));
-        if count == 1 {
-            let labels = self.label(&source, row, &reading, None, readers)?;
-            judgements.push(Judgement::single(labels));
-        }
-        for pair in pairs {
-            let labels = self.label(&source, row, &reading, Some(pair), readers)?;
-            judgements.push(Judgement::pair(pair[0], pair[1], labels));
-        }
+        let mut judgements = match count {
+            1 => {
+                let labels = self.label_alone(row, readers)?;
+                vec![Judgement::single(labels)]
+            }
+            _ => self.label_pairs(row, format, &reading, &pairs, readers)?,
+        };
         judgements.retain(|judgement| judgement.labels.iter().any(Option::is_some));
         if judgements.is_empty() {
             self.skip(source, SkipReason::Unlabelled);
             return Ok(());
         }
         match self.loader.kind {
-            RecordKind::Sft if count > 1 => self.keep_preferred(&source, reading, &judgements),
+            RecordKind::Sft if count > 1 => self.keep_preferred(source, reading, &judgements),
             RecordKind::Unpaired if count > 1 => {
                 let each = self.judged_alone(count, &judgements);
                 if each.is_empty() {
                     self.skip(source, SkipReason::Unlabelled);
                     return Ok(());
                 }
-                self.keep_judged(source, reading.prompt, reading.responses, each);
+                self.keep_judged(source, reading, each);
             }
-            _ => self.keep_judged(source, reading.prompt, reading.responses, judgements),
+            _ => self.keep_judged(source, reading, judgements),
         }
         Ok(())
     }
 
-    /// A prompt, with the scores that its record gives to its own responses, where an objective asks for them.
+    /// A prompt. Its responses are read only where an objective asks for the record's own scores of them; otherwise the first
+    /// one is kept if it can be used, as what answers may be compared with.
     fn take_prompt(
         &mut self,
-        source: Source,
+        source: &Source,
         row: &Row,
-        reading: Reading,
+        format: Format,
         readers: &[usize],
-    ) -> Result<(), DataError> {
-        self.note_columns(row, readers);
+    ) -> Result<(), Trouble> {
+        let objectives = self.objectives;
+        let asks = |i: &usize| objectives[*i].asks_for_own_scores();
+        let reading = match readers.iter().any(asks) {
+            true => format.read(row),
+            false => format.read_prompt(row),
+        };
+        let reading = reading.map_err(RecordProblem::Field)?;
+        if let Some(note) = &reading.note {
+            self.report.note(note);
+        }
         let count = reading.responses.len();
-        let mut scores: Vec<Scores> = vec![vec![None; self.objectives.len()]; count];
+        let mut found = Vec::with_capacity(readers.len());
+        let mut references = BTreeMap::new();
         for &i in readers {
-            let own = self.objectives[i].own_scores(row, count);
-            let own = own.map_err(|problem| DataError::Field {
-                record: source.clone(),
-                problem,
-            })?;
+            let own = objectives[i].own_scores(row, count);
+            found.push(own.map_err(RecordProblem::Label)?);
+            if let Some(column) = objectives[i].reference_column() {
+                let reference = fields::reference(row, column).map_err(RecordProblem::Field)?;
+                references.insert(column.to_owned(), reference);
+            }
+        }
+        self.note_columns(row, readers);
+        let mut scores: Vec<Scores> = vec![vec![None; objectives.len()]; count];
+        for (&i, own) in readers.iter().zip(found) {
             let counts = &mut self.report.objectives[i];
             let Some(own) = own else {
-                counts.missing += usize::from(self.objectives[i].asks_for_own_scores());
+                counts.missing += usize::from(objectives[i].asks_for_own_scores());
                 continue;
             };
             for (of_response, score) in scores.iter_mut().zip(own) {
@@ -309,59 +335,84 @@ impl<'a> Loading<'a> {
             }
         }
         self.keep(Record {
-            source,
+            source: source.clone(),
             prompt: reading.prompt,
+            variables: reading.variables,
             responses: reading.responses,
             judgements: Vec::new(),
             scores,
+            references,
         });
         Ok(())
     }
 
-    /// The labels of two responses of a row, or of its only one, counted.
-    fn label(
-        &mut self,
-        source: &Source,
-        row: &Row,
-        reading: &Reading,
-        pair: Option<[usize; 2]>,
-        readers: &[usize],
-    ) -> Result<Vec<Option<f64>>, DataError> {
-        let mut labels = vec![None; self.objectives.len()];
+    /// The labels of a row's only response, counted.
+    fn label_alone(&mut self, row: &Row, readers: &[usize]) -> Result<Vec<Option<f64>>, Trouble> {
+        let mut found = Vec::with_capacity(readers.len());
         for &i in readers {
             let objective = &self.objectives[i];
-            let finding = match pair {
-                Some(pair) => objective.label_pair(row, reading, pair),
-                None if self.loader.kind == RecordKind::Unpaired => {
-                    objective.check_unpaired()?;
+            let finding = match self.loader.kind {
+                RecordKind::Unpaired => {
+                    objective.check_unpaired().map_err(DataError::from)?;
                     objective.label_unpaired(row)
                 }
-                None => {
-                    objective.check_sft()?;
+                _ => {
+                    objective.check_sft().map_err(DataError::from)?;
                     objective.label_single(row)
                 }
             };
-            let finding = finding.map_err(|problem| DataError::Field {
-                record: source.clone(),
-                problem,
-            })?;
+            found.push(finding.map_err(RecordProblem::Label)?);
+        }
+        Ok(self.counted(readers, &found))
+    }
+
+    /// The labels of each two of a row's responses, counted once all of them are known: a row that is refused counts for
+    /// nothing.
+    fn label_pairs(
+        &mut self,
+        row: &Row,
+        format: Format,
+        reading: &Reading,
+        pairs: &[[usize; 2]],
+        readers: &[usize],
+    ) -> Result<Vec<Judgement>, Trouble> {
+        let mut found = Vec::with_capacity(pairs.len() * readers.len());
+        for &pair in pairs {
+            for &i in readers {
+                let finding = self.objectives[i].label_pair(row, format, reading, pair);
+                found.push(finding.map_err(RecordProblem::Label)?);
+            }
+        }
+        let of_pairs = pairs.iter().zip(found.chunks(readers.len()));
+        Ok(of_pairs
+            .map(|(&[first, second], found)| {
+                Judgement::pair(first, second, self.counted(readers, found))
+            })
+            .collect())
+    }
+
+    /// What the objectives `readers` have found, as a label for each objective there is.
+    fn counted(&mut self, readers: &[usize], found: &[Finding]) -> Vec<Option<f64>> {
+        let mut labels = vec![None; self.objectives.len()];
+        for (&i, finding) in readers.iter().zip(found) {
             let counts = &mut self.report.objectives[i];
             match finding {
                 Finding::Label(label) => {
                     counts.labelled += 1;
-                    labels[i] = Some(label);
+                    labels[i] = Some(*label);
                 }
                 Finding::Tie => counts.ties += 1,
                 Finding::Missing => counts.missing += 1,
             }
         }
-        Ok(labels)
+        labels
     }
 
     /// Compared responses as SFT records: each is an example of the objectives that prefer it to
     /// every response that they compare it with.
-    fn keep_preferred(&mut self, source: &Source, reading: Reading, judgements: &[Judgement]) {
-        for (index, response) in reading.responses.into_iter().enumerate() {
+    fn keep_preferred(&mut self, source: &Source, mut reading: Reading, judgements: &[Judgement]) {
+        let responses = std::mem::take(&mut reading.responses);
+        for (index, response) in responses.into_iter().enumerate() {
             let labels: Vec<Option<f64>> = (0..self.objectives.len())
                 .map(|objective| {
                     verdict(index, judgements, objective).filter(|&verdict| verdict == 1.0)
@@ -369,8 +420,11 @@ impl<'a> Loading<'a> {
                 .collect();
             if labels.iter().any(Option::is_some) {
                 let judgement = Judgement::single(labels);
-                let prompt = reading.prompt.clone();
-                self.keep_judged(source.clone(), prompt, vec![response], vec![judgement]);
+                let reading = Reading {
+                    responses: vec![response],
+                    ..reading.clone()
+                };
+                self.keep_judged(source, reading, vec![judgement]);
             }
         }
     }
@@ -408,19 +462,15 @@ impl<'a> Loading<'a> {
         each
     }
 
-    fn keep_judged(
-        &mut self,
-        source: Source,
-        prompt: Vec<panacea_pretrained::Message>,
-        responses: Vec<String>,
-        judgements: Vec<Judgement>,
-    ) {
+    fn keep_judged(&mut self, source: &Source, reading: Reading, judgements: Vec<Judgement>) {
         self.keep(Record {
-            source,
-            prompt,
-            responses,
+            source: source.clone(),
+            prompt: reading.prompt,
+            variables: reading.variables,
+            responses: reading.responses,
             judgements,
             scores: Vec::new(),
+            references: BTreeMap::new(),
         });
     }
 
@@ -430,7 +480,8 @@ impl<'a> Loading<'a> {
         self.records.push(record);
     }
 
-    fn skip(&mut self, source: Source, reason: SkipReason) {
+    fn skip(&mut self, source: &Source, reason: SkipReason) {
+        let source = source.clone();
         self.report.skipped.push(Skipped { source, reason });
     }
 
@@ -446,6 +497,7 @@ impl<'a> Loading<'a> {
     }
 
     fn finish(self) -> Result<(Vec<Record>, DataReport), DataError> {
+        self.loader.tolerance.check(&self.report)?;
         for (i, counts) in self.report.objectives.iter().enumerate() {
             let objective = &self.objectives[i];
             let needs_none =

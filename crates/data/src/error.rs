@@ -3,14 +3,16 @@
 use std::error::Error;
 use std::path::PathBuf;
 
+use serde::Serialize;
+
 use crate::record::Source;
 
 /// An error of somebody else's code: whatever the tokenizer reports.
 pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
 
 /// One field of one record that cannot be used. Readers return this; whoever knows the file
-/// and the line adds them ([`DataError::Field`]).
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+/// and the line adds them ([`Refusal`]).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
 #[error("field `{field}`: found {found}, expected {expected}")]
 pub struct FieldProblem {
     /// The field, with a path where it is nested: `chosen[2].content`.
@@ -19,6 +21,99 @@ pub struct FieldProblem {
     pub found: String,
     /// What could be used.
     pub expected: String,
+}
+
+/// A record that cannot be used, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{record}: {problem}")]
+pub struct Refusal {
+    /// Which one.
+    pub record: Source,
+    /// Why.
+    pub problem: RecordProblem,
+}
+
+/// Why a record cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum RecordProblem {
+    /// A line has bytes that are no UTF-8.
+    #[error(
+        "found bytes that are not UTF-8, from byte {byte} of the line on; expected text in UTF-8"
+    )]
+    NotUtf8 {
+        /// The first of these bytes, from 1.
+        byte: usize,
+    },
+    /// A line, or the array, is not JSON.
+    #[error(
+        "broken JSON at column {column}: {message}; expected one JSON object per line, or one array of objects in the file"
+    )]
+    Json {
+        /// The column in the line, from 1.
+        column: usize,
+        /// What the parser says.
+        message: String,
+    },
+    /// Its columns belong to no known shape.
+    #[error(
+        "cannot tell the format from the columns {}: {hint}; the formats are {known}",
+        list(columns)
+    )]
+    Columns {
+        /// Its columns.
+        columns: Vec<String>,
+        /// What to do about it.
+        hint: String,
+        /// The names that `format` takes, with their columns.
+        known: String,
+    },
+    /// A field of the record itself.
+    #[error(transparent)]
+    Field(FieldProblem),
+    /// A label or a score.
+    #[error(transparent)]
+    Label(FieldProblem),
+    /// There is one response where pairs are needed.
+    #[error(
+        "found one response (format `{format}`), expected two: this loss needs pairs; use a data set of pairs, or for single responses method.loss = \"kto\" (a column calls them good or bad) or \"sft\""
+    )]
+    NeedsPairs {
+        /// The format it was read as.
+        format: &'static str,
+    },
+    /// The tokenizer or the chat template refuses it.
+    #[error("the {part} cannot be tokenised: {message}")]
+    Encode {
+        /// Prompt or response.
+        part: &'static str,
+        /// What the tokenizer says.
+        message: String,
+    },
+}
+
+impl RecordProblem {
+    /// The reason in words, without what differs from record to record.
+    pub(crate) fn words(&self) -> &'static str {
+        match self {
+            Self::NotUtf8 { .. } => "the line is not UTF-8",
+            Self::Json { .. } => "the line is not JSON",
+            Self::Columns { .. } => "no format has their columns",
+            Self::Field(_) => "a field cannot be used",
+            Self::Label(_) => "a label or score cannot be used",
+            Self::NeedsPairs { .. } => "one response where two are needed",
+            Self::Encode { .. } => "the template or tokenizer refuses them",
+        }
+    }
+
+    /// This problem of `record`.
+    pub(crate) fn of(self, record: Source) -> Refusal {
+        Refusal {
+            record,
+            problem: self,
+        }
+    }
 }
 
 /// Why data could not be loaded.
@@ -44,20 +139,14 @@ pub enum DataError {
         /// What it is instead.
         found: String,
     },
-    /// A line, or the array, is not JSON.
+    /// What a clone of a repository holds in place of a large file.
     #[error(
-        "{}:{line}: broken JSON at column {column}: {message}; expected one JSON object per line, or one array of objects in the file",
+        "{}: a Git LFS pointer, not the file itself: fetch it with `git lfs pull` in that repository",
         file.display()
     )]
-    Json {
+    LfsPointer {
         /// The file.
         file: PathBuf,
-        /// The line, from 1.
-        line: usize,
-        /// The column in it, from 1.
-        column: usize,
-        /// What the parser says.
-        message: String,
     },
     /// The Parquet file cannot be read.
     #[error("{}: cannot read the Parquet file: {message}", file.display())]
@@ -73,38 +162,23 @@ pub enum DataError {
         /// The file.
         file: PathBuf,
     },
-    /// The columns of the first record belong to no known shape.
+    /// A record cannot be used, and bad records are errors.
+    #[error(transparent)]
+    Record(#[from] Refusal),
+    /// Bad records are skipped, and there are too many.
     #[error(
-        "{record}: cannot tell the format from the columns {columns}: {hint}; the formats are {known}",
-        columns = list(columns)
+        "{refused} of {read} records cannot be used, which is a share of {share:.2}; expected at most data.max_skipped = {max_skipped}:\n{reasons}correct these records, set `data.format` if they were read as another format, or raise `data.max_skipped` if the others are enough",
+        share = *refused as f64 / *read as f64
     )]
-    UnknownFormat {
-        /// The first record.
-        record: Source,
-        /// Its columns.
-        columns: Vec<String>,
-        /// What to do about it.
-        hint: String,
-        /// The names that `format` takes, with their columns.
-        known: String,
-    },
-    /// A record has a field that cannot be used.
-    #[error("{record}: {problem}")]
-    Field {
-        /// The record.
-        record: Source,
-        /// The field.
-        problem: FieldProblem,
-    },
-    /// The file holds single responses where pairs are needed.
-    #[error(
-        "{record}: found one response (format `{format}`), expected two: this loss needs pairs; use a data set of pairs, or for single responses method.loss = \"kto\" (a column calls them good or bad) or \"sft\""
-    )]
-    NeedsPairs {
-        /// The record.
-        record: Source,
-        /// The format it was read as.
-        format: &'static str,
+    TooManyRefused {
+        /// Records that cannot be used.
+        refused: usize,
+        /// Records in all.
+        read: usize,
+        /// The largest share that may be skipped.
+        max_skipped: f64,
+        /// Why, a line each.
+        reasons: String,
     },
     /// Responses to other prompts are needed, and there is no other prompt.
     #[error(
@@ -163,16 +237,26 @@ pub enum DataError {
         /// Its value.
         found: usize,
     },
-    /// The tokenizer or the chat template refuses a record.
-    #[error("{record}: the {part} cannot be tokenised: {error}")]
-    Encode {
-        /// The record.
-        record: Source,
-        /// Prompt or response.
-        part: &'static str,
-        /// What the tokenizer says.
-        error: BoxError,
-    },
+}
+
+/// What stops a row from being taken.
+pub(crate) enum Trouble {
+    /// The row cannot be used.
+    Record(RecordProblem),
+    /// Nothing can be loaded, whatever becomes of the row.
+    Load(DataError),
+}
+
+impl From<RecordProblem> for Trouble {
+    fn from(problem: RecordProblem) -> Self {
+        Self::Record(problem)
+    }
+}
+
+impl From<DataError> for Trouble {
+    fn from(error: DataError) -> Self {
+        Self::Load(error)
+    }
 }
 
 /// Why a list of objectives cannot be used.

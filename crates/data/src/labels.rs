@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use crate::error::FieldProblem;
 use crate::objective::{LabelSource, ObjectiveSpec, Rule, Strength};
-use crate::readers::Reading;
 use crate::readers::fields::{Row, describe};
+use crate::readers::{Format, Reading};
 
 /// What an objective says about one record.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -56,6 +56,7 @@ impl ObjectiveSpec {
     pub(crate) fn label_pair(
         &self,
         row: &Row,
+        format: Format,
         reading: &Reading,
         pair: [usize; 2],
     ) -> Result<Finding, FieldProblem> {
@@ -68,8 +69,9 @@ impl ObjectiveSpec {
                 }
                 None => Finding::Missing,
             },
-            LabelSource::Column(name) => match row.get(name) {
-                None | Some(Value::Null) => Finding::Missing,
+            LabelSource::Column(name) => match rated(row, name) {
+                Some(value) if format.is_unrated(name, value) => Finding::Missing,
+                None => Finding::Missing,
                 Some(value @ Value::Array(_)) => {
                     self.compare_scores(&numbers(value, name, responses)?, pair)
                 }
@@ -80,7 +82,7 @@ impl ObjectiveSpec {
                 None => Finding::Missing,
             },
             LabelSource::Rule(rule) => {
-                self.compare(pair.map(|index| rule.score(&reading.responses[index])))
+                self.compare(pair.map(|index| rule.score(reading.responses[index].text())))
             }
             LabelSource::Reward(_) => Finding::Missing,
         };
@@ -98,7 +100,9 @@ impl ObjectiveSpec {
                 None | Some(Value::Null) => return Ok(Finding::Missing),
                 Some(Value::Bool(flag)) => *flag,
                 Some(Value::Number(number)) => number.as_f64().is_some_and(|x| x > 0.0),
-                Some(Value::String(text)) => *text == self.name,
+                Some(Value::String(text)) if *text == self.name => true,
+                Some(value) if is_not_rated(value) => return Ok(Finding::Missing),
+                Some(Value::String(_)) => false,
                 Some(Value::Array(items)) => {
                     items.iter().any(|item| item.as_str() == Some(&self.name))
                 }
@@ -124,8 +128,8 @@ impl ObjectiveSpec {
         let LabelSource::Column(name) = &self.source else {
             return Ok(Finding::Missing); // Refused by `check_unpaired`.
         };
-        let desirable = match row.get(name) {
-            None | Some(Value::Null) => return Ok(Finding::Missing),
+        let desirable = match rated(row, name) {
+            None => return Ok(Finding::Missing),
             Some(Value::Bool(flag)) => Some(f64::from(u8::from(*flag))),
             Some(value) => value.as_f64().filter(|x| (0.0..=1.0).contains(x)),
         };
@@ -133,7 +137,10 @@ impl ObjectiveSpec {
             return Err(FieldProblem {
                 field: name.clone(),
                 found: row.get(name).map_or_else(String::new, describe),
-                expected: "true or 1 (a good response), false or 0 (a bad one), or a probability between them".to_owned(),
+                expected: format!(
+                    "true or 1 (a good response), false or 0 (a bad one), or a probability between them{}",
+                    row.get(name).map_or("", unquoted)
+                ),
             });
         };
         let desirable = if self.negate {
@@ -191,16 +198,49 @@ impl ObjectiveSpec {
         Err(FieldProblem {
             field: name.to_owned(),
             found: describe(value),
-            expected: "the index of the preferred response (0 or 1), true (response 0), false (response 1), or a list of two scores".to_owned(),
+            expected: format!(
+                "the index of the preferred response (0 or 1), true (response 0), false (response 1), or a list of two scores{}",
+                unquoted(value)
+            ),
         })
     }
 }
 
-/// `scores.KEY` of a record, `None` where it is not there.
+/// Whether a value says that nobody has rated: null, or one of the words that data sets have in its place.
+fn is_not_rated(value: &Value) -> bool {
+    const WORDS: [&str; 6] = ["", "n/a", "na", "nan", "none", "null"];
+    match value {
+        Value::Null => true,
+        Value::String(text) => WORDS
+            .iter()
+            .any(|word| text.trim().eq_ignore_ascii_case(word)),
+        _ => false,
+    }
+}
+
+/// The label or the scores in a column, `None` where nobody has rated.
+fn rated<'a>(row: &'a Row, name: &str) -> Option<&'a Value> {
+    row.get(name).filter(|value| !is_not_rated(value))
+}
+
+/// What to do about a number, true or false that is written as a text. It is not read, since a column of texts may as well
+/// hold other words.
+fn unquoted(value: &Value) -> &'static str {
+    let is_quoted = value.as_str().is_some_and(|text| {
+        let text = text.trim().to_ascii_lowercase();
+        text.parse::<f64>().is_ok() || ["true", "false"].contains(&&text[..])
+    });
+    match is_quoted {
+        true => "; write it without quotation marks",
+        false => "",
+    }
+}
+
+/// `scores.KEY` of a record, `None` where nobody has rated.
 fn scores_of<'a>(row: &'a Row, key: &str) -> Result<Option<&'a Value>, FieldProblem> {
-    match row.get("scores") {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::Object(scores)) => Ok(scores.get(key).filter(|value| !value.is_null())),
+    match rated(row, "scores") {
+        None => Ok(None),
+        Some(Value::Object(scores)) => Ok(rated(scores, key)),
         Some(other) => Err(FieldProblem {
             field: "scores".to_owned(),
             found: describe(other),
@@ -209,24 +249,27 @@ fn scores_of<'a>(row: &'a Row, key: &str) -> Result<Option<&'a Value>, FieldProb
     }
 }
 
-/// A score for each response; `None` where it is null.
+/// A score for each response; `None` where nobody has rated.
 fn numbers(value: &Value, field: &str, responses: usize) -> Result<Vec<Option<f64>>, FieldProblem> {
-    let problem = |found: String| FieldProblem {
+    let problem = |found: String, remedy: &str| FieldProblem {
         field: field.to_owned(),
         found,
-        expected: format!("a list of {responses} numbers, one for each response"),
+        expected: format!("a list of {responses} numbers, one for each response{remedy}"),
     };
     let Some(items) = value.as_array().filter(|items| items.len() == responses) else {
-        return Err(problem(describe(value)));
+        return Err(problem(describe(value), ""));
     };
     let number = |item: &Value| match item {
-        Value::Null => Ok(None),
+        item if is_not_rated(item) => Ok(None),
         Value::Bool(flag) => Ok(Some(f64::from(u8::from(*flag)))),
         Value::Number(number) => match number.as_f64() {
             Some(number) => Ok(Some(number)),
-            None => Err(problem(describe(value))),
+            None => Err(problem(describe(value), "")),
         },
-        other => Err(problem(format!("a list with {}", describe(other)))),
+        other => Err(problem(
+            format!("a list with {}", describe(other)),
+            unquoted(other),
+        )),
     };
     items.iter().map(number).collect()
 }

@@ -22,9 +22,9 @@
 //! ```
 //! use panacea_data::{
 //!     BatchPlan, BoxError, LabelSource, ObjectiveSpec, OverlongPrompts, RecordKind, TextEncoder,
-//!     TokenLimits, load, tokenize,
+//!     TokenLimits, Tolerance, load, tokenize,
 //! };
-//! use panacea_pretrained::{Answered, Message};
+//! use panacea_pretrained::{Answer, Answered, JsonObject, Message};
 //!
 //! /// Stands for `panacea_pretrained::ChatTokenizer`: a token a character, 0 ends a turn.
 //! struct Characters;
@@ -32,11 +32,11 @@
 //! impl TextEncoder for Characters {
 //!     type Prompt = Vec<u32>;
 //!
-//!     fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, BoxError> {
-//!         Ok(messages.iter().flat_map(|m| m.content.chars()).map(u32::from).collect())
+//!     fn prompt(&self, messages: &[Message], _: &JsonObject) -> Result<Vec<u32>, BoxError> {
+//!         Ok(messages.iter().flat_map(|m| m.text().chars()).map(u32::from).collect())
 //!     }
-//!     fn answered(&self, prompt: &Vec<u32>, responses: &[String]) -> Result<Answered, BoxError> {
-//!         let tokens = |text: &String| text.chars().map(u32::from).chain([0]).collect();
+//!     fn answered(&self, prompt: &Vec<u32>, responses: &[Answer]) -> Result<Answered, BoxError> {
+//!         let tokens = |answer: &Answer| answer.text().chars().map(u32::from).chain([0]).collect();
 //!         let responses = responses.iter().map(tokens).collect();
 //!         Ok(Answered { prompt: prompt.clone(), responses, notes: Vec::new() })
 //!     }
@@ -60,7 +60,7 @@
 //!     max_response_tokens: 320,
 //!     overlong_prompts: OverlongPrompts::Skip,
 //! };
-//! let examples = tokenize(&records, &Characters, &limits, &mut report)?;
+//! let examples = tokenize(&records, &Characters, &limits, Tolerance::default(), &mut report)?;
 //! println!("{report}");
 //!
 //! let mut plan = BatchPlan::of_examples(&examples, 1, 42);
@@ -71,6 +71,8 @@
 //! ```
 
 mod batches;
+mod columns;
+mod conversations;
 mod dataset;
 mod error;
 mod fingerprint;
@@ -83,15 +85,21 @@ mod record;
 mod report;
 mod rows;
 mod tokenize;
+mod tolerance;
+mod visit;
 
 pub use batches::BatchPlan;
-pub use dataset::{BadRecords, Loader, Part, load};
-pub use error::{BoxError, DataError, FieldProblem, ObjectiveError};
+pub use conversations::{Conversation, Conversations, Responses};
+pub use dataset::{Loader, Part, load};
+pub use error::{BoxError, DataError, FieldProblem, ObjectiveError, RecordProblem, Refusal};
 pub use fingerprint::fingerprint;
 pub use mismatched::add_mismatched;
 pub use objective::{LabelSource, ObjectiveSpec, Rule, Strength};
 pub use panacea_objectives::{Judgement, RecordKind};
 pub use readers::Format;
 pub use record::{Example, Record, Scores, Source, Words};
-pub use report::{DataReport, FileReport, ObjectiveReport, SkipReason, Skipped, TokenReport};
+pub use report::{
+    DataReport, FileReport, ObjectiveReport, SkipReason, Skipped, TokenReport, Unread,
+};
 pub use tokenize::{OverlongPrompts, Rendered, TextEncoder, TokenLimits, tokenize};
+pub use tolerance::{BadRecords, Tolerance};

@@ -187,9 +187,30 @@ impl ObjectiveSpec {
         }
     }
 
+    /// Whether labels or scores are looked up in a column of the records.
+    pub(crate) fn reads(&self, column: &str) -> bool {
+        match &self.source {
+            LabelSource::Column(name) => name == column,
+            LabelSource::Score(_) => column == "scores",
+            LabelSource::Reward(_) => {
+                (column == "scores" && self.asks_for_own_scores())
+                    || self.reference_column() == Some(column)
+            }
+            LabelSource::Chosen | LabelSource::Rule(_) => false,
+        }
+    }
+
     /// Whether the reward is a score of the record itself.
     pub(crate) fn asks_for_own_scores(&self) -> bool {
         matches!(&self.source, LabelSource::Reward(reward) if reward.record_score().is_some())
+    }
+
+    /// The column of the reference answer that the reward compares with, if it names one.
+    pub(crate) fn reference_column(&self) -> Option<&str> {
+        match &self.source {
+            LabelSource::Reward(reward) => reward.reference_column(),
+            _ => None,
+        }
     }
 
     /// Refuses what cannot say whether a response is desirable by itself.

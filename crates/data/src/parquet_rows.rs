@@ -1,185 +1,256 @@
 //! Parquet files as rows of JSON values, so that every reader sees one form.
+//!
+//! What JSON has no form for is no value: bytes that are no text, an infinite number, a type such as an interval. A row that
+//! has one is read all the same, for the column may be nobody's; whoever reads it is told what stands there.
 
 use std::fs::File;
 use std::path::Path;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, FixedSizeListArray, GenericListArray, MapArray,
-    OffsetSizeTrait, StructArray,
-};
+use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt64Type};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::Compression;
+use parquet::file::metadata::ParquetMetaData;
 use serde_json::{Map, Value};
 
 use crate::error::DataError;
-use crate::readers::fields::Row;
+use crate::readers::fields::{Row, unreadable};
 use crate::record::Source;
+use crate::visit::{Visit, spread_turns};
 
 /// Calls `visit` with every row and returns their number.
 pub(crate) fn for_each_row(
     file: &Path,
     opened: File,
-    visit: &mut dyn FnMut(Source, &Row) -> Result<(), DataError>,
+    visit: &mut Visit<'_>,
 ) -> Result<usize, DataError> {
     let problem = |message: String| DataError::Parquet {
         file: file.to_owned(),
         message,
     };
-    let batches = ParquetRecordBatchReaderBuilder::try_new(opened)
-        .and_then(|builder| builder.build())
-        .map_err(|error| problem(with_hint(error.to_string())))?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(opened)
+        .map_err(|error| problem(error.to_string()))?;
+    check_compression(builder.metadata()).map_err(problem)?;
+    let batches = builder
+        .build()
+        .map_err(|error| problem(error.to_string()))?;
     let mut rows = 0;
     for batch in batches {
-        let batch = batch.map_err(|error| problem(with_hint(error.to_string())))?;
-        let columns: Vec<(String, Vec<Value>)> = batch
-            .schema()
-            .fields()
-            .iter()
-            .zip(batch.columns())
-            .map(|(field, column)| Ok((field.name().clone(), values(column)?)))
-            .collect::<Result<_, ArrowError>>()
-            .map_err(|error| problem(error.to_string()))?;
-        for row in rows_of(columns, batch.num_rows()) {
+        let batch = batch.map_err(|error| problem(error.to_string()))?;
+        let schema = batch.schema();
+        let mut columns: Vec<(&str, Vec<Value>)> = (schema.fields().iter().zip(batch.columns()))
+            .map(|(field, column)| (field.name().as_str(), column_values(column, field.name())))
+            .collect();
+        for index in 0..batch.num_rows() {
+            let row: Row = (columns.iter_mut())
+                .map(|(name, values)| ((*name).to_owned(), values[index].take()))
+                .collect();
             rows += 1;
-            visit(Source::new(file, rows), &row)?;
+            visit(Source::new(file, rows), Ok(&row))?;
         }
     }
     Ok(rows)
 }
 
-/// The compressions that are compiled in are the ones that need no C.
-fn with_hint(message: String) -> String {
-    if message.contains("Disabled feature") {
-        format!(
-            "{message}; expected no compression, snappy or gzip: write the file with one of these"
-        )
-    } else {
-        message
+/// Refuses the one compression that Parquet has had and nobody reads any more.
+fn check_compression(metadata: &ParquetMetaData) -> Result<(), String> {
+    for column in metadata
+        .row_groups()
+        .iter()
+        .flat_map(|group| group.columns())
+    {
+        if column.compression() == Compression::LZO {
+            return Err(format!(
+                "column `{}` is compressed with LZO, expected no compression, Snappy, Gzip, Brotli, LZ4 or Zstandard: write the file with one of these",
+                column.column_path().string()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A value, or what stands there that is none.
+type Cell = Result<Value, String>;
+
+/// The values of a column.
+fn column_values(array: &ArrayRef, name: &str) -> Vec<Value> {
+    let value = |cell: Cell| {
+        let mut value = cell.unwrap_or_else(|found| unreadable(&found));
+        spread_turns(&mut value);
+        value
+    };
+    cells(array, name).into_iter().map(value).collect()
+}
+
+/// One cell per entry of the column or the part of one that is called `name`.
+fn cells(array: &ArrayRef, name: &str) -> Vec<Cell> {
+    match array.data_type() {
+        DataType::List(_) => lists(array.as_list::<i32>().iter(), name),
+        DataType::LargeList(_) => lists(array.as_list::<i64>().iter(), name),
+        DataType::FixedSizeList(_, _) => lists(array.as_fixed_size_list().iter(), name),
+        DataType::Struct(_) => structs(array, name),
+        DataType::Map(_, _) => maps(array, name),
+        DataType::Dictionary(_, value) => match cast(array, value) {
+            Ok(values) => cells(&values, name),
+            Err(_) => nothing(array),
+        },
+        kind => {
+            let found = leaves(array).unwrap_or_else(|_| nothing(array));
+            let located = |found| format!("{found} (`{name}` has the Parquet type {kind})");
+            let located = |cell: Cell| cell.map_err(located);
+            found.into_iter().map(located).collect()
+        }
     }
 }
 
-/// Turns columns into rows.
-fn rows_of(mut columns: Vec<(String, Vec<Value>)>, rows: usize) -> Vec<Row> {
-    (0..rows)
-        .map(|row| {
-            columns
-                .iter_mut()
-                .map(|(name, values)| (name.clone(), values[row].take()))
-                .collect::<Map<_, _>>()
-        })
-        .collect()
-}
-
-/// One JSON value per entry. Numbers stay numbers (a NaN becomes null); a type that JSON does
-/// not know, such as a timestamp, becomes its text, so that it never passes for a number.
-fn values(array: &ArrayRef) -> Result<Vec<Value>, ArrowError> {
-    let values = match array.data_type() {
-        DataType::Null => vec![Value::Null; array.len()],
-        DataType::Boolean => {
-            let array: &BooleanArray = array.as_boolean();
-            array.iter().map(Value::from).collect()
-        }
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
-            let array = cast(array, &DataType::LargeUtf8)?;
-            let array = array.as_string::<i64>();
-            array.iter().map(Value::from).collect()
-        }
+/// Cells of a type without parts. Numbers stay numbers, and a NaN is a value that is missing; dates and times become texts
+/// in the form of ISO 8601, so that they never pass for numbers.
+fn leaves(array: &ArrayRef) -> Result<Vec<Cell>, ArrowError> {
+    Ok(match array.data_type() {
+        DataType::Null => vec![Ok(Value::Null); array.len()],
+        DataType::Boolean => (array.as_boolean().iter())
+            .map(|flag| Ok(flag.into()))
+            .collect(),
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => texts(array)?,
         DataType::UInt64 => {
-            let array = array.as_primitive::<arrow::datatypes::UInt64Type>();
-            array.iter().map(Value::from).collect()
+            let array = array.as_primitive::<UInt64Type>();
+            array.iter().map(|number| Ok(number.into())).collect()
         }
         kind if kind.is_integer() => {
             let array = cast(array, &DataType::Int64)?;
-            let array = array.as_primitive::<arrow::datatypes::Int64Type>();
-            array.iter().map(Value::from).collect()
+            let array = array.as_primitive::<Int64Type>();
+            array.iter().map(|number| Ok(number.into())).collect()
         }
         kind if kind.is_floating() => {
             let array = cast(array, &DataType::Float64)?;
-            let array = array.as_primitive::<arrow::datatypes::Float64Type>();
-            array.iter().map(Value::from).collect()
+            let array = array.as_primitive::<Float64Type>();
+            array.iter().map(float).collect()
         }
-        DataType::Dictionary(_, value) => values(&cast(array, value)?)?,
-        DataType::List(_) => list_values::<i32>(array.as_list())?,
-        DataType::LargeList(_) => list_values::<i64>(array.as_list())?,
-        DataType::FixedSizeList(_, _) => fixed_list_values(array.as_fixed_size_list())?,
-        DataType::Struct(_) => struct_values(array.as_struct())?,
-        DataType::Map(_, _) => map_values(array.as_map())?,
-        _ => texts(array)?,
+        kind if kind.is_decimal() => texts(array)?.into_iter().map(decimal).collect(),
+        DataType::Binary
+        | DataType::LargeBinary
+        | DataType::BinaryView
+        | DataType::FixedSizeBinary(_) => bytes(array)?,
+        DataType::Date32
+        | DataType::Date64
+        | DataType::Time32(_)
+        | DataType::Time64(_)
+        | DataType::Timestamp(_, _) => moments(array)?,
+        _ => nothing(array),
+    })
+}
+
+/// Cells of a type that nothing is made of.
+fn nothing(array: &ArrayRef) -> Vec<Cell> {
+    let cell = |row| match array.is_null(row) {
+        true => Ok(Value::Null),
+        false => Err("a value that is neither a text nor a number nor a list".to_owned()),
     };
-    Ok(values)
+    (0..array.len()).map(cell).collect()
 }
 
-fn list_values<O: OffsetSizeTrait>(array: &GenericListArray<O>) -> Result<Vec<Value>, ArrowError> {
-    array
-        .iter()
-        .map(|items| match items {
-            Some(items) => Ok(Value::Array(values(&items)?)),
-            None => Ok(Value::Null),
-        })
-        .collect()
+fn texts(array: &ArrayRef) -> Result<Vec<Cell>, ArrowError> {
+    let array = cast(array, &DataType::LargeUtf8)?;
+    let texts = array.as_string::<i64>().iter();
+    Ok(texts.map(|text| Ok(text.into())).collect())
 }
 
-fn fixed_list_values(array: &FixedSizeListArray) -> Result<Vec<Value>, ArrowError> {
-    array
-        .iter()
-        .map(|items| match items {
-            Some(items) => Ok(Value::Array(values(&items)?)),
-            None => Ok(Value::Null),
-        })
-        .collect()
+/// A NaN is how a missing number is kept in columns of floating-point numbers.
+fn float(number: Option<f64>) -> Cell {
+    match number {
+        Some(number) if number.is_infinite() => Err(format!("the number {number}")),
+        number => Ok(number.into()),
+    }
 }
 
-fn struct_values(array: &StructArray) -> Result<Vec<Value>, ArrowError> {
-    let columns: Vec<(String, Vec<Value>)> = array
-        .column_names()
-        .iter()
-        .zip(array.columns())
-        .map(|(name, column)| Ok(((*name).to_owned(), values(column)?)))
-        .collect::<Result<_, ArrowError>>()?;
-    let rows = rows_of(columns, array.len());
-    Ok(rows
-        .into_iter()
-        .enumerate()
-        .map(|(row, fields)| {
-            if array.is_null(row) {
-                Value::Null
-            } else {
-                Value::Object(fields)
+/// A number from its digits: a whole one, as long as it is one of 64 bits, and otherwise the nearest of floating point.
+fn decimal(digits: Cell) -> Cell {
+    let digits = digits?;
+    let Some(text) = digits.as_str() else {
+        return Ok(digits);
+    };
+    match (text.parse::<i64>(), text.parse::<f64>()) {
+        (Ok(whole), _) => Ok(whole.into()),
+        (_, Ok(number)) => float(Some(number)),
+        _ => Err(format!("the digits {text:?}")),
+    }
+}
+
+/// Bytes are read as texts where they are UTF-8: many writers do not say that a column holds text.
+fn bytes(array: &ArrayRef) -> Result<Vec<Cell>, ArrowError> {
+    let array = cast(array, &DataType::LargeBinary)?;
+    let cell = |bytes: Option<&[u8]>| match bytes.map(str::from_utf8).transpose() {
+        Ok(text) => Ok(text.into()),
+        Err(_) => Err("bytes that are no text in UTF-8".to_owned()),
+    };
+    Ok(array.as_binary::<i64>().iter().map(cell).collect())
+}
+
+fn moments(array: &ArrayRef) -> Result<Vec<Cell>, ArrowError> {
+    let formatter = ArrayFormatter::try_new(array.as_ref(), &FormatOptions::default())?;
+    let cell = |row| match array.is_null(row) {
+        true => Ok(Ok(Value::Null)),
+        false => Ok(Ok(Value::String(formatter.value(row).try_to_string()?))),
+    };
+    (0..array.len()).map(cell).collect()
+}
+
+/// A list can be read where all of its items can.
+fn lists(lists: impl Iterator<Item = Option<ArrayRef>>, name: &str) -> Vec<Cell> {
+    let list = |items: Option<ArrayRef>| match items {
+        Some(items) => cells(&items, name).into_iter().collect::<Cell>(),
+        None => Ok(Value::Null),
+    };
+    lists.map(list).collect()
+}
+
+/// An object can be read where all of its fields can.
+fn structs(array: &ArrayRef, name: &str) -> Vec<Cell> {
+    let array = array.as_struct();
+    let names = array.column_names();
+    let mut columns: Vec<Vec<Cell>> = (names.iter().zip(array.columns()))
+        .map(|(field, column)| cells(column, &format!("{name}.{field}")))
+        .collect();
+    let mut object = |row: usize| {
+        if array.is_null(row) {
+            return Ok(Value::Null);
+        }
+        let mut fields = Map::new();
+        for (field, column) in names.iter().zip(&mut columns) {
+            let cell = std::mem::replace(&mut column[row], Ok(Value::Null));
+            let cell = cell?;
+            // A column has the keys of all of its rows: in a part of a turn, a null says no more than that another row has
+            // something there. It is left out, as TRL does.
+            if !(cell.is_null() && name.contains('.')) {
+                fields.insert((*field).to_owned(), cell);
             }
-        })
-        .collect())
+        }
+        Ok(Value::Object(fields))
+    };
+    (0..array.len()).map(&mut object).collect()
 }
 
 /// A map column: an object with the keys as texts.
-fn map_values(array: &MapArray) -> Result<Vec<Value>, ArrowError> {
-    (0..array.len())
-        .map(|row| {
-            if array.is_null(row) {
-                return Ok(Value::Null);
-            }
-            let entries = array.value(row);
-            let keys = texts(entries.column(0))?;
-            let fields = keys
-                .into_iter()
-                .zip(values(entries.column(1))?)
-                .filter_map(|(key, value)| Some((key.as_str()?.to_owned(), value)))
-                .collect();
-            Ok(Value::Object(fields))
-        })
-        .collect()
-}
-
-fn texts(array: &ArrayRef) -> Result<Vec<Value>, ArrowError> {
-    let formatter = ArrayFormatter::try_new(array.as_ref(), &FormatOptions::default())?;
-    (0..array.len())
-        .map(|row| {
-            if array.is_null(row) {
-                return Ok(Value::Null);
-            }
-            Ok(Value::String(formatter.value(row).try_to_string()?))
-        })
-        .collect()
+fn maps(array: &ArrayRef, name: &str) -> Vec<Cell> {
+    let array = array.as_map();
+    let object = |row: usize| {
+        if array.is_null(row) {
+            return Ok(Value::Null);
+        }
+        let entries = array.value(row);
+        let keys = cells(entries.column(0), name);
+        let mut fields = Map::new();
+        for (key, value) in keys.into_iter().zip(cells(entries.column(1), name)) {
+            let key = match key? {
+                Value::String(key) => key,
+                other => other.to_string(),
+            };
+            fields.insert(key, value?);
+        }
+        Ok(Value::Object(fields))
+    };
+    (0..array.len()).map(object).collect()
 }

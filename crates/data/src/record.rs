@@ -1,10 +1,11 @@
 //! What the crate hands on: records in words, examples in tokens, and where each came from.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use panacea_objectives::Judgement;
-use panacea_pretrained::Message;
+use panacea_pretrained::{Answer, JsonObject, Message};
 use serde::Serialize;
 
 /// Where a record stands in the user's files, so that every message can name it.
@@ -40,12 +41,16 @@ pub struct Record {
     pub source: Source,
     /// The conversation up to the response; the last turn is never the assistant's.
     pub prompt: Vec<Message>,
+    /// What the chat template sees beside the conversation, such as `tools`.
+    pub variables: JsonObject,
     /// Two or more (pairs), one (SFT) or any number (KTO, RLHF): see [`RecordKind`](crate::RecordKind).
-    pub responses: Vec<String>,
+    pub responses: Vec<Answer>,
     /// What the objectives say about them; at least one entry, where they are what is trained on.
     pub judgements: Vec<Judgement>,
     /// RLHF: the record's own scores of each response.
     pub scores: Vec<Scores>,
+    /// RLHF: reference answers, by the columns that rewards name.
+    pub references: BTreeMap<String, String>,
 }
 
 /// What a record itself gives to one of its responses: a score for every objective, `None` where the objective asks for
@@ -57,8 +62,12 @@ pub type Scores = Vec<Option<f64>>;
 pub struct Words {
     /// The conversation up to the response; whole, also where its tokens are cut.
     pub prompt: Vec<Message>,
+    /// As in [`Record::variables`].
+    pub variables: JsonObject,
     /// Each response of the record; whole, also where its tokens are cut.
-    pub responses: Vec<String>,
+    pub responses: Vec<Answer>,
+    /// As in [`Record::references`].
+    pub references: BTreeMap<String, String>,
 }
 
 /// One training record in tokens.

@@ -1,12 +1,13 @@
 //! What happened to the data on its way in: nothing is skipped without being counted and named.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 
 use serde::Serialize;
 
 use crate::Judgement;
+use crate::error::{RecordProblem, list};
 use crate::readers::Format;
 use crate::record::{Record, Scores, Source, marks};
 
@@ -32,6 +33,10 @@ pub struct DataReport {
     pub truncated_responses: usize,
     /// What is to be known of the boundary between prompts and responses, and how many records it is so of.
     pub boundaries: BTreeMap<String, usize>,
+    /// What is to be known of how records were read, and how many it is so of.
+    pub notes: BTreeMap<String, usize>,
+    /// What kept records have of which nothing is made.
+    pub unread: Unread,
     /// Kept records whose texts hold a special token, which the template does not mean to be there, and the token.
     pub stray_tokens: Vec<(Source, String)>,
     /// Lengths in tokens, once the records are tokenised.
@@ -49,6 +54,27 @@ pub struct FileReport {
     pub records: usize,
     /// The objective whose own data set it is.
     pub objective: Option<String>,
+    /// Columns that hold something and that nobody reads.
+    pub unread_columns: Vec<String>,
+}
+
+/// Keys of turns, and variables beside conversations, that neither a reader nor the chat template uses.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Unread {
+    /// How many records have any.
+    pub records: usize,
+    /// How many records have each.
+    pub names: BTreeMap<String, usize>,
+}
+
+impl Unread {
+    /// Adds those of a record.
+    pub(crate) fn add(&mut self, names: BTreeSet<&str>) {
+        self.records += usize::from(!names.is_empty());
+        for name in names {
+            *self.names.entry(name.to_owned()).or_default() += 1;
+        }
+    }
 }
 
 /// What an objective found in the rows that it could have been labelled in
@@ -77,7 +103,7 @@ pub struct Skipped {
 }
 
 /// Why a row is not used.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SkipReason {
     /// All responses are the same text.
@@ -88,8 +114,9 @@ pub enum SkipReason {
     OverlongPrompt,
     /// In every judged pair, truncation makes the two responses equal.
     EqualAfterTruncation,
-    /// A field cannot be used, and bad records are to be skipped.
-    BadField(String),
+    /// It cannot be used, and bad records are to be skipped. Only these count against
+    /// [`Tolerance::max_skipped`](crate::Tolerance::max_skipped): nothing is wrong with the others.
+    Refused(RecordProblem),
 }
 
 impl SkipReason {
@@ -100,7 +127,7 @@ impl SkipReason {
             Self::Unlabelled => "no objective labels them",
             Self::OverlongPrompt => "prompt too long",
             Self::EqualAfterTruncation => "responses equal after truncation",
-            Self::BadField(_) => "a field cannot be used",
+            Self::Refused(problem) => problem.words(),
         }
     }
 }
@@ -131,6 +158,14 @@ impl DataReport {
         reasons
     }
 
+    /// Counts a record of which something is to be said.
+    pub(crate) fn note(&mut self, note: &str) {
+        match self.notes.get_mut(note) {
+            Some(records) => *records += 1,
+            None => _ = self.notes.insert(note.to_owned(), 1),
+        }
+    }
+
     /// Counts the labels and scores of what is kept.
     pub(crate) fn count_used(&mut self, judgements: &[Judgement], scores: &[Scores]) {
         for (i, objective) in self.objectives.iter_mut().enumerate() {
@@ -145,6 +180,27 @@ impl DataReport {
         }
     }
 
+    /// How many rows were skipped because they cannot be used; one that made two records is one.
+    pub(crate) fn refused(&self) -> usize {
+        let is_refused = |row: &&Skipped| matches!(row.reason, SkipReason::Refused(_));
+        let mut sources: Vec<&Source> = (self.skipped.iter().filter(is_refused))
+            .map(|row| &row.source)
+            .collect();
+        sources.dedup();
+        sources.len()
+    }
+
+    /// Why rows cannot be used, a line for each reason and one for the first of its kind.
+    pub(crate) fn refusals(&self) -> String {
+        let mut lines = String::new();
+        for (reason, rows) in self.skipped_by_reason() {
+            if let SkipReason::Refused(problem) = &rows[0].reason {
+                lines += &format!("  {}\n    the first: {problem}\n", named(reason, &rows));
+            }
+        }
+        lines
+    }
+
     /// `12 prompt too long, 3 identical responses`.
     pub(crate) fn reasons(&self) -> String {
         let reasons: Vec<String> = self
@@ -156,6 +212,17 @@ impl DataReport {
     }
 }
 
+/// As many rows are named for each reason; the rest is counted.
+const NAMED: usize = 3;
+
+/// `4: identical responses (a.jsonl:1, a.jsonl:2, a.jsonl:7, …)`.
+fn named(reason: &str, rows: &[&Skipped]) -> String {
+    let first = rows.iter().take(NAMED);
+    let first: Vec<String> = first.map(|row| row.source.to_string()).collect();
+    let more = if rows.len() > NAMED { ", …" } else { "" };
+    format!("{}: {reason} ({}{more})", rows.len(), first.join(", "))
+}
+
 /// How many labels and scores there are on objective `i`.
 fn marked(judgements: &[Judgement], scores: &[Scores], i: usize) -> usize {
     marks(judgements, scores)
@@ -165,9 +232,6 @@ fn marked(judgements: &[Judgement], scores: &[Scores], i: usize) -> usize {
 
 impl fmt::Display for DataReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// As many skipped rows are named for each reason; the rest is counted.
-        const NAMED: usize = 3;
-
         for file in &self.files {
             write!(f, "file        {}", file.file.display())?;
             write!(f, " ({}, {} records", file.format, file.records)?;
@@ -175,22 +239,14 @@ impl fmt::Display for DataReport {
                 Some(name) => writeln!(f, ", only for {name})")?,
                 None => writeln!(f, ")")?,
             }
+            if !file.unread_columns.is_empty() {
+                writeln!(f, "            not read: {}", list(&file.unread_columns))?;
+            }
         }
         writeln!(f, "records     {} read, {} kept", self.read, self.kept)?;
         for (reason, rows) in self.skipped_by_reason() {
-            let named: Vec<String> = rows
-                .iter()
-                .take(NAMED)
-                .map(|row| row.source.to_string())
-                .collect();
-            let more = if rows.len() > NAMED { ", …" } else { "" };
-            writeln!(
-                f,
-                "skipped     {}: {reason} ({}{more})",
-                rows.len(),
-                named.join(", ")
-            )?;
-            if let SkipReason::BadField(problem) = &rows[0].reason {
+            writeln!(f, "skipped     {}", named(reason, &rows))?;
+            if let SkipReason::Refused(problem) = &rows[0].reason {
                 writeln!(f, "            the first: {problem}")?;
             }
         }
@@ -204,6 +260,20 @@ impl fmt::Display for DataReport {
                 f,
                 "tokens      {} in prompts (longest {}), {} in responses (longest {})",
                 tokens.prompt, tokens.longest_prompt, tokens.response, tokens.longest_response
+            )?;
+        }
+        for (note, records) in &self.notes {
+            writeln!(f, "reading     {records} records: {note}")?;
+        }
+        if self.unread.records > 0 {
+            let names: Vec<String> = (self.unread.names.iter())
+                .map(|(name, records)| format!("`{name}` ({records})"))
+                .collect();
+            writeln!(
+                f,
+                "warning     {} records have turns or variables with keys that neither reader nor template uses: {}",
+                self.unread.records,
+                names.join(", ")
             )?;
         }
         for (note, records) in &self.boundaries {

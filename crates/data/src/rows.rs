@@ -8,24 +8,30 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::MultiGzDecoder;
+use panacea_pretrained::is_lfs_pointer;
 use serde_json::Value;
 
-use crate::error::{DataError, FieldProblem};
+use crate::error::{DataError, FieldProblem, RecordProblem};
 use crate::parquet_rows;
 use crate::readers::fields::{Row, describe};
 use crate::record::Source;
+use crate::visit::{Visit, spread_turns};
 
-/// Calls `visit` with every row of the file and stops at the first error.
-pub(crate) fn for_each_row(
-    file: &Path,
-    visit: &mut dyn FnMut(Source, &Row) -> Result<(), DataError>,
-) -> Result<(), DataError> {
+/// Calls `visit` with every row of the file, and stops at the first error.
+pub(crate) fn for_each_row(file: &Path, visit: &mut Visit<'_>) -> Result<(), DataError> {
     let kind = FileKind::of(file)?;
     let opened = File::open(file).map_err(|error| read_error(file, error))?;
+    let mut opened = BufReader::new(opened);
+    let begin = opened.fill_buf().map_err(|error| read_error(file, error))?;
+    if is_lfs_pointer(begin) {
+        return Err(DataError::LfsPointer {
+            file: file.to_owned(),
+        });
+    }
     let rows = match kind {
-        FileKind::Parquet => parquet_rows::for_each_row(file, opened, visit)?,
-        FileKind::Text => for_each_json(file, BufReader::new(opened), visit)?,
+        FileKind::Parquet => parquet_rows::for_each_row(file, opened.into_inner(), visit)?,
+        FileKind::Text => for_each_json(file, opened, visit)?,
         FileKind::Gzip => for_each_json(file, BufReader::new(MultiGzDecoder::new(opened)), visit)?,
     };
     if rows == 0 {
@@ -36,14 +42,14 @@ pub(crate) fn for_each_row(
     Ok(())
 }
 
-enum FileKind {
+pub(crate) enum FileKind {
     Text,
     Gzip,
     Parquet,
 }
 
 impl FileKind {
-    fn of(file: &Path) -> Result<Self, DataError> {
+    pub(crate) fn of(file: &Path) -> Result<Self, DataError> {
         let wrong = |found: &str| DataError::FileType {
             file: file.to_owned(),
             found: found.to_owned(),
@@ -77,43 +83,54 @@ impl FileKind {
 fn for_each_json(
     file: &Path,
     mut reader: impl BufRead,
-    visit: &mut dyn FnMut(Source, &Row) -> Result<(), DataError>,
+    visit: &mut Visit<'_>,
 ) -> Result<usize, DataError> {
-    let mut line = String::new();
+    let mut line = Vec::new();
     let mut line_number = 0;
     let mut rows = 0;
     while next_line(file, &mut reader, &mut line, &mut line_number)? {
-        let text = line.trim_start_matches('\u{feff}').trim();
+        let text = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&line);
+        let text = text.trim_ascii();
         if text.is_empty() {
             continue;
         }
-        if rows == 0 && text.starts_with('[') {
+        if rows == 0 && text.starts_with(b"[") {
             return for_each_element(file, reader, line, line_number, visit);
         }
-        let value = serde_json::from_str(text).map_err(|error| DataError::Json {
-            file: file.to_owned(),
-            line: line_number,
-            column: error.column(),
-            message: without_place(&error),
-        })?;
-        let source = Source::new(file, line_number);
-        let row = object(value, &source)?;
-        visit(source, &row)?;
+        let row = row_of(text);
+        visit(
+            Source::new(file, line_number),
+            row.as_ref().map_err(Clone::clone),
+        )?;
         rows += 1;
     }
     Ok(rows)
+}
+
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// The row of a line.
+fn row_of(line: &[u8]) -> Result<Row, RecordProblem> {
+    let text = std::str::from_utf8(line).map_err(|error| RecordProblem::NotUtf8 {
+        byte: error.valid_up_to() + 1,
+    })?;
+    let value = serde_json::from_str(text).map_err(|error| RecordProblem::Json {
+        column: error.column(),
+        message: without_place(&error),
+    })?;
+    object(value)
 }
 
 /// Reads a line and its number; false at the end of the file.
 fn next_line(
     file: &Path,
     reader: &mut impl BufRead,
-    line: &mut String,
+    line: &mut Vec<u8>,
     line_number: &mut usize,
 ) -> Result<bool, DataError> {
     line.clear();
     *line_number += 1;
-    let read = reader.read_line(line).map_err(|error| {
+    let read = reader.read_until(b'\n', line).map_err(|error| {
         let message = format!("line {line_number}: {error}");
         read_error(file, io::Error::new(error.kind(), message))
     })?;
@@ -124,42 +141,44 @@ fn next_line(
 fn for_each_element(
     file: &Path,
     mut reader: impl Read,
-    mut text: String,
+    mut bytes: Vec<u8>,
     first_line: usize,
-    visit: &mut dyn FnMut(Source, &Row) -> Result<(), DataError>,
+    visit: &mut Visit<'_>,
 ) -> Result<usize, DataError> {
     reader
-        .read_to_string(&mut text)
+        .read_to_end(&mut bytes)
         .map_err(|error| read_error(file, error))?;
-    let elements: Vec<Value> =
-        serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|error| {
-            DataError::Json {
-                file: file.to_owned(),
-                line: first_line + error.line() - 1,
-                column: error.column(),
-                message: without_place(&error),
-            }
-        })?;
+    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes);
+    // What is broken here is the file, and no record can be left out.
+    let elements: Vec<Value> = serde_json::from_slice(bytes).map_err(|error| {
+        let problem = RecordProblem::Json {
+            column: error.column(),
+            message: without_place(&error),
+        };
+        problem.of(Source::new(file, first_line + error.line() - 1))
+    })?;
     let rows = elements.len();
     for (index, element) in elements.into_iter().enumerate() {
-        let source = Source::new(file, index + 1);
-        let row = object(element, &source)?;
-        visit(source, &row)?;
+        let row = object(element);
+        visit(
+            Source::new(file, index + 1),
+            row.as_ref().map_err(Clone::clone),
+        )?;
     }
     Ok(rows)
 }
 
-fn object(value: Value, source: &Source) -> Result<Row, DataError> {
+fn object(value: Value) -> Result<Row, RecordProblem> {
     match value {
-        Value::Object(row) => Ok(row),
-        other => Err(DataError::Field {
-            record: source.clone(),
-            problem: FieldProblem {
-                field: "(the record)".to_owned(),
-                found: describe(&other),
-                expected: "an object".to_owned(),
-            },
-        }),
+        Value::Object(mut row) => {
+            row.values_mut().for_each(spread_turns);
+            Ok(row)
+        }
+        other => Err(RecordProblem::Field(FieldProblem {
+            field: "(the record)".to_owned(),
+            found: describe(&other),
+            expected: "an object".to_owned(),
+        })),
     }
 }
 

@@ -3,49 +3,66 @@
 //! The boundary between prompt and response lies in token space and is the same in training, scoring and generation:
 //! `prompt ++ response` is what the model sees.
 
-use panacea_pretrained::{Answered, ChatTokenizer, Message, Prompt};
+use std::collections::BTreeSet;
+
+use panacea_pretrained::{Answer, Answered, ChatTokenizer, Content, JsonObject, Message, Prompt};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{BoxError, DataError};
-use crate::record::{Example, Record, Words};
+use crate::error::{BoxError, DataError, RecordProblem};
+use crate::record::{Example, Record, Words, marks};
 use crate::report::{DataReport, SkipReason, Skipped, TokenReport};
+use crate::tolerance::Tolerance;
 
 /// What turns text into tokens.
 pub trait TextEncoder: Sync {
     /// A conversation up to an answer.
     type Prompt: AsRef<[u32]>;
 
-    /// The conversation through the chat template, with the header of the answer.
-    fn prompt(&self, messages: &[Message]) -> Result<Self::Prompt, BoxError>;
+    /// The conversation through the chat template, which sees the variables beside it, with the header of the answer.
+    fn prompt(
+        &self,
+        messages: &[Message],
+        variables: &JsonObject,
+    ) -> Result<Self::Prompt, BoxError>;
     /// The conversation with each of the responses as its answer, each with exactly one end-of-turn token.
-    fn answered(&self, prompt: &Self::Prompt, responses: &[String]) -> Result<Answered, BoxError>;
+    fn answered(&self, prompt: &Self::Prompt, responses: &[Answer]) -> Result<Answered, BoxError>;
 
     /// A special token that stands in a text of a record, where none is meant to.
     fn stray_token(&self, _record: &Record) -> Option<String> {
         None
+    }
+
+    /// Whether something is made of a key of turns, or of a variable of records.
+    fn reads(&self, _name: &str) -> bool {
+        false
     }
 }
 
 impl TextEncoder for ChatTokenizer {
     type Prompt = Prompt;
 
-    fn prompt(&self, messages: &[Message]) -> Result<Prompt, BoxError> {
-        Ok(Self::prompt(self, messages)?)
+    fn prompt(&self, messages: &[Message], variables: &JsonObject) -> Result<Prompt, BoxError> {
+        Ok(self.prompt_with(messages, variables)?)
     }
 
-    fn answered(&self, prompt: &Prompt, responses: &[String]) -> Result<Answered, BoxError> {
+    fn answered(&self, prompt: &Prompt, responses: &[Answer]) -> Result<Answered, BoxError> {
         Ok(Self::answered(self, prompt, responses)?)
     }
 
     fn stray_token(&self, record: &Record) -> Option<String> {
-        let prompt = record.prompt.iter().map(|message| &message.content[..]);
+        let prompt = record.prompt.iter().map(Message::text);
         // The end of a turn may end a response.
-        let responses = (record.responses.iter()).map(|text| self.without_end_of_turn(text));
+        let responses =
+            (record.responses.iter()).map(|answer| self.without_end_of_turn(answer.text()));
         let found = prompt
             .chain(responses)
             .find_map(|text| self.special_token_in(text));
         found.map(str::to_owned)
+    }
+
+    fn reads(&self, name: &str) -> bool {
+        Self::reads(self, name)
     }
 }
 
@@ -56,7 +73,7 @@ pub struct Rendered<'a>(pub &'a ChatTokenizer);
 impl TextEncoder for Rendered<'_> {
     type Prompt = Prompt;
 
-    fn prompt(&self, messages: &[Message]) -> Result<Prompt, BoxError> {
+    fn prompt(&self, messages: &[Message], _: &JsonObject) -> Result<Prompt, BoxError> {
         let [only] = messages else {
             let problem = format!(
                 "found {} turns, expected one text with all of them, since data.rendered = true",
@@ -64,10 +81,10 @@ impl TextEncoder for Rendered<'_> {
             );
             return Err(problem.into());
         };
-        Ok(self.0.rendered_prompt(&only.content)?)
+        Ok(self.0.rendered_prompt(only.text())?)
     }
 
-    fn answered(&self, prompt: &Prompt, responses: &[String]) -> Result<Answered, BoxError> {
+    fn answered(&self, prompt: &Prompt, responses: &[Answer]) -> Result<Answered, BoxError> {
         Ok(self.0.answered(prompt, responses)?)
     }
 }
@@ -102,12 +119,13 @@ pub struct TokenLimits {
 /// and skipped.
 ///
 /// # Errors
-/// A record that the tokenizer or the template refuses; an objective all of whose records were
-/// skipped.
+/// A record that the tokenizer or the template refuses, where these are not to be skipped, or more of them than `tolerance`
+/// has; an objective all of whose records were skipped.
 pub fn tokenize(
     records: &[Record],
     encoder: &impl TextEncoder,
     limits: &TokenLimits,
+    tolerance: Tolerance,
     report: &mut DataReport,
 ) -> Result<Vec<Example>, DataError> {
     for (field, found) in [
@@ -118,7 +136,7 @@ pub fn tokenize(
             return Err(DataError::Limit { field, found });
         }
     }
-    let tokenized: Vec<Result<Tokenized, DataError>> = records
+    let tokenized: Vec<Result<Tokenized, RecordProblem>> = records
         .par_iter()
         .map(|record| tokenize_record(record, encoder, limits))
         .collect();
@@ -126,13 +144,13 @@ pub fn tokenize(
     let mut examples = Vec::with_capacity(records.len());
     let mut tokens = TokenReport::default();
     for (record, tokenized) in records.iter().zip(tokenized) {
-        match tokenized? {
-            Tokenized::Example {
+        match tokenized {
+            Ok(Tokenized::Example {
                 example,
                 is_prompt_cut,
                 responses_cut,
                 notes,
-            } => {
+            }) => {
                 tokens.add(&example);
                 for note in notes {
                     *report.boundaries.entry(note).or_default() += 1;
@@ -140,16 +158,26 @@ pub fn tokenize(
                 if let Some(token) = encoder.stray_token(record) {
                     report.stray_tokens.push((record.source.clone(), token));
                 }
+                report.unread.add(unread(record, encoder));
                 report.count_dropped(record);
                 report.count_used(&example.judgements, &example.scores);
                 report.truncated_prompts += usize::from(is_prompt_cut);
                 report.truncated_responses += responses_cut;
-                examples.push(example);
+                examples.push(*example);
             }
-            Tokenized::Skipped(reason) => report.drop_record(record, reason),
+            Ok(Tokenized::Skipped(reason)) => {
+                report.drop_record(record);
+                let source = record.source.clone();
+                report.skipped.push(Skipped { source, reason });
+            }
+            Err(problem) => {
+                report.drop_record(record);
+                tolerance.refuse(problem.of(record.source.clone()), report)?;
+            }
         }
     }
     report.tokens = Some(tokens);
+    tolerance.check(report)?;
     match report
         .objectives
         .iter()
@@ -166,7 +194,7 @@ pub fn tokenize(
 
 enum Tokenized {
     Example {
-        example: Example,
+        example: Box<Example>,
         is_prompt_cut: bool,
         responses_cut: usize,
         /// Of the boundary between prompt and responses.
@@ -179,22 +207,22 @@ fn tokenize_record(
     record: &Record,
     encoder: &impl TextEncoder,
     limits: &TokenLimits,
-) -> Result<Tokenized, DataError> {
+) -> Result<Tokenized, RecordProblem> {
     let refused = |part: &'static str| {
-        move |error: BoxError| DataError::Encode {
-            record: record.source.clone(),
+        move |error: BoxError| RecordProblem::Encode {
             part,
-            error,
+            message: error.to_string(),
         }
     };
-    let whole = encoder.prompt(&record.prompt).map_err(refused("prompt"))?;
+    let whole = encoder
+        .prompt(&record.prompt, &record.variables)
+        .map_err(refused("prompt"))?;
     let is_prompt_cut = whole.as_ref().len() > limits.max_prompt_tokens;
     let prompt = match (is_prompt_cut, limits.overlong_prompts) {
         (false, _) => Some(whole),
         (true, OverlongPrompts::Skip) => None,
         (true, OverlongPrompts::Truncate) => {
-            cut_prompt(&record.prompt, encoder, limits.max_prompt_tokens)
-                .map_err(refused("prompt"))?
+            cut_prompt(record, encoder, limits.max_prompt_tokens).map_err(refused("prompt"))?
         }
     };
     let Some(prompt) = prompt else {
@@ -205,9 +233,7 @@ fn tokenize_record(
         prompt,
         mut responses,
         notes,
-    } = encoder
-        .answered(&prompt, &record.responses)
-        .map_err(refused("response"))?;
+    } = answered(record, encoder, &prompt).map_err(refused("response"))?;
     let mut responses_cut = 0;
     for response in &mut responses {
         responses_cut += usize::from(response.len() > limits.max_response_tokens);
@@ -229,7 +255,7 @@ fn tokenize_record(
         return Ok(Tokenized::Skipped(SkipReason::EqualAfterTruncation));
     }
     Ok(Tokenized::Example {
-        example: Example {
+        example: Box::new(Example {
             source: record.source.clone(),
             prompt,
             responses,
@@ -237,29 +263,62 @@ fn tokenize_record(
             scores: record.scores.clone(),
             words: Words {
                 prompt: record.prompt.clone(),
+                variables: record.variables.clone(),
                 responses: record.responses.clone(),
+                references: record.references.clone(),
             },
-        },
+        }),
         is_prompt_cut,
         responses_cut,
         notes,
     })
 }
 
+/// Keys of the record's turns, and variables beside them, of which nothing is made.
+fn unread<'a>(record: &'a Record, encoder: &impl TextEncoder) -> BTreeSet<&'a str> {
+    let of_turns = record.prompt.iter().map(|turn| &turn.more);
+    let of_answers = record.responses.iter().map(|answer| &answer.more);
+    let all = of_turns.chain(of_answers).chain([&record.variables]);
+    let names = all.flat_map(|fields| fields.keys().map(String::as_str));
+    names.filter(|name| !encoder.reads(name)).collect()
+}
+
+/// The conversation with the record's responses. Where nobody judges or scores them, they may be missing, and so may one that
+/// cannot be tokenised.
+fn answered<E: TextEncoder>(
+    record: &Record,
+    encoder: &E,
+    prompt: &E::Prompt,
+) -> Result<Answered, BoxError> {
+    let is_used = marks(&record.judgements, &record.scores)
+        .flatten()
+        .any(Option::is_some);
+    let refused = match encoder.answered(prompt, &record.responses) {
+        Err(_) if !is_used && !record.responses.is_empty() => {
+            "a response of the record's own cannot be tokenised, and nothing but its words is used"
+        }
+        other => return other,
+    };
+    let mut without = encoder.answered(prompt, &[])?;
+    without.notes.push(refused.to_owned());
+    Ok(without)
+}
+
 /// The longest end of a conversation whose prompt fits: whole turns if a user's turn can begin
 /// it, otherwise the end of the last turn. `None` where the template alone is too long.
 fn cut_prompt<E: TextEncoder>(
-    messages: &[Message],
+    record: &Record,
     encoder: &E,
     max_tokens: usize,
 ) -> Result<Option<E::Prompt>, BoxError> {
+    let messages = &record.prompt;
     let system = messages
         .iter()
         .take_while(|message| matches!(message.role.as_str(), "system" | "developer"))
         .count();
     let (kept, turns) = messages.split_at(system);
     let fitting = |turns: &[Message]| -> Result<Option<E::Prompt>, BoxError> {
-        let prompt = encoder.prompt(&[kept, turns].concat())?;
+        let prompt = encoder.prompt(&[kept, turns].concat(), &record.variables)?;
         Ok((prompt.as_ref().len() <= max_tokens).then_some(prompt))
     };
 
@@ -273,18 +332,14 @@ fn cut_prompt<E: TextEncoder>(
     let Some(last) = turns.last().filter(|last| last.role == "user") else {
         return Ok(None);
     };
-    let starts: Vec<usize> = last
-        .content
-        .char_indices()
-        .map(|(start, _)| start)
-        .collect();
+    let starts: Vec<usize> = last.text().char_indices().map(|(start, _)| start).collect();
     let mut best = None;
     let (mut low, mut high) = (0, starts.len());
     while low < high {
         let middle = low.midpoint(high);
         let end_of_last = Message {
-            role: last.role.clone(),
-            content: last.content[starts[middle]..].to_owned(),
+            content: Content::Text(last.text()[starts[middle]..].to_owned()),
+            ..last.clone()
         };
         match fitting(&[end_of_last])? {
             Some(prompt) => {
@@ -309,13 +364,9 @@ impl TokenReport {
 }
 
 impl DataReport {
-    /// A record that was kept until now is skipped.
-    fn drop_record(&mut self, record: &Record, reason: SkipReason) {
+    /// A record that was kept until now is not.
+    fn drop_record(&mut self, record: &Record) {
         self.kept -= 1;
         self.count_dropped(record);
-        self.skipped.push(Skipped {
-            source: record.source.clone(),
-            reason,
-        });
     }
 }

@@ -87,9 +87,11 @@ impl Criteria {
                     .map(|answer| Sample {
                         prompt: &text,
                         turns: &turns,
+                        variables: Some(&prompt.variables),
                         response: &answer.text,
                         response_tokens: answer.tokens.len(),
                         reference: None,
+                        references: &[],
                         known: &[],
                         origin: "this prompt",
                     })

@@ -6,7 +6,7 @@ use panacea_elicit::{Candidate, Session, spread_preferences};
 use panacea_methods::Served;
 use panacea_model::{Decoder, Request, Sampling, StopReason};
 use panacea_objectives::Preference;
-use panacea_pretrained::{ChatTokenizer, Message};
+use panacea_pretrained::{ChatTokenizer, JsonObject, Message};
 use panacea_serving::Policy;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -19,6 +19,8 @@ use crate::error::InterviewError;
 pub struct Prompt {
     /// As a conversation.
     pub messages: Vec<Message>,
+    /// What the chat template sees beside it, such as `tools`.
+    pub variables: JsonObject,
     /// As the model reads it.
     pub tokens: Vec<u32>,
 }
@@ -131,21 +133,36 @@ impl Prompt {
     ///
     /// # Errors
     /// When the chat template refuses it.
-    pub fn new(messages: Vec<Message>, tokenizer: &ChatTokenizer) -> Result<Self, InterviewError> {
+    pub fn new(
+        messages: Vec<Message>,
+        variables: JsonObject,
+        tokenizer: &ChatTokenizer,
+    ) -> Result<Self, InterviewError> {
         Ok(Self {
-            tokens: tokenizer.encode_prompt(&messages)?,
+            tokens: tokenizer.prompt_with(&messages, &variables)?.into_ids(),
             messages,
+            variables,
         })
     }
 
     /// The name of an answer to it: the same text to the same conversation has the same one.
     fn id(&self, text: &str) -> String {
         let mut hash = Sha256::new();
+        let mut part = |part: &str| {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        };
         for message in &self.messages {
-            for part in [&message.role, &message.content] {
-                hash.update((part.len() as u64).to_le_bytes());
-                hash.update(part);
+            part(&message.role);
+            part(message.text());
+            for (key, value) in &message.more {
+                part(key);
+                part(&value.to_string());
             }
+        }
+        for (name, value) in &self.variables {
+            part(name);
+            part(&value.to_string());
         }
         hash.update(text);
         let hash = hash.finalize();

@@ -52,10 +52,11 @@ impl Yardstick {
             })
         };
         let of_records = |spec: &ScorerSpec| {
-            matches!(
+            let compares = matches!(
                 spec,
-                ScorerSpec::Score { .. } | ScorerSpec::Rule(Rule::Similarity)
-            )
+                ScorerSpec::Rule(Rule::Similarity { .. } | Rule::ExactMatch { .. })
+            );
+            compares || spec.record_score().is_some() || spec.reference_column().is_some()
         };
         if scorer_specs(plan).any(of_records) {
             return instead("some of them are known beside a record only");

@@ -12,7 +12,7 @@
 //!
 //! In a pair of Q4_0 and Q4_1 the low half is of the first 16 weights, the high half of the last 16.
 
-use crate::lanes::{BLOCK, Lanes};
+use crate::lanes::{BLOCK, Lanes, Portable};
 
 /// How the elements of a packed matrix lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,10 +72,10 @@ impl Blocks {
 }
 
 /// 32 weights: scale · code + minimum.
-pub(crate) struct Group<L: Lanes> {
-    pub codes: L::Bytes,
+pub(crate) struct Group {
+    pub codes: [u8; BLOCK],
     /// One for the first 16 and one for the last.
-    pub scale: L::Floats,
+    pub scale: [f32; 2],
     pub minimum: f32,
 }
 
@@ -89,7 +89,7 @@ pub(crate) trait Format {
 
     /// The whole blocks of `bytes`.
     fn blocks(bytes: &[u8]) -> &[Self::Block];
-    fn group<L: Lanes>(lanes: L, block: &Self::Block, group: usize) -> Group<L>;
+    fn group(lanes: Portable, block: &Self::Block, group: usize) -> Group;
 }
 
 pub(crate) struct Q8_0;
@@ -109,11 +109,11 @@ impl Format for Q8_0 {
     }
 
     #[inline(always)]
-    fn group<L: Lanes>(lanes: L, block: &Self::Block, _: usize) -> Group<L> {
+    fn group(lanes: Portable, block: &Self::Block, _: usize) -> Group {
         let d = float_at(lanes, block, 0);
         Group {
-            codes: lanes.load(part(block, 2)),
-            scale: lanes.halves(d, d),
+            codes: *part(block, 2),
+            scale: [d; 2],
             minimum: 0.0,
         }
     }
@@ -130,11 +130,11 @@ impl Format for Q4_0 {
     }
 
     #[inline(always)]
-    fn group<L: Lanes>(lanes: L, block: &Self::Block, _: usize) -> Group<L> {
+    fn group(lanes: Portable, block: &Self::Block, _: usize) -> Group {
         let d = float_at(lanes, block, 0);
         Group {
             codes: lanes.minus(lanes.nibbles(part(block, 2)), 8),
-            scale: lanes.halves(d, d),
+            scale: [d; 2],
             minimum: 0.0,
         }
     }
@@ -151,11 +151,11 @@ impl Format for Q4_1 {
     }
 
     #[inline(always)]
-    fn group<L: Lanes>(lanes: L, block: &Self::Block, _: usize) -> Group<L> {
+    fn group(lanes: Portable, block: &Self::Block, _: usize) -> Group {
         let d = float_at(lanes, block, 0);
         Group {
             codes: lanes.nibbles(part(block, 4)),
-            scale: lanes.halves(d, d),
+            scale: [d; 2],
             minimum: float_at(lanes, block, 2),
         }
     }
@@ -173,8 +173,8 @@ impl Format for Q4K {
 
     /// Two groups are the low and the high halves of the same 32 bytes.
     #[inline(always)]
-    fn group<L: Lanes>(lanes: L, block: &Self::Block, group: usize) -> Group<L> {
-        let pairs = lanes.load(part(block, 16 + group / 2 * BLOCK));
+    fn group(lanes: Portable, block: &Self::Block, group: usize) -> Group {
+        let pairs = *part(block, 16 + group / 2 * BLOCK);
         let (scale, minimum) = scale_and_minimum(part(block, 4), group);
         let d = float_at(lanes, block, 0) * f32::from(scale);
         Group {
@@ -182,7 +182,7 @@ impl Format for Q4K {
                 0 => lanes.bits::<0>(pairs, 15),
                 _ => lanes.bits::<4>(pairs, 15),
             },
-            scale: lanes.halves(d, d),
+            scale: [d; 2],
             minimum: -(float_at(lanes, block, 2) * f32::from(minimum)),
         }
     }
@@ -216,10 +216,10 @@ impl Format for Q6K {
 
     /// Four groups are a half of the block: the group r of them has half r / 2 of bytes 32·(r mod 2) .., and bit pair r.
     #[inline(always)]
-    fn group<L: Lanes>(lanes: L, block: &Self::Block, group: usize) -> Group<L> {
+    fn group(lanes: Portable, block: &Self::Block, group: usize) -> Group {
         let (half, r) = (group / 4, group % 4);
-        let low = lanes.load(part(block, 64 * half + BLOCK * (r % 2)));
-        let high = lanes.load(part(block, 128 + BLOCK * half));
+        let low = *part(block, 64 * half + BLOCK * (r % 2));
+        let high = *part(block, 128 + BLOCK * half);
         let low = match r / 2 {
             0 => lanes.bits::<0>(low, 15),
             _ => lanes.bits::<4>(low, 15),
@@ -234,7 +234,7 @@ impl Format for Q6K {
         let scale = |half: usize| d * f32::from(block[192 + 2 * group + half].cast_signed());
         Group {
             codes: lanes.minus(lanes.join(low, high), 32),
-            scale: lanes.halves(scale(0), scale(1)),
+            scale: [scale(0), scale(1)],
             minimum: 0.0,
         }
     }
@@ -242,12 +242,12 @@ impl Format for Q6K {
 
 /// N bytes of a block.
 #[inline(always)]
-fn part<const N: usize>(block: &[u8], start: usize) -> &[u8; N] {
+pub(crate) fn part<const N: usize>(block: &[u8], start: usize) -> &[u8; N] {
     block[start..].first_chunk().expect("a part of a block")
 }
 
 /// The 16-bit float there.
 #[inline(always)]
-fn float_at<L: Lanes>(lanes: L, block: &[u8], start: usize) -> f32 {
+fn float_at(lanes: Portable, block: &[u8], start: usize) -> f32 {
     lanes.widen(u16::from_le_bytes(*part(block, start)))
 }

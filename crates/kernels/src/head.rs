@@ -6,8 +6,8 @@ use burn_tensor::{FloatDType, Int, Tensor, TensorData};
 
 #[cfg(feature = "flex")]
 use crate::host::Host;
-use crate::matmul::{matmul, matmul_add};
 use crate::shape;
+use crate::weights::Weight;
 
 /// Logits that are stored at once: 16 MiB, and more only for over 4096 rows.
 const PIECE: usize = 1 << 22;
@@ -32,13 +32,13 @@ const FEWEST_COLUMNS: usize = 1024;
 /// If there is not one token a row, a token is not in the vocabulary, or W has another width than h.
 pub fn head_log_probs(
     h: &Tensor<2>,
-    weight: &Tensor<2>,
+    weight: Weight<'_>,
     tokens: &[u32],
     cap: Option<f64>,
     keep: bool,
 ) -> (Vec<f32>, Option<Tensor<2>>) {
     let (operation, [rows, hidden], [vocabulary, width]) =
-        ("head_log_probs", h.dims(), weight.dims());
+        ("head_log_probs", h.dims(), weight.shape());
     shape::axis(operation, "weight", 1, width, hidden, "as in `h`");
     shape::axis(operation, "tokens", 0, tokens.len(), rows, "as in `h`");
     for (i, &token) in tokens.iter().enumerate() {
@@ -55,16 +55,25 @@ pub fn head_log_probs(
         return (Vec::new(), keep.then(|| h.zeros_like()));
     }
     #[cfg(feature = "flex")]
-    if Host::can_open(h) && Host::can_open(weight) {
+    if Host::can_open(h) && is_on_host(weight) {
         return stream(on_host::Rows::new(tokens), h, weight, tokens, cap, keep);
     }
     #[cfg(feature = "gpu")]
-    if crate::gpu::open(weight.clone()).is_some()
+    if let Weight::Dense(dense) = weight
+        && crate::gpu::open(dense.clone()).is_some()
         && let Some(known) = on_gpu::Rows::new(h, tokens)
     {
         return stream(known, h, weight, tokens, cap, keep);
     }
     stream(portable::Rows::new(h), h, weight, tokens, cap, keep)
+}
+
+#[cfg(feature = "flex")]
+fn is_on_host(weight: Weight<'_>) -> bool {
+    match weight {
+        Weight::Dense(dense) => Host::can_open(dense),
+        Weight::Packed(_) | Weight::Integers(_) => true,
+    }
 }
 
 /// What is known of every row after some pieces of the vocabulary.
@@ -89,20 +98,20 @@ trait Rows {
 fn stream<R: Rows>(
     mut known: R,
     h: &Tensor<2>,
-    weight: &Tensor<2>,
+    weight: Weight<'_>,
     tokens: &[u32],
     cap: Option<f64>,
     keep: bool,
 ) -> (Vec<f32>, Option<Tensor<2>>) {
     // The slope of c tanh(l / c), from its value.
     let slope = |capped: Tensor<2>, cap: f64| (capped / cap).powi_scalar(2).neg() + 1.0;
-    let ([rows, hidden], [vocabulary, _]) = (h.dims(), weight.dims());
+    let ([rows, _], [vocabulary, _]) = (h.dims(), weight.shape());
     let columns = (R::PIECE / rows).max(FEWEST_COLUMNS).min(vocabulary);
     let mut mean = keep.then(|| h.zeros_like());
     for start in (0..vocabulary).step_by(columns) {
         let piece = start..(start + columns).min(vocabulary);
-        let part = weight.clone().slice([piece.clone(), 0..hidden]);
-        let logits = matmul(h, &part.clone().transpose());
+        let part = weight.part(piece.clone());
+        let logits = part.product(h);
         let (logits, slopes) = match cap {
             None => (logits, None),
             Some(cap) => {
@@ -115,13 +124,11 @@ fn stream<R: Rows>(
         if let Some(slopes) = slopes {
             weights = weights * slopes;
         }
-        mean = scaled.map(|mean| matmul_add(mean, &weights, &part));
+        mean = scaled.map(|mean| part.add_transposed_product(mean, &weights));
     }
     let (log_probs, sums, targets) = known.finish();
     let slopes = mean.map(|mean| {
-        let ids: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
-        let ids = Tensor::<1, Int>::from_data(TensorData::new(ids, [rows]), &h.device());
-        let of_tokens = weight.clone().select(0, ids);
+        let of_tokens = weight.select(tokens, &h.device());
         let of_tokens = of_tokens.cast(FloatDType::from(mean.dtype()));
         match cap {
             None => of_tokens - mean / sums,
@@ -465,7 +472,7 @@ mod tests {
         let weight = TensorData::new(logits, [vocabulary, 1]);
         let weight = Tensor::<2>::from_data(weight, &burn_tensor::Device::flex());
         let h = Tensor::<2>::ones([1, 1], &weight.device());
-        let (found, _) = head_log_probs(&h, &weight, &[700], None, false);
+        let (found, _) = head_log_probs(&h, Weight::Dense(&weight), &[700], None, false);
         let expected = -(f64::from(small).exp() * (vocabulary - 1) as f64).ln_1p();
         let error = f64::from(found[0]) - expected;
         assert!(
@@ -505,14 +512,25 @@ mod tests {
             let own = slopes.gather(1, ids.clone().reshape([rows, 1]));
             let expected_slopes = weight.clone().select(0, ids) * own - mean;
 
-            let host = head_log_probs(&h, &weight, &tokens, cap, true);
-            let portable = stream(portable::Rows::new(&h), &h, &weight, &tokens, cap, true);
+            let host = head_log_probs(&h, Weight::Dense(&weight), &tokens, cap, true);
+            let portable = stream(
+                portable::Rows::new(&h),
+                &h,
+                Weight::Dense(&weight),
+                &tokens,
+                cap,
+                true,
+            );
             for (log_probs, slopes) in [host, portable] {
                 let found = Tensor::from_data(TensorData::new(log_probs, [rows, 1]), &h.device());
                 assert_close("log p", &found, &expected);
                 assert_close("slopes", &slopes.unwrap(), &expected_slopes);
             }
-            assert!(head_log_probs(&h, &weight, &tokens, cap, false).1.is_none());
+            assert!(
+                head_log_probs(&h, Weight::Dense(&weight), &tokens, cap, false)
+                    .1
+                    .is_none()
+            );
         }
     }
 
@@ -520,7 +538,7 @@ mod tests {
     fn nothing_is_asked_of_no_row() {
         let (h, weight) = (random([1, HIDDEN]), random([VOCABULARY, HIDDEN]));
         let h = h.slice([0..0, 0..HIDDEN]);
-        let (log_probs, slopes) = head_log_probs(&h, &weight, &[], None, true);
+        let (log_probs, slopes) = head_log_probs(&h, Weight::Dense(&weight), &[], None, true);
         assert!(log_probs.is_empty());
         assert_eq!(slopes.unwrap().dims(), [0, HIDDEN]);
     }
@@ -532,7 +550,8 @@ mod tests {
             let weight = weight
                 .clone()
                 .slice_fill([broken..broken + 1, 0..1], f32::NAN);
-            let (log_probs, _) = head_log_probs(&h, &weight, &tokens(ROWS), None, false);
+            let (log_probs, _) =
+                head_log_probs(&h, Weight::Dense(&weight), &tokens(ROWS), None, false);
             assert!(log_probs.iter().all(|x| x.is_nan()));
         }
     }

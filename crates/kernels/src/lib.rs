@@ -44,12 +44,19 @@ mod gpu;
 mod head;
 #[cfg(feature = "flex")]
 mod host;
+#[cfg(feature = "flex")]
+mod integers;
+#[cfg(feature = "flex")]
+mod interleaved;
 mod lanes;
 #[cfg(feature = "gpu")]
 mod launch;
 mod matmul;
 mod norm;
 mod packed;
+mod panels;
+#[cfg(feature = "flex")]
+mod prefetch;
 mod rotary;
 #[cfg(feature = "flex")]
 mod rounded;
@@ -63,6 +70,9 @@ mod team;
 mod test_support;
 #[cfg(feature = "flex")]
 mod thin;
+mod weights;
+#[cfg(all(feature = "flex", target_arch = "x86_64"))]
+mod x86;
 
 pub use adamw::{AdamWStep, AdamWUpdate, adamw};
 pub use attention::{
@@ -72,13 +82,14 @@ pub use attention::{
 pub use blocks::Blocks;
 pub use gated::{Gate, gated, gated_backward};
 pub use head::head_log_probs;
-pub use matmul::{Weight, is_thin, linear_each, matmul, matmul_add};
+pub use matmul::{matmul, matmul_add};
 pub use norm::{rms_norm, rms_norm_backward};
 pub use packed::{Bits, PackedMatrix};
 pub use rotary::Rotation;
 pub use several::{add_each, scale_each};
 pub use squares::sum_of_squares;
 pub use steer::{Steered, steer, steer_backward};
+pub use weights::{Weight, is_thin, linear_add, linear_backward, linear_each};
 
 /// Makes the calling thread one of those that compute on the CPU, to be called once when a program starts. A thread
 /// outside the pool hands every operation over and sleeps until it is done, which for small operations takes longer

@@ -5,8 +5,7 @@ use burn_tensor::{FloatDType, Tensor};
 #[cfg(feature = "gpu")]
 use crate::gpu;
 #[cfg(feature = "flex")]
-use crate::host::{self, Factor, Host, Write};
-use crate::packed::PackedMatrix;
+use crate::host::{self, Host, Write};
 use crate::shape;
 
 /// a b: a `[m, k]`, b `[k, n]` → `[m, n]`. Transposed and sliced operands are read where they lie.
@@ -56,88 +55,6 @@ fn product(a: &Tensor<2>, b: &Tensor<2>) -> Tensor<2> {
     a.matmul(b.clone()).cast(FloatDType::from(dtype))
 }
 
-/// A weight W `[n, k]` of a layer y = x Wᵀ.
-#[derive(Debug, Clone, Copy)]
-pub struct Weight<'a> {
-    /// As it is.
-    pub dense: &'a Tensor<2>,
-    /// With fewer bits an element, for products of few rows.
-    pub packed: Option<&'a PackedMatrix>,
-}
-
-/// x Wᵀ for every W: x `[rows, k]`, W `[n, k]` → `[rows, n]`. Where x has few rows ([`is_thin`]), the threads of the
-/// CPU are woken once for all of them, and packed weights are read instead of dense ones; what they are
-/// multiplied with is rounded to 8 bits for that, each block of 32 with its own scale.
-///
-/// # Panics
-/// If a W has another number of columns than x, or a packed one another shape than the dense one beside it.
-pub fn linear_each(x: &Tensor<2>, weights: &[Weight<'_>]) -> Vec<Tensor<2>> {
-    let (operation, [_, k]) = ("linear_each", x.dims());
-    for (i, weight) in weights.iter().enumerate() {
-        let dense = weight.dense.dims();
-        shape::axis(
-            operation,
-            format_args!("weights[{i}].dense"),
-            1,
-            dense[1],
-            k,
-            "as in `x`",
-        );
-        if let Some(packed) = weight.packed {
-            let packed_is = format_args!("weights[{i}].packed");
-            shape::same(operation, packed_is, packed.shape(), dense, "as in `dense`");
-        }
-    }
-    #[cfg(feature = "flex")]
-    if let Some(products) = thin_on_host(x, weights) {
-        return products;
-    }
-    let factors = weights
-        .iter()
-        .map(|weight| weight.dense.clone().transpose());
-    let factors: Vec<Tensor<2>> = factors.collect();
-    #[cfg(feature = "gpu")]
-    if let Some(products) = gpu::products(x, &factors) {
-        return products;
-    }
-    factors.iter().map(|factor| matmul(x, factor)).collect()
-}
-
-/// Whether products of x `[rows, k]` are computed by reading the weights once, in their own order, on the CPU.
-#[cfg_attr(
-    not(feature = "flex"),
-    expect(unused_variables, reason = "the CPU is not there")
-)]
-pub fn is_thin(x: &Tensor<2>) -> bool {
-    #[cfg(feature = "flex")]
-    return x.dims()[0] <= crate::thin::MOST_ROWS && Host::can_open(x);
-    #[cfg(not(feature = "flex"))]
-    return false;
-}
-
-#[cfg(feature = "flex")]
-fn thin_on_host(x: &Tensor<2>, weights: &[Weight<'_>]) -> Option<Vec<Tensor<2>>> {
-    let x = Host::open(x)?;
-    let x = x.matrix()?;
-    let mut opened = Vec::with_capacity(weights.len());
-    for weight in weights {
-        opened.push(Host::open(weight.dense)?);
-    }
-    let mut factors = Vec::with_capacity(weights.len());
-    for (weight, dense) in weights.iter().zip(&opened) {
-        factors.push(match weight.packed {
-            Some(packed) => Factor::Packed(packed),
-            None => Factor::Dense(dense.matrix()?.transposed()),
-        });
-    }
-    let [rows, _] = x.shape();
-    let products = host::thin_products(x, &factors, 1.0)?;
-    let each = products.into_iter().zip(factors);
-    let product =
-        |(values, factor): (Vec<f32>, Factor<'_>)| host::tensor(values, [rows, factor.columns()]);
-    Some(each.map(product).collect())
-}
-
 /// c + a b: c `[m, n]`, a `[m, k]`, b `[k, n]` → `[m, n]`, in place where nobody else holds c.
 ///
 /// # Panics
@@ -167,8 +84,6 @@ pub fn matmul_add(c: Tensor<2>, a: &Tensor<2>, b: &Tensor<2>) -> Tensor<2> {
 #[cfg(all(test, feature = "flex"))]
 mod tests {
     use super::*;
-    use crate::Bits;
-    use crate::rounded::Rounded;
     use crate::test_support::{address, assert_close, random};
 
     #[test]
@@ -195,46 +110,6 @@ mod tests {
             assert_close("sliced", &matmul(&part, &b), &expected);
             let sum = matmul_add(c.clone(), &a, &lying(&b));
             assert_close("c + a b", &sum, &(expected + c.clone()));
-        }
-    }
-
-    #[test]
-    fn each_product_is_as_if_it_were_alone() {
-        for rows in [1, 5, 40] {
-            let x = random([rows, 96]);
-            let dense = [random([300, 96]), random([1, 96]), random([700, 96])];
-            let packed = [Bits::Eight, Bits::Four]
-                .map(|bits| PackedMatrix::pack(&dense[2], bits).expect("three blocks a row"));
-            let mut weights: Vec<Weight<'_>> = dense
-                .iter()
-                .map(|dense| Weight {
-                    dense,
-                    packed: None,
-                })
-                .collect();
-            let mut expected: Vec<Tensor<2>> = dense.to_vec();
-            for packed in &packed {
-                let dense = &dense[2];
-                weights.push(Weight {
-                    dense,
-                    packed: Some(packed),
-                });
-                expected.push(match is_thin(&x) {
-                    true => host::tensor(packed.unpack(), packed.shape()),
-                    false => dense.clone(),
-                });
-            }
-            let rounded = Host::open(&x).expect("it is on the CPU");
-            let rounded = Rounded::new(rounded.matrix().expect("its strides are positive"));
-            let rounded = host::tensor(rounded.values(), [rows, 96]);
-            let together = linear_each(&x, &weights);
-            for ((found, weight), expected) in together.iter().zip(&weights).zip(expected) {
-                let x = match weight.packed.is_some() && is_thin(&x) {
-                    true => &rounded,
-                    false => &x,
-                };
-                assert_close("each", found, &x.clone().matmul(expected.transpose()));
-            }
         }
     }
 

@@ -3,12 +3,11 @@
 use burn_tensor::Tensor;
 use half::f16;
 
-use crate::blocks::{Blocks, Format, Q4_0, Q4_1, Q4K, Q6K, Q8_0};
+use crate::blocks::{Blocks, Format};
 #[cfg(feature = "flex")]
 use crate::host::Host;
 #[cfg(feature = "flex")]
 use crate::lanes::BLOCK;
-use crate::lanes::Portable;
 
 /// Bits of an element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,13 +90,11 @@ impl PackedMatrix {
         self.bytes.len()
     }
 
-    #[cfg(feature = "flex")]
     /// How its elements lie.
     pub(crate) fn form(&self) -> Blocks {
         self.form
     }
 
-    #[cfg(feature = "flex")]
     /// The blocks of a row, whose [`PackedMatrix::form`] is F.
     #[inline(always)]
     pub(crate) fn row<F: Format>(&self, row: usize) -> &[F::Block] {
@@ -111,35 +108,6 @@ impl PackedMatrix {
     pub(crate) fn behind(&self, first: usize) -> &[u8] {
         let width = self.columns / self.form.weights() * self.form.bytes();
         &self.bytes[(first * width).min(self.bytes.len())..]
-    }
-
-    /// The matrix that it stands for, row by row.
-    pub fn unpack(&self) -> Vec<f32> {
-        match self.form {
-            Blocks::Q8_0 => self.unpack_from::<Q8_0>(),
-            Blocks::Q4_0 => self.unpack_from::<Q4_0>(),
-            Blocks::Q4_1 => self.unpack_from::<Q4_1>(),
-            Blocks::Q4K => self.unpack_from::<Q4K>(),
-            Blocks::Q6K => self.unpack_from::<Q6K>(),
-        }
-    }
-
-    fn unpack_from<F: Format>(&self) -> Vec<f32> {
-        let mut values = Vec::with_capacity(self.rows * self.columns);
-        for block in F::blocks(&self.bytes) {
-            for group in 0..F::GROUPS {
-                let group = F::group(Portable, block, group);
-                let element = |(i, &code): (usize, &u8)| {
-                    let code = match F::SIGNED {
-                        true => f32::from(code.cast_signed()),
-                        false => f32::from(code),
-                    };
-                    group.scale[i / 4] * code + group.minimum
-                };
-                values.extend(group.codes.iter().enumerate().map(element));
-            }
-        }
-        values
     }
 }
 

@@ -9,8 +9,8 @@ use burn_tensor::{DType, Device, Tensor};
 use panacea_kernels::{
     Bits, CacheRow, CacheRows, Gate, Heads, PackedMatrix, Rotation, Segment, Steered, Visibility,
     Weight, add_each, attention, attention_backward, attention_decode, gated, gated_backward,
-    head_log_probs, linear_each, matmul, matmul_add, rms_norm, rms_norm_backward, steer,
-    steer_backward, write_cache,
+    head_log_probs, linear_add, linear_backward, linear_each, matmul, matmul_add, rms_norm,
+    rms_norm_backward, steer, steer_backward, write_cache,
 };
 
 /// A call that does not fit, beside what it panics with.
@@ -64,11 +64,13 @@ fn products() {
         let x = |shape: [usize; 2]| zeros(dtype, shape);
         let pack = |shape| PackedMatrix::pack(&zeros(DType::F32, shape), Bits::Eight);
         let narrow = pack([5, 64]).expect("whole blocks");
-        let short = pack([4, 96]).expect("whole blocks");
-        let linear = |rows: usize, last: [usize; 2], packed: Option<&PackedMatrix>| {
-            let (first, last) = (x([7, 96]), x(last));
-            let dense = |dense, packed| Weight { dense, packed };
-            linear_each(&x([rows, 96]), &[dense(&first, None), dense(&last, packed)])
+        let linear = |rows: usize, last: Weight<'_>| {
+            let first = x([7, 96]);
+            linear_each(&x([rows, 96]), &[Weight::Dense(&first), last])
+        };
+        let add = |onto, rows, weight: Weight<'_>| linear_add(x(onto), &x([rows, 96]), weight);
+        let back = |rows, weight: Weight<'_>, onto: Option<[usize; 2]>| {
+            linear_backward(&x([rows, 5]), weight, onto.map(x))
         };
         assert_refused(vec![
             (
@@ -87,24 +89,48 @@ fn products() {
                 "matmul_add: axis 1 of `c` is 1, expected 5 as in `b`",
                 call(|| matmul_add(x([2, 1]), &x([2, 3]), &x([3, 5]))),
             ),
+            (
+                "linear_add: axis 0 of `onto` is 2, expected 3 as in `x`",
+                call(|| add([2, 5], 3, Weight::Dense(&x([5, 96])))),
+            ),
         ]);
         for rows in [1, 40] {
             assert_refused(vec![
                 (
-                    "linear_each: axis 1 of `weights[1].dense` is 95, expected 96 as in `x`",
-                    call(|| linear(rows, [5, 95], None)),
+                    "linear_each: axis 1 of `weights[1]` is 95, expected 96 as in `x`",
+                    call(|| linear(rows, Weight::Dense(&x([5, 95])))),
                 ),
                 (
-                    "linear_each: axis 0 of `weights[1].packed` is 4, expected 5 as in `dense`",
-                    call(|| linear(rows, [5, 96], Some(&short))),
+                    "linear_each: axis 1 of `weights[1]` is 64, expected 96 as in `x`",
+                    call(|| linear(rows, Weight::Packed(&narrow))),
                 ),
                 (
-                    "linear_each: axis 1 of `weights[1].packed` is 64, expected 96 as in `dense`",
-                    call(|| linear(rows, [5, 96], Some(&narrow))),
+                    "linear_each: axis 1 of `weights[1]` is 64, expected 96 as in `x`",
+                    call(|| linear(rows, Weight::Integers(&narrow))),
+                ),
+                (
+                    "linear_add: axis 1 of `weight` is 64, expected 96 as in `x`",
+                    call(|| add([rows, 5], rows, Weight::Packed(&narrow))),
+                ),
+                (
+                    "linear_add: axis 1 of `onto` is 4, expected 5 as axis 0 of `weight`",
+                    call(|| add([rows, 4], rows, Weight::Dense(&x([5, 96])))),
+                ),
+                (
+                    "linear_backward: axis 0 of `weight` is 6, expected 5 as axis 1 of `dy`",
+                    call(|| back(rows, Weight::Dense(&x([6, 96])), None)),
+                ),
+                (
+                    "linear_backward: axis 1 of `onto` is 65, expected 64 as axis 1 of `weight`",
+                    call(|| back(rows, Weight::Packed(&narrow), Some([rows, 65]))),
+                ),
+                (
+                    "select: `indices[1]` is 5, expected less than 5, axis 0 of the weight",
+                    call(|| Weight::Packed(&narrow).select(&[4, 5], &Device::flex())),
                 ),
             ]);
         }
-        assert_eq!(linear(1, [5, 96], None).len(), 2);
+        assert_eq!(linear(1, Weight::Dense(&x([5, 96]))).len(), 2);
     });
 }
 
@@ -289,7 +315,7 @@ fn log_probs() {
         let log_probs = |weight: [usize; 2], tokens: &[u32], keep| {
             head_log_probs(
                 &zeros(dtype, [2, 3]),
-                &zeros(dtype, weight),
+                Weight::Dense(&zeros(dtype, weight)),
                 tokens,
                 None,
                 keep,
@@ -657,10 +683,13 @@ fn of_nothing_comes_nothing() {
     // A packed weight without rows, too.
     let (x, dense) = (zeros(DType::F32, [2, 64]), zeros(DType::F32, [0, 64]));
     let packed = PackedMatrix::pack(&dense, Bits::Four).expect("whole blocks");
-    let weight = Weight {
-        dense: &dense,
-        packed: Some(&packed),
-    };
-    assert_eq!(linear_each(&x, &[weight])[0].dims(), [2, 0]);
+    for weight in [Weight::Packed(&packed), Weight::Integers(&packed)] {
+        assert_eq!(linear_each(&x, &[weight])[0].dims(), [2, 0]);
+        let no_columns = zeros(DType::F32, [2, 0]);
+        assert_eq!(linear_add(no_columns.clone(), &x, weight).dims(), [2, 0]);
+        let dx = linear_backward(&no_columns, weight, None);
+        assert_eq!(dx.dims(), [2, 64]);
+        assert_eq!(dx.sum().into_scalar::<f32>(), 0.0);
+    }
     assert!(linear_each(&x, &[]).is_empty());
 }

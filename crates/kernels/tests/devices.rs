@@ -3,7 +3,7 @@
 use burn_tensor::{Device, Tensor, TensorData};
 use panacea_kernels::{
     AdamWStep, AdamWUpdate, CacheRow, CacheRows, Gate, Heads, Rotation, Segment, Steered,
-    Visibility, adamw, add_each, attention, attention_backward, attention_decode, gated,
+    Visibility, Weight, adamw, add_each, attention, attention_backward, attention_decode, gated,
     gated_backward, head_log_probs, matmul, matmul_add, rms_norm, rms_norm_backward, scale_each,
     steer, steer_backward, sum_of_squares, write_cache,
 };
@@ -490,7 +490,8 @@ fn log_probabilities_are_as_on_the_cpu() {
                 let weight = noise.tensor([vocabulary, hidden], device) * 5.0;
                 let token = |row: usize| (row * 977 % vocabulary) as u32;
                 let tokens: Vec<u32> = (0..rows).map(token).collect();
-                let (log_probs, slopes) = head_log_probs(&h, &weight, &tokens, cap, keep);
+                let (log_probs, slopes) =
+                    head_log_probs(&h, Weight::Dense(&weight), &tokens, cap, keep);
                 let log_probs = TensorData::new(log_probs, [1, rows]);
                 let mut all = vec![Tensor::from_data(log_probs, device)];
                 all.extend(slopes);

@@ -1,8 +1,8 @@
 //! The decoder: log-probabilities and values of a batch, and their gradients.
 
-use burn_tensor::{Device, FloatDType, Tensor, TensorData};
-use panacea_kernels::{Bits, Blocks, PackedMatrix, Rotation, Visibility, Weight, linear_each};
-use panacea_pretrained::{ModelConfig, Pretrained};
+use burn_tensor::{Device, Tensor, TensorData};
+use panacea_kernels::{Rotation, Visibility, linear_each};
+use panacea_pretrained::ModelConfig;
 use panacea_svd_lora::{Adapters, FactorSet};
 
 use crate::ModelError;
@@ -10,6 +10,7 @@ use crate::batch::PackedBatch;
 use crate::head::{self, ValueHead};
 use crate::layer::{Context, Layer, RmsNorm, Saved, Sight};
 use crate::linear::Mode;
+use crate::matrix::Matrix;
 use crate::steering::RowSteering;
 
 /// The projections of a layer that can be adapted, by their Hugging Face names.
@@ -40,12 +41,11 @@ pub struct Decoder {
     pub(crate) config: ModelConfig,
     pub(crate) device: Device,
     /// `[vocabulary, hidden]`
-    pub(crate) embedding: Tensor<2>,
+    pub(crate) embedding: Matrix,
     pub(crate) layers: Vec<Layer>,
     pub(crate) norm: RmsNorm,
-    /// `[vocabulary, hidden]`; the embedding itself where they are tied.
-    pub(crate) head: Tensor<2>,
-    pub(crate) packed_head: Option<PackedMatrix>,
+    /// `[vocabulary, hidden]`; where there is none, it is the embedding.
+    pub(crate) own_head: Option<Matrix>,
     /// The kinds of attention that its layers have, each once.
     pub(crate) attention: Vec<AttentionKind>,
     /// The embedding is multiplied by this.
@@ -114,38 +114,6 @@ impl Logits {
     }
 }
 
-/// What [`Decoder::pack`] or [`Decoder::pack_as_stored`] did.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Packing {
-    /// Bytes of the packed weights.
-    pub bytes: usize,
-    /// Matrices that stay as they are, since their rows are not whole blocks.
-    pub dense: usize,
-    squares: f64,
-    squared_errors: f64,
-}
-
-impl Packing {
-    fn add(&mut self, weight: &Tensor<2>, packed: Option<&PackedMatrix>) {
-        let Some(packed) = packed else {
-            self.dense += 1;
-            return;
-        };
-        self.bytes += packed.bytes();
-        let exact = weight.to_data();
-        let exact = exact.iter::<f32>().zip(packed.unpack());
-        for (exact, found) in exact {
-            self.squares += f64::from(exact).powi(2);
-            self.squared_errors += f64::from(exact - found).powi(2);
-        }
-    }
-
-    /// √(Σ (W' − W)² / Σ W²) over all packed weights W'.
-    pub fn relative_error(&self) -> f64 {
-        (self.squared_errors / self.squares.max(f64::MIN_POSITIVE)).sqrt()
-    }
-}
-
 impl Decoder {
     /// The model's configuration.
     pub fn config(&self) -> &ModelConfig {
@@ -155,6 +123,11 @@ impl Decoder {
     /// The device that holds the weights.
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// What turns the last hidden states into logits, `[vocabulary, hidden]`.
+    pub(crate) fn head(&self) -> &Matrix {
+        self.own_head.as_ref().unwrap_or(&self.embedding)
     }
 
     /// Names and shapes `[d_out, d_in]` of the matrices that adapters on `modules` stand beside.
@@ -175,74 +148,6 @@ impl Decoder {
                 .map(|(linear, _)| (linear.name.clone(), linear.shape()))
         });
         Ok(shapes.collect())
-    }
-
-    /// Keeps every weight a second time with few bits, which [`Decoder::generate`] reads instead while it decodes: reading
-    /// the weights is what decoding waits for. Prompts, log-probabilities and training go on reading the exact ones.
-    pub fn pack(&mut self, bits: Bits) -> Result<Packing, ModelError> {
-        self.pack_by(|_, weight| Ok(PackedMatrix::pack(weight, bits)))
-    }
-
-    /// [`Decoder::pack`] with the blocks of the model's own GGUF file, without a loss. What the file has in a form that
-    /// [`Blocks`] does not name stays as it is.
-    pub fn pack_as_stored(&mut self, pretrained: &Pretrained) -> Result<Packing, ModelError> {
-        self.pack_by(|name, weight| {
-            let stored = pretrained.quantised(name);
-            let packed = stored.and_then(|stored| {
-                let form = Blocks::named(stored.format)?;
-                PackedMatrix::from_blocks(form, stored.shape, stored.bytes)
-            });
-            let Some(packed) = packed else {
-                return Ok(None);
-            };
-            let exact = weight.to_data();
-            let is_same = packed.shape() == weight.dims()
-                && exact
-                    .iter::<f32>()
-                    .zip(packed.unpack())
-                    .all(|(a, b)| a == b);
-            match is_same {
-                true => Ok(Some(packed)),
-                false => Err(ModelError::OtherWeights {
-                    path: pretrained.source().to_owned(),
-                    tensor: name.to_owned(),
-                }),
-            }
-        })
-    }
-
-    /// Packs every matrix by `pack`, which is given its name in the model's files.
-    fn pack_by(
-        &mut self,
-        mut pack: impl FnMut(&str, &Tensor<2>) -> Result<Option<PackedMatrix>, ModelError>,
-    ) -> Result<Packing, ModelError> {
-        if self.device != Device::flex() {
-            return Err(ModelError::NotPacked {
-                device: format!("{:?}", self.device),
-            });
-        }
-        let mut packing = Packing::default();
-        let mut pack = |name: &str, weight: &Tensor<2>| -> Result<_, ModelError> {
-            let packed = pack(name, weight)?;
-            packing.add(weight, packed.as_ref());
-            Ok(packed)
-        };
-        for (index, layer) in self.layers.iter_mut().enumerate() {
-            for (linear, projection) in layer.projections_mut().into_iter().zip(PROJECTIONS) {
-                let block = match projection {
-                    "gate_proj" | "up_proj" | "down_proj" => "mlp",
-                    _ => "self_attn",
-                };
-                let name = format!("model.layers.{index}.{block}.{projection}.weight");
-                linear.packed = pack(&name, &linear.weight)?;
-            }
-        }
-        let head = match self.config.tie_word_embeddings {
-            true => "model.embed_tokens.weight",
-            false => "lm_head.weight",
-        };
-        self.packed_head = pack(head, &self.head)?;
-        Ok(packing)
     }
 
     /// Bytes that [`MemoryPolicy::Keep`] keeps of a batch of so many rows, weights and gradients aside.
@@ -292,7 +197,7 @@ impl Decoder {
         keep: bool,
     ) -> (Vec<f64>, Option<Tensor<2>>) {
         let (h, cap) = (self.norm.forward(last), self.config.final_logit_softcapping);
-        head::log_probs(&h, &self.head, &batch.targets, cap, keep)
+        head::log_probs(&h, self.head().weight(false), &batch.targets, cap, keep)
     }
 
     /// The gradient of Σ coefficients · log p with respect to U, V, σ and s of every adapter.
@@ -422,10 +327,7 @@ impl Decoder {
 
     /// Final norm and head: `[n, hidden]` → `[n, vocabulary]`.
     pub(crate) fn logits_of(&self, x: &Tensor<2>, mode: &Mode<'_>) -> Tensor<2> {
-        let head = Weight {
-            dense: &self.head,
-            packed: self.packed_head.as_ref().filter(|_| mode.reads_packed),
-        };
+        let head = self.head().weight(mode.rounds);
         let logits = linear_each(&self.norm.forward(x), &[head]);
         let logits = (logits.into_iter().next()).expect("one product was asked for");
         match self.config.final_logit_softcapping {
@@ -447,9 +349,7 @@ impl Decoder {
 
     /// `[tokens, hidden]`
     pub(crate) fn embed(&self, tokens: &[u32]) -> Tensor<2> {
-        let indices = head::indices(tokens.iter().map(|&t| t as usize), &self.device);
-        let rows = self.embedding.clone().select(0, indices);
-        let rows = rows.cast(FloatDType::F32);
+        let rows = self.embedding.select(tokens, &self.device);
         match self.embedding_scale {
             None => rows,
             Some(scale) => rows * scale,
@@ -471,12 +371,6 @@ impl Decoder {
             adapters,
             preferences,
         }
-    }
-
-    /// Whether decoding reads weights of few bits.
-    pub(crate) fn is_packed(&self) -> bool {
-        let linears = self.layers.iter().flat_map(Layer::projections);
-        self.packed_head.is_some() || linears.into_iter().any(|linear| linear.packed.is_some())
     }
 
     pub(crate) fn context<'a>(
@@ -501,7 +395,7 @@ impl Decoder {
             sights: self.attention.iter().map(sight).collect(),
             mode: Mode {
                 steering: adapters.map(|adapters| self.steering(adapters, &batch.preferences)),
-                reads_packed: false,
+                rounds: false,
             },
         })
     }

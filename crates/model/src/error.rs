@@ -1,7 +1,5 @@
 //! Why a model cannot be built or asked.
 
-use std::path::PathBuf;
-
 /// A model that cannot be loaded, or a request that it cannot answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
@@ -84,17 +82,6 @@ pub enum ModelError {
     NotPacked {
         /// The model's device.
         device: String,
-    },
-    /// The blocks of a file are to stand for weights that did not come from it.
-    #[error(
-        "{}: `{tensor}` has other values than the model in memory: expected the file that it was loaded from, in 32 bits",
-        path.display()
-    )]
-    OtherWeights {
-        /// The file.
-        path: PathBuf,
-        /// The tensor.
-        tensor: String,
     },
 }
 

@@ -1,7 +1,7 @@
 //! The language-model head, only where a target counts.
 
 use burn_tensor::{Device, Int, Tensor, TensorData};
-use panacea_kernels::{head_log_probs, matmul};
+use panacea_kernels::{Weight, head_log_probs, matmul};
 use panacea_svd_lora::{FactorSet, Factors};
 
 use crate::batch::Target;
@@ -19,7 +19,7 @@ pub(crate) fn indices(values: impl Iterator<Item = usize>, device: &Device) -> T
 /// by an objective's coefficients later, it is the gradient at h, and the logits are never needed again.
 pub(crate) fn log_probs(
     h: &Tensor<2>,
-    weight: &Tensor<2>,
+    weight: Weight<'_>,
     targets: &[Target],
     cap: Option<f64>,
     keep: bool,

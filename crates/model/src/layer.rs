@@ -48,7 +48,7 @@ impl RmsNorm {
 }
 
 /// The weights of a layer.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Layer {
     pub heads: Heads,
     /// Which of the model's kinds of attention it has: the index into [`Context::sights`].

@@ -30,6 +30,8 @@ mod head;
 mod layer;
 mod linear;
 mod load;
+mod matrix;
+mod packing;
 mod sampling;
 mod steering;
 
@@ -38,10 +40,11 @@ mod steering;
 extern crate self as panacea_model;
 
 pub use batch::{PackedBatch, Sequence};
-pub use decoder::{Decoder, Forward, Logits, MemoryPolicy, PROJECTIONS, Packing, Tape, ValueTape};
+pub use decoder::{Decoder, Forward, Logits, MemoryPolicy, PROJECTIONS, Tape, ValueTape};
 pub use error::ModelError;
 pub use generation::{Generated, Generation, NewToken, Request, RequestId, StopReason};
 pub use head::ValueHead;
+pub use packing::{Packing, WeightMemory};
 pub use panacea_kernels::{Bits, compute_on_this_thread};
 pub use sampling::{Likelihood, Sampling};
 pub use steering::Steering;

@@ -1,9 +1,10 @@
 //! A frozen linear layer with an optional SVD-LoRA side path.
 
 use burn_tensor::Tensor;
-use panacea_kernels::{PackedMatrix, Weight, is_thin, linear_each, matmul, matmul_add};
+use panacea_kernels::{Weight, is_thin, linear_add, linear_backward, linear_each, matmul};
 use panacea_svd_lora::{FactorSet, SvdLora};
 
+use crate::matrix::Matrix;
 use crate::steering::RowSteering;
 
 /// How a pass computes.
@@ -11,8 +12,9 @@ use crate::steering::RowSteering;
 pub(crate) struct Mode<'a> {
     /// Who steers it; `None` for the base model.
     pub steering: Option<RowSteering<'a>>,
-    /// Whether it may read packed weights. Only decoding does, so that nothing else depends on how they are packed.
-    pub reads_packed: bool,
+    /// Whether weights of few bits may be multiplied as integers, with activations rounded to 8 bits. Only decoding does
+    /// that, so that nothing else depends on how they are packed.
+    pub rounds: bool,
 }
 
 impl Mode<'_> {
@@ -22,14 +24,12 @@ impl Mode<'_> {
 }
 
 /// y = x Wᵀ + b, plus the side path of the adapter with the same name.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Linear {
     /// `layers.0.q_proj`
     pub name: String,
     /// `[d_out, d_in]`
-    pub weight: Tensor<2>,
-    /// The weight with fewer bits, for decoding.
-    pub packed: Option<PackedMatrix>,
+    pub weight: Matrix,
     /// `[1, d_out]`
     pub bias: Option<Tensor<2>>,
 }
@@ -37,7 +37,7 @@ pub(crate) struct Linear {
 impl Linear {
     /// `[d_out, d_in]`
     pub fn shape(&self) -> [usize; 2] {
-        self.weight.dims()
+        self.weight.shape()
     }
 
     /// `[rows, d_in]` → `[rows, d_out]` of each layer. The first products of the side paths are computed along with
@@ -49,12 +49,9 @@ impl Linear {
     ) -> [Tensor<2>; N] {
         let adapters = layers.map(|layer| mode.adapter(layer));
         let v_transposed = adapters.map(|adapter| adapter.map(|a| a.factors.v.clone().transpose()));
-        let mut weights: Vec<Weight<'_>> = layers.iter().map(|layer| layer.read(mode)).collect();
-        let of_adapters = v_transposed.iter().flatten();
-        weights.extend(of_adapters.map(|dense| Weight {
-            dense,
-            packed: None,
-        }));
+        let of_layers = layers.iter().map(|layer| layer.weight.weight(mode.rounds));
+        let of_adapters = v_transposed.iter().flatten().map(Weight::Dense);
+        let weights: Vec<Weight<'_>> = of_layers.chain(of_adapters).collect();
         let mut products = linear_each(x, &weights);
         let mut projections = products.split_off(N).into_iter();
         let mut products = products.into_iter().zip(layers).zip(adapters);
@@ -71,7 +68,7 @@ impl Linear {
             let [y] = Self::forward_each([self], x, mode);
             return onto + y;
         }
-        let y = matmul_add(onto, x, &self.weight.clone().transpose());
+        let y = linear_add(onto, x, self.weight.weight(mode.rounds));
         let adapter = mode.adapter(self);
         self.finish(y, adapter.map(|a| matmul(x, &a.factors.v)), mode)
     }
@@ -88,13 +85,6 @@ impl Linear {
         y
     }
 
-    fn read(&self, mode: &Mode<'_>) -> Weight<'_> {
-        Weight {
-            dense: &self.weight,
-            packed: self.packed.as_ref().filter(|_| mode.reads_packed),
-        }
-    }
-
     /// The gradient at `x`, from `dy` at the output, added to `onto` if there is one; the adapter's
     /// gradients are added to `gradients`.
     pub fn backward(
@@ -105,10 +95,7 @@ impl Linear {
         steering: &RowSteering<'_>,
         gradients: &mut FactorSet,
     ) -> Tensor<2> {
-        let dx = match onto {
-            Some(onto) => matmul_add(onto, dy, &self.weight),
-            None => matmul(dy, &self.weight),
-        };
+        let dx = linear_backward(dy, self.weight.weight(false), onto);
         let Some(adapter) = steering.adapters.get(&self.name) else {
             return dx;
         };

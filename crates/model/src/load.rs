@@ -10,6 +10,7 @@ use crate::decoder::{AttentionKind, Decoder};
 use crate::error::ModelError;
 use crate::layer::{Layer, RmsNorm};
 use crate::linear::Linear;
+use crate::matrix::Matrix;
 
 impl Decoder {
     /// Builds the network from a model's files, all of it in 32 bits; every missing or misshapen tensor is reported at
@@ -25,21 +26,26 @@ impl Decoder {
         device: &Device,
         weights: FloatDType,
     ) -> Result<Self, ModelError> {
-        pretrained.check()?;
-        Self::assemble(pretrained.config().clone(), device, |name| {
-            let TensorF32 { shape, data } = pretrained.tensor(name)?;
-            // A vector becomes one row, which broadcasts over a batch.
-            Ok(match shape[..] {
-                [rows, columns] => {
-                    let data = TensorData::new(data, [rows, columns]);
-                    Tensor::from_data(data, (device, DType::from(weights)))
-                }
-                _ => {
-                    let shape = [1, data.len()];
-                    Tensor::from_data(TensorData::new(data, shape), device)
-                }
-            })
+        Self::load_with(pretrained, device, |name| {
+            let matrix = dense(pretrained, name, (device, DType::from(weights)))?;
+            Ok(Matrix::Dense(matrix))
         })
+    }
+
+    /// The network of a model's files, with the matrices that `matrix` makes of their names.
+    pub(crate) fn load_with(
+        pretrained: &Pretrained,
+        device: &Device,
+        matrix: impl Fn(&str) -> Result<Matrix, ModelError>,
+    ) -> Result<Self, ModelError> {
+        pretrained.check()?;
+        let vector = |name: &str| -> Result<_, ModelError> {
+            // It becomes one row, which broadcasts over a batch.
+            let data = pretrained.tensor(name)?.data;
+            let shape = [1, data.len()];
+            Ok(Tensor::from_data(TensorData::new(data, shape), device))
+        };
+        Self::assemble(pretrained.config().clone(), device, vector, matrix)
     }
 
     /// A network with the shapes of `config` and random weights, drawn on the device: to measure the time and memory of
@@ -53,26 +59,31 @@ impl Decoder {
         device.seed(seed);
         let has_centred_norms = config.norm_adds_one;
         let shapes: BTreeMap<_, _> = config.tensors().into_iter().collect();
-        Self::assemble(config, device, |name| {
-            Ok(match shapes[name][..] {
-                [rows, columns] => {
-                    let spread = Distribution::Normal(0.0, 0.02);
-                    Tensor::random([rows, columns], spread, (device, DType::from(weights)))
-                }
-                _ if has_centred_norms => Tensor::zeros([1, shapes[name][0]], device),
-                _ => Tensor::ones([1, shapes[name][0]], device),
+        let vector = |name: &str| {
+            let shape = [1, shapes[name][0]];
+            Ok(match has_centred_norms {
+                true => Tensor::zeros(shape, device),
+                false => Tensor::ones(shape, device),
             })
-        })
+        };
+        let matrix = |name: &str| {
+            let (shape, spread) = (&shapes[name], Distribution::Normal(0.0, 0.02));
+            let shape = [shape[0], shape[1]];
+            let matrix = Tensor::random(shape, spread, (device, DType::from(weights)));
+            Ok(Matrix::Dense(matrix))
+        };
+        Self::assemble(config, device, vector, matrix)
     }
 
-    /// The network of tensors that are asked for by name, `[1, n]` where the file has `[n]`.
+    /// The network of vectors and matrices that are asked for by name; a vector is `[1, n]`.
     fn assemble(
         config: ModelConfig,
         device: &Device,
-        tensor: impl Fn(&str) -> Result<Tensor<2>, ModelError>,
+        vector: impl Fn(&str) -> Result<Tensor<2>, ModelError>,
+        matrix: impl Fn(&str) -> Result<Matrix, ModelError>,
     ) -> Result<Self, ModelError> {
         let norm = |name: &str| -> Result<RmsNorm, ModelError> {
-            let weight = tensor(name)?;
+            let weight = vector(name)?;
             Ok(RmsNorm {
                 weight: match config.norm_adds_one {
                     true => weight + 1.0,
@@ -104,15 +115,13 @@ impl Decoder {
                 |block: &str, projection: &str, biased: bool| -> Result<Linear, ModelError> {
                     let name = format!("{prefix}.{block}.{projection}");
                     let bias = if biased {
-                        Some(tensor(&format!("{name}.bias"))?)
+                        Some(vector(&format!("{name}.bias"))?)
                     } else {
                         None
                     };
-                    let weight = tensor(&format!("{name}.weight"))?;
                     Ok(Linear {
                         name: format!("layers.{index}.{projection}"),
-                        weight,
-                        packed: None,
+                        weight: matrix(&format!("{name}.weight"))?,
                         bias,
                     })
                 };
@@ -156,13 +165,10 @@ impl Decoder {
             })
         });
         let layers = layers.collect::<Result<Vec<_>, _>>()?;
-        let embedding = tensor("model.embed_tokens.weight")?;
+        let embedding = matrix("model.embed_tokens.weight")?;
         // A classifier has no such head; its own, `score.weight`, is a `ValueHead`.
-        let head = if config.tie_word_embeddings || config.labels.is_some() {
-            embedding.clone()
-        } else {
-            tensor("lm_head.weight")?
-        };
+        let has_own_head = !config.tie_word_embeddings && config.labels.is_none();
+        let own_head = has_own_head.then(|| matrix("lm_head.weight")).transpose()?;
         let embedding_scale = config.scaled_embedding.then(|| {
             // Rounded to the type of the weights, as in transformers.
             let scale = TensorData::new(vec![(config.hidden_size as f32).sqrt()], [1]);
@@ -174,8 +180,7 @@ impl Decoder {
             embedding,
             layers,
             norm: norm("model.norm.weight")?,
-            head,
-            packed_head: None,
+            own_head,
             attention: (kinds.iter())
                 .map(|kind| AttentionKind {
                     window: kind.window,
@@ -186,4 +191,15 @@ impl Decoder {
             config,
         })
     }
+}
+
+/// A matrix of the model's files as floats, of a type and on a device.
+pub(crate) fn dense(
+    pretrained: &Pretrained,
+    name: &str,
+    place: (&Device, DType),
+) -> Result<Tensor<2>, ModelError> {
+    let TensorF32 { shape, data } = pretrained.tensor(name)?;
+    let data = TensorData::new(data, [shape[0], shape[1]]);
+    Ok(Tensor::from_data(data, place))
 }

@@ -4,11 +4,10 @@
 //! is the beginning that it shares with the template's generation prompt; a response is what stands behind it, up to the token
 //! that ends the turn.
 
-use minijinja::Value;
-
 use crate::ending::{ANSWER, OTHER_ANSWER};
-use crate::template::{ChatTemplate, answer, turn};
-use crate::{ChatTokenizer, Message, PretrainedError};
+use crate::message::{Answer, Content, JsonObject, Message};
+use crate::template::{ChatTemplate, Talk, answer, plain};
+use crate::{ChatTokenizer, PretrainedError};
 
 /// A conversation up to an answer, in tokens.
 #[derive(Debug, Clone)]
@@ -18,7 +17,7 @@ pub struct Prompt {
     text: String,
     /// A place in `text` from which tokens do not depend on what stands before it, and how many of `ids` stand before it.
     anchor: (usize, usize),
-    turns: Vec<Value>,
+    talk: Talk,
     opening: Opening,
 }
 
@@ -70,33 +69,52 @@ enum Opening {
 impl ChatTokenizer {
     /// A conversation up to an answer.
     pub fn prompt(&self, messages: &[Message]) -> Result<Prompt, PretrainedError> {
-        match self.template() {
-            Some(_) => self.prompt_of(messages.iter().map(turn).collect()),
-            None => self.opened(self.render(messages, true)?, Vec::new(), Opening::Rendered),
-        }
+        self.prompt_with(messages, &JsonObject::new())
     }
 
-    /// Turns as the template sees them, up to an answer.
-    fn prompt_of(&self, turns: Vec<Value>) -> Result<Prompt, PretrainedError> {
-        let mut text = String::new();
-        let mut opening = Opening::Rendered;
-        if let Some(template) = self.template() {
-            let rendered = template.render(&turns, true);
-            text = rendered.map_err(|problem| self.refused(problem))?;
-            opening = self::opening(template, &turns, &mut text);
+    /// The same, with variables that the template sees beside it, such as `tools`.
+    ///
+    /// # Errors
+    /// Where the template refuses it, or where a turn has no text and nothing that the template reads in its place.
+    pub fn prompt_with(
+        &self,
+        messages: &[Message],
+        variables: &JsonObject,
+    ) -> Result<Prompt, PretrainedError> {
+        for (index, message) in messages.iter().enumerate() {
+            if !matches!(message.content, Content::Text(_)) {
+                self.check_written(
+                    &format!("turn {} ({})", index + 1, message.role),
+                    &message.more,
+                )?;
+            }
         }
-        self.opened(text, turns, opening)
+        match self.template() {
+            Some(template) => {
+                let turns = messages.iter().map(|message| template.turn(message));
+                let talk = Talk::new(turns.collect(), variables);
+                let rendered = template.render(&talk, true);
+                let mut text = rendered.map_err(|problem| self.refused(problem))?;
+                let opening = opening(template, &talk, &mut text);
+                self.opened(text, talk, opening)
+            }
+            None => self.opened(
+                self.render(messages, true)?,
+                Talk::default(),
+                Opening::Rendered,
+            ),
+        }
     }
 
     /// A prompt of a text that already is what a template would write, special tokens and the answer's header included.
     pub fn rendered_prompt(&self, text: &str) -> Result<Prompt, PretrainedError> {
-        self.opened(text.to_owned(), Vec::new(), Opening::Rendered)
+        self.opened(text.to_owned(), Talk::default(), Opening::Rendered)
     }
 
     fn opened(
         &self,
         text: String,
-        turns: Vec<Value>,
+        talk: Talk,
         opening: Opening,
     ) -> Result<Prompt, PretrainedError> {
         let place = self.anchor_in(&text);
@@ -112,7 +130,7 @@ impl ChatTokenizer {
             },
             ids,
             text,
-            turns,
+            talk,
             opening,
         })
     }
@@ -120,11 +138,11 @@ impl ChatTokenizer {
     /// The conversation with each of `responses` as its answer.
     ///
     /// A response has exactly one end-of-turn token, at its end: those that already end its text are not repeated, and one
-    /// inside is an error.
+    /// inside is an error. What a response has beside its text is given to the template.
     pub fn answered(
         &self,
         prompt: &Prompt,
-        responses: &[impl AsRef<str>],
+        responses: &[Answer],
     ) -> Result<Answered, PretrainedError> {
         let mut notes = Vec::new();
         let mut note = |text: String| {
@@ -133,9 +151,7 @@ impl ChatTokenizer {
             }
         };
         let Some(template) = self.template() else {
-            let responses = responses
-                .iter()
-                .map(|text| self.bare_response(text.as_ref()));
+            let responses = responses.iter().map(|answer| self.bare_response(answer));
             return Ok(Answered {
                 prompt: prompt.ids.clone(),
                 responses: responses.collect::<Result<_, _>>()?,
@@ -159,9 +175,9 @@ impl ChatTokenizer {
         let (head, rest) = prompt.ids.split_at(before);
         let mut wholes = Vec::with_capacity(responses.len());
         for response in responses {
-            let response = self.without_end_of_turn(response.as_ref());
             let whole = self.whole(template, prompt, response)?;
-            if !whole.contains(response.trim()) {
+            let text = self.without_end_of_turn(response.text());
+            if !whole.contains(text.trim()) {
                 note(
                     "the template writes answers otherwise than the records have them (such as without their \
                      reasoning): what it writes is trained"
@@ -214,26 +230,77 @@ impl ChatTokenizer {
         &self,
         template: &ChatTemplate,
         prompt: &Prompt,
-        response: &str,
+        response: &Answer,
     ) -> Result<String, PretrainedError> {
-        let apart = || [&prompt.text, response, &self.ending().text].concat();
-        let whole = match prompt.opening {
-            Opening::Rendered => return Ok([&prompt.text, response].concat()),
-            Opening::Apart => apart(),
-            _ => {
-                let turns = [&prompt.turns[..], &[answer(response)]].concat();
+        let text = self.without_end_of_turn(response.text());
+        let apart = || [&prompt.text, text, &self.ending().text].concat();
+        let read = response.more.keys().find(|key| template.reads(key));
+        let whole = match (&prompt.opening, read) {
+            (Opening::Rendered, _) => {
+                self.check_has_text(response)?;
+                return Ok([&prompt.text, text].concat());
+            }
+            (Opening::Apart, None) => {
+                self.check_has_text(response)?;
+                apart()
+            }
+            (Opening::Apart, Some(key)) => {
+                let problem = format!(
+                    "it takes no answer behind these turns, so that the answer's `{key}` cannot be written"
+                );
+                return Err(self.refused(problem));
+            }
+            (_, _) => {
+                if text.trim().is_empty() && !response.more.is_empty() {
+                    self.check_written("the answer", &response.more)?;
+                }
                 template
-                    .render(&turns, false)
+                    .render(&prompt.talk.with(answer(text, response)), false)
                     .map_err(|problem| self.refused(problem))?
             }
         };
         // Some templates write no turn without content.
         self.up_to_its_end(whole, prompt)
-            .or_else(|| match response.trim() {
-                "" => self.up_to_its_end(apart(), prompt),
-                _ => None,
+            .or_else(|| match response.is_blank() {
+                true => self.up_to_its_end(apart(), prompt),
+                false => None,
             })
-            .ok_or_else(|| self.refused("it writes no end of this answer".to_owned()))
+            .ok_or_else(|| {
+                let more: Vec<String> =
+                    response.more.keys().map(|key| format!("`{key}`")).collect();
+                let more = match more.is_empty() {
+                    true => String::new(),
+                    false => format!(" with {}", more.join(", ")),
+                };
+                self.refused(format!("it writes no end of this answer{more}"))
+            })
+    }
+
+    /// What has no text has something else, and the template reads it.
+    fn check_written(&self, what: &str, more: &JsonObject) -> Result<(), PretrainedError> {
+        if more.keys().any(|key| self.reads(key)) {
+            return Ok(());
+        }
+        let keys: Vec<String> = more.keys().map(|key| format!("`{key}`")).collect();
+        let problem = match keys.is_empty() {
+            true => format!("{what} has no text and nothing else"),
+            false => format!(
+                "{what} has no text, and the template reads nothing of {}",
+                keys.join(", ")
+            ),
+        };
+        Err(self.refused(problem))
+    }
+
+    /// Where no template writes the answer, its text is all there is of it.
+    fn check_has_text(&self, response: &Answer) -> Result<(), PretrainedError> {
+        match response.text().trim().is_empty() && !response.more.is_empty() {
+            true => {
+                let problem = "the answer has no text, and no template writes what it has instead";
+                Err(self.refused(problem.to_owned()))
+            }
+            false => Ok(()),
+        }
     }
 
     /// A whole text up to the end of its answer, if that is behind the prompt.
@@ -253,7 +320,7 @@ impl ChatTokenizer {
         prompt: &Prompt,
         whole: &str,
     ) -> Result<(), PretrainedError> {
-        let conversation = template.render(&prompt.turns, false);
+        let conversation = template.render(&prompt.talk, false);
         let conversation = conversation.map_err(|problem| self.refused(problem))?;
         let parted = shared_length(&prompt.text, whole);
         if parted < prompt.anchor.0 || parted < shared_length(&prompt.text, &conversation) {
@@ -264,8 +331,9 @@ impl ChatTokenizer {
     }
 
     /// A response without a template: its text, tokenised on its own.
-    fn bare_response(&self, text: &str) -> Result<Vec<u32>, PretrainedError> {
-        self.ended(self.encode(self.without_end_of_turn(text), false)?)
+    fn bare_response(&self, response: &Answer) -> Result<Vec<u32>, PretrainedError> {
+        self.check_has_text(response)?;
+        self.ended(self.encode(self.without_end_of_turn(response.text()), false)?)
     }
 
     /// Tokens with exactly one end of turn, at their end.
@@ -291,8 +359,8 @@ impl ChatTokenizer {
 }
 
 /// How a template goes on from the generation prompt, `text`, which is shortened where the whole text parts from it.
-fn opening(template: &ChatTemplate, turns: &[Value], text: &mut String) -> Opening {
-    let with = |content: &str| template.render(&[turns, &[answer(content)]].concat(), false);
+fn opening(template: &ChatTemplate, talk: &Talk, text: &mut String) -> Opening {
+    let with = |content: &str| template.render(&talk.with(plain("assistant", content)), false);
     // A template may refuse an answer here, as behind a turn of the assistant's: the generation prompt is then all there is.
     let Ok(whole) = with(ANSWER) else {
         return Opening::Apart;
@@ -306,7 +374,7 @@ fn opening(template: &ChatTemplate, turns: &[Value], text: &mut String) -> Openi
             _ => Opening::Written(behind.to_owned()),
         };
     }
-    let (Ok(other), Ok(conversation)) = (with(OTHER_ANSWER), template.render(turns, false)) else {
+    let (Ok(other), Ok(conversation)) = (with(OTHER_ANSWER), template.render(talk, false)) else {
         return Opening::Apart;
     };
     let boundary = shared_length(text, &whole).min(shared_length(text, &other));
@@ -330,7 +398,6 @@ fn shared_length(one: &str, two: &str) -> usize {
 mod tests {
     use std::path::{Path, PathBuf};
 
-    use minijinja::value::Serde;
     use panacea_test_support::golden;
     use serde::Deserialize;
     use serde_json::{Value as Json, json};
@@ -342,7 +409,7 @@ mod tests {
     #[derive(Deserialize)]
     struct Golden {
         tokenizer: Json,
-        conversations: Vec<Vec<Json>>,
+        conversations: Vec<Vec<Message>>,
         families: Vec<Family>,
     }
 
@@ -383,10 +450,8 @@ mod tests {
             assert_eq!(family.ids.len(), 20);
             for (&number, expected) in family.conversations.iter().zip(&family.ids) {
                 let (last, before) = golden.conversations[number].split_last().unwrap();
-                let turns = before.iter().map(|turn| Value::from(Serde(turn))).collect();
-                let prompt = tokenizer.prompt_of(turns).unwrap();
-                let text = last["content"].as_str().unwrap();
-                let found = tokenizer.answered(&prompt, &[text]).unwrap();
+                let prompt = tokenizer.prompt(before).unwrap();
+                let found = tokenizer.answered(&prompt, &[last.clone().into()]).unwrap();
                 let ours = [&found.prompt[..], &found.responses[0]].concat();
                 assert!(
                     expected.starts_with(&ours) && ours.last() == Some(&tokenizer.end_of_turn()),

@@ -3,9 +3,8 @@
 use minijinja::Value;
 use tokenizers::{AddedToken, Tokenizer};
 
-use crate::Message;
 use crate::foreign;
-use crate::template::{ChatTemplate, answer, turn};
+use crate::template::{ChatTemplate, Talk, plain};
 
 /// What a template writes behind an answer.
 #[derive(Debug, Clone, Default)]
@@ -24,7 +23,7 @@ pub(crate) const OTHER_ANSWER: &str = "0-panacea-answer-sentinel";
 impl Ending {
     /// That of a template; nothing where it writes none, or where it refuses the conversation that is tried.
     pub fn of(tokenizer: &Tokenizer, template: &ChatTemplate) -> Self {
-        let rendered = template.render(&[question(), answer(ANSWER)], false);
+        let rendered = template.render(&asked(true), false);
         let after = rendered
             .as_ref()
             .ok()
@@ -81,8 +80,7 @@ impl Ending {
 /// between them piece by piece. So a place where one of them stands is such a place, if it is found wherever it stands (none
 /// contains it or ends as it begins, itself included: of `###`, the first two are `##`), and if it takes nothing from the text before it.
 pub(crate) fn anchors(tokenizer: &Tokenizer, template: &ChatTemplate) -> Vec<String> {
-    let conversation = [question(), answer(ANSWER)];
-    let texts = [(&conversation[..1], true), (&conversation[..], false)];
+    let texts = [(asked(false), true), (asked(true), false)];
     let written: String = texts
         .iter()
         .filter_map(|(turns, asks)| template.render(turns, *asks).ok())
@@ -105,9 +103,12 @@ pub(crate) fn anchors(tokenizer: &Tokenizer, template: &ChatTemplate) -> Vec<Str
     found.map(|(_, token)| token.content.clone()).collect()
 }
 
-fn question() -> Value {
-    turn(&Message {
-        role: "user".to_owned(),
-        content: "?".to_owned(),
-    })
+/// A question, and its answer where there is to be one.
+fn asked(is_answered: bool) -> Talk {
+    let answer = is_answered.then(|| plain("assistant", ANSWER));
+    let turns: Vec<Value> = [plain("user", "?")].into_iter().chain(answer).collect();
+    Talk {
+        turns,
+        ..Talk::default()
+    }
 }

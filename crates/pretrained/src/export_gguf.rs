@@ -423,10 +423,10 @@ fn tokenizer_difference(
         )));
     }
     // Words, numbers, spaces, lines and letters of several bytes: where ways to split a text differ.
-    let question = [Message {
-        role: "user".to_owned(),
-        content: "It's 2026:\n\n  where is the na\u{ef}ve caf\u{e9}?".to_owned(),
-    }];
+    let question = [Message::new(
+        "user",
+        "It's 2026:\n\n  where is the na\u{ef}ve caf\u{e9}?",
+    )];
     Ok(
         match (
             ours.encode_prompt(&question),

@@ -31,9 +31,9 @@
 //! assert_eq!(queries.shape, [576, 576]);
 //!
 //! let tokenizer = model.tokenizer()?;
-//! let question = Message { role: "user".into(), content: "Name three colours.".into() };
+//! let question = Message::new("user", "Name three colours.");
 //! let prompt = tokenizer.prompt(&[question])?;
-//! let answered = tokenizer.answered(&prompt, &["Red, green and blue."])?;
+//! let answered = tokenizer.answered(&prompt, &["Red, green and blue.".into()])?;
 //! assert_eq!(answered.responses[0].last(), Some(&tokenizer.end_of_turn()));
 //! # Ok::<(), panacea_pretrained::PretrainedError>(())
 //! ```
@@ -67,9 +67,11 @@ mod floats;
 mod foreign;
 mod gguf;
 mod json;
+mod json_style;
 mod lfs;
 mod mapped;
 mod message;
+mod names;
 mod partial;
 mod pretrained;
 mod python;
@@ -89,7 +91,7 @@ pub use error::PretrainedError;
 pub use export::{write_classifier, write_model};
 pub use export_gguf::{GgufType, LoraMatrices, convert_to_gguf, write_gguf, write_gguf_adapter};
 pub use lfs::is_lfs_pointer;
-pub use message::Message;
+pub use message::{Answer, Content, JsonObject, Message, ROLES, role};
 pub use pretrained::Pretrained;
 pub use rope::{Rope, RopeScaling};
 pub use tensor::{QuantisedMatrix, TensorF32};

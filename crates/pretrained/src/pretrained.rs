@@ -13,7 +13,7 @@ use crate::safetensors::{self, SafetensorsFolder};
 use crate::tensors::{HEAD, Place};
 use crate::tokenizer::TokenizerFiles;
 use crate::{
-    ChatOptions, ChatTokenizer, ModelConfig, PretrainedError, QuantisedMatrix, TensorF32, fetch,
+    ChatOptions, ChatTokenizer, ModelConfig, PretrainedError, QuantisedMatrix, TensorF32, names,
 };
 
 /// An opened model: its configuration, its tokenizer, and its weights, which are read when they are asked for.
@@ -335,7 +335,7 @@ fn locate(path: &Path) -> Result<Location, PretrainedError> {
         };
     }
     if !path.is_dir() {
-        let hint = fetch::meant_by(path).map(|name| {
+        let hint = names::meant_by(path).map(|name| {
             format!(
                 "; if the model {name} of the Hugging Face hub is meant, fetch it first: `cargo xtask fetch {name}` prints the \
                  folder that it is put into"

@@ -1,14 +1,16 @@
 //! Chat templates: Jinja, rendered as Hugging Face's `apply_chat_template` does.
 
+use std::collections::HashSet;
 use std::fmt::Write;
 
 use chrono::Local;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::Value;
+use minijinja::value::{Serde, Value};
 use minijinja::{Environment, Error, ErrorKind};
 
+use crate::message::{Answer, Content, JsonObject, Message};
 use crate::room::{self, MOST_STEPS};
-use crate::{ChatOptions, Message, dates, python};
+use crate::{ChatOptions, dates, python};
 
 const NAME: &str = "chat_template";
 
@@ -19,6 +21,35 @@ pub(crate) struct ChatTemplate {
     /// Whether it might make values that need more stack than there is.
     is_deep: bool,
     variables: Vec<(String, Value)>,
+    /// What its source names: variables, attributes, and texts that are names.
+    names: HashSet<String>,
+}
+
+/// What a template is given: turns, and the variables of this conversation alone, before which those of all others go.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Talk {
+    pub turns: Vec<Value>,
+    pub variables: Vec<(String, Value)>,
+}
+
+impl Talk {
+    pub fn new(turns: Vec<Value>, variables: &JsonObject) -> Self {
+        let variables = variables
+            .iter()
+            .map(|(name, value)| (name.clone(), Value::from(Serde(value))));
+        Self {
+            turns,
+            variables: variables.collect(),
+        }
+    }
+
+    /// The same with one more turn.
+    pub fn with(&self, turn: Value) -> Self {
+        Self {
+            turns: [&self.turns[..], &[turn]].concat(),
+            variables: self.variables.clone(),
+        }
+    }
 }
 
 impl ChatTemplate {
@@ -44,6 +75,7 @@ impl ChatTemplate {
             dates::strftime(format, now)
                 .map_err(|problem| Error::new(ErrorKind::InvalidOperation, problem))
         });
+        let names = names_in(source);
         let source = python::with_percent_as_filter(&without_generation_tags(source))?;
         let is_deep = room::might_nest(&source);
         environment
@@ -59,12 +91,13 @@ impl ChatTemplate {
             environment,
             is_deep,
             variables: special_tokens.chain(own).collect(),
+            names,
         })
     }
 
-    /// What the template writes for a conversation of such turns.
-    pub fn render(&self, turns: &[Value], add_generation_prompt: bool) -> Result<String, String> {
-        let messages: Value = turns.iter().cloned().collect();
+    /// What the template writes for a conversation.
+    pub fn render(&self, talk: &Talk, add_generation_prompt: bool) -> Result<String, String> {
+        let messages: Value = talk.turns.iter().cloned().collect();
         let mut variables = vec![
             ("messages", messages),
             ("add_generation_prompt", Value::from(add_generation_prompt)),
@@ -72,12 +105,23 @@ impl ChatTemplate {
             ("tools", Value::from(())),
             ("documents", Value::from(())),
         ];
-        variables.extend(
-            self.variables
-                .iter()
-                .map(|(name, value)| (name.as_str(), value.clone())),
-        );
+        let more = self.variables.iter().chain(&talk.variables);
+        variables.extend(more.map(|(name, value)| (name.as_str(), value.clone())));
         self.render_with(Value::from_pairs(variables))
+    }
+
+    /// Whether the template speaks of a key of turns, or of a variable.
+    pub fn reads(&self, name: &str) -> bool {
+        self.names.contains(name)
+    }
+
+    /// A message as the template sees it: a developer's, where it knows no developer, is the system's.
+    pub fn turn(&self, message: &Message) -> Value {
+        let role = match message.role.as_str() {
+            "developer" if !self.reads("developer") => "system",
+            role => role,
+        };
+        turn(role, &message.content, &message.more)
     }
 
     pub(crate) fn render_with(&self, variables: Value) -> Result<String, String> {
@@ -93,17 +137,69 @@ impl ChatTemplate {
     }
 }
 
-/// A message as templates see it.
-pub(crate) fn turn(message: &Message) -> Value {
-    Value::from_pairs([
-        ("role", message.role.as_str()),
-        ("content", message.content.as_str()),
-    ])
+/// The assistant's turn with an answer, whose text is `text`.
+pub(crate) fn answer(text: &str, answer: &Answer) -> Value {
+    match answer.content {
+        Content::Text(_) if answer.more.is_empty() => plain("assistant", text),
+        Content::Text(_) => turn("assistant", &Content::Text(text.to_owned()), &answer.more),
+        _ => turn("assistant", &answer.content, &answer.more),
+    }
 }
 
-/// The assistant's turn with this content.
-pub(crate) fn answer(content: &str) -> Value {
-    Value::from_pairs([("role", "assistant"), ("content", content)])
+/// A turn with a text and nothing else.
+pub(crate) fn plain(role: &str, text: &str) -> Value {
+    Value::from_pairs([("role", role), ("content", text)])
+}
+
+/// A turn as templates see it: what it has beside role and content is given as it is.
+fn turn(role: &str, content: &Content, more: &JsonObject) -> Value {
+    let content = match content {
+        Content::Text(text) if more.is_empty() => return plain(role, text),
+        Content::Text(text) => Some(Value::from(text.as_str())),
+        Content::Null => Some(Value::from(())),
+        Content::Absent => None,
+    };
+    let more = (more.iter()).map(|(key, value)| (key.as_str(), Value::from(Serde(value))));
+    let known = [("role", Some(Value::from(role))), ("content", content)];
+    let known = known
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value?)));
+    Value::from_pairs(known.chain(more))
+}
+
+/// The names between `{{` and `}}`, and `{%` and `%}`, also those in quotation marks, as in `turn['tool_calls']`.
+fn names_in(source: &str) -> HashSet<String> {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    let mut names = HashSet::new();
+    let mut rest = source;
+    while let Some(start) = rest.find('{') {
+        rest = &rest[start + 1..];
+        let closing = match rest.as_bytes().first() {
+            Some(b'{') => "}}",
+            Some(b'%') => "%}",
+            Some(b'#') => {
+                rest = rest.split_once("#}").map_or("", |(_, behind)| behind);
+                continue;
+            }
+            _ => continue,
+        };
+        while !rest.is_empty() && !rest.starts_with(closing) {
+            let quoted = python::text_length(rest);
+            let (name, length) = match quoted {
+                0 => {
+                    let end = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
+                    let next = rest.chars().next().map_or(0, char::len_utf8);
+                    (&rest[..end], end.max(next))
+                }
+                _ => (rest[..quoted].trim_matches(['\'', '"']), quoted),
+            };
+            if !name.is_empty() && name.chars().all(is_part) {
+                names.insert(name.to_owned());
+            }
+            rest = &rest[length..];
+        }
+    }
+    names
 }
 
 /// The message and, where known, the template's line.
@@ -160,25 +256,18 @@ fn raise_exception(message: String) -> Result<Value, Error> {
 mod tests {
     use super::*;
 
-    fn message(role: &str, content: &str) -> Message {
-        Message {
-            role: role.to_owned(),
-            content: content.to_owned(),
-        }
-    }
-
     fn render(source: &str) -> Result<String, String> {
         let tokens = vec![
             ("bos_token".to_owned(), "<s>".to_owned()),
             ("eos_token".to_owned(), "</s>".to_owned()),
         ];
-        let messages = [
-            message("system", " Be brief. "),
-            message("user", "Hi <b>\"you\"</b>"),
-            message("assistant", "Ja"),
+        let turns = [
+            plain("system", " Be brief. "),
+            plain("user", "Hi <b>\"you\"</b>"),
+            plain("assistant", "Ja"),
         ];
-        ChatTemplate::parse(source, tokens, &ChatOptions::default())?
-            .render(&messages.each_ref().map(turn), true)
+        let talk = Talk::new(turns.to_vec(), &JsonObject::new());
+        ChatTemplate::parse(source, tokens, &ChatOptions::default())?.render(&talk, true)
     }
 
     /// Expected values: what Jinja2 3.1 prints with `trim_blocks`, `lstrip_blocks` and transformers' own `tojson`.
@@ -244,6 +333,58 @@ mod tests {
             ),
         ] {
             assert_eq!(render(source).as_deref(), Ok(expected), "{source}");
+        }
+    }
+
+    /// What Jinja2 prints for turns with all they have, by benches/peers/chat_templates.py.
+    #[test]
+    fn turns_reach_the_template_with_all_they_have() {
+        let golden: serde_json::Value = panacea_test_support::golden("templates.json");
+        let cases = golden["turns"].as_array().unwrap();
+        assert_eq!(cases.len(), 9);
+        for case in cases {
+            let source = case[0].as_str().unwrap();
+            let turns: Vec<Message> = serde_json::from_value(case[1].clone()).unwrap();
+            let variables = case[2].as_object().unwrap();
+            let template =
+                ChatTemplate::parse(source, Vec::new(), &ChatOptions::default()).unwrap();
+            let turns = turns.iter().map(|message| template.turn(message)).collect();
+            let found = template.render(&Talk::new(turns, variables), false);
+            assert_eq!(found.as_deref(), Ok(case[3].as_str().unwrap()), "{source}");
+        }
+    }
+
+    #[test]
+    fn a_conversations_own_variables_go_before_all_others() {
+        let own = crate::TemplateValue::Text("run".to_owned());
+        let options = ChatOptions {
+            variables: [("a".to_owned(), own.clone()), ("b".to_owned(), own)].into(),
+            ..ChatOptions::default()
+        };
+        let tokens = vec![("bos_token".to_owned(), "<s>".to_owned())];
+        let source = "{{ bos_token }} {{ a }} {{ b }} {{ tools }}";
+        let template = ChatTemplate::parse(source, tokens, &options).unwrap();
+        let render = |variables: serde_json::Value| {
+            let variables = variables.as_object().unwrap();
+            template
+                .render(&Talk::new(Vec::new(), variables), false)
+                .unwrap()
+        };
+        assert_eq!(render(serde_json::json!({})), "<s> run run None");
+        let variables = serde_json::json!({"b": 1, "tools": [], "bos_token": ""});
+        assert_eq!(render(variables), " run 1 []");
+    }
+
+    #[test]
+    fn what_a_template_names_is_found() {
+        let source = "tools {# weight #}{% if m['tool_calls'] and \"x y }}\" %}{{ m.name|tojson }}\
+                      {{- 'the id' }}{{ '\\'documents' }}{%- for t in role_2 %}{% endfor %} content {{ bos";
+        let names = names_in(source);
+        for name in ["tool_calls", "m", "name", "tojson", "role_2", "bos", "if"] {
+            assert!(names.contains(name), "{name}: {names:?}");
+        }
+        for name in ["tools", "weight", "x", "id", "content", "documents", "y"] {
+            assert!(!names.contains(name), "{name}: {names:?}");
         }
     }
 

@@ -10,8 +10,8 @@ use tokenizers::{AddedToken, Tokenizer};
 use crate::ending::{self, Ending};
 use crate::foreign;
 use crate::json::{self, Fields};
-use crate::template::{ChatTemplate, turn};
-use crate::{ChatOptions, Message, ModelConfig, PretrainedError, lfs};
+use crate::template::{ChatTemplate, Talk};
+use crate::{ChatOptions, JsonObject, Message, ModelConfig, PretrainedError, lfs};
 
 pub(crate) const TOKENIZER: &str = "tokenizer.json";
 pub(crate) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
@@ -414,18 +414,23 @@ impl ChatTokenizer {
         add_generation_prompt: bool,
     ) -> Result<String, PretrainedError> {
         match &self.template {
-            Some(template) => template
-                .render(
-                    &messages.iter().map(turn).collect::<Vec<_>>(),
-                    add_generation_prompt,
-                )
-                .map_err(|problem| self.refused(problem)),
+            Some(template) => {
+                let turns = messages.iter().map(|message| template.turn(message));
+                let talk = Talk::new(turns.collect(), &JsonObject::new());
+                let rendered = template.render(&talk, add_generation_prompt);
+                rendered.map_err(|problem| self.refused(problem))
+            }
             None => Ok(messages
                 .iter()
-                .map(|message| message.content.as_str())
+                .map(Message::text)
                 .collect::<Vec<_>>()
                 .join("\n")),
         }
+    }
+
+    /// Whether the chat template speaks of a key of turns, or of a variable, by this name.
+    pub fn reads(&self, name: &str) -> bool {
+        (self.template.as_ref()).is_some_and(|template| template.reads(name))
     }
 
     /// The tokens before a response: [`prompt`](Self::prompt)'s.
@@ -478,10 +483,7 @@ impl ChatTokenizer {
         &self,
         files: &TokenizerFiles,
     ) -> Result<Option<(u32, String)>, PretrainedError> {
-        let message = |role: &str| Message {
-            role: role.to_owned(),
-            content: "?".to_owned(),
-        };
+        let message = |role: &str| Message::new(role, "?");
         let conversation = [message("user"), message("assistant"), message("user")];
         let mut used = self.encode(&self.render(&conversation, true)?, true)?;
         used.extend([self.end_of_turn].into_iter().chain(self.bos));

@@ -88,13 +88,13 @@ fn golden_smollm2_chat_template() {
             assert_eq!(tokenizer.encode_prompt(&case.messages).unwrap(), case.ids);
         }
         for case in &golden.response_logprob {
-            let prompt = Message {
-                role: "user".to_owned(),
-                content: case.prompt.clone(),
-            };
+            let prompt = Message::new("user", &*case.prompt);
             let prompt = tokenizer.prompt(&[prompt]).unwrap();
             let answered = tokenizer
-                .answered(&prompt, &[&case.chosen, &case.rejected])
+                .answered(
+                    &prompt,
+                    &[case.chosen.as_str().into(), case.rejected.as_str().into()],
+                )
                 .unwrap();
             assert_eq!(prompt.ids(), case.prompt_ids);
             assert_eq!(answered.prompt, case.prompt_ids);

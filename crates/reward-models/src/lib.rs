@@ -12,8 +12,8 @@
 //! use panacea_reward_models::{Conversation, RewardModel};
 //!
 //! let model = RewardModel::open("runs/helpful".as_ref(), &Device::flex(), None)?;
-//! let prompt = [Message { role: "user".into(), content: "What is the capital of France?".into() }];
-//! let answers = ["Paris.", "I do not like questions."].map(|response| Conversation { prompt: &prompt, response });
+//! let prompt = [Message::new("user", "What is the capital of France?")];
+//! let answers = ["Paris.", "I do not like questions."].map(|response| Conversation { prompt: &prompt, variables: None, response });
 //! let rewards = model.rewards(&answers)?; // one row an answer, one number an output
 //! assert_eq!(rewards[0].len(), model.outputs().len());
 //! # Ok::<(), panacea_reward_models::RewardModelError>(())

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use burn_tensor::{Device, FloatDType, Tensor, TensorData};
 use panacea_devices::Precision;
 use panacea_model::{Decoder, ModelError, PackedBatch, Sequence, ValueHead};
-use panacea_pretrained::{Answered, ChatOptions, Message, Pretrained, PretrainedError};
+use panacea_pretrained::{
+    Answer, Answered, ChatOptions, JsonObject, Message, Pretrained, PretrainedError,
+};
 use panacea_runs::{RunError, RunRecord};
 use panacea_svd_lora::{ADAPTER_CONFIG_FILE, AdapterError, Adapters};
 
@@ -47,6 +49,8 @@ pub struct Base {
 pub struct Conversation<'a> {
     /// What was said before it.
     pub prompt: &'a [Message],
+    /// What the chat template sees beside it, such as `tools`; nothing where there is none.
+    pub variables: Option<&'a JsonObject>,
     /// The response.
     pub response: &'a str,
 }
@@ -205,9 +209,14 @@ impl RewardModel {
         let tokenizer = self.base.pretrained.tokenizer()?;
         let limit = self.base.pretrained.config().max_position_embeddings;
         let mut prompts: Vec<Answered> = Vec::new();
-        for same in conversations.chunk_by(|one, next| one.prompt == next.prompt) {
-            let prompt = tokenizer.prompt(same[0].prompt)?;
-            let responses: Vec<&str> = same.iter().map(|one| one.response).collect();
+        let is_same = |one: &Conversation<'_>, next: &Conversation<'_>| {
+            one.prompt == next.prompt && one.variables == next.variables
+        };
+        let none = JsonObject::new();
+        for same in conversations.chunk_by(is_same) {
+            let variables = same[0].variables.unwrap_or(&none);
+            let prompt = tokenizer.prompt_with(same[0].prompt, variables)?;
+            let responses: Vec<Answer> = same.iter().map(|one| one.response.into()).collect();
             let answered = tokenizer.answered(&prompt, &responses)?;
             for response in &answered.responses {
                 let found = answered.prompt.len() + response.len();
@@ -351,10 +360,7 @@ mod tests {
             fs::write(run.join(RUN_PLAN), text).unwrap();
         };
 
-        let prompt = [Message {
-            role: "user".to_owned(),
-            content: "hello".to_owned(),
-        }];
+        let prompt = [Message::new("user", "hello")];
         let reward = |shared: Option<&Base>| {
             let model = RewardModel::open(&run, &device, shared).unwrap();
             assert_eq!(
@@ -363,6 +369,7 @@ mod tests {
             );
             let conversation = Conversation {
                 prompt: &prompt,
+                variables: None,
                 response: "world",
             };
             model.rewards(&[conversation]).unwrap()

@@ -140,14 +140,15 @@ impl Scorer for ModelScorer {
 fn rewards(model: &RewardModel, samples: &[Sample<'_>]) -> Result<Vec<Vec<f64>>, RewardModelError> {
     let prompt = |sample: &Sample<'_>| -> Vec<Message> {
         let turns = sample.turns.iter().map(|turn| Message {
-            role: turn.role.clone(),
-            content: turn.content.clone(),
+            more: turn.more.clone(),
+            ..Message::new(turn.role.clone(), turn.content.clone())
         });
         turns.collect()
     };
     let prompts: Vec<Vec<Message>> = samples.iter().map(prompt).collect();
     let conversations = (prompts.iter().zip(samples)).map(|(prompt, sample)| Conversation {
         prompt,
+        variables: sample.variables,
         response: sample.response,
     });
     model.rewards(&conversations.collect::<Vec<_>>())

@@ -123,7 +123,12 @@ impl Endpoint {
         let Sample {
             prompt, response, ..
         } = sample;
-        let user = format!("<prompt>\n{prompt}\n</prompt>\n<response>\n{response}\n</response>");
+        let mut user = format!("<prompt>\n{prompt}\n</prompt>\n");
+        let column = self.spec.reference.as_deref();
+        if let Some(reference) = column.and_then(|column| sample.reference_in(Some(column))) {
+            user += &format!("<reference>\n{reference}\n</reference>\n");
+        }
+        user += &format!("<response>\n{response}\n</response>");
         let mut messages = vec![
             json!({"role": "system", "content": format!("{instruction}\nReply with {format} and nothing else.")}),
             json!({"role": "user", "content": user}),
@@ -361,6 +366,7 @@ mod tests {
             timeout_seconds: 60,
             parallel: 1,
             api_key_env: None,
+            reference: None,
         };
         let mut endpoint = Endpoint::new("endpoint x".to_owned(), &spec).unwrap();
         endpoint.key = Some("Secret".to_owned());
@@ -411,6 +417,22 @@ mod tests {
         let messages = [turn("system", system), turn("user", ASKED)];
         let expected = json!({"model": "judge", "temperature": 0.0, "messages": messages});
         assert_eq!(body(&requests[0]), expected);
+    }
+
+    #[test]
+    fn a_judge_sees_the_reference_that_is_named() {
+        let (mut endpoint, server) = serve(1, |_, _| says("7"));
+        endpoint.spec.reference = Some("answer".to_owned());
+        let references = [("answer".to_owned(), "Please do.".to_owned())];
+        let mut asked = sample("May I?", "Do.");
+        asked.references = &references;
+        assert_eq!(numbers(endpoint.score(&[asked]).unwrap()), [7.0]);
+        let shown = &body(&server.join().unwrap()[0])["messages"][1]["content"];
+        let expected = ASKED.replace(
+            "<response>",
+            "<reference>\nPlease do.\n</reference>\n<response>",
+        );
+        assert_eq!(*shown, expected);
     }
 
     #[test]

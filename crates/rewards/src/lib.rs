@@ -29,9 +29,11 @@
 //! let short = Sample {
 //!     prompt: "May I come in?",
 //!     turns: &[],
+//!     variables: None,
 //!     response: "Please do!",
 //!     response_tokens: 4,
 //!     reference: None,
+//!     references: &[],
 //!     known: &[],
 //!     origin: "train.jsonl:12",
 //! };
@@ -52,6 +54,7 @@
 mod cases;
 mod endpoint;
 mod error;
+mod fields;
 mod judgement;
 mod normaliser;
 mod program;

@@ -20,11 +20,18 @@ pub(crate) struct Program {
     name: String,
     /// The longest wait for a number.
     limit: Duration,
+    /// The column whose text it sees as the reference.
+    reference: Option<String>,
     process: Process,
 }
 
 impl Program {
-    pub(crate) fn new(name: String, command: &[String], seconds: u64) -> Result<Self, SpecError> {
+    pub(crate) fn new(
+        name: String,
+        command: &[String],
+        seconds: u64,
+        reference: Option<String>,
+    ) -> Result<Self, SpecError> {
         let process = Process::start(command).map_err(|error| {
             let found = format!("{} ({error})", quoted(&command[0]));
             let expected = "a program that can be started; correct the path or install it";
@@ -33,6 +40,7 @@ impl Program {
         Ok(Self {
             name,
             limit: Duration::from_secs(seconds),
+            reference,
             process,
         })
     }
@@ -82,7 +90,8 @@ impl Scorer for Program {
         self.check_idle()
             .map_err(|problem| ScoreError::new(&self.name, None, problem))?;
         // A writer that has stopped is the program's doing, and shows in its output.
-        self.process.input.send(lines_of(samples)).ok();
+        let lines = lines_of(samples, self.reference.as_deref());
+        self.process.input.send(lines).ok();
         let scores = samples.iter().map(|sample| {
             let number = self.number().map(Verdict::from);
             number.map_err(|problem| ScoreError::new(&self.name, Some(sample), problem))
@@ -173,14 +182,14 @@ impl Drop for Process {
     }
 }
 
-fn lines_of(samples: &[Sample<'_>]) -> Vec<u8> {
+fn lines_of(samples: &[Sample<'_>], reference: Option<&str>) -> Vec<u8> {
     let mut lines = String::new();
     for (i, sample) in samples.iter().enumerate() {
         let line = json!({
             "prompt": sample.prompt,
             "response": sample.response,
             "response_tokens": sample.response_tokens,
-            "reference": sample.reference,
+            "reference": sample.reference_in(reference),
             "origin": sample.origin,
             "left": samples.len() - 1 - i,
         });
@@ -270,7 +279,7 @@ mod tests {
 
     fn shell_within(script: &str, seconds: u64) -> Program {
         let command = ["sh", "-c", script].map(str::to_owned);
-        Program::new("program judge".to_owned(), &command, seconds).unwrap()
+        Program::new("program judge".to_owned(), &command, seconds, None).unwrap()
     }
 
     fn error(program: &mut Program) -> ScoreError {
@@ -289,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_line_holds_one_record() {
-        let lines = lines_of(&[sample("a\n\"b\"", "c"), sample("d", "e")]);
+        let lines = lines_of(&[sample("a\n\"b\"", "c"), sample("d", "e")], None);
         let expected = r#"{"prompt":"a\n\"b\"","response":"c","response_tokens":1,"reference":null,"origin":"train.jsonl:12","left":1}
 {"prompt":"d","response":"e","response_tokens":1,"reference":null,"origin":"train.jsonl:12","left":0}
 "#;
@@ -363,7 +372,9 @@ mod tests {
     #[test]
     fn a_program_that_is_not_there_is_refused() {
         let command = ["/nowhere/judge".to_owned()];
-        let error = Program::new(String::new(), &command, 1).err().unwrap();
+        let error = Program::new(String::new(), &command, 1, None)
+            .err()
+            .unwrap();
         assert_says(error, "`program`: found \"/nowhere/judge\" (No such file");
     }
 }

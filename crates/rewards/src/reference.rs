@@ -36,16 +36,20 @@ pub const SCORERS: &[ScorerReference] = &[
         text: "The reading ease of Flesch for English, from 0 to 100; higher is easier.",
     },
     ScorerReference {
-        table: "{ rule = \"similarity\" }",
-        text: "ROUGE-L against the record's reference response, from 0 to 1.",
+        table: "{ rule = \"similarity\", reference = \"answer\" }",
+        text: "ROUGE-L against the text in this column of the record, from 0 to 1. Without `reference`, against the record's own first response.",
     },
     ScorerReference {
-        table: "{ program = [\"python3\", \"judge.py\"], timeout_seconds = 30 }",
-        text: "A program of yours: it reads a JSON object a line and writes a number a line.",
+        table: "{ rule = \"exact-match\", reference = \"answer\" }",
+        text: "1 where the answer is the text in this column of the record, blanks at both ends aside, else 0. Without `reference`, the record's own first response.",
     },
     ScorerReference {
-        table: "{ endpoint = \"http://localhost:8000/v1\", model = \"judge\", instruction = \"Rate how polite the response is.\", scale = [1.0, 10.0], temperature = 0.0, structured = true, retries = 2, on_unreadable = \"error\", timeout_seconds = 60, parallel = 4, api_key_env = \"JUDGE_KEY\" }",
-        text: "A judge behind an OpenAI-compatible endpoint. Its score is its whole reply, `n/10`, JSON's `score`, or the number behind the last `Score:`, `Rating:` or `Overall:`; one who says something else is asked again, `retries` times. Then it is an error, or the answer is left out (`\"skip\"`), or a number counts instead; the metrics count them as `unreadable`, and a step that is left without answers to learn from ends the run. `temperature = \"default\"` sends none; `structured` asks the server to hold the judge to JSON, if it can. Without `api_key_env`, the variable that holds its key, none is sent.",
+        table: "{ program = [\"python3\", \"judge.py\"], timeout_seconds = 30, reference = \"answer\" }",
+        text: "A program of yours: it reads a JSON object a line and writes a number a line. Its `reference` is the text in this column of the record. Without `reference`, the record's own first response, or null.",
+    },
+    ScorerReference {
+        table: "{ endpoint = \"http://localhost:8000/v1\", model = \"judge\", instruction = \"Rate how polite the response is.\", scale = [1.0, 10.0], temperature = 0.0, structured = true, retries = 2, on_unreadable = \"error\", timeout_seconds = 60, parallel = 4, api_key_env = \"JUDGE_KEY\", reference = \"answer\" }",
+        text: "A judge behind an OpenAI-compatible endpoint. Its score is its whole reply, `n/10`, JSON's `score`, or the number behind the last `Score:`, `Rating:` or `Overall:`; one who says something else is asked again, `retries` times. Then it is an error, or the answer is left out (`\"skip\"`), or a number counts instead; the metrics count them as `unreadable`, and a step that is left without answers to learn from ends the run. `temperature = \"default\"` sends none; `structured` asks the server to hold the judge to JSON, if it can. Without `api_key_env`, the variable that holds its key, none is sent. The judge sees the text in the column `reference` of the record as a reference answer. Without `reference`, it sees none.",
     },
     ScorerReference {
         table: "{ model = \"runs/helpful\", output = \"helpfulness\" }",
@@ -108,7 +112,7 @@ mod tests {
             .filter(|word| !word.is_empty())
             .collect();
         rules.retain(|word| *word != "or");
-        assert_eq!(rules.len(), 7, "{message}");
+        assert_eq!(rules.len(), 8, "{message}");
         for rule in rules {
             let begins = format!("{{ rule = \"{rule}\"");
             assert!(

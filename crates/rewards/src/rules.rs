@@ -10,7 +10,7 @@ use crate::error::{ScoreError, SpecError, quoted};
 use crate::scorer::{Sample, Scorer, Verdict};
 use crate::spec::Rule;
 
-const NO_REFERENCE: &str = "found no reference response to compare with, expected one in every record; leave such records out or choose another reward";
+const NO_REFERENCE: &str = "found no reference response to compare with, expected one in every record; name a column of reference answers with `reference`, leave such records out or choose another reward";
 
 /// A scorer that looks at one sample at a time.
 struct EachAlone<F> {
@@ -74,9 +74,17 @@ pub(crate) fn rule_scorer(name: String, rule: &Rule) -> Result<Box<dyn Scorer>, 
             Ok(-repeated_share(&words(sample.response), n))
         }),
         Rule::Readability => each_alone(name, |sample| Ok(reading_ease(sample.response))),
-        Rule::Similarity => each_alone(name, |sample| {
-            let reference = sample.reference.ok_or(NO_REFERENCE)?;
+        Rule::Similarity { reference } => each_alone(name, move |sample| {
+            let reference = sample.reference_in(reference.as_deref());
+            let reference = reference.ok_or(NO_REFERENCE)?;
             Ok(rouge_l(&words(sample.response), &words(reference)))
+        }),
+        Rule::ExactMatch { reference } => each_alone(name, move |sample| {
+            let reference = sample.reference_in(reference.as_deref());
+            let reference = reference.ok_or(NO_REFERENCE)?;
+            Ok(f64::from(u8::from(
+                sample.response.trim() == reference.trim(),
+            )))
         }),
     })
 }
@@ -313,6 +321,25 @@ mod tests {
             error,
             "rule similarity, train.jsonl:12: found no reference response",
         );
+    }
+
+    #[test]
+    fn an_answer_is_compared_with_the_column_that_is_named() {
+        let references = [("answer".to_owned(), " 42\n".to_owned())];
+        let score = |table, response| {
+            let mut sample = sample("", response);
+            sample.reference = Some("own");
+            sample.references = &references;
+            score_of(table, sample)
+        };
+        let named = "rule = 'exact-match'\nreference = 'answer'";
+        assert_eq!(score(named, "42").unwrap(), 1.0);
+        assert_eq!(score(named, "own").unwrap(), 0.0);
+        assert_eq!(score("rule = 'exact-match'", "own ").unwrap(), 1.0);
+        let similar = "rule = 'similarity'\nreference = 'answer'";
+        assert_eq!(score(similar, "It is 42").unwrap(), 0.5);
+        let error = score("rule = 'similarity'\nreference = 'other'", "").unwrap_err();
+        assert_says(error, "found no reference response to compare with");
     }
 
     #[test]

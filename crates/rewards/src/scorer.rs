@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::panic::resume_unwind;
 use std::thread;
 
+use serde_json::{Map, Value};
+
 use crate::error::ScoreError;
 
 /// A response to be scored, with what is known of its record.
@@ -13,16 +15,33 @@ pub struct Sample<'a> {
     pub prompt: &'a str,
     /// The same as the turns of a conversation.
     pub turns: &'a [Turn],
+    /// What the policy's chat template sees beside these turns, such as `tools`; nothing where there is none.
+    pub variables: Option<&'a Map<String, Value>>,
     /// The response in words.
     pub response: &'a str,
     /// The length of the response in the tokens of the policy.
     pub response_tokens: usize,
     /// A response to compare with, if the record has one.
     pub reference: Option<&'a str>,
+    /// Reference answers of the record, each with the name of its column.
+    pub references: &'a [(String, String)],
     /// The record's own responses with their scores, if it has any.
     pub known: &'a [KnownResponse],
     /// Where the record stands, such as `train.jsonl:12`; messages name it.
     pub origin: &'a str,
+}
+
+impl<'a> Sample<'a> {
+    /// What a scorer compares with: the answer in `column`, where it names one, and else the record's own response.
+    #[must_use]
+    pub fn reference_in(&self, column: Option<&str>) -> Option<&'a str> {
+        let Some(column) = column else {
+            return self.reference;
+        };
+        let mut references = self.references.iter();
+        let found = references.find(|(name, _)| name == column);
+        found.map(|(_, text)| text.as_str())
+    }
 }
 
 /// One turn of a conversation.
@@ -32,6 +51,8 @@ pub struct Turn {
     pub role: String,
     /// What is said.
     pub content: String,
+    /// What else the turn has, such as `tool_calls`.
+    pub more: Map<String, Value>,
 }
 
 /// A response that stands in a record, with the scores that the record gives to it.
@@ -154,9 +175,11 @@ pub(crate) mod tests {
         Sample {
             prompt,
             turns: &[],
+            variables: None,
             response,
             response_tokens: response.split_whitespace().count(),
             reference: None,
+            references: &[],
             known: &[],
             origin: "train.jsonl:12",
         }

@@ -3,13 +3,14 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use serde::de::{DeserializeOwned, Error};
+use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use ureq::http::Uri;
 
 use crate::endpoint::Endpoint;
 use crate::error::{SpecError, quoted};
+use crate::fields::Fields;
 use crate::program::Program;
 use crate::rules::{known_scorer, regex, rule_scorer};
 use crate::scorer::Scorer;
@@ -30,7 +31,8 @@ pub enum ScorerSpec {
     /// {"prompt": "…", "response": "…", "response_tokens": 7, "reference": null, "origin": "train.jsonl:12", "left": 0}
     /// ```
     ///
-    /// and writes one number per line to its standard output, in the same order, flushed at once. `left` is the number
+    /// and writes one number per line to its standard output, in the same order, flushed at once. `reference` is the text of
+    /// the column that is named, and otherwise the record's own first response. `left` is the number
     /// of lines that follow before numbers are waited for, so that a program may gather a batch. Its standard error is
     /// shown when something goes wrong. It ends when its input ends; after a failure it is stopped.
     Program {
@@ -38,6 +40,9 @@ pub enum ScorerSpec {
         program: Vec<String>,
         /// The longest wait for the next number, the start of the program included, from 1 to 86400. Default: 30.
         timeout_seconds: u64,
+        /// The column of the record with a reference answer. Default: the record's own first response, if it has one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reference: Option<String>,
     },
     /// A judge behind an OpenAI-compatible chat endpoint.
     Endpoint(EndpointSpec),
@@ -96,7 +101,17 @@ pub enum Rule {
     Readability,
     /// ROUGE-L of Lin (2004) against the record's reference response: F1 of the longest common subsequence of
     /// lower-case words, from 0 to 1.
-    Similarity,
+    Similarity {
+        /// The column of the record with a reference answer. Default: the record's own first response.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reference: Option<String>,
+    },
+    /// 1 where the response is the record's reference response, blanks at both ends aside, else 0.
+    ExactMatch {
+        /// The column of the record with a reference answer. Default: the record's own first response.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reference: Option<String>,
+    },
 }
 
 /// A judge behind an OpenAI-compatible chat endpoint. It is asked for JSON with one number where the server can hold it to that, and
@@ -128,6 +143,9 @@ pub struct EndpointSpec {
     /// The environment variable that holds the API key. Default: none is sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_key_env: Option<String>,
+    /// The column of the record with a reference answer, which the judge sees beside the response. Default: none is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
 }
 
 /// The temperature that a judge is asked at.
@@ -230,6 +248,17 @@ impl ScorerSpec {
             _ => None,
         }
     }
+
+    /// The column of the record whose text the scorer compares with, if it names one.
+    #[must_use]
+    pub fn reference_column(&self) -> Option<&str> {
+        match self {
+            Self::Rule(Rule::Similarity { reference } | Rule::ExactMatch { reference })
+            | Self::Program { reference, .. }
+            | Self::Endpoint(EndpointSpec { reference, .. }) => reference.as_deref(),
+            Self::Rule(_) | Self::Model(_) | Self::Score { .. } => None,
+        }
+    }
 }
 
 impl Rule {
@@ -243,7 +272,8 @@ impl Rule {
             Self::Json { .. } => "json",
             Self::Repetition { .. } => "repetition",
             Self::Readability => "readability",
-            Self::Similarity => "similarity",
+            Self::Similarity { .. } => "similarity",
+            Self::ExactMatch { .. } => "exact-match",
         }
     }
 }
@@ -260,7 +290,11 @@ impl ScorerSpec {
             Self::Program {
                 program,
                 timeout_seconds,
-            } => Box::new(Program::new(name, program, *timeout_seconds)?),
+                reference,
+            } => {
+                let reference = reference.clone();
+                Box::new(Program::new(name, program, *timeout_seconds, reference)?)
+            }
             Self::Endpoint(spec) => Box::new(Endpoint::new(name, spec)?),
             Self::Model(_) => {
                 let expected = "a scorer without a network; `panacea-reward-models` opens this one";
@@ -288,10 +322,7 @@ fn read(value: Value) -> Result<ScorerSpec, SpecError> {
     if kinds.contains(&"endpoint") {
         kinds.retain(|kind| *kind != "model");
     }
-    let mut fields = Fields {
-        values,
-        known: Vec::new(),
-    };
+    let mut fields = Fields::of(values);
     let is_filled =
         |name: &Option<String>| name.as_ref().is_none_or(|name| !name.trim().is_empty());
     let spec = match kinds.as_slice() {
@@ -299,6 +330,7 @@ fn read(value: Value) -> Result<ScorerSpec, SpecError> {
         ["program"] => ScorerSpec::Program {
             program: fields.texts("program", None)?,
             timeout_seconds: fields.timeout(30)?,
+            reference: fields.reference()?,
         },
         ["endpoint"] => ScorerSpec::Endpoint(read_endpoint(&mut fields)?),
         ["model"] => ScorerSpec::Model(ModelSpec {
@@ -345,9 +377,14 @@ fn read_rule(fields: &mut Fields) -> Result<Rule, SpecError> {
             n: fields.count("n", 3)?,
         },
         "readability" => Rule::Readability,
-        "similarity" => Rule::Similarity,
+        "similarity" => Rule::Similarity {
+            reference: fields.reference()?,
+        },
+        "exact-match" => Rule::ExactMatch {
+            reference: fields.reference()?,
+        },
         _ => {
-            let expected = "conciseness, keywords, regex, json, repetition, readability or similarity; for anything else name a `program` of yours";
+            let expected = "conciseness, keywords, regex, json, repetition, readability, similarity or exact-match; for anything else name a `program` of yours";
             return Err(SpecError::new("rule", quoted(&name), expected));
         }
     })
@@ -389,6 +426,7 @@ fn read_endpoint(fields: &mut Fields) -> Result<EndpointSpec, SpecError> {
         timeout_seconds: fields.timeout(60)?,
         parallel: fields.count("parallel", 4)?,
         api_key_env: fields.get("api_key_env", variable, Some(None), is_name)?,
+        reference: fields.reference()?,
     })
 }
 
@@ -406,84 +444,6 @@ fn is_variable(name: &str) -> bool {
     !name.is_empty() && name.chars().all(is_letter)
 }
 
-/// The fields of a table that are not read yet, and the names of all that could be there.
-struct Fields {
-    values: Map<String, Value>,
-    known: Vec<&'static str>,
-}
-
-impl Fields {
-    fn get<T: DeserializeOwned>(
-        &mut self,
-        field: &'static str,
-        expected: &str,
-        default: Option<T>,
-        is_good: impl Fn(&T) -> bool,
-    ) -> Result<T, SpecError> {
-        self.known.push(field);
-        let Some(value) = self.values.remove(field) else {
-            return default.ok_or_else(|| SpecError::new(field, "nothing", expected));
-        };
-        let found = shown(field, &value);
-        let value = serde_json::from_value(value).ok().filter(is_good);
-        value.ok_or_else(|| SpecError::new(field, found, expected))
-    }
-
-    fn text(&mut self, field: &'static str) -> Result<String, SpecError> {
-        let is_filled = |text: &String| !text.trim().is_empty();
-        self.get(field, "a text", None, is_filled)
-    }
-
-    fn texts(
-        &mut self,
-        field: &'static str,
-        default: Option<Vec<String>>,
-    ) -> Result<Vec<String>, SpecError> {
-        let are_filled = |texts: &Vec<String>| {
-            !texts.is_empty() && texts.iter().all(|text| !text.trim().is_empty())
-        };
-        let expected = "a list of texts, none of them empty";
-        self.get(field, expected, default, are_filled)
-    }
-
-    fn number(&mut self, field: &'static str, default: Option<f64>) -> Result<f64, SpecError> {
-        self.get(field, "a finite number", default, |_| true)
-    }
-
-    fn count(&mut self, field: &'static str, default: usize) -> Result<usize, SpecError> {
-        let expected = format!("a whole number from 1 (without it, {default})");
-        self.get(field, &expected, Some(default), |count| *count > 0)
-    }
-
-    fn timeout(&mut self, default: u64) -> Result<u64, SpecError> {
-        let expected = format!("whole seconds from 1 to 86400 (without it, {default})");
-        let is_good = |seconds: &u64| (1..=86_400).contains(seconds);
-        self.get("timeout_seconds", &expected, Some(default), is_good)
-    }
-
-    fn finish(self) -> Result<(), SpecError> {
-        match self.values.keys().next() {
-            None => Ok(()),
-            Some(unknown) => {
-                let expected = format!("one of `{}`", self.known.join("`, `"));
-                Err(SpecError::new(unknown, "an unknown field", expected))
-            }
-        }
-    }
-}
-
-fn shown(field: &str, value: &Value) -> String {
-    let has_password = field == "endpoint" && value.to_string().contains('@');
-    if has_password || field == "api_key_env" {
-        return "something that is not shown, since it may be a key".to_owned();
-    }
-    match value {
-        // What JSON makes of numbers that are not finite.
-        Value::Null => "no ordinary number".to_owned(),
-        _ => value.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -499,6 +459,10 @@ mod tests {
             "rule = 'repetition'",
             "rule = 'readability'",
             "rule = 'similarity'",
+            "rule = 'similarity'\nreference = 'answer'",
+            "rule = 'exact-match'\nreference = 'answer'",
+            "program = ['python3', 'judge.py']\nreference = 'answer'",
+            "endpoint = 'http://x'\nmodel = 'm'\ninstruction = 'i'\nreference = 'answer'",
             "program = ['python3', 'judge.py']",
             "endpoint = 'http://x'\nmodel = 'm'\ninstruction = 'i'\napi_key_env = 'A_KEY'",
             "endpoint = 'http://x'\nmodel = 'm'\ninstruction = 'i'\non_unreadable = 'skip'\ntemperature = 'default'",
@@ -534,6 +498,8 @@ mod tests {
             rule = 'conciseness'; tokens = '9' => `tokens`: found "9", expected a whole number
             rule = 'conciseness'; max = inf => `max`: found no ordinary number, expected
             rule = 'json'; key = ['a'] => `key`: found an unknown field, expected one of `rule`, `keys`
+            rule = 'exact-match'; reference = '' => `reference`: found "", expected the name of a column
+            rule = 'json'; reference = 'a' => `reference`: found an unknown field, expected one of `rule`, `keys`
             rule = 'repetition'; n = 0 => `n`: found 0, expected
             rule = 'regex' => `pattern`: found nothing, expected a text
             rule = 'regex'; pattern = '(a' => `pattern`: found "(a" (error: unclosed group), expected

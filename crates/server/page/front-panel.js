@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { frontInWords, readFront } from "./front.js";
-import { frontPlot } from "./front-plot.js";
+import { captionOf, frontPlot } from "./front-plot.js";
 
 /** Gives the element, and `show(answers)`: each with a letter, a series, a model and weights. */
 export function frontPanel({ api, models }) {
@@ -46,9 +46,9 @@ function section(api, model) {
   let draw = () => {};
   const load = async () => {
     const front = await api.front(model.id);
-    const plot = frontPlot(front);
+    const plot = frontPlot([front]);
     const readings = h("ul", { class: "readings" });
-    body.replaceChildren(plot.element, readings, h("p", { class: "note" }, caption(front)));
+    body.replaceChildren(plot.element, readings, h("p", { class: "note" }, captionOf([front])));
     draw = () => {
       const read = answers.map((answer) => ({ ...answer, reading: readFront(front, answer.weights) }));
       plot.mark(
@@ -80,12 +80,4 @@ function section(api, model) {
       draw();
     },
   };
-}
-
-function caption(front) {
-  const m = front.objectives.length;
-  const dots = m > 3 || m < 2 ? "Every stroke" : "Every dot";
-  const best = m === 2 && front.exact ? " The grey line is the best that any policy can do." : "";
-  const measured = `${dots} is this run (${front.method}) under one λ, as held-out records have measured it; more is better.`;
-  return `${measured}${best} A dashed rim: not measured at this λ.`;
 }

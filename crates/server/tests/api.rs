@@ -25,6 +25,10 @@ const ENDLESS: usize = 60_000;
 
 impl Served {
     fn new(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::with_template(panacea_test_support::CHAT_TEMPLATE, change)
+    }
+
+    fn with_template(template: &str, change: impl FnOnce(&mut Settings)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = json!({
             "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 272, "hidden_size": 32,
@@ -40,6 +44,7 @@ impl Served {
             embedding[id * shape[1]..(id + 1) * shape[1]].fill(0.0);
         }
         model.write(folder.path());
+        std::fs::write(folder.path().join("chat_template.jinja"), template).unwrap();
         let mut settings = Settings {
             address: ([127, 0, 0, 1], 0).into(),
             ..Settings::default()
@@ -77,10 +82,7 @@ impl Served {
 
     fn chat_prompt(&self, text: &str) -> Vec<u32> {
         let model = Pretrained::open(self.folder.path()).unwrap();
-        let message = Message {
-            role: "user".to_owned(),
-            content: text.to_owned(),
-        };
+        let message = Message::new("user", text);
         model
             .tokenizer()
             .unwrap()
@@ -473,7 +475,7 @@ fn what_is_wrong_is_refused_by_name() {
         ),
         (
             json!({"messages": [{"role": "user"}]}),
-            "messages[0]",
+            "messages[0].content",
             "content",
         ),
         (
@@ -931,4 +933,119 @@ fn the_page_runs_nothing_but_its_own() {
     let (status, answer) = served.get("/page/..%2FCargo.toml");
     assert_eq!(status, 404, "{answer}");
     assert!(answer.contains("there is nothing at"), "{answer}");
+}
+
+/// Writes names, calls and tools.
+const CALLING: &str = "{% for t in tools or [] %}{{ t.function.name }}{% endfor %}{% for m in messages %}\
+    {{ '<|im_start|>' + m.role }}{% if m.name %}{{ '@' + m.name }}{% endif %}{{ '\n' + (m.content or '') }}\
+    {% for call in m.tool_calls or [] %}{{ call.function.arguments.day }}{% endfor %}{{ '<|im_end|>\n' }}{% endfor %}\
+    {% if 'tool' %}{% endif %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+
+#[test]
+fn calls_and_tools_are_given_to_the_template_or_refused() {
+    let call = json!({"id": "c1", "type": "function", "function": {"name": "hours", "arguments": "{\"day\": \"Monday\"}"}});
+    let tools = json!([{"type": "function", "function": {"name": "hours"}}]);
+    let talk = json!([
+        {"role": "user", "content": "When?", "name": "Ann"},
+        {"role": "assistant", "content": null, "tool_calls": [call]},
+        {"role": "tool", "content": "7", "tool_call_id": "c1"},
+        {"role": "user", "content": [{"type": "text", "text": "So?"}]}
+    ]);
+    let body = json!({"messages": talk, "max_tokens": 1, "tools": tools, "tool_choice": "none"});
+    let served = Served::with_template(CALLING, |_| ());
+    let text = "hours<|im_start|>user@Ann\nWhen?<|im_end|>\n<|im_start|>assistant\nMonday<|im_end|>\n\
+                <|im_start|>tool\n7<|im_end|>\n<|im_start|>user\nSo?<|im_end|>\n<|im_start|>assistant\n";
+    let model = Pretrained::open(served.folder.path()).unwrap();
+    let tokens = model.tokenizer().unwrap().encode(text, false).unwrap();
+    let answer = served.answer("/v1/chat/completions", &body);
+    assert_eq!(answer["usage"]["prompt_tokens"], tokens.len());
+
+    let refused = |served: &Served, change: &dyn Fn(&mut Value), param: &str, part: &str| {
+        let mut body = body.clone();
+        change(&mut body);
+        let (status, answer) = served.post("/v1/chat/completions", &body);
+        let message = answer["error"]["message"].as_str().unwrap_or_default();
+        assert_eq!(
+            (status, answer["error"]["param"].as_str()),
+            (400, Some(param)),
+            "{answer}"
+        );
+        assert!(message.contains(part), "{message}");
+    };
+    let set = |pointer: &'static str, value: Value| {
+        move |body: &mut Value| *body.pointer_mut(pointer).unwrap() = value.clone()
+    };
+    let wrong: [(&'static str, Value, &str, &str); 8] = [
+        (
+            "/tool_choice",
+            json!("auto"),
+            "tools",
+            "apart from the text",
+        ),
+        (
+            "/tool_choice",
+            json!("required"),
+            "tools",
+            "apart from the text",
+        ),
+        (
+            "/messages/2/tool_call_id",
+            json!("c2"),
+            "messages[2].tool_call_id",
+            "`c2`",
+        ),
+        (
+            "/messages/1/tool_calls/0/function/arguments",
+            json!("day"),
+            "messages[1].tool_calls[0]",
+            "no JSON object",
+        ),
+        (
+            "/messages/1/tool_calls/0",
+            json!({"id": "c1"}),
+            "messages[1].tool_calls[0]",
+            "expected {",
+        ),
+        (
+            "/messages/1/role",
+            json!("user"),
+            "messages[1].tool_calls",
+            "the assistant's",
+        ),
+        (
+            "/messages/3/content",
+            json!(null),
+            "messages[3].content",
+            "expected a text",
+        ),
+        (
+            "/messages/3/role",
+            json!("narrator"),
+            "messages[3].role",
+            "tool",
+        ),
+    ];
+    for (pointer, value, param, part) in wrong {
+        refused(&served, &set(pointer, value), param, part);
+    }
+    // A template without all that would leave it out.
+    let plain = Served::new(|_| ());
+    refused(&plain, &|_| (), "tools", "has no `tools`");
+    let without_tools = |body: &mut Value| body["tools"] = json!([]);
+    refused(&plain, &without_tools, "messages[0].name", "a name");
+    let without_name = |body: &mut Value| {
+        without_tools(body);
+        body["messages"][0]["name"] = json!(null);
+    };
+    refused(
+        &plain,
+        &without_name,
+        "messages[1].tool_calls",
+        "has no `tool_calls`",
+    );
+    let tool_alone = |body: &mut Value| {
+        without_tools(body);
+        body["messages"] = json!([{"role": "tool", "content": "7"}]);
+    };
+    refused(&plain, &tool_alone, "messages[0].role", "has no `tool`");
 }

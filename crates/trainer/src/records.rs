@@ -27,12 +27,21 @@ impl Records {
         let mut loader = Loader::new(plan.method().learning.record_kind());
         loader.part = part;
         loader.format = plan.data().format;
-        loader.bad_records = plan.data().bad_records;
+        let tolerance = plan.data().tolerance;
+        loader.tolerance = tolerance;
+        // Without a template nothing says again who speaks.
+        loader.as_written = plan.data().rendered || !tokenizer.has_template();
         let (records, mut report) = loader.load(files, plan.objectives())?;
         let limits = &plan.data().limits;
         let mut examples = match plan.data().rendered {
-            true => tokenize(&records, &Rendered(tokenizer), limits, &mut report)?,
-            false => tokenize(&records, tokenizer, limits, &mut report)?,
+            true => tokenize(
+                &records,
+                &Rendered(tokenizer),
+                limits,
+                tolerance,
+                &mut report,
+            )?,
+            false => tokenize(&records, tokenizer, limits, tolerance, &mut report)?,
         };
         if examples.is_empty() {
             let files: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use panacea_elicit::{Answer, Progress};
@@ -36,7 +36,7 @@ pub struct Arguments {
     /// The run; the newest one by default.
     #[arg(long)]
     run: Option<String>,
-    /// What is asked of the model: a text file with a prompt on each line, or a .jsonl file of records with a `prompt`.
+    /// What is asked of the model: records as `train` reads them, or a text file with a prompt on each line.
     #[arg(long)]
     prompts: PathBuf,
     /// The name of the profile, which begins here or goes on.
@@ -84,7 +84,6 @@ enum Said {
 
 impl Arguments {
     pub fn run(self) -> Result<ExitCode> {
-        let prompts = read_prompts(&self.prompts)?;
         let run = RunFolder::find(&self.runs, self.run.as_deref())?;
         let plan = run.record()?.plan;
         let profiles = Profiles::of(&run, &plan)?;
@@ -93,6 +92,7 @@ impl Arguments {
         let device = panacea_devices::select(&self.device)?;
         let pretrained = open_model_of(&plan, self.model.as_deref())?;
         say_aside(&changed_since(&run.record()?, &pretrained));
+        let prompts = read_prompts(&self.prompts, pretrained.tokenizer()?)?;
         let base = Base::load(pretrained, &device, plan.precision().on(&device)?)?;
         let policy = Policy::open(&run, &base.decoder)?;
         say_aside(&policy.notes);
@@ -109,13 +109,14 @@ impl Arguments {
         let mut last = None;
         // Prompts on end whose answers left nothing to ask.
         let mut in_vain = 0;
-        'asking: for (turn, messages) in prompts.iter().cycle().enumerate() {
+        'asking: for (turn, asked) in prompts.iter().cycle().enumerate() {
             // Prompts come round again with new answers, but not where none of them has any.
             if profile.progress()? != Progress::AskOn || in_vain == prompts.len() {
                 break;
             }
             in_vain += 1;
-            let prompt = Prompt::new(messages.clone(), tokenizer)?;
+            let prompt = Prompt::new(asked.prompt.clone(), asked.variables.clone(), tokenizer)
+                .with_context(|| asked.source.to_string())?;
             let preferences = spread(profile.session(), self.answers);
             // When a prompt comes round again, its answers are others.
             interview.writing.seed = self.seed.wrapping_add((turn * self.answers) as u64);
@@ -228,7 +229,7 @@ fn show_question(number: usize, pool: &Pool, (left, right): (usize, usize)) -> R
 /// The last thing that was said to the model.
 fn question_text(prompt: &Prompt) -> &str {
     let last = prompt.messages.last();
-    last.map_or("", |message| message.content.trim())
+    last.map_or("", |message| message.text().trim())
 }
 
 /// An answer that says nothing, as something that can be seen.

@@ -130,6 +130,10 @@ impl Arguments {
             more => format!("{more} runs"),
         };
         let front = Front::overlay(fronts, self.reference.clone())?;
+        // Where several runs have one method, its name in the front says whose answers these are.
+        for answer in samples.iter_mut().flat_map(|sample| &mut sample.answers) {
+            answer.method.clone_from(&front.methods[0].method);
+        }
         for warning in front.warnings() {
             eprintln!("warning: {warning}");
         }

@@ -1,13 +1,16 @@
 //! `generate`: answers prompts, under a preference where a run is given.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
+use panacea_data::Conversation;
 use panacea_model::Request;
-use panacea_pretrained::Message;
+use panacea_pretrained::{ChatTokenizer, Message};
 
-use crate::session::{FewBits, ModelArguments, SamplingArguments, pack, parse_bits};
+use crate::prompts::read_prompts;
+use crate::session::{FewBits, ModelArguments, SamplingArguments, parse_bits};
 
 /// Answer prompts, steered by a preference.
 #[derive(Args)]
@@ -15,14 +18,18 @@ use crate::session::{FewBits, ModelArguments, SamplingArguments, pack, parse_bit
   cargo xtask generate --model models/smollm2-135m-instruct --prompt 'Name three colours.' --greedy
   cargo xtask generate --model M --run first --preference 0.2,0.8 --prompt 'Why is the sky blue?'
   cargo xtask generate --model M --run first --profile anna --prompt 'Why is the sky blue?'
+  cargo xtask generate --model M --prompts prompts.jsonl
   cargo xtask generate --model M --bits 8 --prompt 'Why is the sky blue?'
   cargo xtask generate --model M --prompt 'The capital of France is' --raw --greedy --max-new-tokens 24")]
 pub struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
     /// What the user says; given several times, the prompts are answered in one batch.
-    #[arg(long, required = true)]
+    #[arg(long, required_unless_present = "prompts")]
     prompt: Vec<String>,
+    /// A file of prompts, in place of --prompt: records as `train` reads them, or a text with a prompt on each line.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "system", "raw"])]
+    prompts: Option<PathBuf>,
     /// What the system message says.
     #[arg(long)]
     system: Option<String>,
@@ -32,36 +39,17 @@ pub struct Arguments {
     #[command(flatten)]
     sampling: SamplingArguments,
     /// Decode from weights of 8 or 4 bits instead of 32, or from the blocks of a GGUF file as they are, on the CPU: faster,
-    /// and a little less exact, since what they are multiplied with is rounded to 8 bits. Prompts are read exactly.
+    /// and a little less exact, since what they are multiplied with is rounded to 8 bits. Prompts are read exactly. With
+    /// `file`, the weights take the memory that they take in the file; with 8 or 4, those of 32 bits are kept beside them.
     #[arg(long, value_name = "8|4|file", value_parser = parse_bits)]
     bits: Option<FewBits>,
 }
 
 impl Arguments {
     pub fn run(self) -> Result<ExitCode> {
-        let mut steered = self.model.open()?;
-        if let Some(bits) = self.bits {
-            pack(&mut steered.decoder, &steered.pretrained, bits)?;
-        }
+        let steered = self.model.open_in(self.bits)?;
         let tokenizer = steered.tokenizer()?;
-        let mut prompts = Vec::with_capacity(self.prompt.len());
-        for text in &self.prompt {
-            if text.is_empty() {
-                bail!("--prompt is empty: give it some text");
-            }
-            let ids = if self.raw {
-                tokenizer.encode(text, false)?
-            } else {
-                let message = |role: &str, content: &str| Message {
-                    role: role.into(),
-                    content: content.into(),
-                };
-                let system = self.system.iter().map(|content| message("system", content));
-                let messages: Vec<_> = system.chain([message("user", text)]).collect();
-                tokenizer.encode_prompt(&messages)?
-            };
-            prompts.push(ids);
-        }
+        let prompts = self.prompts(tokenizer)?;
         let sampling = self.sampling.sampling();
         let requests = (prompts.into_iter())
             .zip(self.sampling.seed..)
@@ -80,5 +68,38 @@ impl Arguments {
             say!("{}", tokenizer.decode(&answer.tokens, true)?);
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// The prompts in tokens.
+    fn prompts(&self, tokenizer: &ChatTokenizer) -> Result<Vec<Vec<u32>>> {
+        if let Some(file) = &self.prompts {
+            let prompts = read_prompts(file, tokenizer)?.into_iter();
+            let prompts = prompts.map(
+                |Conversation {
+                     source,
+                     prompt,
+                     variables,
+                     ..
+                 }| {
+                    let prompt = tokenizer.prompt_with(&prompt, &variables);
+                    Ok(prompt.with_context(|| source.to_string())?.into_ids())
+                },
+            );
+            return prompts.collect();
+        }
+        let prompts = self.prompt.iter().map(|text| {
+            if text.is_empty() {
+                bail!("--prompt is empty: give it some text");
+            }
+            if self.raw {
+                return Ok(tokenizer.encode(text, false)?);
+            }
+            let system = (self.system.iter()).map(|text| Message::new("system", text.as_str()));
+            let messages: Vec<_> = system
+                .chain([Message::new("user", text.as_str())])
+                .collect();
+            Ok(tokenizer.encode_prompt(&messages)?)
+        });
+        prompts.collect()
     }
 }

@@ -1,17 +1,15 @@
 //! `score`: log-probabilities of given responses.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
+use panacea_data::{Conversations, Responses};
 use panacea_model::{PackedBatch, Sequence};
-use serde::Deserialize;
+use serde_json::{Value, json};
 
-use crate::prompts::Prompt;
-use crate::session::ModelArguments;
+use crate::session::{ModelArguments, say_aside};
 
 /// Log-probabilities of given responses: a JSON line {"sum_logprob", "tokens"} for each record.
 #[derive(Args)]
@@ -19,41 +17,39 @@ use crate::session::ModelArguments;
   cargo xtask score --model models/smollm2-135m-instruct --input pairs.jsonl
   cargo xtask score --model M --run first --preference 0.5,0.5 --input pairs.jsonl
 
-A record is {\"prompt\": TEXT or a list of messages, \"response\": TEXT}; the prompt goes through the chat
-template, and so does the response: what the template writes for it, up to the end-of-turn token, is counted.")]
+Records are read as `train` reads them: JSON Lines, JSON or Parquet in any of its formats, such as {\"prompt\": TEXT or a list of
+messages, \"response\": TEXT}. The prompt goes through the chat template, and so does the response: what the template writes
+for it, up to the end-of-turn token, is counted. A record with several responses has a list under each name, in their order.")]
 pub struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
-    /// A JSON Lines file.
+    /// A file of records.
     #[arg(long)]
     input: PathBuf,
 }
 
-#[derive(Deserialize)]
-struct Record {
-    prompt: Prompt,
-    response: String,
-}
-
 impl Arguments {
     pub fn run(self) -> Result<ExitCode> {
-        let records = self.read()?;
         let steered = self.model.open()?;
         let tokenizer = steered.tokenizer()?;
+        // All of them, before the first is scored.
+        let as_written = !tokenizer.has_template();
+        let Conversations { all, notes } =
+            Conversations::read(&self.input, Responses::Needed, as_written)?;
+        say_aside(&notes);
         let (adapters, preference) = match &steered.steering {
             Some(steering) => (Some(&*steering.adapters), &steering.preference[..]),
             None => (None, &[][..]),
         };
         let mut said = Vec::new();
-        for (line, record) in records {
-            let place = || format!("{}:{line}", self.input.display());
+        for record in all {
+            let place = || record.source.to_string();
             let prompt = tokenizer
-                .prompt(&record.prompt.messages())
+                .prompt_with(&record.prompt, &record.variables)
                 .with_context(place)?;
             let answered = tokenizer
-                .answered(&prompt, &[&record.response])
+                .answered(&prompt, &record.responses)
                 .with_context(place)?;
-            let response = &answered.responses[0];
             for note in answered.notes {
                 if !said.contains(&note) {
                     eprintln!("{}: {note}", place());
@@ -62,7 +58,7 @@ impl Arguments {
             }
             let sequence = Sequence {
                 prompt: &answered.prompt,
-                responses: vec![response],
+                responses: answered.responses.iter().map(Vec::as_slice).collect(),
                 preference,
             };
             let batch = PackedBatch::new(&[sequence]).with_context(place)?;
@@ -70,39 +66,27 @@ impl Arguments {
                 .decoder
                 .log_probs(&batch, adapters)
                 .with_context(place)?;
-            let sum: f64 = log_probs.iter().sum();
+            let mut rest = &log_probs[..];
+            let (mut sums, mut tokens) = (Vec::<Value>::new(), Vec::<Value>::new());
+            for response in &answered.responses {
+                let (own, behind) = rest.split_at(response.len());
+                sums.push(own.iter().sum::<f64>().into());
+                tokens.push(response.len().into());
+                rest = behind;
+            }
             say!(
                 "{}",
-                serde_json::json!({ "sum_logprob": sum, "tokens": response.len() })
+                json!({ "sum_logprob": one_or_all(sums), "tokens": one_or_all(tokens) })
             );
         }
         Ok(ExitCode::SUCCESS)
     }
+}
 
-    /// All records with their lines, checked before any work is done.
-    fn read(&self) -> Result<Vec<(usize, Record)>> {
-        let input = self.input.display();
-        let file = File::open(&self.input).with_context(|| format!("cannot open {input}"))?;
-        let mut records = Vec::new();
-        for (index, line) in BufReader::new(file).lines().enumerate() {
-            let number = index + 1;
-            let line = line.with_context(|| format!("{input}:{number}"))?;
-            if line.trim().is_empty() {
-                continue;
-            }
-            let record: Record = serde_json::from_str(&line).with_context(|| {
-                format!("{input}:{number}: expected {{\"prompt\": …, \"response\": …}}")
-            })?;
-            if record.response.is_empty() {
-                bail!("{input}:{number}: \"response\" is empty: there is nothing to score");
-            }
-            records.push((number, record));
-        }
-        if records.is_empty() {
-            bail!(
-                "{input} has no record: expected a line {{\"prompt\": …, \"response\": …}} for each"
-            );
-        }
-        Ok(records)
+/// A single value as it is, several as a list.
+fn one_or_all(mut values: Vec<Value>) -> Value {
+    match values.len() {
+        1 => values.remove(0),
+        _ => values.into(),
     }
 }

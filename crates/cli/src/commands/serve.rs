@@ -9,9 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, value_parser};
-use panacea_devices::Precision;
 use panacea_interview::{InterviewError, Measured};
-use panacea_model::Decoder;
 use panacea_objectives::Weights;
 use panacea_pretrained::ChatOptions;
 use panacea_reward_models::Base;
@@ -21,7 +19,7 @@ use panacea_server::{
 };
 use panacea_serving::{Policy, changed_since, open_language_model};
 
-use crate::session::{FewBits, RUNS, pack, parse_bits, say_aside};
+use crate::session::{FewBits, RUNS, load, parse_bits, say_aside};
 
 /// Seconds; longer is for ever.
 const A_YEAR: u64 = 365 * 24 * 3600;
@@ -80,7 +78,8 @@ pub struct Arguments {
     #[arg(long, default_value_t = Settings::default().grace.as_secs(), value_name = "SECONDS", value_parser = value_parser!(u64).range(..=A_YEAR))]
     grace: u64,
     /// Decode from weights of 8 or 4 bits instead of 32, or from the blocks of a GGUF file as they are, on the CPU: faster,
-    /// and a little less exact, since what they are multiplied with is rounded to 8 bits. Prompts are read exactly.
+    /// and a little less exact, since what they are multiplied with is rounded to 8 bits. Prompts are read exactly. With
+    /// `file`, the weights take the memory that they take in the file; with 8 or 4, those of 32 bits are kept beside them.
     #[arg(long, value_name = "8|4|file", value_parser = parse_bits)]
     bits: Option<FewBits>,
     /// flex (the CPU), wgpu, vulkan, cuda or cuda:INDEX.
@@ -102,15 +101,11 @@ impl Arguments {
             grace: Duration::from_secs(self.grace),
             ..Settings::default()
         };
-        let device = panacea_devices::select(&self.device)?;
         let pretrained = open_language_model(&self.model)?.with_chat(self.chat()?);
         for run in &self.served {
             say_aside(&changed_since(&self.find(run)?.0.record()?, &pretrained));
         }
-        let mut decoder = Decoder::load_in(&pretrained, &device, Precision::Auto.on(&device)?)?;
-        if let Some(bits) = self.bits {
-            pack(&mut decoder, &pretrained, bits)?;
-        }
+        let decoder = load(&pretrained, &self.device, self.bits)?;
         let base = Base {
             pretrained: Arc::new(pretrained),
             decoder: Arc::new(decoder),

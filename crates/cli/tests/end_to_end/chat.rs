@@ -133,7 +133,7 @@ fn a_conversation_goes_on_under_the_preference_of_the_moment() {
     let prompt: Vec<Message> = serde_json::from_value(json!(conversation[..4])).unwrap();
     assert_eq!(
         (&records[0].prompt, &records[0].responses[0]),
-        (&prompt, &answer.to_owned())
+        (&prompt, &answer.into())
     );
     let (is_well, _, error) = typed(&desk, GREEDY, "hello\n/save talk.jsonl\n");
     assert!(!is_well && error.contains("give another name"), "{error}");

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use panacea_elicit::{Answer, Session};
 use panacea_interview::{Criteria, InterviewError, Pool, Profiles, Prompt, WrittenAnswer};
 use panacea_objectives::Preference;
-use panacea_pretrained::Message;
+use panacea_pretrained::{JsonObject, Message};
 use panacea_reward_models::Base;
 use panacea_runs::RunFolder;
 use panacea_serving::{Policy, open_language_model};
@@ -196,18 +196,15 @@ fn answers_are_scored_by_their_log_ratios() {
     let profiles = Profiles::of(&run, &plan).unwrap();
     let criteria = Criteria::open(profiles.yardstick().clone(), &policy, &base).unwrap();
     let tokenizer = base.pretrained.tokenizer().unwrap();
-    let message = Message {
-        role: "user".to_owned(),
-        content: "what is 12?".to_owned(),
-    };
+    let message = Message::new("user", "what is 12?");
     let conversation = tokenizer.prompt(std::slice::from_ref(&message)).unwrap();
-    let prompt = Prompt::new(vec![message], tokenizer).unwrap();
+    let prompt = Prompt::new(vec![message], JsonObject::new(), tokenizer).unwrap();
     let texts = ["hello world, hello 12 and so on, at length", "12", "no"];
     let answers = texts.map(|text| WrittenAnswer {
         preference: Preference::uniform(2),
         text: text.to_owned(),
         tokens: tokenizer
-            .answered(&conversation, &[text])
+            .answered(&conversation, &[text.into()])
             .unwrap()
             .responses
             .remove(0),
@@ -471,10 +468,8 @@ fn a_profile_is_written_by_one_at_a_time() {
             .map(|(_, scores)| Some(scores.to_vec()))
             .collect();
         let prompt = Prompt {
-            messages: vec![Message {
-                role: "user".to_owned(),
-                content: "hello".to_owned(),
-            }],
+            messages: vec![Message::new("user", "hello")],
+            variables: JsonObject::new(),
             tokens: vec![4],
         };
         Pool::new(prompt, written.collect(), scores)

@@ -137,3 +137,157 @@ fn text_that_holds_the_templates_tokens_is_warned_about_or_taken_as_it_is() {
         "{said}"
     );
 }
+
+/// Writes calls of tools and reasoning, one token a character.
+const CALLING: &str = "{% if tools %}{{ '<|im_start|>' + (tools | tojson) + '<|im_end|>\n' }}{% endif %}\
+    {% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}\
+    {% if m.reasoning_content %}{{ '<think>' + m.reasoning_content + '</think>' }}{% endif %}\
+    {% if m.content is string %}{{ m.content }}{% endif %}\
+    {% for call in m.tool_calls or [] %}{{ '<do>' + call.function.name + '</do>' }}{% endfor %}\
+    {{ '<|im_end|>\n' }}{% endfor %}\
+    {% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+
+const CALL: &str =
+    r#"[{"type": "function", "function": {"name": "hours", "arguments": {"day": null}}}]"#;
+
+/// Calls, reasoning and tools of the records are in what is trained, where the template writes them, and named where it does not.
+#[test]
+fn what_turns_have_beside_a_text_is_trained() {
+    let desk = Desk::new();
+    let talk = |call: &str, thought: &str, tools: &str| {
+        format!(
+            r#"{{"messages": [{{"role": "human", "content": "hi"}}, {{"role": "assistant", "content": ""{call}}},
+                {{"role": "observation", "content": "7"}}, {{"role": "gpt", "content": "at 7"{thought}}}]{tools}}}"#
+        )
+        .replace('\n', " ")
+    };
+    let call = format!(r#", "tool_calls": {CALL}"#);
+    let thought = r#", "reasoning_content": "hm""#;
+    let tools = r#", "tools": "[{\"name\": \"hours\"}]", "place": "Mill Street""#;
+    desk.write("bare.jsonl", &format!("{}\n", talk("", "", "")));
+    desk.write("full.jsonl", &format!("{}\n", talk(&call, thought, tools)));
+    let train = |data: &str| {
+        let arguments = format!(
+            "train --config run.toml --set data.train={data}.jsonl --set method.loss=sft --set optimizer.steps=1 --run {data}"
+        );
+        let output = desk.command(&arguments).output().unwrap();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    desk.write(
+        "run.toml",
+        "[model]\npath = \"model\"\n[[objective]]\nname = \"good\"\nchosen = true\n[data]\ntrain = \"x\"\n[optimizer]\nbatch_size = 1\n",
+    );
+    fs::write(desk.path("model/chat_template.jinja"), CALLING).unwrap();
+    let lengths = |said: &str| -> [usize; 2] {
+        let line = said
+            .lines()
+            .find(|line| line.starts_with("tokens "))
+            .unwrap_or_else(|| panic!("{said}"));
+        let numbers = line.split(|c: char| !c.is_ascii_digit());
+        let numbers: Vec<usize> = numbers.filter_map(|number| number.parse().ok()).collect();
+        [numbers[0], numbers[2]]
+    };
+    let (bare, full) = (train("bare"), train("full"));
+    let [prompt, response] = lengths(&bare);
+    let tools = 1 + r#"[{"name": "hours"}]"#.len() + 2;
+    let expected = [tools + "<do>hours</do>".len(), "<think>hm</think>".len()];
+    let expected = [prompt + expected[0], response + expected[1]];
+    assert_eq!(lengths(&full), expected, "{bare}{full}");
+    assert!(
+        full.contains("not read: `place`\n") && !full.contains("warning"),
+        "{full}"
+    );
+    assert!(!bare.contains("not read"), "{bare}");
+
+    // The usual template of the desk knows nothing of all that.
+    fs::write(
+        desk.path("model/chat_template.jinja"),
+        panacea_test_support::CHAT_TEMPLATE,
+    )
+    .unwrap();
+    fs::remove_dir_all(desk.path("runs")).unwrap();
+    let (bare, full) = (train("bare"), train("full"));
+    assert_eq!(lengths(&full), lengths(&bare));
+    let named = "warning     1 records have turns or variables with keys that neither reader nor template uses: \
+                 `reasoning_content` (1), `tool_calls` (1), `tools` (1)\n";
+    assert!(full.contains(named), "{full}");
+}
+
+/// `score` and `generate` read what `train` reads, and say what is wrong in the same words.
+#[test]
+fn every_file_that_is_trained_on_is_scored_and_answered() {
+    let desk = Desk::new();
+    let one = |file: &str| desk.succeed(&format!("score --model model --input {file}"));
+    desk.write("a.jsonl", r#"{"prompt": "hi", "response": "hello"}"#);
+    let plain = one("a.jsonl");
+    for (name, text) in [
+        ("b.json", r#"[{"question": "hi", "completion": "hello"}]"#),
+        (
+            "c.jsonl",
+            r#"{"messages": [{"role": "user", "content": "hi"}, {"role": "bot", "content": "hello"}]}"#,
+        ),
+        (
+            "d.jsonl",
+            r#"{"prompt": "[{\"role\": \"human\", \"content\": \"hi\"}]", "response": "hello"}"#,
+        ),
+        (
+            "e.jsonl",
+            r#"{"prompt": "\n\nHuman: hi\n\nAssistant:", "response": " hello"}"#,
+        ),
+    ] {
+        desk.write(name, text);
+        assert_eq!(one(name), plain, "{name}");
+    }
+    desk.write(
+        "pairs.jsonl",
+        r#"{"prompt": "hi", "chosen": "hello", "rejected": "at 7"}"#,
+    );
+    let pair: Value = serde_json::from_str(&one("pairs.jsonl")).unwrap();
+    let plain: Value = serde_json::from_str(&plain).unwrap();
+    let sums = pair["sum_logprob"].as_array().unwrap();
+    assert!((sums[0].as_f64().unwrap() - plain["sum_logprob"].as_f64().unwrap()).abs() < 1e-4);
+    assert_eq!(pair["tokens"], serde_json::json!([plain["tokens"], 5]));
+
+    for (text, expected) in [
+        (
+            "{\"prompt\": \"hi\", \"response\": \"a\"}\n{\"prompt\": \"hi\", \"response\": \"\"}",
+            "bad.jsonl:2: field `response`: found an empty text",
+        ),
+        (
+            "{\"prompt\": [{\"role\": \"narrator\", \"content\": \"x\"}], \"response\": \"a\"}",
+            "bad.jsonl:1: field `prompt[0].role`: found the speaker \"narrator\"",
+        ),
+        ("{\"prompt\": \"hi\"", "bad.jsonl:1: broken JSON"),
+    ] {
+        desk.write("bad.jsonl", text);
+        let error = desk.fail("score --model model --input bad.jsonl");
+        assert!(error.contains(expected), "{error}");
+    }
+
+    let answer = |arguments: &str| {
+        desk.succeed(&format!(
+            "generate --model model --greedy --max-new-tokens 3 {arguments}"
+        ))
+    };
+    let expected = answer("--prompt hi");
+    desk.write("prompts.txt", "hi\n\n");
+    desk.write("prompts.jsonl", "{\"prompt\": \"hi\"}\n");
+    for file in [
+        "prompts.txt",
+        "prompts.jsonl",
+        "a.jsonl",
+        "b.json",
+        "pairs.jsonl",
+        "e.jsonl",
+    ] {
+        assert_eq!(answer(&format!("--prompts {file}")), expected, "{file}");
+    }
+    desk.write("bad.jsonl", "{\"prompt\": \"hi\"}\n{\"prompt\": \" \"}\n");
+    let error = desk.fail("generate --model model --prompts bad.jsonl");
+    assert!(
+        error.contains("bad.jsonl:2: field `prompt`: found an empty text"),
+        "{error}"
+    );
+    let error = desk.fail("generate --model model --prompts prompts.txt --prompt hi");
+    assert!(error.contains("cannot be used with"), "{error}");
+}

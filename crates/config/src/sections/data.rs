@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
-use panacea_data::{BadRecords, Format, LabelSource, ObjectiveSpec, OverlongPrompts, TokenLimits};
+use panacea_data::{
+    BadRecords, Format, LabelSource, ObjectiveSpec, OverlongPrompts, TokenLimits, Tolerance,
+};
 use panacea_rewards::ScorerSpec;
 
 use crate::names::{FormatChoice, OneOrMany};
 use crate::resolver::Resolver;
-use crate::schema::COUNT;
+use crate::schema::{COUNT, RATIO};
 
 section! {
     /// The records.
@@ -18,9 +20,14 @@ section! {
         eval: OneOrMany;
         /// The format of the files; `"auto"` finds it out from each file.
         format: FormatChoice = FormatChoice::Auto;
-        /// What happens to a record that cannot be used (no prompt, an empty response, another shape): `"error"` stops
-        /// there, `"skip"` leaves it out, counts it and names the first of its kind.
+        /// What happens to a record that cannot be used (a line that is no JSON, no prompt, an empty response, a score that is
+        /// no number, a conversation that the chat template refuses): `"error"` stops there, `"skip"` leaves it out, counts it
+        /// by reason and names the first. A label that is null, empty or a word such as "N/A" is missing, which is no fault.
         bad_records: BadRecords = BadRecords::Error;
+        /// With `bad_records = "skip"`, the largest share of the records read that may be skipped so; with more the run stops and
+        /// says why they were. Records with a prompt that is too long, equal responses or no label do not count: nothing is wrong
+        /// with them.
+        max_skipped: f64 = Tolerance::MAX_SKIPPED, in RATIO, when SKIPS;
         /// Tokens of a prompt, at most.
         max_prompt_tokens: usize = 512, in COUNT;
         /// Tokens of a response, at most; longer ones are cut.
@@ -43,8 +50,8 @@ pub struct DataPlan {
     pub eval: Vec<PathBuf>,
     /// The format of the files; without it, each file's own.
     pub format: Option<Format>,
-    /// What happens to records that cannot be used.
-    pub bad_records: BadRecords,
+    /// What happens to records that cannot be used, and how many may be skipped.
+    pub tolerance: Tolerance,
     /// How long prompts and responses may be.
     pub limits: TokenLimits,
     /// Whether prompts already are what the chat template would write.
@@ -57,7 +64,8 @@ impl DataPlan {
             train: Some(OneOrMany(self.train.clone())),
             eval: Some(OneOrMany(self.eval.clone())),
             format: Some(self.format.map_or(FormatChoice::Auto, FormatChoice::Named)),
-            bad_records: Some(self.bad_records),
+            bad_records: Some(self.tolerance.bad_records),
+            max_skipped: Some(self.tolerance.max_skipped),
             max_prompt_tokens: Some(self.limits.max_prompt_tokens),
             max_response_tokens: Some(self.limits.max_response_tokens),
             overlong_prompts: Some(self.limits.overlong_prompts),
@@ -105,7 +113,10 @@ impl Resolver {
                 FormatChoice::Auto => None,
                 FormatChoice::Named(format) => Some(format),
             },
-            bad_records: self.take(spec.bad_records()),
+            tolerance: Tolerance {
+                bad_records: self.take(spec.bad_records()),
+                max_skipped: self.take(spec.max_skipped()),
+            },
             limits: TokenLimits {
                 max_prompt_tokens: self.take(spec.max_prompt_tokens()),
                 max_response_tokens: self.take(spec.max_response_tokens()),

@@ -2,9 +2,10 @@
 //!
 //! LLaMA-Factory's messages form of preference data: each turn has a `role`, a list of content
 //! parts and a `loss_weight`. The weights mark the last answer as the one to learn, which is
-//! what pair training does anyhow, so they are not read.
+//! what pair training does anyhow.
 
-use super::fields::{Row, messages, required, split_pair};
+use super::fields::{Row, required, with_system};
+use super::turns::{messages, split_pair};
 use super::{Reading, has_both};
 use crate::error::FieldProblem;
 
@@ -19,5 +20,9 @@ pub(super) fn read(row: &Row) -> Result<Reading, FieldProblem> {
     let chosen = messages(required(row, CHOSEN)?, CHOSEN)?;
     let rejected = messages(required(row, REJECTED)?, REJECTED)?;
     let (prompt, chosen, rejected) = split_pair(chosen, rejected, [CHOSEN, REJECTED])?;
-    Ok(Reading::chosen_first(prompt, chosen, rejected))
+    Ok(Reading::chosen_first(
+        with_system(row, prompt)?,
+        chosen,
+        rejected,
+    ))
 }

@@ -1,12 +1,13 @@
-//! What readers share: looking up fields, turns of a conversation, and prompts.
+//! What readers share: fields, prompts, and what stands beside a conversation.
 
-use panacea_pretrained::Message;
-use serde_json::{Map, Value};
+use panacea_pretrained::{Content, JsonObject, Message};
+use serde_json::Value;
 
-use crate::error::{FieldProblem, list};
-
-/// One row of a file, whatever the file is.
-pub(crate) type Row = Map<String, Value>;
+use super::turns::{messages, turn};
+pub(crate) use super::values::{
+    Row, describe, has, non_blank, optional, required, text, unreadable,
+};
+use crate::error::FieldProblem;
 
 /// Columns that hold a prompt, the usual one first.
 const PROMPT_COLUMNS: [&str; 4] = ["prompt", "question", "instruction", "query"];
@@ -14,71 +15,26 @@ const PROMPT_COLUMNS: [&str; 4] = ["prompt", "question", "instruction", "query"]
 /// Columns that hold a system message beside the prompt.
 const SYSTEM_COLUMNS: [&str; 2] = ["system", "system_prompt"];
 
-/// Whether the row has a column, be it null: that is what tells a shape.
-pub(crate) fn has(row: &Row, field: &str) -> bool {
-    row.contains_key(field)
-}
+/// Earlier questions and answers.
+const HISTORY: &str = "history";
 
-/// The value of a field; null is the same as nothing, as Parquet files write it.
-pub(crate) fn optional<'a>(row: &'a Row, field: &str) -> Option<&'a Value> {
-    row.get(field).filter(|value| !value.is_null())
-}
+/// TRL's variables of the template, beside the conversation.
+const KWARGS: &str = "chat_template_kwargs";
 
-/// The value of a field that must be there.
-pub(crate) fn required<'a>(row: &'a Row, field: &str) -> Result<&'a Value, FieldProblem> {
-    optional(row, field).ok_or_else(|| {
-        let columns: Vec<String> = row.keys().cloned().collect();
-        FieldProblem {
-            field: field.to_owned(),
-            found: match row.get(field) {
-                Some(_) => "null".to_owned(),
-                None => format!("no such field among {}", list(&columns)),
-            },
-            expected: "a value".to_owned(),
-        }
-    })
-}
-
-/// A value in a few words, for messages.
-pub(crate) fn describe(value: &Value) -> String {
-    const SHOWN: usize = 40;
-    match value {
-        Value::Null => "null".to_owned(),
-        Value::Bool(flag) => flag.to_string(),
-        Value::Number(number) => format!("the number {number}"),
-        Value::String(text) if text.trim().is_empty() => "an empty text".to_owned(),
-        Value::String(text) if text.chars().count() <= SHOWN => format!("the text {text:?}"),
+/// The reference answer in a column that a reward names: a text, or a number or truth value as it is written.
+pub(crate) fn reference(row: &Row, column: &str) -> Result<String, FieldProblem> {
+    match required(row, column)? {
         Value::String(text) => {
-            let start: String = text.chars().take(SHOWN).collect();
-            format!("a text that begins with {start:?}")
+            non_blank(text, column)?;
+            Ok(text.clone())
         }
-        Value::Array(items) => format!("a list of {}", items.len()),
-        Value::Object(fields) => {
-            let keys: Vec<String> = fields.keys().cloned().collect();
-            format!("an object with {}", list(&keys))
-        }
+        value @ (Value::Number(_) | Value::Bool(_)) => Ok(value.to_string()),
+        other => Err(FieldProblem {
+            field: column.to_owned(),
+            found: describe(other),
+            expected: "the reference answer that a reward compares with, as a text".to_owned(),
+        }),
     }
-}
-
-/// Refuses a text of nothing but blanks.
-pub(crate) fn non_blank(text: &str, field: &str) -> Result<(), FieldProblem> {
-    if text.trim().is_empty() {
-        return Err(FieldProblem {
-            field: field.to_owned(),
-            found: "an empty text".to_owned(),
-            expected: "a text with at least one character that is not blank".to_owned(),
-        });
-    }
-    Ok(())
-}
-
-/// The text of a value that must be one.
-pub(crate) fn text<'a>(value: &'a Value, field: &str) -> Result<&'a str, FieldProblem> {
-    value.as_str().ok_or_else(|| FieldProblem {
-        field: field.to_owned(),
-        found: describe(value),
-        expected: "a text".to_owned(),
-    })
 }
 
 /// The conversation before the answer: a prompt column (a text is one user turn; a list is
@@ -101,9 +57,11 @@ pub(crate) fn prompt(row: &Row) -> Result<Vec<Message>, FieldProblem> {
     {
         let input = text(input, "input")?;
         if let (Some(last), false) = (turns.last_mut(), input.trim().is_empty()) {
-            last.content = format!("{}\n{input}", last.content);
+            last.content = Content::Text(format!("{}\n{input}", last.text()));
         }
     }
+    let before_question = turns.len().saturating_sub(1);
+    turns.splice(before_question..before_question, history(row)?);
     with_system(row, turns)
 }
 
@@ -130,162 +88,118 @@ pub(crate) fn with_system(
     Ok(turns)
 }
 
-/// A turn from its parts.
-pub(crate) fn turn(role: &str, content: &str) -> Message {
-    Message {
-        role: role.to_owned(),
-        content: content.to_owned(),
-    }
-}
-
-/// A list of turns.
-pub(crate) fn messages(value: &Value, field: &str) -> Result<Vec<Message>, FieldProblem> {
-    let items = value.as_array().ok_or_else(|| FieldProblem {
-        field: field.to_owned(),
+/// What was said before the question, as LLaMA-Factory has it.
+fn history(row: &Row) -> Result<Vec<Message>, FieldProblem> {
+    let Some(value) = optional(row, HISTORY) else {
+        return Ok(Vec::new());
+    };
+    let problem = |value: &Value| FieldProblem {
+        field: HISTORY.to_owned(),
         found: describe(value),
-        expected: "a list of turns".to_owned(),
-    })?;
-    items
-        .iter()
-        .enumerate()
-        .map(|(index, item)| message(item, &format!("{field}[{index}]")))
-        .collect()
-}
-
-/// One turn: `role` and `content`, or `from` and `value`.
-pub(crate) fn message(value: &Value, field: &str) -> Result<Message, FieldProblem> {
-    let problem = || FieldProblem {
-        field: field.to_owned(),
-        found: describe(value),
-        expected: "a turn: an object with `role` and `content`, or with `from` and `value`"
-            .to_owned(),
+        expected: "a list of [question, answer]".to_owned(),
     };
-    let object = value.as_object().ok_or_else(problem)?;
-    let (role_key, content_key) = match (optional(object, "role"), optional(object, "from")) {
-        (Some(_), _) => ("role", "content"),
-        (None, Some(_)) => ("from", "value"),
-        (None, None) => return Err(problem()),
-    };
-    let role_field = format!("{field}.{role_key}");
-    let role = role(text(&object[role_key], &role_field)?, &role_field)?;
-    let content = optional(object, content_key).ok_or_else(problem)?;
-    let content = content_text(content, &format!("{field}.{content_key}"))?;
-    Ok(turn(role, &content))
-}
-
-/// The speaker by the name that chat templates know.
-fn role(name: &str, field: &str) -> Result<&'static str, FieldProblem> {
-    match name.to_ascii_lowercase().as_str() {
-        "system" => Ok("system"),
-        "developer" => Ok("developer"),
-        "user" | "human" => Ok("user"),
-        "assistant" | "gpt" | "model" | "chatgpt" | "bing" | "bard" => Ok("assistant"),
-        "tool" => Ok("tool"),
-        _ => Err(FieldProblem {
-            field: field.to_owned(),
-            found: format!("the speaker {name:?}"),
-            expected: "`system`, `user` (`human`), `assistant` (`gpt`) or `tool`".to_owned(),
-        }),
-    }
-}
-
-/// The text of a turn: a text, or a list of parts `{"type": "text", "text" or "value": ..}`
-/// whose texts are joined.
-fn content_text(value: &Value, field: &str) -> Result<String, FieldProblem> {
-    let Value::Array(parts) = value else {
-        return text(value, field).map(str::to_owned);
-    };
-    let mut content = String::new();
-    for (index, part) in parts.iter().enumerate() {
-        let field = format!("{field}[{index}]");
-        let is_text = part.get("type").is_none_or(|kind| kind == "text");
-        let part_text = part
-            .get("text")
-            .or_else(|| part.get("value"))
-            .filter(|_| is_text);
-        let Some(part_text) = part_text else {
-            return Err(FieldProblem {
-                field,
-                found: describe(part),
-                expected: "a part of `type` \"text\" with `text` or `value`".to_owned(),
-            });
+    let mut turns = Vec::new();
+    for exchange in value.as_array().ok_or_else(|| problem(value))? {
+        let Some([question, answer]) = exchange.as_array().map(Vec::as_slice) else {
+            return Err(problem(exchange));
         };
-        content.push_str(text(part_text, &field)?);
+        turns.push(turn("user", text(question, HISTORY)?));
+        turns.push(turn("assistant", text(answer, HISTORY)?));
     }
-    Ok(content)
+    Ok(turns)
 }
 
-/// A response: a text, a turn of the assistant, or a list with exactly that turn.
-pub(crate) fn response(value: &Value, field: &str) -> Result<String, FieldProblem> {
-    let turns = match value {
-        Value::String(text) => return Ok(text.clone()),
-        Value::Object(_) => vec![message(value, field)?],
-        Value::Array(_) => messages(value, field)?,
-        other => {
+/// The columns from which a prompt is put together, `column` first.
+pub(crate) fn prompt_columns(column: &'static str) -> Vec<&'static str> {
+    let mut columns = vec![column, HISTORY];
+    columns.extend((column == "instruction").then_some("input"));
+    columns
+}
+
+/// Columns that are read beside every conversation, whatever the format.
+pub(crate) fn is_beside(row: &Row, column: &str) -> bool {
+    let is_list = || {
+        row.get(column)
+            .is_none_or(|value| value.is_array() || value.is_null())
+    };
+    SYSTEM_COLUMNS.contains(&column)
+        || ["tools", KWARGS].contains(&column)
+        || (column == "documents" && is_list())
+}
+
+/// Says where a system column is not taken, since the conversation has another system turn.
+pub(crate) fn unused_system(row: &Row, prompt: &[Message]) -> Option<String> {
+    let is_lost = |column: &&str| {
+        let system = row.get(*column).and_then(Value::as_str).unwrap_or_default();
+        let is_there = |turn: &Message| turn.text().trim() == system.trim();
+        !system.trim().is_empty() && !prompt.iter().any(is_there)
+    };
+    let column = SYSTEM_COLUMNS.into_iter().find(is_lost)?;
+    Some(format!(
+        "the column `{column}` says something else than the system turn, which is taken"
+    ))
+}
+
+/// Refuses what cannot be trained on: a conversation about pictures or sounds says little without them.
+pub(crate) fn check_text_alone(row: &Row) -> Result<(), FieldProblem> {
+    for column in ["images", "image", "videos", "audios"] {
+        let Some(value) = optional(row, column) else {
+            continue;
+        };
+        if value.as_array().is_none_or(|items| !items.is_empty()) {
             return Err(FieldProblem {
-                field: field.to_owned(),
-                found: describe(other),
-                expected: "a text or a turn of `assistant`".to_owned(),
+                field: column.to_owned(),
+                found: describe(value),
+                expected: "nothing: only text is read; remove the column, if the text stands alone"
+                    .to_owned(),
             });
         }
-    };
-    match <[Message; 1]>::try_from(turns) {
-        Ok([turn]) if turn.role == "assistant" => Ok(turn.content),
-        Ok([turn]) => Err(FieldProblem {
-            field: field.to_owned(),
-            found: format!("a turn of `{}`", turn.role),
-            expected: "a turn of `assistant`".to_owned(),
-        }),
-        Err(turns) => Err(FieldProblem {
-            field: field.to_owned(),
-            found: format!("{} turns", turns.len()),
-            expected: "one turn of `assistant`".to_owned(),
-        }),
     }
+    Ok(())
 }
 
-/// A conversation that ends with the answer, taken apart before it.
-pub(crate) fn split_answer(
-    mut turns: Vec<Message>,
-    field: &str,
-) -> Result<(Vec<Message>, String), FieldProblem> {
-    match turns.pop() {
-        Some(last) if last.role == "assistant" => Ok((turns, last.content)),
-        Some(last) => Err(FieldProblem {
-            field: field.to_owned(),
-            found: format!("a conversation that ends with a turn of `{}`", last.role),
-            expected: "a last turn of `assistant`".to_owned(),
-        }),
-        None => Err(FieldProblem {
-            field: field.to_owned(),
-            found: "an empty list".to_owned(),
-            expected: "turns that end with one of `assistant`".to_owned(),
-        }),
+/// What the template sees beside the turns of a row: `tools`, as a list or as JSON text of one, `documents`, and what stands in
+/// `chat_template_kwargs`, all of it as TRL has it.
+pub(crate) fn variables(row: &Row) -> Result<JsonObject, FieldProblem> {
+    let mut variables = JsonObject::new();
+    if let Some(value) = optional(row, KWARGS) {
+        let Some(Value::Object(given)) = parsed(value) else {
+            return Err(FieldProblem {
+                field: KWARGS.to_owned(),
+                found: describe(value),
+                expected: "an object with variables of the chat template".to_owned(),
+            });
+        };
+        let reserved = ["messages", "add_generation_prompt"];
+        if let Some(name) = reserved.into_iter().find(|name| given.contains_key(*name)) {
+            return Err(FieldProblem {
+                field: format!("{KWARGS}.{name}"),
+                found: "a value".to_owned(),
+                expected: "none: every template is given it".to_owned(),
+            });
+        }
+        variables = given;
     }
+    if let Some(value) = optional(row, "tools").filter(|value| *value != "") {
+        let Some(Value::Array(tools)) = parsed(value) else {
+            return Err(FieldProblem {
+                field: "tools".to_owned(),
+                found: describe(value),
+                expected: "a list of tools, each an object as in transformers, or JSON text of it; give the column another name if it is not about tools".to_owned(),
+            });
+        };
+        variables.insert("tools".to_owned(), Value::Array(tools));
+    }
+    if let Some(value @ Value::Array(_)) = row.get("documents") {
+        variables.insert("documents".to_owned(), value.clone());
+    }
+    Ok(variables)
 }
 
-/// Two whole conversations that differ in nothing but the answer.
-pub(crate) fn split_pair(
-    chosen: Vec<Message>,
-    rejected: Vec<Message>,
-    [chosen_field, rejected_field]: [&str; 2],
-) -> Result<(Vec<Message>, String, String), FieldProblem> {
-    let (prompt, chosen) = split_answer(chosen, chosen_field)?;
-    let (other_prompt, rejected) = split_answer(rejected, rejected_field)?;
-    if prompt == other_prompt {
-        return Ok((prompt, chosen, rejected));
+/// A value, or what its text says as JSON.
+fn parsed(value: &Value) -> Option<Value> {
+    match value {
+        Value::String(text) => serde_json::from_str(text).ok(),
+        other => Some(other.clone()),
     }
-    let parting = prompt
-        .iter()
-        .zip(&other_prompt)
-        .take_while(|(a, b)| a == b)
-        .count();
-    Err(FieldProblem {
-        field: rejected_field.to_owned(),
-        found: format!(
-            "a conversation that leaves the one of `{chosen_field}` at turn {}",
-            parting + 1
-        ),
-        expected: "the same turns before the last answer".to_owned(),
-    })
 }

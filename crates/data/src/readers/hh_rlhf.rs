@@ -5,9 +5,10 @@
 //! they must be equal up to the last answer. Adjacent turns of one speaker, which the data has,
 //! are joined, since chat templates want speakers to alternate.
 
-use panacea_pretrained::Message;
+use panacea_pretrained::{Content, Message};
 
-use super::fields::{Row, prompt_column, required, split_pair, text, turn};
+use super::fields::{Row, prompt_column, required, text, with_system};
+use super::turns::{split_pair, turn};
 use super::{Reading, has_both};
 use crate::error::FieldProblem;
 
@@ -31,11 +32,15 @@ pub(super) fn read(row: &Row) -> Result<Reading, FieldProblem> {
     let chosen = transcript(text(required(row, "chosen")?, "chosen")?, "chosen")?;
     let rejected = transcript(text(required(row, "rejected")?, "rejected")?, "rejected")?;
     let (prompt, chosen, rejected) = split_pair(chosen, rejected, ["chosen", "rejected"])?;
-    Ok(Reading::chosen_first(prompt, chosen, rejected))
+    Ok(Reading::chosen_first(
+        with_system(row, prompt)?,
+        chosen,
+        rejected,
+    ))
 }
 
 /// Takes a transcript apart at its markers.
-fn transcript(text: &str, field: &str) -> Result<Vec<Message>, FieldProblem> {
+pub(super) fn transcript(text: &str, field: &str) -> Result<Vec<Message>, FieldProblem> {
     let text = format!("\n\n{}", text.trim_start());
     let mut rest = text.as_str();
     let mut turns: Vec<Message> = Vec::new();
@@ -53,7 +58,7 @@ fn transcript(text: &str, field: &str) -> Result<Vec<Message>, FieldProblem> {
         rest = &rest[end..];
         match turns.last_mut() {
             Some(last) if last.role == role => {
-                last.content = format!("{}\n\n{content}", last.content);
+                last.content = Content::Text(format!("{}\n\n{content}", last.text()));
             }
             _ => turns.push(turn(role, content)),
         }

@@ -2,10 +2,12 @@
 //! (ShareGPT).
 //!
 //! The last turn, which must be the assistant's, is the response; all before it is the prompt,
-//! earlier answers included. `loss_weight` is not read: it marks the same turn.
+//! earlier answers included. LLaMA-Factory's `loss_weight`
+//! marks the same turn.
 
 use super::Reading;
-use super::fields::{Row, has, messages, required, split_answer, with_system};
+use super::fields::{Row, has, required, with_system};
+use super::turns::{messages, split_answer};
 use crate::error::FieldProblem;
 
 pub(super) fn detect(row: &Row) -> bool {

@@ -2,28 +2,32 @@
 //!
 //! A shape is told by the columns of the first record of a file, or by `format = ".."`. Every
 //! reader turns a row into the same [`Reading`] or says which field is wrong; file and line
-//! are added by the caller. What all readers share (turns, content parts, names of speakers,
-//! prompt columns) is in [`fields`].
+//! are added by the caller. What all readers share is in [`fields`] (columns and prompts) and [`turns`] (turns and their
+//! contents); turns that are kept as texts become turns before anything is read, in [`packed`].
 
 mod alpaca;
 mod chosen_messages;
 pub(crate) mod fields;
 mod hh_rlhf;
 mod messages;
+pub(crate) mod packed;
+mod prompt;
 mod prompt_completion;
 mod safe_rlhf;
 mod scored;
 mod sharegpt;
 mod trl_preference;
+pub(crate) mod turns;
+mod values;
 
 use std::fmt;
 
-use panacea_pretrained::Message;
+use panacea_pretrained::{Answer, JsonObject, Message};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::RecordKind;
-use crate::error::{DataError, FieldProblem};
+use crate::error::{DataError, FieldProblem, RecordProblem, Trouble};
 use crate::record::Source;
 use fields::{Row, has, non_blank};
 
@@ -49,6 +53,8 @@ pub enum Format {
     PromptCompletion,
     /// SFT: `instruction`, `input`, `output`.
     Alpaca,
+    /// RLHF: `prompt` and no response.
+    Prompt,
 }
 
 /// What a reader makes of a row.
@@ -56,45 +62,54 @@ pub enum Format {
 pub(crate) struct Reading {
     /// The conversation up to the response.
     pub(crate) prompt: Vec<Message>,
+    /// What the template sees beside it.
+    pub(crate) variables: JsonObject,
     /// One response, or two and more.
-    pub(crate) responses: Vec<String>,
+    pub(crate) responses: Vec<Answer>,
     /// The response that the shape itself calls the better one.
     pub(crate) preferred: Option<usize>,
+    /// What the report says of it.
+    pub(crate) note: Option<String>,
 }
 
 impl Reading {
     /// A pair in the order chosen, rejected.
-    fn chosen_first(prompt: Vec<Message>, chosen: String, rejected: String) -> Self {
+    fn chosen_first(prompt: Vec<Message>, chosen: Answer, rejected: Answer) -> Self {
         Self {
-            prompt,
-            responses: vec![chosen, rejected],
             preferred: Some(0),
+            ..Self::unordered(prompt, vec![chosen, rejected])
         }
     }
 
     /// Responses whose order says nothing.
-    fn unordered(prompt: Vec<Message>, responses: Vec<String>) -> Self {
+    fn unordered(prompt: Vec<Message>, responses: Vec<Answer>) -> Self {
         Self {
             prompt,
+            variables: JsonObject::new(),
             responses,
             preferred: None,
+            note: None,
         }
     }
 
+    /// With what stands beside the conversation in its row.
+    fn complete(mut self, row: &Row) -> Result<Self, FieldProblem> {
+        fields::check_text_alone(row)?;
+        self.variables = fields::variables(row)?;
+        self.note = fields::unused_system(row, &self.prompt);
+        Ok(self)
+    }
+
     /// A single response.
-    fn single(prompt: Vec<Message>, response: String) -> Self {
-        Self {
-            prompt,
-            responses: vec![response],
-            preferred: None,
-        }
+    fn single(prompt: Vec<Message>, response: Answer) -> Self {
+        Self::unordered(prompt, vec![response])
     }
 }
 
 impl Format {
     /// All formats, in the order in which they are tried: a shape comes before those whose
     /// columns it contains.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Scored,
         Self::SafeRlhf,
         Self::ChosenMessages,
@@ -104,6 +119,7 @@ impl Format {
         Self::Messages,
         Self::PromptCompletion,
         Self::Alpaca,
+        Self::Prompt,
     ];
 
     /// The name in the configuration.
@@ -118,6 +134,7 @@ impl Format {
             Self::Messages => "messages",
             Self::PromptCompletion => "prompt-completion",
             Self::Alpaca => "alpaca",
+            Self::Prompt => "prompt",
         }
     }
 
@@ -133,11 +150,12 @@ impl Format {
             Self::Messages => "messages, or conversations",
             Self::PromptCompletion => "prompt, completion",
             Self::Alpaca => "instruction, input, output",
+            Self::Prompt => "prompt, question, instruction or query; for method.loss = \"rlhf\"",
         }
     }
 
     /// Tells the format of a file by its first record.
-    pub(crate) fn detect(source: &Source, row: &Row, kind: RecordKind) -> Result<Self, DataError> {
+    pub(crate) fn detect(source: &Source, row: &Row, kind: RecordKind) -> Result<Self, Trouble> {
         let found = Self::ALL.into_iter().find(|format| match format {
             Self::Scored => scored::detect(row),
             Self::SafeRlhf => safe_rlhf::detect(row),
@@ -148,9 +166,10 @@ impl Format {
             Self::Messages => messages::detect(row),
             Self::PromptCompletion => prompt_completion::detect(row),
             Self::Alpaca => alpaca::detect(row),
+            // Without a response nothing else can be done with them.
+            Self::Prompt => kind == RecordKind::Prompt && prompt::detect(row),
         });
-        let unknown = |hint: &str| DataError::UnknownFormat {
-            record: source.clone(),
+        let unknown = |hint: &str| RecordProblem::Columns {
             columns: row.keys().cloned().collect(),
             hint: hint.to_owned(),
             known: Self::ALL
@@ -158,17 +177,17 @@ impl Format {
                 .join(", "),
         };
         match found {
-            // One answer with a verdict. Taken for SFT it would teach the bad answers too.
+            // One answer with a verdict. Taken for SFT it would teach the bad answers too, also if only this record were
+            // left out.
             Some(Self::Messages | Self::PromptCompletion)
                 if matches!(kind, RecordKind::Sft | RecordKind::Pair)
                     && row.get("label").is_some_and(Value::is_boolean) =>
             {
-                Err(unknown(
-                    "these are single answers with a true or false `label` (KTO): train on them with method.loss = \"kto\" and an objective with `column = \"label\"`; to train SFT on the good ones, set `format` as well",
-                ))
+                let hint = "these are single answers with a true or false `label` (KTO): train on them with method.loss = \"kto\" and an objective with `column = \"label\"`; to train SFT on the good ones, set `format` as well";
+                Err(DataError::from(unknown(hint).of(source.clone())).into())
             }
             Some(format) => Ok(format),
-            None => Err(unknown("rename the columns, or set `format`")),
+            None => Err(unknown("rename the columns, or set `format`").into()),
         }
     }
 
@@ -184,32 +203,29 @@ impl Format {
             Self::Messages => messages::read(row),
             Self::PromptCompletion => prompt_completion::read(row),
             Self::Alpaca => alpaca::read(row),
+            Self::Prompt => prompt::read(row),
         }?;
-        self.check(row, &reading)?;
-        Ok(reading)
+        check_prompt(&reading.prompt, self.prompt_field(row))?;
+        for (index, response) in reading.responses.iter().enumerate() {
+            if response.is_blank() {
+                non_blank("", &self.response_field(row, index))?;
+            }
+        }
+        reading.complete(row)
     }
 
-    fn check(self, row: &Row, reading: &Reading) -> Result<(), FieldProblem> {
-        let prompt = self.prompt_field(row);
-        let Some(last) = reading.prompt.last() else {
-            return Err(FieldProblem {
-                field: prompt.to_owned(),
-                found: "a record without prompt".to_owned(),
-                expected: "at least one turn before the answer".to_owned(),
-            });
-        };
-        if !matches!(last.role.as_str(), "user" | "tool") {
-            return Err(FieldProblem {
-                field: prompt.to_owned(),
-                found: format!("a prompt whose last turn is of `{}`", last.role),
-                expected: "a turn of `user` before the answer".to_owned(),
-            });
-        }
-        non_blank(&last.content, prompt)?;
-        for (index, response) in reading.responses.iter().enumerate() {
-            non_blank(response, &self.response_field(row, index))?;
-        }
-        Ok(())
+    /// Reads the prompt of a row, and its first response where that can be used. Nothing else has to be right.
+    pub(crate) fn read_prompt(self, row: &Row) -> Result<Reading, FieldProblem> {
+        let (prompt, response) = prompt::of(self, row)?;
+        check_prompt(&prompt, self.prompt_field(row))?;
+        let response = response.filter(|response| !response.is_blank());
+        Reading::unordered(prompt, response.into_iter().collect()).complete(row)
+    }
+
+    /// Whether a column of this format says in its publishers' way that nobody has rated. Null and words such as "N/A" say
+    /// so in every format.
+    pub(crate) fn is_unrated(self, column: &str, value: &Value) -> bool {
+        self == Self::SafeRlhf && safe_rlhf::is_unrated(column, value)
     }
 
     /// The field to name when the prompt is wrong.
@@ -221,10 +237,31 @@ impl Format {
             Self::Messages => messages::column(row),
             Self::Alpaca => "instruction",
             Self::TrlPreference if !trl_preference::has_prompt(row) => "chosen",
-            Self::TrlPreference | Self::Scored | Self::SafeRlhf | Self::PromptCompletion => {
-                fields::prompt_column(row).unwrap_or("prompt")
-            }
+            Self::TrlPreference
+            | Self::Scored
+            | Self::SafeRlhf
+            | Self::PromptCompletion
+            | Self::Prompt => fields::prompt_column(row).unwrap_or("prompt"),
         }
+    }
+
+    /// Whether a column of a row of this format is read.
+    pub(crate) fn reads(self, row: &Row, column: &str) -> bool {
+        let prompt = || fields::prompt_columns(fields::prompt_column(row).unwrap_or("prompt"));
+        let with_prompt = |others: &[&'static str]| [&prompt()[..], others].concat();
+        let own = match self {
+            Self::Scored => with_prompt(&["responses", "scores"]),
+            Self::SafeRlhf => with_prompt(&["response_0", "response_1"]),
+            Self::ChosenMessages => vec!["chosen_messages", "rejected_messages"],
+            Self::Sharegpt => vec!["conversations", "chosen", "rejected"],
+            Self::HhRlhf => vec!["chosen", "rejected"],
+            Self::TrlPreference => with_prompt(&["chosen", "rejected"]),
+            Self::Messages => vec![messages::column(row)],
+            Self::PromptCompletion => with_prompt(&[prompt_completion::column(row)]),
+            Self::Alpaca => with_prompt(&["output"]),
+            Self::Prompt => with_prompt(&[]),
+        };
+        own.contains(&column) || fields::is_beside(row, column)
     }
 
     /// The field to name when response `index` is wrong.
@@ -238,6 +275,7 @@ impl Format {
             Self::Messages => messages::column(row).to_owned(),
             Self::PromptCompletion => prompt_completion::column(row).to_owned(),
             Self::Alpaca => "output".to_owned(),
+            Self::Prompt => "(none)".to_owned(),
         }
     }
 }
@@ -246,6 +284,25 @@ impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
+}
+
+/// Whether an answer can follow a prompt, which stands in `field`.
+pub(crate) fn check_prompt(prompt: &[Message], field: &str) -> Result<(), FieldProblem> {
+    let Some(last) = prompt.last() else {
+        return Err(FieldProblem {
+            field: field.to_owned(),
+            found: "a record without prompt".to_owned(),
+            expected: "at least one turn before the answer".to_owned(),
+        });
+    };
+    if !matches!(last.role.as_str(), "user" | "tool") {
+        return Err(FieldProblem {
+            field: field.to_owned(),
+            found: format!("a prompt whose last turn is of `{}`", last.role),
+            expected: "a turn of `user` before the answer".to_owned(),
+        });
+    }
+    non_blank(last.text(), field)
 }
 
 /// Whether a row has both of two columns.

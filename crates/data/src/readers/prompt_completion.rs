@@ -2,7 +2,8 @@
 //! `completion`.
 
 use super::Reading;
-use super::fields::{self, Row, has, prompt_column, required, response};
+use super::fields::{self, Row, has, prompt_column, required};
+use super::turns::response;
 use crate::error::FieldProblem;
 
 pub(super) fn detect(row: &Row) -> bool {

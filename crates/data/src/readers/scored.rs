@@ -4,7 +4,8 @@
 //! two or more responses, and a record may lack a key. Every two responses are compared. Attribute-rated
 //! sets (HelpSteer2, UltraFeedback) have this form once the responses to a prompt are put into one record.
 
-use super::fields::{self, Row, describe, required, response};
+use super::fields::{self, Row, describe, required};
+use super::turns::response;
 use super::{Reading, has_both};
 use crate::error::FieldProblem;
 

@@ -1,9 +1,10 @@
 //! ShareGPT preference: `conversations` up to the question, then `chosen` and `rejected`.
 //!
 //! LLaMA-Factory's form: turns of `from` (`system`, `human`, `gpt`) and `value`, an optional
-//! `system` column. Turns of tools (`function_call`, `observation`) are refused by name.
+//! `system` column. A turn of `function_call` is the assistant's with `tool_calls`, and one of `observation` is `tool`'s.
 
-use super::fields::{Row, has, messages, required, response, with_system};
+use super::fields::{Row, has, required, with_system};
+use super::turns::{messages, response};
 use super::{Reading, has_both};
 use crate::error::FieldProblem;
 

@@ -10,12 +10,11 @@
 //! that no word is cut. Words that both answers begin with become part of the prompt, which is why
 //! an explicit prompt is better.
 
-use panacea_pretrained::Message;
+use panacea_pretrained::{Answer, Message};
 use serde_json::Value;
 
-use super::fields::{
-    self, Row, describe, messages, prompt_column, required, response, split_pair, turn, with_system,
-};
+use super::fields::{self, Row, describe, prompt_column, required, with_system};
+use super::turns::{messages, response, split_pair, turn};
 use super::{Reading, has_both};
 use crate::error::FieldProblem;
 
@@ -39,8 +38,8 @@ pub(super) fn read(row: &Row) -> Result<Reading, FieldProblem> {
             let (prompt, chosen, rejected) = part_texts(chosen, rejected)?;
             (
                 with_system(row, vec![turn("user", prompt)])?,
-                chosen,
-                rejected,
+                chosen.into(),
+                rejected.into(),
             )
         }
         _ if has_prompt(row) => (
@@ -71,7 +70,7 @@ fn whole_conversations(
     row: &Row,
     chosen: &Value,
     rejected: &Value,
-) -> Result<(Vec<Message>, String, String), FieldProblem> {
+) -> Result<(Vec<Message>, Answer, Answer), FieldProblem> {
     let chosen = messages(chosen, "chosen")?;
     let rejected = messages(rejected, "rejected")?;
     let (prompt, chosen, rejected) = split_pair(chosen, rejected, ["chosen", "rejected"])?;
@@ -85,8 +84,8 @@ fn whole_conversations(
 /// would be lost.
 fn check_repeats_question(column: &[Message], prompt: &[Message]) -> Result<(), FieldProblem> {
     let is_there = |turn: &Message| {
-        let mut contents = prompt.iter().map(|other| other.content.trim());
-        contents.any(|content| content == turn.content.trim())
+        let mut contents = prompt.iter().map(|other| other.text().trim());
+        contents.any(|content| content == turn.text().trim())
     };
     match column.last() {
         Some(question) if !is_there(question) => Err(FieldProblem {

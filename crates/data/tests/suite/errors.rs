@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use panacea_data::{
-    BadRecords, DataError, Format, Loader, ObjectiveSpec, RecordKind, SkipReason, Strength,
-    fingerprint, load,
+    DataError, Format, Loader, ObjectiveSpec, RecordKind, Strength, fingerprint, load,
 };
 use serde_json::{Value, json};
 
@@ -163,7 +162,7 @@ fn fields_of_another_form() {
         (
             good(),
             json!({"prompt": [{"role": "narrator", "content": "q"}], "chosen": "a", "rejected": "b"}),
-            "field `prompt[0].role`: found the speaker \"narrator\", expected `system`, `user` (`human`), `assistant` (`gpt`) or `tool`",
+            "field `prompt[0].role`: found the speaker \"narrator\", expected `system`, `developer`, `user` (`human`, `prompter`), `assistant` (`gpt`, `bot`, `chatbot`, `ai`, `model`, `chatgpt`, `bing`, `bard`) or `tool` (`observation`, `function`, `function_response`, `tool_response`, `ipython`), or `function_call`",
         ),
         (
             good(),
@@ -196,8 +195,8 @@ fn fields_of_another_form() {
         ),
         (
             json!({"conversations": [{"from": "human", "value": "q"}], "chosen": "a", "rejected": "bb"}),
-            json!({"conversations": [{"from": "observation", "value": "q"}], "chosen": "a", "rejected": "bb"}),
-            "field `conversations[0].from`: found the speaker \"observation\", expected `system`, `user` (`human`), `assistant` (`gpt`) or `tool`",
+            json!({"conversations": [{"from": "function_call", "value": "q"}], "chosen": "a", "rejected": "bb"}),
+            "field `conversations[0].value`: found the text \"q\", expected a call as JSON, {\"name\": .., \"arguments\": {..}}, or a list of them",
         ),
         (
             json!({"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a\n\nAssistant: cc"}),
@@ -221,29 +220,6 @@ fn fields_of_another_form() {
 }
 
 #[test]
-fn bad_records_can_be_skipped_and_are_named() {
-    let files = Files::new();
-    let file = files.lines(
-        "data.jsonl",
-        &[
-            good(),
-            json!({"prompt": "q", "chosen": "", "rejected": "b"}),
-        ],
-    );
-    let mut loader = Loader::new(RecordKind::Pair);
-    loader.bad_records = BadRecords::Skip;
-    let (records, report) = loader.load(&[file], &[shorter()]).unwrap();
-    assert_eq!(records.len(), 1);
-    assert_eq!(report.skipped[0].source.line, 2);
-    assert!(matches!(&report.skipped[0].reason, SkipReason::BadField(p) if p.contains("`chosen`")));
-    assert!(
-        report
-            .to_string()
-            .contains("the first: field `chosen`: found an empty text")
-    );
-}
-
-#[test]
 fn labels_of_another_form() {
     let error = |objective: ObjectiveSpec, row: Value| {
         error_of("data.jsonl", row.to_string(), &[objective])
@@ -255,7 +231,8 @@ fn labels_of_another_form() {
     );
     assert_eq!(
         error(score("s"), row(json!({"s": [1, "2"]}), json!(0))),
-        "data.jsonl:1: field `scores.s`: found a list with the text \"2\", expected a list of 2 numbers, one for each response"
+        "data.jsonl:1: field `scores.s`: found a list with the text \"2\", expected a list of 2 numbers, one for each response; \
+         write it without quotation marks"
     );
     assert_eq!(
         error(score("s"), row(json!(3), json!(0))),
@@ -375,9 +352,9 @@ fn files_that_cannot_be_read() {
             .starts_with("data.parquet: cannot read the Parquet file: ")
     );
     let latin1 = [good().to_string().as_bytes(), b"\n\"\xe4\"\n"].concat();
-    assert!(
-        error_of("data.jsonl", latin1, &[chosen()])
-            .starts_with("data.jsonl: cannot read the file: line 2: ")
+    assert_eq!(
+        error_of("data.jsonl", latin1, &[chosen()]),
+        "data.jsonl:2: found bytes that are not UTF-8, from byte 2 of the line on; expected text in UTF-8"
     );
 
     let files = Files::new();
@@ -461,4 +438,17 @@ fn fingerprints_are_sha_256() {
         "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     );
     assert!(fingerprint(&files.path("absent")).is_err());
+}
+
+#[test]
+fn pointers_of_git_lfs_are_called_so() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 538090408\n";
+    for name in ["data.jsonl", "data.parquet", "data.json.gz"] {
+        assert_eq!(
+            error_of(name, pointer, &[shorter()]),
+            format!(
+                "{name}: a Git LFS pointer, not the file itself: fetch it with `git lfs pull` in that repository"
+            )
+        );
+    }
 }

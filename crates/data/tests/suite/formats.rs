@@ -11,7 +11,8 @@ use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field, Float32Type, Int8Type};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use panacea_data::{Format, LabelSource, Loader, ObjectiveSpec, Record, RecordKind, load};
+use panacea_data::{Format, Loader, Record, RecordKind, load};
+use panacea_pretrained::Answer;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression as ParquetCompression;
 use parquet::file::properties::WriterProperties;
@@ -35,18 +36,26 @@ fn single(row: Value) -> (Record, Format) {
     (records.remove(0), report.files[0].format)
 }
 
+fn texts(record: &Record) -> Vec<(&str, &str)> {
+    let turns = record.prompt.iter();
+    turns
+        .map(|turn| (turn.role.as_str(), turn.text()))
+        .collect()
+}
+
 fn check_pair(row: Value, format: Format, prompt: &[(&str, &str)], responses: [&str; 2]) {
     let (record, found) = pair(row);
     assert_eq!(found, format);
-    assert_eq!(record.prompt, turns(prompt));
-    assert_eq!(record.responses, responses);
+    assert_eq!(texts(&record), prompt);
+    let found: Vec<&str> = record.responses.iter().map(Answer::text).collect();
+    assert_eq!(found, responses);
 }
 
 fn check_single(row: Value, format: Format, prompt: &[(&str, &str)], response: &str) {
     let (record, found) = single(row);
     assert_eq!(found, format);
-    assert_eq!(record.prompt, turns(prompt));
-    assert_eq!(record.responses, [response]);
+    assert_eq!(texts(&record), prompt);
+    assert_eq!(record.responses[0].text(), response);
     assert_eq!(record.judgements[0].labels, [Some(1.0)]);
 }
 
@@ -417,7 +426,10 @@ fn turn_lists(turns_of_rows: &[&[(&str, &str)]]) -> ArrayRef {
     ))
 }
 
-fn parquet_file(columns: Vec<(&str, ArrayRef)>, compression: ParquetCompression) -> Vec<u8> {
+pub(super) fn parquet_file(
+    columns: Vec<(&str, ArrayRef)>,
+    compression: ParquetCompression,
+) -> Vec<u8> {
     let batch = RecordBatch::try_from_iter(columns).unwrap();
     let properties = WriterProperties::builder()
         .set_compression(compression)
@@ -474,42 +486,24 @@ fn parquet_with_turns_scores_and_columns() {
         ("when", Arc::new(TimestampSecondArray::from(vec![1, 2, 3]))),
     ];
     let files = Files::new();
-    for compression in [
-        ParquetCompression::UNCOMPRESSED,
-        ParquetCompression::SNAPPY,
-        ParquetCompression::GZIP(Default::default()),
-    ] {
-        let file = files.write("data.parquet", parquet_file(columns.clone(), compression));
-        let objectives = [score("helpful"), column("safer"), column("first")];
-        let (records, report) = load(&[file], &objectives, RecordKind::Pair).unwrap();
-        assert_eq!(report.files[0].format, Format::SafeRlhf);
-        assert_eq!(
-            records[0].prompt,
-            turns(&[("system", "Be kind."), ("user", "a")])
-        );
-        assert_eq!(records[1].responses, ["00", "1"]);
-        assert_eq!(
-            records[0].judgements[0].labels,
-            [Some(1.0), Some(0.0), Some(1.0)]
-        );
-        assert_eq!(records[1].judgements[0].labels, [None, None, Some(0.0)]);
-        assert_eq!(
-            records[2].judgements[0].labels,
-            [None, Some(1.0), Some(1.0)]
-        );
-        assert_eq!(records[2].source.line, 3);
-    }
-    // A type that JSON does not know is a text, never a label.
-    let file = files.path("data.parquet");
-    let when = [ObjectiveSpec::new(
-        "when",
-        LabelSource::Column("when".to_owned()),
-    )];
-    let error = load(&[file], &when, RecordKind::Pair).unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("the text \"1970-01-01T00:00:01\""),
-        "{error}"
+    let bytes = parquet_file(columns, ParquetCompression::SNAPPY);
+    let file = files.write("data.parquet", bytes);
+    let objectives = [score("helpful"), column("safer"), column("first")];
+    let (records, report) = load(&[file], &objectives, RecordKind::Pair).unwrap();
+    assert_eq!(report.files[0].format, Format::SafeRlhf);
+    assert_eq!(
+        records[0].prompt,
+        turns(&[("system", "Be kind."), ("user", "a")])
     );
+    assert_eq!(records[1].responses, ["00", "1"]);
+    assert_eq!(
+        records[0].judgements[0].labels,
+        [Some(1.0), Some(0.0), Some(1.0)]
+    );
+    assert_eq!(records[1].judgements[0].labels, [None, None, Some(0.0)]);
+    assert_eq!(
+        records[2].judgements[0].labels,
+        [None, Some(1.0), Some(1.0)]
+    );
+    assert_eq!(records[2].source.line, 3);
 }

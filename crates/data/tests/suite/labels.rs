@@ -203,10 +203,7 @@ fn an_own_data_set_labels_its_objective_only() {
     let mut loader = Loader::new(RecordKind::Pair);
     loader.part = Part::Eval;
     let (records, _) = loader.load(&[], &objectives).unwrap();
-    let places: Vec<_> = records
-        .iter()
-        .map(|r| r.prompt[0].content.as_str())
-        .collect();
+    let places: Vec<_> = records.iter().map(|r| r.prompt[0].text()).collect();
     assert_eq!(places, ["s", "q"]);
 }
 
@@ -252,7 +249,7 @@ fn sft_on_pairs_takes_the_preferred_responses() {
         .map(|r| {
             (
                 r.source.line,
-                r.responses[0].as_str(),
+                r.responses[0].text(),
                 r.judgements[0].labels.clone(),
             )
         })
@@ -508,7 +505,7 @@ fn every_two_of_several_responses_are_compared() {
         .iter()
         .map(|record| {
             (
-                record.responses[0].as_str(),
+                record.responses[0].text(),
                 record.judgements[0].labels.clone(),
             )
         })
@@ -538,5 +535,95 @@ fn a_list_of_scores_has_one_for_each_response() {
     assert!(
         found.ends_with("found the number 0, expected a list of 3 numbers, one for each response"),
         "{found}"
+    );
+}
+
+/// Data sets say in several ways that nobody has rated.
+#[test]
+fn what_is_not_rated_is_missing() {
+    let unrated = [
+        json!(null),
+        json!("N/A"),
+        json!("n/a"),
+        json!(" NA "),
+        json!("None"),
+        json!("null"),
+        json!("nan"),
+        json!(""),
+    ];
+    for unrated in unrated {
+        let rows = [
+            json!({"prompt": "q", "responses": ["a", "b"], "scores": {"s": [unrated, 5], "t": [1, 2]}, "c": 0}),
+            json!({"prompt": "q", "responses": ["a", "b"], "scores": {"s": unrated, "t": [1, 2]}, "c": unrated}),
+            json!({"prompt": "q", "responses": ["a", "b"], "scores": unrated, "c": [unrated, 1]}),
+            json!({"prompt": "q", "responses": ["a", "b"], "scores": {"s": [1, 2]}, "c": 0}),
+        ];
+        let (_, report) = load_pairs(&rows, &[score("s"), score("t"), column("c")]).unwrap();
+        let counts: Vec<_> = (report.objectives.iter())
+            .map(|found| (found.labelled, found.missing))
+            .collect();
+        assert_eq!(counts, [(1, 3), (2, 2), (2, 2)], "{unrated}");
+
+        let rows = [&unrated, &json!(true)]
+            .map(|label| json!({"prompt": "q", "completion": "a", "label": label}));
+        assert_eq!(
+            unpaired(&rows, &[column("label")]).unwrap(),
+            [[[Some(1.0)]]],
+            "{unrated}"
+        );
+    }
+}
+
+/// PKU-SafeRLHF writes −1 where nobody has said which is better; elsewhere a −1 is no index.
+#[test]
+fn minus_one_is_missing_in_the_columns_of_safe_rlhf() {
+    let row = |better: i64, safer: i64| json!({"prompt": "q", "response_0": "a", "response_1": "b", "better_response_id": better, "safer_response_id": safer, "first": better});
+    let objectives = [column("better_response_id"), column("safer_response_id")];
+    let found = labels(&[row(0, -1), row(-1, 1), row(-1, -1)], &objectives);
+    assert_eq!(found, [[Some(1.0), None], [None, Some(0.0)]]);
+    let error = load_pairs(&[row(-1, 0)], &[column("first")]).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("field `first`: found the number -1"),
+        "{error}"
+    );
+}
+
+/// A column of texts may hold the names of objectives, so that only what says nothing is missing.
+#[test]
+fn an_sft_column_that_says_nothing_is_missing_also_when_negated() {
+    let files = Files::new();
+    let row = |style: &str| json!({"prompt": "q", "completion": "a", "style": style});
+    let file = files.lines("data.jsonl", &[row("N/A"), row("plain"), row("pirate")]);
+    let mut objective = ObjectiveSpec::new("pirate", LabelSource::Column("style".to_owned()));
+    objective.negate = true;
+    let (records, _) = load(&[file], &[objective], RecordKind::Sft).unwrap();
+    let lines: Vec<_> = records.iter().map(|record| record.source.line).collect();
+    assert_eq!(lines, [2]);
+}
+
+#[test]
+fn numbers_in_quotation_marks_are_refused_with_what_to_do() {
+    let pair = |value: Value| json!({"prompt": "q", "responses": ["a", "b"], "better": value});
+    for value in [json!("0"), json!("true"), json!(["1", 2])] {
+        let error = load_pairs(&[pair(value)], &[column("better")]).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .ends_with("; write it without quotation marks"),
+            "{error}"
+        );
+    }
+    let row = json!({"prompt": "q", "completion": "a", "label": "True"});
+    let error = unpaired(&[row], &[column("label")]).unwrap_err();
+    assert!(
+        error.ends_with("; write it without quotation marks"),
+        "{error}"
+    );
+    let error = load_pairs(&[pair(json!("first"))], &[column("better")]).unwrap_err();
+    assert!(
+        error.to_string().ends_with("or a list of two scores"),
+        "{error}"
     );
 }

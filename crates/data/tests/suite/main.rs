@@ -3,7 +3,11 @@
 mod errors;
 mod formats;
 mod labels;
+mod parquet;
+mod prompts;
+mod refused;
 mod tokens;
+mod turns;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -75,9 +79,6 @@ fn message(error: &DataError, file: &Path) -> String {
 fn turns(turns: &[(&str, &str)]) -> Vec<Message> {
     turns
         .iter()
-        .map(|(role, content)| Message {
-            role: (*role).to_owned(),
-            content: (*content).to_owned(),
-        })
+        .map(|(role, content)| Message::new(*role, *content))
         .collect()
 }

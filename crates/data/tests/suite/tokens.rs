@@ -2,16 +2,16 @@
 
 use panacea_data::{
     BoxError, DataReport, Example, OverlongPrompts, Record, RecordKind, SkipReason, TextEncoder,
-    TokenLimits, load, tokenize,
+    TokenLimits, Tolerance, load, tokenize,
 };
-use panacea_pretrained::{Answered, Message};
+use panacea_pretrained::{Answer, Answered, JsonObject, Message};
 use serde_json::{Value, json};
 
 use super::{Files, chosen, shorter};
 
 /// A token a character; `<` opens the conversation, a turn is its role's first letter and its
 /// content, `>` asks for the answer, and `$` ends it.
-struct Characters;
+pub(super) struct Characters;
 
 fn ids(text: &str) -> Vec<u32> {
     text.chars().map(u32::from).collect()
@@ -24,10 +24,10 @@ fn text(ids: &[u32]) -> String {
 impl TextEncoder for Characters {
     type Prompt = Vec<u32>;
 
-    fn prompt(&self, messages: &[Message]) -> Result<Vec<u32>, BoxError> {
+    fn prompt(&self, messages: &[Message], _: &JsonObject) -> Result<Vec<u32>, BoxError> {
         let turns: String = messages
             .iter()
-            .map(|message| format!("{}{}", &message.role[..1], message.content))
+            .map(|message| format!("{}{}", &message.role[..1], message.text()))
             .collect();
         if turns.contains('#') {
             return Err("the template knows no #".into());
@@ -35,21 +35,28 @@ impl TextEncoder for Characters {
         Ok(ids(&format!("<{turns}>")))
     }
 
-    fn answered(&self, prompt: &Vec<u32>, responses: &[String]) -> Result<Answered, BoxError> {
-        let note = |text: &String| text.starts_with('!').then(|| "shouted".to_owned());
+    fn answered(&self, prompt: &Vec<u32>, responses: &[Answer]) -> Result<Answered, BoxError> {
+        if responses.iter().any(|answer| answer.text().contains('$')) {
+            return Err("a $ inside a response ends it".into());
+        }
+        let note = |answer: &Answer| answer.text().starts_with('!').then(|| "shouted".to_owned());
         Ok(Answered {
             prompt: prompt.clone(),
             responses: responses
                 .iter()
-                .map(|text| ids(&format!("{text}$")))
+                .map(|answer| ids(&format!("{}$", answer.text())))
                 .collect(),
             notes: responses.iter().filter_map(note).collect(),
         })
     }
 
     fn stray_token(&self, record: &Record) -> Option<String> {
-        let found = record.prompt.iter().any(|turn| turn.content.contains('<'));
+        let found = record.prompt.iter().any(|turn| turn.text().contains('<'));
         found.then(|| "<".to_owned())
+    }
+
+    fn reads(&self, name: &str) -> bool {
+        name == "name"
     }
 }
 
@@ -71,7 +78,14 @@ fn run(
         max_response_tokens: response,
         overlong_prompts,
     };
-    let examples = tokenize(&records, &Characters, &limits, &mut report).unwrap();
+    let examples = tokenize(
+        &records,
+        &Characters,
+        &limits,
+        Tolerance::default(),
+        &mut report,
+    )
+    .unwrap();
     (examples, report)
 }
 
@@ -222,7 +236,14 @@ fn responses_that_differ_behind_the_limit_only_are_skipped() {
         max_response_tokens: 4,
         overlong_prompts: OverlongPrompts::Skip,
     };
-    let examples = tokenize(&records, &Characters, &limits, &mut report).unwrap();
+    let examples = tokenize(
+        &records,
+        &Characters,
+        &limits,
+        Tolerance::default(),
+        &mut report,
+    )
+    .unwrap();
     assert_eq!((examples.len(), examples[0].source.line), (1, 2));
     assert_eq!(report.skipped[0].reason, SkipReason::EqualAfterTruncation);
 }
@@ -235,14 +256,28 @@ fn nothing_left_is_an_error() {
         max_response_tokens: 8,
         overlong_prompts: OverlongPrompts::Skip,
     };
-    let error = tokenize(&records, &Characters, &limits, &mut report.clone()).unwrap_err();
+    let error = tokenize(
+        &records,
+        &Characters,
+        &limits,
+        Tolerance::default(),
+        &mut report.clone(),
+    )
+    .unwrap_err();
     assert_eq!(
         error.to_string(),
         "objective `shorter` has no record left: all 1 that are labelled were skipped (1 prompt too long); \
          raise `max_prompt_tokens` or `max_response_tokens`, or set `overlong_prompts = \"truncate\"`"
     );
     limits.max_response_tokens = 0;
-    let error = tokenize(&records, &Characters, &limits, &mut report).unwrap_err();
+    let error = tokenize(
+        &records,
+        &Characters,
+        &limits,
+        Tolerance::default(),
+        &mut report,
+    )
+    .unwrap_err();
     assert_eq!(
         error.to_string(),
         "`max_response_tokens`: found 0, expected at least 1 token"
@@ -257,11 +292,53 @@ fn a_refusing_template_is_named_with_its_record() {
         max_response_tokens: 9,
         overlong_prompts: OverlongPrompts::Skip,
     };
-    let error = tokenize(&records, &Characters, &limits, &mut report).unwrap_err();
+    let error = tokenize(
+        &records,
+        &Characters,
+        &limits,
+        Tolerance::default(),
+        &mut report,
+    )
+    .unwrap_err();
     assert!(
         error
             .to_string()
             .ends_with("data.jsonl:2: the prompt cannot be tokenised: the template knows no #"),
         "{error}"
     );
+}
+
+#[test]
+fn keys_of_which_nothing_is_made_are_counted() {
+    let row = |user: Value, answer: Value, more: Value| {
+        let mut row = json!({"prompt": [user], "chosen": [answer], "rejected": "y"});
+        row.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        row
+    };
+    let user = json!({"role": "user", "content": "a", "name": "Ann", "weight": 1, "id": 7});
+    let answer = json!({"role": "assistant", "content": "xx", "weight": 2});
+    let (records, mut report) = records(&[
+        row(user, answer.clone(), json!({"tools": []})),
+        row(json!({"role": "user", "content": "b"}), answer, json!({})),
+        json!({"prompt": "c", "chosen": "xx", "rejected": "y"}),
+    ]);
+    let limits = TokenLimits {
+        max_prompt_tokens: 9,
+        max_response_tokens: 9,
+        overlong_prompts: OverlongPrompts::Skip,
+    };
+    tokenize(
+        &records,
+        &Characters,
+        &limits,
+        Tolerance::default(),
+        &mut report,
+    )
+    .unwrap();
+    assert_eq!(report.unread.records, 2);
+    let expected = "warning     2 records have turns or variables with keys that neither reader nor template uses: \
+                    `id` (1), `tools` (1), `weight` (2)\n";
+    assert!(report.to_string().contains(expected), "{report}");
 }

@@ -446,7 +446,7 @@ impl<'m> Generation<'m> {
 
     /// The next token of everyone whose answer is being written.
     fn decode(&mut self) -> Vec<NewToken> {
-        // The CPU decodes more rows another way, which is slower and reads no packed weights.
+        // The CPU decodes more rows another way, which is slower and multiplies no integers.
         let most_rows = match self.model.device == Device::flex() {
             true => Self::USUAL_LIMIT,
             false => usize::MAX,
@@ -507,7 +507,7 @@ fn decode_rows(
     let preferences: Vec<f64> = preferences.copied().collect();
     let mode = Mode {
         steering: adapters.map(|adapters| model.steering(adapters, &preferences)),
-        reads_packed: true,
+        rounds: true,
     };
     let mut x = model.embed(&tokens);
     for (layer, cache) in model.layers.iter().zip(caches) {

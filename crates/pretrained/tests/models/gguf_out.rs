@@ -130,10 +130,7 @@ fn a_tokenizer_survives_its_gguf_file() {
                 );
             }
         }
-        let question = [Message {
-            role: "user".into(),
-            content: "hello?".into(),
-        }];
+        let question = [Message::new("user", "hello?")];
         assert_eq!(
             ours.encode_prompt(&question).unwrap(),
             theirs.encode_prompt(&question).unwrap()
@@ -369,10 +366,7 @@ fn a_model_is_written_with_the_texts_that_it_was_trained_with() {
         tokenizer: Some(other),
         ..chat.clone()
     };
-    let talk = [Message {
-        role: "user".to_owned(),
-        content: "hello<|other|>".to_owned(),
-    }];
+    let talk = [Message::new("user", "hello<|other|>")];
     for (number, source) in [from_folder, from_gguf].iter().enumerate() {
         for (kind, chat) in [&chat, &with_tokenizer].into_iter().enumerate() {
             let model = Pretrained::open(source).unwrap().with_chat(chat.clone());

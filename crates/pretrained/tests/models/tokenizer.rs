@@ -22,16 +22,13 @@ const TEXTS: [&str; 6] = [
 ];
 
 fn message(role: &str, content: &str) -> Message {
-    Message {
-        role: role.to_owned(),
-        content: content.to_owned(),
-    }
+    Message::new(role, content)
 }
 
 /// The tokens of a response to a short question.
 fn respond(tokenizer: &ChatTokenizer, text: &str) -> Result<Vec<u32>, PretrainedError> {
     let prompt = tokenizer.prompt(&[message("user", "hello")])?;
-    let mut answered = tokenizer.answered(&prompt, &[text])?;
+    let mut answered = tokenizer.answered(&prompt, &[text.into()])?;
     assert_eq!(answered.prompt, prompt.ids());
     Ok(answered.responses.remove(0))
 }

@@ -6,12 +6,13 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use panacea_model::Likelihood;
-use panacea_pretrained::{ChatTokenizer, Message};
+use panacea_pretrained::{ChatTokenizer, JsonObject};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::task::block_in_place;
 use utoipa::ToSchema;
 
+use super::messages::{ChatMessage, messages, no_tools};
 use super::options::{Options, WithoutEffect};
 use super::shared::{Described, Usage, events, gather};
 use super::{Api, aside, body};
@@ -33,7 +34,7 @@ pub struct ChatFields {
     top_logprobs: Option<usize>,
     /// Must be text.
     response_format: Option<Value>,
-    /// Must be empty: not supported.
+    /// What the chat template is told of tools. Calls are written as text, so that `tool_choice` must be `none`.
     tools: Option<Vec<Value>>,
     /// Must be `none` or `auto`.
     tool_choice: Option<Value>,
@@ -58,50 +59,6 @@ pub struct ChatRequest {
 
 /// The fields that a request may have.
 static FIELDS: LazyLock<Vec<String>> = LazyLock::new(body::fields::<ChatRequest>);
-
-/// A turn of the conversation.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ChatMessage {
-    /// `system`, `developer` (which is the same), `user` or `assistant`.
-    role: String,
-    /// A text, or parts of the type `text`, which are put together line by line.
-    #[schema(value_type = ContentField)]
-    content: Value,
-    /// Must be nothing, as in answers of this server.
-    refusal: Option<Value>,
-    /// Must be nothing: not supported.
-    name: Option<Value>,
-    /// Must be nothing: not supported.
-    tool_calls: Option<Value>,
-    /// Must be nothing: not supported.
-    function_call: Option<Value>,
-    /// Must be nothing: not supported.
-    audio: Option<Value>,
-    /// Must be nothing: not supported.
-    annotations: Option<Value>,
-}
-
-/// A text, or parts of one.
-#[derive(ToSchema)]
-#[serde(untagged)]
-#[expect(
-    dead_code,
-    reason = "it describes the field, which is read by hand to say what is wrong with it"
-)]
-pub enum ContentField {
-    Text(String),
-    Parts(Vec<TextPart>),
-}
-
-/// A part of a text.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct TextPart {
-    /// Must be `text`.
-    r#type: String,
-    text: Option<String>,
-}
 
 /// A whole answer.
 #[derive(Debug, Serialize, ToSchema)]
@@ -200,17 +157,21 @@ pub async fn complete(State(api): State<Arc<Api>>, request: Request) -> Result<R
     let options: Options = body::parse(&body.bytes)?;
     let fields: ChatFields = body::parse(&body.bytes)?;
     options.check()?;
-    fields.check()?;
+    fields.check(&api.answers.tokenizer)?;
     let choice = options.choice(&api.catalogue, &headers)?;
     let (n, max_tokens) = (options.n()?, options.max_tokens()?);
     let (sampling, stop) = (options.sampling()?, options.stop()?);
     let likelihoods = fields.likelihoods()?;
     api.answers.check_count(1, n, "messages")?;
-    let messages = messages(&fields.messages)?;
+    let messages = messages(&fields.messages, &api.answers.tokenizer)?;
+    let variables = fields.variables();
     let tokenizer = Arc::clone(&api.answers.tokenizer);
-    let prompt = aside(&api, body, move || tokenizer.encode_prompt(&messages))
-        .await
-        .map_err(|error| error.about("messages"))?;
+    let prompt = aside(&api, body, move || {
+        tokenizer.prompt_with(&messages, &variables)
+    })
+    .await
+    .map_err(|error| error.about("messages"))?
+    .into_ids();
     let described = Described::new("chatcmpl", &choice);
     let pieces = api.answers.ask(Asked {
         choice,
@@ -283,23 +244,22 @@ pub async fn complete(State(api): State<Arc<Api>>, request: Request) -> Result<R
     Ok(events(pieces, Some(first), next, last))
 }
 
-impl ChatMessage {
-    fn unsupported(&self) -> [(&'static str, &Option<Value>); 6] {
-        [
-            ("refusal", &self.refusal),
-            ("name", &self.name),
-            ("tool_calls", &self.tool_calls),
-            ("function_call", &self.function_call),
-            ("audio", &self.audio),
-            ("annotations", &self.annotations),
-        ]
-    }
-}
-
 impl ChatFields {
-    fn check(&self) -> Result<(), ApiError> {
-        if self.tools.as_ref().is_some_and(|tools| !tools.is_empty()) {
-            return Err(ApiError::unsupported("tools", "calling tools"));
+    fn check(&self, tokenizer: &ChatTokenizer) -> Result<(), ApiError> {
+        if !self.tools().is_empty() {
+            if !tokenizer.reads("tools") {
+                return Err(no_tools("tools", "tools"));
+            }
+            // Whoever offers tools and lets the model choose expects calls apart from the text.
+            if self
+                .tool_choice
+                .as_ref()
+                .is_none_or(|choice| choice != "none")
+            {
+                let what = "a call that comes apart from the text (with tool_choice = \"none\" the model is told of the tools, and what it \
+                            writes is text)";
+                return Err(ApiError::unsupported("tools", what));
+            }
         }
         let choices: [Value; 2] = ["none".into(), "auto".into()];
         if self
@@ -327,6 +287,17 @@ impl ChatFields {
         Ok(())
     }
 
+    fn tools(&self) -> &[Value] {
+        self.tools.as_deref().unwrap_or_default()
+    }
+
+    /// What the chat template sees beside the messages.
+    fn variables(&self) -> JsonObject {
+        let tools = self.tools();
+        let tools = (!tools.is_empty()).then(|| ("tools".to_owned(), tools.into()));
+        tools.into_iter().collect()
+    }
+
     fn likelihoods(&self) -> Result<Option<usize>, ApiError> {
         match (self.logprobs.unwrap_or(false), self.top_logprobs) {
             (_, Some(count)) if count > MOST_LIKELY => Err(ApiError::wrong(
@@ -341,65 +312,6 @@ impl ChatFields {
             (true, count) => Ok(Some(count.unwrap_or(0))),
         }
     }
-}
-
-/// A conversation of a body's field `messages`, in the template's form.
-pub fn messages(messages: &[ChatMessage]) -> Result<Vec<Message>, ApiError> {
-    if messages.is_empty() {
-        let message = "empty, expected at least one message".to_owned();
-        return Err(ApiError::wrong("messages", message));
-    }
-    let messages = messages.iter().enumerate();
-    let messages = messages.map(|(index, message)| {
-        let field = |name: &str| format!("messages[{index}].{name}");
-        let role = match message.role.as_str() {
-            "developer" => "system",
-            role @ ("system" | "user" | "assistant") => role,
-            role => {
-                let expected = format!("`{role}`, expected system, user or assistant");
-                return Err(ApiError::wrong(&field("role"), expected));
-            }
-        };
-        let nothing = |value: &Value| *value == Value::Array(Vec::new());
-        for (name, value) in message.unsupported() {
-            if !value.as_ref().is_none_or(nothing) {
-                return Err(ApiError::unsupported(&field(name), "anything in it"));
-            }
-        }
-        Ok(Message {
-            role: role.to_owned(),
-            content: content(&message.content, &field("content"))?,
-        })
-    });
-    messages.collect()
-}
-
-fn content(value: &Value, field: &str) -> Result<String, ApiError> {
-    let parts = match value {
-        Value::String(text) => return Ok(text.clone()),
-        Value::Array(parts) => parts,
-        other => {
-            let message = format!("found {other}, expected a text or parts of the type text");
-            return Err(ApiError::wrong(field, message));
-        }
-    };
-    let texts = parts.iter().enumerate().map(|(index, part)| {
-        let field = format!("{field}[{index}]");
-        match TextPart::deserialize(part) {
-            Ok(TextPart {
-                r#type,
-                text: Some(text),
-            }) if r#type == "text" => Ok(text),
-            Ok(TextPart { r#type, .. }) if r#type != "text" => Err(ApiError::unsupported(
-                &field,
-                &format!("a part of the type {type}"),
-            )),
-            Ok(_) => Err(ApiError::wrong(&field, "it has no text".to_owned())),
-            Err(error) => Err(ApiError::wrong(&field, error.to_string())),
-        }
-    });
-    let texts: Vec<String> = texts.collect::<Result<_, _>>()?;
-    Ok(texts.join("\n"))
 }
 
 /// Those of the tokens that have any.

@@ -3,6 +3,7 @@
 mod body;
 mod chat;
 mod completions;
+mod messages;
 mod models;
 mod options;
 mod page;

@@ -12,12 +12,18 @@ macro_rules! files {
     ($($name:literal)*) => { [$(($name, include_str!(concat!("../../page/", $name)))),*] };
 }
 
-/// What `/page/` has, each with its contents.
-const FILES: [(&str, &str); 25] = files![
+/// What only this page has, each with its contents.
+const OWN: [(&str, &str); 19] = files![
     "answer.js" "api.js" "balance-end.js" "balance-setup.js" "balance.js" "belief-panel.js" "belief-picture.js" "compare.js"
-    "curl.js" "dom.js" "front-panel.js" "front-plot.js" "front.js" "icon.svg" "interview.js" "key.js" "main.js" "page.css"
-    "pair.js" "sampling.js" "triangle.js" "url-state.js" "weight-control.js" "weights.js" "written.js"
+    "curl.js" "front-panel.js" "icon.svg" "interview.js" "key.js" "main.js" "page.css" "pair.js" "sampling.js" "url-state.js"
+    "written.js"
 ];
+
+/// What `/page/` has: the page's own files, and the components that every page of a front is made of.
+fn files() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let style = ("parts.css", panacea_page::STYLE);
+    OWN.into_iter().chain(panacea_page::PARTS).chain([style])
+}
 
 /// The page runs its own scripts alone, asks nobody but this server, and is shown in no other page.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -40,7 +46,7 @@ pub async fn index() -> Response {
     )
 )]
 pub async fn file(Path(name): Path<String>) -> Result<Response, ApiError> {
-    let found = FILES.iter().find(|(known, _)| *known == name);
+    let found = files().find(|(known, _)| *known == name);
     let (_, text) = found.ok_or_else(|| ApiError::no_path(&format!("/page/{name}")))?;
     let content_type = match name.rsplit_once('.') {
         Some((_, "css")) => "text/css; charset=utf-8",
@@ -69,20 +75,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_file_of_the_page_is_served() {
+    fn every_file_of_the_page_is_served_by_a_name_of_its_own() {
         let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("page");
         let there = std::fs::read_dir(folder).unwrap();
         let there = there.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let there: BTreeSet<String> = there.collect();
-        let served = FILES.iter().map(|(name, _)| (*name).to_owned());
-        let served: BTreeSet<String> = served.chain(["index.html".to_owned()]).collect();
-        assert_eq!(there, served);
+        let own = OWN.iter().map(|(name, _)| (*name).to_owned());
+        let own: BTreeSet<String> = own.chain(["index.html".to_owned()]).collect();
+        assert_eq!(there, own);
+        let names: BTreeSet<&str> = files().map(|(name, _)| name).collect();
+        assert_eq!(names.len(), files().count());
     }
 
     /// What the policy would keep from running or from being seen, and what would let an answer become part of the page.
     #[test]
     fn the_page_has_nothing_that_its_policy_forbids() {
-        for (name, text) in FILES.into_iter().chain([("index.html", INDEX)]) {
+        for (name, text) in files().chain([("index.html", INDEX)]) {
             let forbidden = [
                 "innerHTML",
                 "outerHTML",

@@ -10,11 +10,12 @@ use futures_util::future::try_join_all;
 use panacea_elicit as elicit;
 use panacea_interview::{Pool, Profile, Prompt, USUAL_ANSWERS, Writing, WrittenAnswer, spread};
 use panacea_objectives::Preference;
+use panacea_pretrained::JsonObject;
 use serde::{Deserialize, Serialize};
 use tokio::task::block_in_place;
 use utoipa::ToSchema;
 
-use super::chat::{ChatMessage, messages};
+use super::messages::{ChatMessage, messages};
 use super::shared::gather;
 use super::{Api, aside, body};
 use crate::answers::Asked;
@@ -218,9 +219,11 @@ pub async fn ask(
         return Err(ApiError::wrong("candidates", message));
     }
     api.answers.check_count(1, candidates, "candidates")?;
-    let messages = messages(&question.messages)?;
+    let messages = messages(&question.messages, &api.answers.tokenizer)?;
     let tokenizer = Arc::clone(&api.answers.tokenizer);
-    let prompt = aside(&api, body, move || Prompt::new(messages, &tokenizer));
+    let prompt = aside(&api, body, move || {
+        Prompt::new(messages, JsonObject::new(), &tokenizer)
+    });
     let prompt = prompt.await.map_err(|error| error.about("messages"))?;
 
     let seed = question.seed.unwrap_or_else(rand::random);

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use panacea_config::Plan;
 use panacea_data::{BoxError, Example, LabelSource, Source};
-use panacea_pretrained::Message;
+use panacea_pretrained::{Answer, Message};
 use panacea_reward_models::{Base, RewardModels};
 use panacea_rewards::{KnownResponse, Sample, Scorer, ScorerSpec, Scorers, Turn, Verdict};
 
@@ -56,20 +56,31 @@ impl PromptText {
     /// A conversation in words: its only message, or all of them with their speakers.
     pub fn of(messages: &[Message]) -> Self {
         let text = match messages {
-            [only] => only.content.clone(),
+            [only] => only.text().to_owned(),
             many => {
-                let turns = many.iter().map(|m| format!("{}: {}", m.role, m.content));
+                let turns = many.iter().map(|m| format!("{}: {}", m.role, in_words(m)));
                 turns.collect::<Vec<_>>().join("\n")
             }
         };
         let turns = messages.iter().map(|message| Turn {
             role: message.role.clone(),
-            content: message.content.clone(),
+            content: message.text().to_owned(),
+            more: message.more.clone(),
         });
         Self {
             text,
             turns: turns.collect(),
         }
+    }
+}
+
+/// What a turn says: its text, and the calls of tools beside it as JSON.
+fn in_words(message: &Message) -> String {
+    match message.more.get("tool_calls") {
+        None => message.text().to_owned(),
+        Some(calls) => format!("{} {calls}", message.text())
+            .trim_start()
+            .to_owned(),
     }
 }
 
@@ -130,6 +141,9 @@ impl Judges<'_> {
                     origin: example.source.to_string(),
                     prompt: PromptText::of(&example.words.prompt),
                     known: self.known_responses(example)?,
+                    references: (example.words.references.iter())
+                        .map(|(column, text)| (column.clone(), text.clone()))
+                        .collect(),
                 };
                 records.insert(&example.source, in_words);
             }
@@ -140,13 +154,18 @@ impl Judges<'_> {
                 origin,
                 prompt,
                 known,
+                references,
             } = &records[&example.source];
             Sample {
                 prompt: &prompt.text,
                 turns: &prompt.turns,
+                variables: Some(&example.words.variables),
                 response: text,
                 response_tokens: tokens.len(),
-                reference: example.words.responses.first().map(String::as_str),
+                reference: (example.words.responses.first())
+                    .map(Answer::text)
+                    .filter(|text| !text.trim().is_empty()),
+                references,
                 known,
                 origin,
             }
@@ -166,13 +185,14 @@ impl Judges<'_> {
     }
 
     /// An answer in words: those of the record, where it is one of the record's own responses token by token and that is not
-    /// cut, and else what its tokens decode to.
+    /// cut and a text alone, and else what its tokens decode to.
     fn text(&self, example: &Example, tokens: &[u32]) -> Result<String, TrainerError> {
         let own = example.responses.iter().zip(&example.words.responses);
-        for (response, text) in own {
+        for (response, answer) in own {
             let whole = without_end(response, self.stop);
-            if whole.len() < response.len() && whole == without_end(tokens, self.stop) {
-                return Ok(text.clone());
+            let is_whole = whole.len() < response.len() && answer.more.is_empty();
+            if is_whole && whole == without_end(tokens, self.stop) {
+                return Ok(answer.text().to_owned());
             }
         }
         (self.decode)(tokens).map_err(TrainerError::Decode)
@@ -200,6 +220,7 @@ struct InWords {
     origin: String,
     prompt: PromptText,
     known: Vec<KnownResponse>,
+    references: Vec<(String, String)>,
 }
 
 /// Tokens without one that ends an answer, if that is the last.

@@ -10,16 +10,14 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use panacea_devices::Precision;
 use panacea_files::write_new_file;
-use panacea_model::Decoder;
 use panacea_objectives::Weights;
 use panacea_pretrained::{ChatTokenizer, Message};
 use panacea_runs::RunFolder;
 use panacea_serving::{changed_since, open_language_model, open_model_of};
 use serde_json::json;
 
-use crate::session::{FewBits, RUNS, SamplingArguments, pack, parse_bits, say_aside};
+use crate::session::{FewBits, RUNS, SamplingArguments, load, parse_bits, say_aside};
 use command::{Line, help};
 use input::{Lines, Stop};
 use voice::{Run, Voice, sum_to_say};
@@ -57,7 +55,8 @@ pub struct Arguments {
     #[command(flatten)]
     sampling: SamplingArguments,
     /// Decode from weights of 8 or 4 bits instead of 32, or from the blocks of a GGUF file as they are, on the CPU: faster,
-    /// and a little less exact, since what they are multiplied with is rounded to 8 bits. Prompts are read exactly.
+    /// and a little less exact, since what they are multiplied with is rounded to 8 bits. Prompts are read exactly. With
+    /// `file`, the weights take the memory that they take in the file; with 8 or 4, those of 32 bits are kept beside them.
     #[arg(long, value_name = "8|4|file", value_parser = parse_bits)]
     bits: Option<FewBits>,
     /// flex (the CPU), wgpu, vulkan, cuda or cuda:INDEX.
@@ -88,7 +87,6 @@ impl Arguments {
         if manner.max_new_tokens == 0 {
             bail!("--max-new-tokens is 0: an answer has at least 1");
         }
-        let device = panacea_devices::select(&self.device)?;
         let folder = self.run.as_ref();
         let folder = folder.map(|run| RunFolder::open(&RunFolder::locate(&self.runs, run)?));
         let folder = folder.transpose()?;
@@ -109,10 +107,7 @@ impl Arguments {
                 self.model.display()
             );
         }
-        let mut decoder = Decoder::load_in(&pretrained, &device, Precision::Auto.on(&device)?)?;
-        if let Some(bits) = self.bits {
-            pack(&mut decoder, &pretrained, bits)?;
-        }
+        let decoder = load(&pretrained, &self.device, self.bits)?;
         let run = folder.map(|folder| Run::open(folder, &decoder));
         let run = run.transpose()?;
         let mut lines = Lines::open(&self.runs)?;
@@ -295,7 +290,7 @@ impl Chat<'_> {
         if self
             .turns
             .last()
-            .is_some_and(|last| last.content.trim().is_empty())
+            .is_some_and(|last| last.text().trim().is_empty())
         {
             bail!("the last answer is empty, and no training would read it: /retry, or ask on");
         }
@@ -334,8 +329,5 @@ impl Chat<'_> {
 }
 
 fn message(role: &str, content: String) -> Message {
-    Message {
-        role: role.to_owned(),
-        content,
-    }
+    Message::new(role, content)
 }

@@ -86,14 +86,19 @@ export function valueText(front, objective, value) {
   return value.toFixed(decimals).replace("-", "−");
 }
 
-/** The same reading in words. */
+/** λ as a person writes it. */
+export const lambdaText = (lambda) => `(${lambda.map((weight) => Number(weight.toFixed(3))).join(", ")})`;
+
+/** Each objective at a measured point, with its standard error. */
+export const estimates = (front, { values, stderr }) =>
+  front.objectives.map((objective, i) => `${objective} ${valueText(front, i, values[i])} ± ${valueText(front, i, stderr[i])}`);
+
+/** What was read of a front, in words. */
 export function frontInWords(front, reading) {
   const { kind, values, points } = reading;
-  const each = front.objectives.map((objective, i) => {
-    const error = kind === "between" ? "" : ` ± ${valueText(front, i, points[0].stderr[i])}`;
-    return `${objective} ${valueText(front, i, values[i])}${error}`;
-  });
-  const lambdas = points.map(({ lambda }) => `(${lambda.map((weight) => Number(weight.toFixed(3))).join(", ")})`);
+  const between = () => front.objectives.map((objective, i) => `${objective} ${valueText(front, i, values[i])}`);
+  const each = kind === "between" ? between() : estimates(front, points[0]);
+  const lambdas = points.map(({ lambda }) => lambdaText(lambda));
   const found = `${each.join(", ")}.`;
   if (kind === "measured") return `Measured at this λ: ${found}`;
   if (kind === "nearest") return `Not measured here. At the nearest measured λ, ${lambdas[0]}: ${found}`;

@@ -1,0 +1,29 @@
+// An axis of a picture: from values to pixels, with round numbers in between.
+
+/**
+ * From values to pixels, and round numbers in between, each with at least `room(text)` pixels. At both ends there is some
+ * space: not less than the `error` of the values, so that what differs by chance does not look far apart.
+ */
+export function axis(values, error, from, to, room) {
+  let [least, greatest] = [Math.min(...values), Math.max(...values)];
+  const space = Math.max((greatest - least) * 0.08, error, Number.EPSILON * 1e4 * Math.max(Math.abs(least), 1));
+  [least, greatest] = [least - space, greatest + space];
+  const place = (value) => from + ((value - least) / (greatest - least)) * (to - from);
+  const power = 10 ** Math.floor(Math.log10(greatest - least) - 2);
+  for (const step of [1, 2, 5, 10, 20, 50, 100, 200, 500].map((digits) => digits * power)) {
+    const decimals = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
+    const ticks = [];
+    for (let k = Math.ceil(least / step); k * step <= greatest; k += 1) {
+      ticks.push({
+        at: place(k * step),
+        text: (k * step)
+          .toFixed(decimals)
+          .replace(/^-(0\.?0*)$/, "$1")
+          .replace("-", "−"),
+      });
+    }
+    const pixels = (step / (greatest - least)) * Math.abs(to - from);
+    if (ticks.every(({ text }) => pixels >= room(text))) return { place, ticks };
+  }
+  return { place, ticks: [] };
+}
