@@ -19,7 +19,7 @@ static HELD: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 /// and what may be.
 static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
-/// The most that a byte of input took beyond the constant, in hundredths, to choose bounds by.
+/// The most that an input took so far, to choose bounds by.
 static WORST: AtomicUsize = AtomicUsize::new(0);
 /// Whether one who exceeded the limit is being reported.
 static REPORTING: AtomicBool = AtomicBool::new(false);
@@ -81,14 +81,10 @@ impl Bound {
         LIMIT.store(before + self.constant + self.times * length, Relaxed);
         read();
         LIMIT.store(usize::MAX, Relaxed);
-        let beyond = (PEAK.load(Relaxed) - before).saturating_sub(self.constant);
-        let each = 100 * beyond / length.max(1);
-        if each > WORST.fetch_max(each, Relaxed) {
-            eprintln!(
-                "memory: up to {}.{:02} bytes for each of the {length} bytes of input",
-                each / 100,
-                each % 100
-            );
+        let most = PEAK.load(Relaxed) - before;
+        if most > WORST.load(Relaxed) / 10 * 11 {
+            WORST.store(most, Relaxed);
+            eprintln!("memory: {most} bytes for {length} of input");
         }
     }
 }

@@ -3,6 +3,7 @@
 use minijinja::Value;
 use tokenizers::{AddedToken, Tokenizer};
 
+use crate::foreign;
 use crate::template::{ChatTemplate, Talk, plain};
 
 /// What a template writes behind an answer.
@@ -31,7 +32,7 @@ impl Ending {
             return Self::default();
         };
         let added = tokenizer.get_added_tokens_decoder();
-        let encoding = tokenizer.encode_fast(after, false);
+        let encoding = foreign::call(|| tokenizer.encode_fast(after, false));
         let ids = encoding.map_or_else(|_| Vec::new(), |encoding| encoding.get_ids().to_vec());
         let first = |special: bool| {
             let is_candidate =

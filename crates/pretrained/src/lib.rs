@@ -64,6 +64,7 @@ mod export_gguf;
 mod families;
 pub mod fetch;
 mod floats;
+mod foreign;
 mod gguf;
 mod json;
 mod json_style;

@@ -9,6 +9,8 @@ use minijinja::{Environment, Error, ErrorKind, State, Value};
 
 use crate::json_style::JsonStyle;
 
+use crate::room::{pay, pay_for_fields, pay_for_method};
+
 /// The name under which `"…" % values` is found.
 const PERCENT: &str = "python_percent";
 
@@ -33,44 +35,6 @@ fn is_iterable(value: &Value) -> bool {
 /// What has a length and elements: texts and mappings as well.
 fn is_sequence(value: &Value) -> bool {
     is_iterable(value) && (value.is_undefined() || value.len().is_some())
-}
-
-/// How deep values may stand in values that are written.
-const DEEPEST_VALUE: usize = 150;
-
-/// Pays for writing `value` and what stands in it, before anything is written: a list that stands in another list twice, and
-/// so on, is short in memory and endless on paper. `each` and `deeper` are the bytes around every value, and those that each
-/// level adds to them. Returned is about how many bytes are written.
-fn pay(state: &State, value: &Value, each: usize, deeper: usize) -> Result<usize, Error> {
-    fn walk(
-        state: &State,
-        value: &Value,
-        depth: usize,
-        around: usize,
-        deeper: usize,
-    ) -> Result<usize, Error> {
-        if depth > DEEPEST_VALUE {
-            let problem = format!("a value is more than {DEEPEST_VALUE} lists deep");
-            return Err(Error::new(ErrorKind::InvalidOperation, problem));
-        }
-        let mut bytes = around + value.as_str().map_or(16, |text| 4 * text.len());
-        state.consume_fuel(4 + bytes as u64 / 64)?;
-        if !matches!(
-            value.kind(),
-            ValueKind::Seq | ValueKind::Map | ValueKind::Iterable
-        ) {
-            return Ok(bytes);
-        }
-        for element in value.try_iter()? {
-            bytes += walk(state, &element, depth + 1, around + deeper, deeper)?;
-            if value.kind() == ValueKind::Map {
-                let of_key = value.get_item(&element).unwrap_or_default();
-                bytes += walk(state, &of_key, depth + 1, around + deeper, deeper)?;
-            }
-        }
-        Ok(bytes)
-    }
-    walk(state, value, 0, each, deeper)
 }
 
 /// `str(value)`.
@@ -170,25 +134,6 @@ fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Resul
     }
 }
 
-/// Pays for those methods of a text whose results may be longer than it, or many.
-fn pay_for_method(state: &State, text: &str, name: &str, args: &[Value]) -> Result<(), Error> {
-    let argument = |place: usize| args.get(place).and_then(Value::as_str);
-    let times = |part: Option<&str>| part.map_or(text.len(), |part| text.matches(part).count());
-    // A value of a list takes 24 bytes, and its text as many more.
-    let bytes = match name {
-        "replace" => times(argument(0)).saturating_mul(argument(1).unwrap_or_default().len()),
-        "split" => 48 * times(argument(0)),
-        "splitlines" => 48 * times(Some("\n")),
-        "format" => return pay_for_fields(state, text, '{', args),
-        "join" => {
-            let joined = args.first().cloned().unwrap_or_default();
-            pay(state, &joined, text.len(), 0)?
-        }
-        _ => 0,
-    };
-    state.consume_fuel(bytes as u64 / 64)
-}
-
 /// Text taken apart from its end, at most `times` times where that is not negative; at stretches of space without a separator.
 fn rsplit(text: &str, separator: Option<&str>, times: i64) -> Result<Value, Error> {
     let limit = usize::try_from(times).unwrap_or(usize::MAX);
@@ -239,42 +184,6 @@ fn percent(state: &State, text: &str, values: &Value) -> Result<String, Error> {
         None => vec![as_printed(values.clone())],
     };
     format(FormatStyle::Printf, text, &values)
-}
-
-/// Pays for what a text with fields in it makes of `values`, each of which any field may name, and refuses to fill up a field
-/// to more than four digits' worth of characters. A field begins with `begin`: of `%`, or of `{` as in `str.format`.
-fn pay_for_fields(state: &State, text: &str, begin: char, values: &[Value]) -> Result<(), Error> {
-    let mut bytes = 0;
-    for value in values {
-        bytes += pay(state, value, 0, 0)?;
-    }
-    let text = text.replace(&String::from(begin).repeat(2), "");
-    let mut all = 0;
-    for field in text.split(begin).skip(1) {
-        let of_width = match begin {
-            '%' => {
-                let named = field.strip_prefix('(');
-                let behind = named.and_then(|named| Some(named.split_once(')')?.1));
-                let flags = behind.unwrap_or(field);
-                flags.split(|c: char| !"0123456789#-+. ".contains(c)).next()
-            }
-            _ => field.split('}').next(),
-        };
-        all += bytes;
-        for number in of_width
-            .unwrap_or_default()
-            .split(|c: char| !c.is_ascii_digit())
-        {
-            if number.len() > 4 {
-                let problem = format!("a field is {number} characters wide, expected at most 9999");
-                return Err(Error::new(ErrorKind::InvalidOperation, problem));
-            }
-            all += number.parse().unwrap_or(0);
-        }
-        state.consume_fuel(all as u64 / 64)?;
-        all %= 64;
-    }
-    Ok(())
 }
 
 /// Writes `"…" % values` as a filter, since minijinja's `%` divides numbers alone.

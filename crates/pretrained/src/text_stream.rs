@@ -2,7 +2,7 @@
 
 use tokenizers::step_decode_stream;
 
-use crate::{ChatTokenizer, PretrainedError};
+use crate::{ChatTokenizer, PretrainedError, foreign};
 
 /// The most tokens that are kept back: far more than a character has bytes.
 const MOST_KEPT: usize = 64;
@@ -38,14 +38,16 @@ impl TextStream {
         tokenizer: &ChatTokenizer,
         token: u32,
     ) -> Result<String, PretrainedError> {
-        let step = step_decode_stream(
-            tokenizer.inner(),
-            vec![token],
-            true,
-            &mut self.window,
-            &mut self.prefix,
-            &mut self.sent,
-        );
+        let step = foreign::call(|| {
+            step_decode_stream(
+                tokenizer.inner(),
+                vec![token],
+                true,
+                &mut self.window,
+                &mut self.prefix,
+                &mut self.sent,
+            )
+        });
         let is_long = self.window.len() - self.sent.min(self.window.len()) > MOST_KEPT;
         match step {
             Ok(Some(text)) => return Ok(text),

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use tokenizers::{AddedToken, Tokenizer};
 
 use crate::ending::{self, Ending};
+use crate::foreign;
 use crate::json::{self, Fields};
 use crate::template::{ChatTemplate, Talk};
 use crate::{ChatOptions, JsonObject, Message, ModelConfig, PretrainedError, lfs};
@@ -183,7 +184,9 @@ impl TokenizerFiles {
     /// it is an error.
     fn tokenizer(&self, rows: usize) -> Result<(Tokenizer, Vec<AddedToken>), PretrainedError> {
         let wrong = |error| PretrainedError::tokenizer(&self.origin, error);
-        let mut tokenizer = Tokenizer::from_bytes(&self.tokenizer).map_err(wrong)?;
+        foreign::check(&self.tokenizer).map_err(wrong)?;
+        let mut tokenizer =
+            foreign::call(|| Tokenizer::from_bytes(&self.tokenizer)).map_err(wrong)?;
         let known = tokenizer.get_added_tokens_decoder();
         let known: BTreeSet<&str> = known.values().map(|token| token.content.as_str()).collect();
         let mut named = self.named_tokens();
@@ -193,7 +196,7 @@ impl TokenizerFiles {
         }
         // Which ids they have shows where they are added.
         let mut all = tokenizer.clone();
-        all.add_tokens(named.clone()).map_err(wrong)?;
+        foreign::call(|| all.add_tokens(named.clone())).map_err(wrong)?;
         let mut added = Vec::new();
         for token in named {
             let id = all.token_to_id(&token.content);
@@ -201,7 +204,7 @@ impl TokenizerFiles {
                 added.push(token);
             }
         }
-        tokenizer.add_tokens(added.clone()).map_err(wrong)?;
+        foreign::call(|| tokenizer.add_tokens(added.clone())).map_err(wrong)?;
         Ok((tokenizer, added))
     }
 
@@ -382,9 +385,7 @@ impl ChatTokenizer {
     /// The tokens of a text. Special tokens written in the text are recognised; `add_special` also puts those around it
     /// that the tokenizer puts around every text.
     pub fn encode(&self, text: &str, add_special: bool) -> Result<Vec<u32>, PretrainedError> {
-        let encoding = self
-            .tokenizer
-            .encode_fast(text, add_special)
+        let encoding = foreign::call(|| self.tokenizer.encode_fast(text, add_special))
             .map_err(|error| PretrainedError::tokenizer(&self.origin, error))?;
         let ids = encoding.get_ids();
         match ids.iter().find(|&&id| id as usize >= self.vocab_size) {
@@ -402,8 +403,7 @@ impl ChatTokenizer {
 
     /// The text of tokens; `skip_special` leaves special tokens out.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, PretrainedError> {
-        self.tokenizer
-            .decode(ids, skip_special)
+        foreign::call(|| self.tokenizer.decode(ids, skip_special))
             .map_err(|error| PretrainedError::tokenizer(&self.origin, error))
     }
 

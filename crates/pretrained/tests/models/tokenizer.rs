@@ -50,6 +50,44 @@ fn gguf_model(change: impl FnOnce(&mut Gguf)) -> (tempfile::TempDir, Pretrained)
     (folder, model)
 }
 
+/// A tiny model whose `tokenizer.json` is changed.
+fn with_tokenizer(change: impl FnOnce(&mut serde_json::Value)) -> (tempfile::TempDir, Pretrained) {
+    folder_model(|folder| {
+        let mut tokenizer = tokenizer_json();
+        change(&mut tokenizer);
+        write_json(&folder.join("tokenizer.json"), &tokenizer);
+    })
+}
+
+#[test]
+fn tables_of_a_normalizer_that_lead_nowhere_are_errors() {
+    let table = |base64: &str| json!({"type": "Precompiled", "precompiled_charsmap": base64});
+    // No entry, where one is looked for.
+    let (_folder, model) = with_tokenizer(|tokenizer| tokenizer["normalizer"] = table("AAAAAA=="));
+    let error = model.tokenizer().unwrap().encode("a", false).unwrap_err();
+    assert!(error.to_string().contains("contradicts itself"), "{error}");
+    // Four gigabytes of entries.
+    let (_folder, model) = with_tokenizer(|tokenizer| {
+        tokenizer["normalizer"] = json!({"type": "Sequence", "normalizers": [table("/////wAA")]});
+    });
+    let error = model.tokenizer().unwrap_err().to_string();
+    assert!(error.contains("4294967295 bytes"), "{error}");
+}
+
+#[test]
+fn an_end_token_that_only_the_normalised_text_has_ends_no_turn() {
+    let (_folder, model) = with_tokenizer(|tokenizer| {
+        tokenizer["normalizer"] = json!({"type": "Lowercase"});
+        let end = &mut tokenizer["added_tokens"][3];
+        (end["content"], end["normalized"]) = (json!("<|IM_END|>"), json!(true));
+        let vocabulary = tokenizer["model"]["vocab"].as_object_mut().unwrap();
+        vocabulary.remove("<|im_end|>");
+        vocabulary.insert("<|IM_END|>".to_owned(), json!(3));
+    });
+    let tokenizer = model.tokenizer().unwrap();
+    assert_eq!(tokenizer.end_of_turn(), 1);
+}
+
 #[test]
 fn both_kinds_of_file_give_the_same_tokens() {
     let (_folder, from_folder) = folder_model(|_| ());
