@@ -102,8 +102,8 @@ impl PackedMatrix {
         F::blocks(&self.bytes[row * width..(row + 1) * width])
     }
 
-    #[cfg(feature = "flex")]
     /// All bytes from the row `first` on; none where there is no such row.
+    #[cfg(feature = "flex")]
     #[inline(always)]
     pub(crate) fn behind(&self, first: usize) -> &[u8] {
         let width = self.columns / self.form.weights() * self.form.bytes();

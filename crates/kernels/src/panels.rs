@@ -154,13 +154,14 @@ mod on_host {
     /// Rows of x up to which every thread has its own panels.
     const SOME_ROWS: usize = 128;
 
-    /// Elements of a panel of one thread: 1 MiB, which stays in its cache.
+    /// Elements of a panel of one thread: 1 MiB, which stays in its cache, where [`FEWEST_ROWS`] do not take more.
     const PANEL: usize = 1 << 18;
 
     /// The same for so few rows of x that a panel is multiplied row by row.
     const THIN_PANEL: usize = 1 << 15;
 
-    /// Elements of a panel that all threads unpack and multiply together: 4 MiB.
+    /// Elements of a panel that all threads unpack and multiply together: 4 MiB, where [`FEWEST_ROWS`] do not take
+    /// more.
     const SHARED_PANEL: usize = 1 << 20;
 
     /// The fewest rows of a panel: a product of many rows prepares x anew for each, and `gemm` adds in another order where
@@ -220,7 +221,7 @@ mod on_host {
                 }
                 self.unpacked(panel.clone(), false, |w| {
                     let w = w.transposed();
-                    // What is thin is computed as it would be in one piece, and is too small for other threads.
+                    // What is thin is computed as it would be in one piece, and is mostly too small for other threads.
                     host::product_into(&mut product, width, write, x, w, 1.0, is_thin);
                 });
                 product

@@ -76,7 +76,8 @@ impl WeightMemory {
 impl Decoder {
     /// [`Decoder::load`], but matrices stay in the blocks of the model's GGUF file, where [`Blocks`] names their form, and
     /// are held in no other: they take what they take there. Log-probabilities and gradients are those of the numbers that the
-    /// blocks stand for; [`Decoder::generate`] rounds what it multiplies with them to 8 bits, but for prompts. What the
+    /// blocks stand for; [`Decoder::generate`] rounds what it multiplies with them to 8 or 16 bits, but for
+    /// prompts. What the
     /// file has in other forms becomes floats.
     pub fn load_as_stored(pretrained: &Pretrained, device: &Device) -> Result<Self, ModelError> {
         check_device(device)?;
