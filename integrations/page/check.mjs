@@ -714,6 +714,8 @@ async function openFile(folder) {
   const file = path.join(runs, folder, "front.html");
   const [, data] = /<script type="application\/json" id="data">(.*?)<\/script>/s.exec(await readFile(file, "utf8"));
   const page = await open(pathToFileURL(file).href);
+  // The picture is drawn once its size is known, its marks last.
+  await page.locator(".plot .mark").first().waitFor();
   return { page, ...JSON.parse(data) };
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use panacea_devices::Precision;
+use panacea_devices::{Device, Precision};
 use panacea_interview::Profiles;
 use panacea_methods::Served;
 use panacea_model::{Bits, Decoder, Sampling, Steering};
@@ -96,6 +96,7 @@ impl ModelArguments {
             .as_ref()
             .map(|run| RunFolder::open(&RunFolder::locate(&self.runs, run)?));
         let run = run.transpose()?;
+        let device = panacea_devices::select(&self.device)?;
         let pretrained = match &run {
             Some(run) => open_model_of(&run.record()?.plan, Some(&self.model))?,
             None => open_language_model(&self.model)?,
@@ -106,7 +107,7 @@ impl ModelArguments {
         if let Some(run) = &run {
             say_aside(&changed_since(&run.record()?, &pretrained));
         }
-        let decoder = load(&pretrained, &self.device, bits)?;
+        let decoder = load(&pretrained, &device, bits)?;
         let steering = match &run {
             Some(run) => Some(open_at(run, &self.preference_on(run)?, &decoder)?),
             None => None,
@@ -170,11 +171,10 @@ pub enum FewBits {
 }
 
 /// The network of a model's files on the device of this name. Says what its weights take where they have few bits.
-pub fn load(pretrained: &Pretrained, device: &str, bits: Option<FewBits>) -> Result<Decoder> {
-    let device = panacea_devices::select(device)?;
+pub fn load(pretrained: &Pretrained, device: &Device, bits: Option<FewBits>) -> Result<Decoder> {
     let all_bits = || -> Result<Decoder> {
-        let precision = Precision::Auto.on(&device)?;
-        Ok(Decoder::load_in(pretrained, &device, precision)?)
+        let precision = Precision::Auto.on(device)?;
+        Ok(Decoder::load_in(pretrained, device, precision)?)
     };
     let (decoder, what) = match bits {
         None => return all_bits(),
@@ -190,7 +190,7 @@ pub fn load(pretrained: &Pretrained, device: &str, bits: Option<FewBits>) -> Res
             (decoder, what)
         }
         Some(FewBits::OfFile) => {
-            let decoder = Decoder::load_as_stored(pretrained, &device)?;
+            let decoder = Decoder::load_as_stored(pretrained, device)?;
             let memory = decoder.weight_memory();
             let what = format!(
                 "weights: the file's, {:.0} MiB in {:.2} bits each",

@@ -27,8 +27,9 @@ mod host_memory;
 mod kind;
 mod precision;
 
-use burn_tensor::{DType, Device, Tensor};
+use burn_tensor::{DType, Tensor};
 
+pub use burn_tensor::Device;
 pub use failure::{DeviceFailure, guarded};
 pub use host_memory::peak_memory_bytes;
 pub use kind::DeviceKind;

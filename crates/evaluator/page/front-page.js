@@ -64,8 +64,8 @@ function mark(letter, place, start) {
     "aria-label": `Measured λ of ${letter}`,
     on: {
       change: () => {
-        const found = known()[Number(measured.value)];
-        if (found) own.moveTo(index, found.lambda);
+        if (measured.value === "") return own.show();
+        own.moveTo(index, known()[Number(measured.value)].lambda);
       },
     },
   });
@@ -167,8 +167,9 @@ function answersPanel() {
         if (!panes.children[k]) panes.append(pane(mark));
         const [said, text] = panes.children[k].querySelectorAll(".label, .text");
         const { words, answer } = answerAt(samples[prompt], mark.state());
-        said.textContent = words;
-        text.textContent = answer;
+        // What is the same stays, or it would be read out once more.
+        if (said.textContent !== words) said.textContent = words;
+        if (text.textContent !== answer) text.textContent = answer;
       });
     },
   };
@@ -177,9 +178,9 @@ function answersPanel() {
 const pane = ({ letter, series, shape }) =>
   h(
     "article",
-    { class: `answer series-${series}`, "aria-label": `Answer at ${letter}`, "aria-live": "polite" },
+    { class: `answer series-${series}`, "aria-label": `Answer at ${letter}` },
     h("header", {}, h("span", { class: `badge shape-${shape}`, "aria-hidden": "true" }, letter)),
-    h("div", { class: "written" }, h("p", { class: "label" }), h("div", { class: "text" })),
+    h("div", { class: "written" }, h("p", { class: "label", "aria-live": "polite" }), h("div", { class: "text" })),
   );
 
 /** The answer under this λ or, where nobody wrote one, under the nearest. */

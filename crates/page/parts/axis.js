@@ -1,5 +1,7 @@
 // An axis of a picture: from values to pixels, with round numbers in between.
 
+import { signed } from "./front.js";
+
 /**
  * From values to pixels, and round numbers in between, each with at least `room(text)` pixels. At both ends there is some
  * space: not less than the `error` of the values, so that what differs by chance does not look far apart.
@@ -16,10 +18,7 @@ export function axis(values, error, from, to, room) {
     for (let k = Math.ceil(least / step); k * step <= greatest; k += 1) {
       ticks.push({
         at: place(k * step),
-        text: (k * step)
-          .toFixed(decimals)
-          .replace(/^-(0\.?0*)$/, "$1")
-          .replace("-", "−"),
+        text: signed((k * step).toFixed(decimals)),
       });
     }
     const pixels = (step / (greatest - least)) * Math.abs(to - from);

@@ -82,6 +82,7 @@ export function frontPlot(fronts, { tallest = 300, onPick = null, areOpen = fals
     show: (indices) => {
       state.shown = indices;
       state.hovered = null;
+      set(tip, { hidden: true });
       draw();
     },
   };

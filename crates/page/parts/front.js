@@ -1,5 +1,7 @@
 // What a measured front says of a λ, which may lie between those that were measured.
 
+import { isSame } from "./weights.js";
+
 /** The finest grid of λ that is looked for, in steps along an edge. */
 const MOST_DIVISIONS = 100;
 
@@ -8,12 +10,14 @@ const MOST_DIVISIONS = 100;
  * `nearest` point. `points` are the measured ones that it takes.
  */
 export function readFront(front, lambda) {
+  const there = front.points.find((point) => isSame(point.lambda, lambda));
+  if (there) return of("measured", [{ point: there, share: 1 }]);
   const around = corners(front, lambda);
   if (around && around.length === 1) return of("measured", around);
   if (around) return of("between", around);
   const distance = (point) => point.lambda.reduce((sum, weight, i) => sum + (weight - lambda[i]) ** 2, 0);
   const nearest = front.points.reduce((best, point) => (distance(point) < distance(best) ? point : best));
-  return of(distance(nearest) < 1e-6 ? "measured" : "nearest", [{ point: nearest, share: 1 }]);
+  return of("nearest", [{ point: nearest, share: 1 }]);
 }
 
 function of(kind, corners) {
@@ -83,8 +87,11 @@ export function valueText(front, objective, value) {
   const [least, greatest] = rangeOf(front, objective);
   const unit = errors.length > 0 ? Math.min(...errors) : (greatest - least) / 100;
   const decimals = unit > 0 ? Math.min(Math.max(-Math.floor(Math.log10(unit)), 0), 8) : 3;
-  return value.toFixed(decimals).replace("-", "−");
+  return signed(value.toFixed(decimals));
 }
+
+/** A number in digits with a true minus sign, and none before a zero. */
+export const signed = (digits) => digits.replace(/^-(0\.?0*)$/, "$1").replace("-", "−");
 
 /** λ as a person writes it. */
 export const lambdaText = (lambda) => `(${lambda.map((weight) => Number(weight.toFixed(3))).join(", ")})`;

@@ -101,11 +101,12 @@ impl Arguments {
             grace: Duration::from_secs(self.grace),
             ..Settings::default()
         };
+        let device = panacea_devices::select(&self.device)?;
         let pretrained = open_language_model(&self.model)?.with_chat(self.chat()?);
         for run in &self.served {
             say_aside(&changed_since(&self.find(run)?.0.record()?, &pretrained));
         }
-        let decoder = load(&pretrained, &self.device, self.bits)?;
+        let decoder = load(&pretrained, &device, self.bits)?;
         let base = Base {
             pretrained: Arc::new(pretrained),
             decoder: Arc::new(decoder),

@@ -90,6 +90,7 @@ impl Arguments {
         let folder = self.run.as_ref();
         let folder = folder.map(|run| RunFolder::open(&RunFolder::locate(&self.runs, run)?));
         let folder = folder.transpose()?;
+        let device = panacea_devices::select(&self.device)?;
         // A run's conversations are written as it learnt them.
         let pretrained = match &folder {
             Some(run) => open_model_of(&run.record()?.plan, Some(&self.model))?,
@@ -107,7 +108,7 @@ impl Arguments {
                 self.model.display()
             );
         }
-        let decoder = load(&pretrained, &self.device, self.bits)?;
+        let decoder = load(&pretrained, &device, self.bits)?;
         let run = folder.map(|folder| Run::open(folder, &decoder));
         let run = run.transpose()?;
         let mut lines = Lines::open(&self.runs)?;
