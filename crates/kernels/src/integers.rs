@@ -407,6 +407,36 @@ mod tests {
         }
     }
 
+    /// How far rounding x moves the products, with `--nocapture`: root mean squares.
+    #[test]
+    fn products_are_off_by_what_rounding_x_makes() {
+        use rand::{RngExt, SeedableRng};
+        let mut numbers = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+        let (rows, count, columns) = (4, 40, 1536);
+        // Sums of 12 numbers are nearly normal.
+        let mut normal = || (0..12).map(|_| numbers.random::<f32>() - 0.5).sum::<f32>();
+        let x: Vec<f32> = (0..rows * columns).map(|_| normal()).collect();
+        for form in FORMS {
+            let size = count * columns / form.weights() * form.bytes();
+            let bytes = (0..size).map(|_| numbers.random()).collect();
+            let w = packed(form, [count, columns], bytes);
+            let found = run(&rounded(&x, [rows, columns], form), &w, |p| p.run());
+            let (mut error, mut size) = (0.0, 0.0);
+            for (i, w) in w.unpack().chunks(columns).enumerate() {
+                for (row, x) in x.chunks(columns).enumerate() {
+                    let terms = w.iter().zip(x).map(|(&w, &x)| f64::from(w) * f64::from(x));
+                    let exact = 0.5 * terms.sum::<f64>();
+                    error += (f64::from(found[i * rows + row]) - exact).powi(2);
+                    size += exact.powi(2);
+                }
+            }
+            let relative = (error / size).sqrt();
+            println!("{form:?}: {:.4} %", 100.0 * relative);
+            let limit = if takes_words(form) { 5e-5 } else { 1e-2 };
+            assert!(0.0 < relative && relative < limit, "{form:?}: {relative}");
+        }
+    }
+
     #[test]
     fn rows_from_any_on_have_the_products_that_they_have_among_all() {
         let (columns, count) = (64, 21);

@@ -20,7 +20,7 @@ pub enum Weight<'a> {
     Dense(&'a Tensor<2>),
     /// In few bits an element, multiplied like the floats that it stands for. They are there a panel at a time.
     Packed(&'a PackedMatrix),
-    /// In few bits an element, multiplied as integers where x has few rows ([`is_thin`]): x is rounded to 8 bits for that,
+    /// In few bits an element, multiplied as integers where x has few rows ([`is_thin`]): x is rounded to 8 or 16 bits for that,
     /// each block of 32 with its own scale. All else is as with [`Weight::Packed`].
     Integers(&'a PackedMatrix),
 }

@@ -27,12 +27,17 @@ pub fn kl_problem(
 
 /// The responses of a record with its own scores of them.
 pub fn kl_menu(example: &Example, reference: &[f64]) -> Result<KlMenu, MeasureError> {
+    let missing = |response: usize| MeasureError::NoScore {
+        record: example.source.to_string(),
+        response: response + 1,
+    };
+    if example.scores.is_empty() {
+        return Err(missing(0));
+    }
     let rewards = example.scores.iter().enumerate().map(|(response, scores)| {
-        let missing = || MeasureError::NoScore {
-            record: example.source.to_string(),
-            response: response + 1,
-        };
-        let scores = scores.iter().map(|score| score.ok_or_else(missing));
+        let scores = scores
+            .iter()
+            .map(|score| score.ok_or_else(|| missing(response)));
         scores.collect::<Result<Vec<f64>, _>>()
     });
     Ok(KlMenu {

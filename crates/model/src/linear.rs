@@ -12,7 +12,7 @@ use crate::steering::RowSteering;
 pub(crate) struct Mode<'a> {
     /// Who steers it; `None` for the base model.
     pub steering: Option<RowSteering<'a>>,
-    /// Whether weights of few bits may be multiplied as integers, with activations rounded to 8 bits. Only decoding does
+    /// Whether weights of few bits may be multiplied as integers, with activations rounded to 8 or 16 bits. Only decoding does
     /// that, so that nothing else depends on how they are packed.
     pub rounds: bool,
 }

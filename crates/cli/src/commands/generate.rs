@@ -39,7 +39,7 @@ pub struct Arguments {
     #[command(flatten)]
     sampling: SamplingArguments,
     /// Decode from weights of 8 or 4 bits instead of 32, or from the blocks of a GGUF file as they are, on the CPU: faster,
-    /// and a little less exact, since what they are multiplied with is rounded to 8 bits. Prompts are read exactly. With
+    /// and a little less exact, since what they are multiplied with is rounded, too. Prompts are read exactly. With
     /// `file`, the weights take the memory that they take in the file; with 8 or 4, those of 32 bits are kept beside them.
     #[arg(long, value_name = "8|4|file", value_parser = parse_bits)]
     bits: Option<FewBits>,
