@@ -4,10 +4,18 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BooleanArray, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder,
+};
 
 use libfuzzer_sys::fuzz_target;
 use panacea_fuzz::{CONFIG, Scratch, tiny};
 use panacea_test_support::{CHAT_TEMPLATE, golden, tokenizer_config, tokenizer_json};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, GzipLevel};
+use parquet::file::properties::WriterProperties;
 use serde_json::{Value, json};
 
 #[allow(dead_code)] // The tests use more of it.
@@ -25,6 +33,7 @@ fn write_all() {
     tokenizers();
     templates();
     records();
+    parquets();
     points();
     profiles();
 }
@@ -317,6 +326,7 @@ fn records() {
         json!({"messages": turns, "a": ["a"]}),
         json!({"prompt": "a", "completion": "b", "a": 0.5}),
         json!({"instruction": "a", "input": "b", "output": "c"}),
+        json!({"prompt": turns}),
     ];
     for (format, row) in rows.iter().enumerate() {
         let lines = format!("{row}\n{row}\n");
@@ -333,6 +343,49 @@ fn records() {
             &format!("{format}-array"),
             [&[255, 12], json!([row, row]).to_string().as_bytes()].concat(),
         );
+    }
+}
+
+/// Files of two rows, plain and compressed, with texts, lists and numbers, some of them absent.
+fn parquets() {
+    let texts =
+        |values: [Option<&str>; 2]| Arc::new(StringArray::from(values.to_vec())) as ArrayRef;
+    let mut responses = ListBuilder::new(StringBuilder::new());
+    for _ in 0..2 {
+        responses.append_value([Some("b"), Some("c")]);
+    }
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("prompt", texts([Some("a"), Some("a")])),
+        ("chosen", texts([Some("b"), None])),
+        ("rejected", texts([Some("c"), Some("d")])),
+        ("responses", Arc::new(responses.finish())),
+        ("a", Arc::new(Int64Array::from(vec![Some(1), None]))),
+        ("b", Arc::new(BooleanArray::from(vec![true, false]))),
+    ];
+    for (name, compression) in [
+        ("plain", Compression::UNCOMPRESSED),
+        ("snappy", Compression::SNAPPY),
+        ("gzip", Compression::GZIP(GzipLevel::default())),
+    ] {
+        for (kind, columns) in [("pair", &columns[..3]), ("list", &columns[..])] {
+            let batch =
+                RecordBatch::try_from_iter(columns.iter().cloned()).expect("columns of two rows");
+            let properties = WriterProperties::builder()
+                .set_compression(compression)
+                .build();
+            let mut bytes = Vec::new();
+            let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(properties))
+                .expect("known types");
+            writer
+                .write(&batch)
+                .and_then(|()| writer.close())
+                .expect("it is kept in memory");
+            seed(
+                "parquet",
+                &format!("{kind}-{name}"),
+                [&[255, 0], &bytes[..]].concat(),
+            );
+        }
     }
 }
 

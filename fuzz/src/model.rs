@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use panacea_pretrained::{ChatTokenizer, Message, Pretrained, TextStream};
+use panacea_pretrained::{Answer, ChatTokenizer, Message, Pretrained, TextStream};
 
 /// Asks a model for all that it has.
 pub fn use_model(model: &Pretrained) {
@@ -30,13 +30,9 @@ pub fn use_model(model: &Pretrained) {
 
 /// Writes a small conversation by the template, turns it into tokens and back.
 fn use_tokenizer(tokenizer: &ChatTokenizer) {
-    let message = |role: &str, content: &str| Message {
-        role: role.to_owned(),
-        content: content.to_owned(),
-    };
     let conversation = [
-        message("system", "Be brief."),
-        message("user", "Hello wörld  12 '<s>'"),
+        Message::new("system", "Be brief."),
+        Message::new("user", "Hello wörld  12 '<s>'"),
     ];
     let _ = tokenizer.render(&conversation, true);
     for text in ["", "hello wo \u{301}\u{1F600}\n\t12", "<s>a</s>"] {
@@ -53,7 +49,7 @@ fn use_tokenizer(tokenizer: &ChatTokenizer) {
     }
     let _ = tokenizer.decode(&[0, 5, 1, 7, 100_000, u32::MAX], true);
     if let Ok(prompt) = tokenizer.prompt(&conversation) {
-        let _ = tokenizer.answered(&prompt, &["Yes.", "", " No</s>"]);
+        let _ = tokenizer.answered(&prompt, &["Yes.", "", " No</s>"].map(Answer::from));
     }
     let _ = tokenizer.special_token_in("a <s>");
     let _ = tokenizer.notes();

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use panacea_data::{
     BadRecords, BoxError, Format, LabelSource, Loader, ObjectiveSpec, OverlongPrompts, RecordKind,
-    Rule, TextEncoder, TokenLimits, fingerprint, tokenize,
+    Rule, TextEncoder, TokenLimits, Tolerance, fingerprint, tokenize,
 };
-use panacea_pretrained::{Answered, Message};
+use panacea_pretrained::{Answer, Answered, JsonObject, Message};
 
 /// A token for each byte; 0 ends a turn.
 struct Bytes;
@@ -14,13 +14,13 @@ struct Bytes;
 impl TextEncoder for Bytes {
     type Prompt = Vec<u32>;
 
-    fn prompt(&self, messages: &[Message]) -> Result<Self::Prompt, BoxError> {
-        let text = messages.iter().flat_map(|message| message.content.bytes());
+    fn prompt(&self, messages: &[Message], _: &JsonObject) -> Result<Self::Prompt, BoxError> {
+        let text = messages.iter().flat_map(|message| message.text().bytes());
         Ok(text.map(u32::from).collect())
     }
 
-    fn answered(&self, prompt: &Self::Prompt, responses: &[String]) -> Result<Answered, BoxError> {
-        let tokens = |text: &String| text.bytes().map(u32::from).chain([0]).collect();
+    fn answered(&self, prompt: &Self::Prompt, responses: &[Answer]) -> Result<Answered, BoxError> {
+        let tokens = |answer: &Answer| answer.text().bytes().map(u32::from).chain([0]).collect();
         Ok(Answered {
             prompt: prompt.clone(),
             responses: responses.iter().map(tokens).collect(),
@@ -43,12 +43,17 @@ pub fn load_records(path: &Path, format: u8, kind: u8) {
         2 => LabelSource::Column("a".to_owned()),
         _ => LabelSource::Rule(Rule::Shorter),
     };
-    let loader = Loader {
-        format: Format::ALL.get(usize::from(format)).copied(),
+    let tolerance = Tolerance {
         bad_records: match kind >> 4 & 1 {
             0 => BadRecords::Error,
             _ => BadRecords::Skip,
         },
+        max_skipped: 1.0,
+    };
+    let loader = Loader {
+        format: Format::ALL.get(usize::from(format)).copied(),
+        tolerance,
+        as_written: kind >> 6 & 1 == 1,
         ..Loader::new(kinds[usize::from(kind & 3)])
     };
     let objectives = [ObjectiveSpec::new("a", labels)];
@@ -65,6 +70,6 @@ pub fn load_records(path: &Path, format: u8, kind: u8) {
             _ => OverlongPrompts::Truncate,
         },
     };
-    let _ = tokenize(&records, &Bytes, &limits, &mut report);
+    let _ = tokenize(&records, &Bytes, &limits, tolerance, &mut report);
     let _ = report.to_string();
 }
