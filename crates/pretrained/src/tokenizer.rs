@@ -102,6 +102,7 @@ impl TokenizerFiles {
     pub fn take_template(&mut self, jinja: &Path) -> Result<(), PretrainedError> {
         let template =
             std::fs::read_to_string(jinja).map_err(PretrainedError::io(jinja, "read"))?;
+        lfs::refuse_pointer(jinja, template.as_bytes())?;
         self.config
             .insert(CHAT_TEMPLATE.to_owned(), Value::String(template));
         self.template_from = Some(jinja.to_path_buf());

@@ -8,7 +8,7 @@ use panacea_model::{Decoder, ValueHead};
 use panacea_objectives::Preference;
 use panacea_pretrained::Pretrained;
 use panacea_runs::{RunFolder, RunRecord};
-use panacea_svd_lora::Adapters;
+use panacea_svd_lora::{AdapterError, Adapters};
 
 use crate::error::ServingError;
 
@@ -217,7 +217,11 @@ fn load(
         run.name(),
         checkpoint.step
     ));
-    let way_back = run.way_back(&checkpoint)?;
-    Adapters::load(&checkpoint.path, device)
-        .map_err(|source| ServingError::Checkpoint { source, way_back })
+    Adapters::load(&checkpoint.path, device).map_err(|source| match source {
+        AdapterError::Malformed { .. } => match run.way_back(&checkpoint) {
+            Ok(way_back) => ServingError::Checkpoint { source, way_back },
+            Err(_) => source.into(),
+        },
+        source => source.into(),
+    })
 }

@@ -103,6 +103,11 @@ impl FactorSet {
                 .chunks_exact(4)
                 .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
                 .collect();
+            if let Some(found) = values.iter().find(|value| !value.is_finite()) {
+                return Err(malformed(format!(
+                    "tensor {name}: found {found}, expected finite numbers; the training diverged, or the file is damaged"
+                )));
+            }
             Ok(Tensor::from_data(TensorData::new(values, shape), device))
         };
         let mut set = BTreeMap::new();

@@ -143,6 +143,14 @@ pub enum TrainerError {
 }
 
 impl TrainerError {
+    /// Whether files of a run are not what was once written.
+    pub(crate) fn is_of_damaged_files(&self) -> bool {
+        matches!(
+            self,
+            Self::Run(RunError::BrokenRun { .. }) | Self::Adapter(AdapterError::Malformed { .. })
+        )
+    }
+
     /// Wraps an I/O error with what was tried, and on which path: `.map_err(TrainerError::io("write", path))`.
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let wrap = RunError::io(action, path);

@@ -79,10 +79,12 @@ impl Work<'_> {
         let state = match run.folder().latest_checkpoint()? {
             Some(checkpoint) => {
                 let state = TrainingState::load(plan, self.model, &checkpoint.path);
-                let way_back = run.folder().way_back(&checkpoint)?;
                 state.map_err(|source| TrainerError::Checkpoint {
+                    way_back: match source.is_of_damaged_files() {
+                        true => run.folder().way_back(&checkpoint).unwrap_or_default(),
+                        false => String::new(),
+                    },
                     path: checkpoint.path,
-                    way_back,
                     source: Box::new(source),
                 })?
             }

@@ -158,10 +158,11 @@ impl Arguments {
             interview.show_difference(&profile, &prompt)?;
         }
         say!(
-            "\nkept in {}\nnext: cargo xtask generate --model {} --run {} --profile {} --prompt '…'",
+            "\nkept in {}\nnext: cargo xtask generate --model {} --run {}{} --profile {} --prompt '…'",
             profile.folder().display(),
             shell::word(self.model.as_deref().unwrap_or(plan.model())),
             shell::word(run.name()),
+            shell::runs(&self.runs),
             profile.name(),
         );
         Ok(ExitCode::SUCCESS)

@@ -57,9 +57,10 @@ impl Arguments {
         let loss = match &plan.method().learning {
             Learning::Supervised(loss) if plan.method().is_reward_model() => loss,
             Learning::Supervised(_) | Learning::Rlhf(_) => bail!(
-                "run {} is no reward model, but a policy: see cargo xtask eval-front --run {}",
+                "run {} is no reward model, but a policy: see cargo xtask eval-front --run {}{}",
                 run.name(),
-                shell::word(run.name())
+                shell::word(run.name()),
+                shell::runs(&self.runs)
             ),
         };
         let pretrained = open_model_of(&plan, self.model.as_deref())?;

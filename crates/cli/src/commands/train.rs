@@ -192,10 +192,7 @@ impl Arguments {
             progress: ProgressMode::Auto,
             note: &|note| eprintln!("{note}"),
         };
-        let runs = match self.runs.as_os_str() == RUNS {
-            true => String::new(),
-            false => format!(" --runs {}", shell::word(&self.runs)),
-        };
+        let runs = shell::runs(&self.runs);
         match work.carry_out(&record, &run)? {
             Outcome::Finished => {
                 say!("run       {}", run.folder().path().display());

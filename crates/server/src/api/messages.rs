@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use panacea_pretrained::{ChatTokenizer, Content, JsonObject, Message, role};
+use panacea_pretrained::{ChatTokenizer, Content, JsonObject, Message};
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -91,7 +91,7 @@ fn one(
     field: &dyn Fn(&str) -> String,
 ) -> Result<Message, ApiError> {
     let known = ["system", "developer", "user", "assistant", "tool"];
-    let Some(role) = role(&message.role).filter(|role| known.contains(role)) else {
+    let Some(role) = known.into_iter().find(|known| *known == message.role) else {
         let expected = format!("`{}`, expected {}", message.role, known.join(", "));
         return Err(ApiError::wrong(&field("role"), expected));
     };
