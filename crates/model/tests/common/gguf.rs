@@ -19,10 +19,12 @@ pub const FORMS: [(Blocks, u32); 5] = [
 ];
 
 /// Writes a model of `config` at `path`, with blocks of any codes in place of each matrix whose rows are whole blocks;
-/// elements have about the standard deviation `size`. Vectors and other matrices stay in 32 bits.
+/// elements have about the standard deviation `size`. Vectors and other matrices stay in 32 bits. An infinite `size` damages
+/// the blocks alone, since no model of such floats is written.
 pub fn write(path: &Path, config: &Value, (form, number): (Blocks, u32), size: f32, seed: u64) {
     let folder = tempfile::tempdir().unwrap();
-    TinyModel::well_behaved(config.clone(), size).write(folder.path());
+    let of_floats = if size.is_finite() { size } else { 1.0 };
+    TinyModel::well_behaved(config.clone(), of_floats).write(folder.path());
     let model = Pretrained::open(folder.path()).unwrap();
     let source = folder.path().join("floats.gguf");
     write_gguf(&source, &model, &BTreeMap::new(), GgufType::F32).unwrap();
