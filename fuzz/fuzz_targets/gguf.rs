@@ -9,8 +9,9 @@ use panacea_pretrained::Pretrained;
 
 static FOLDER: LazyLock<Scratch> = LazyLock::new(Scratch::new);
 
+/// The constant is for what a chat template may make, of which there are two forms at a time.
 const BOUND: Bound = Bound {
-    constant: 8 << 20,
+    constant: 160 << 20,
     times: 200,
 };
 

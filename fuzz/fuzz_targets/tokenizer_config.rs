@@ -12,8 +12,9 @@ static FOLDER: LazyLock<Scratch> = LazyLock::new(|| {
     folder
 });
 
+/// The constant is for what a chat template may make, of which there are two forms at a time.
 const BOUND: Bound = Bound {
-    constant: 32 << 20,
+    constant: 160 << 20,
     times: 2000,
 };
 

@@ -4,9 +4,10 @@
 //! has one is read all the same, for the column may be nobody's; whoever reads it is told what stands there.
 
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int64Type, UInt64Type};
 use arrow::error::ArrowError;
@@ -31,28 +32,49 @@ pub(crate) fn for_each_row(
         file: file.to_owned(),
         message,
     };
-    let builder = ParquetRecordBatchReaderBuilder::try_new(opened)
-        .map_err(|error| problem(error.to_string()))?;
-    check_compression(builder.metadata()).map_err(problem)?;
-    let batches = builder
-        .build()
-        .map_err(|error| problem(error.to_string()))?;
+    let mut batches = whole(|| {
+        let builder = ParquetRecordBatchReaderBuilder::try_new(opened).map_err(in_words)?;
+        check_compression(builder.metadata())?;
+        builder.build().map_err(in_words)
+    })
+    .map_err(problem)?;
+    let mut next = || {
+        whole(|| {
+            let batch = batches.next().transpose().map_err(in_words)?;
+            Ok(batch.map(|batch| (batch.num_rows(), columns(&batch))))
+        })
+    };
     let mut rows = 0;
-    for batch in batches {
-        let batch = batch.map_err(|error| problem(error.to_string()))?;
-        let schema = batch.schema();
-        let mut columns: Vec<(&str, Vec<Value>)> = (schema.fields().iter().zip(batch.columns()))
-            .map(|(field, column)| (field.name().as_str(), column_values(column, field.name())))
-            .collect();
-        for index in 0..batch.num_rows() {
+    while let Some((count, mut columns)) = next().map_err(problem)? {
+        for index in 0..count {
             let row: Row = (columns.iter_mut())
-                .map(|(name, values)| ((*name).to_owned(), values[index].take()))
+                .map(|(name, values)| (name.clone(), values[index].take()))
                 .collect();
             rows += 1;
             visit(Source::new(file, rows), Ok(&row))?;
         }
     }
     Ok(rows)
+}
+
+fn in_words(error: impl ToString) -> String {
+    error.to_string()
+}
+
+/// Calls the crate `parquet`, with an error in place of a panic: in a damaged file it follows some lengths and counts without
+/// asking whether there is as much.
+fn whole<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    // After an error nothing is asked of the reader again.
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err("the file contradicts itself: it is damaged".to_owned()))
+}
+
+/// The values of each column, with its name.
+fn columns(batch: &RecordBatch) -> Vec<(String, Vec<Value>)> {
+    let schema = batch.schema();
+    (schema.fields().iter().zip(batch.columns()))
+        .map(|(field, column)| (field.name().clone(), column_values(column, field.name())))
+        .collect()
 }
 
 /// Refuses the one compression that Parquet has had and nobody reads any more.

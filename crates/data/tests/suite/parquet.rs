@@ -50,6 +50,29 @@ fn chosen_texts(array: ArrayRef) -> Vec<String> {
 }
 
 #[test]
+fn damage_anywhere_is_an_error_or_changes_a_value() {
+    let files = Files::new();
+    let columns = vec![
+        ("prompt", texts(["q", "r"])),
+        ("chosen", texts(["long", "words"])),
+        ("rejected", texts(["a", "b"])),
+    ];
+    let bytes = parquet_file(columns, Compression::SNAPPY);
+    for place in 0..bytes.len() {
+        for value in [0, bytes[place] ^ 1] {
+            let mut damaged = bytes.clone();
+            damaged[place] = value;
+            let file = files.write("data.parquet", damaged);
+            // It may still be a file, with another text in it.
+            if let Err(error) = load(std::slice::from_ref(&file), &[chosen()], RecordKind::Pair) {
+                let error = message(&error, &file);
+                assert!(error.starts_with("data.parquet"), "{place}: {error}");
+            }
+        }
+    }
+}
+
+#[test]
 fn every_kind_of_text_is_read() {
     let umlauts = ["Grüße", "ja"];
     let bytes = umlauts.map(str::as_bytes);
