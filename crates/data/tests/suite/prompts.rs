@@ -338,3 +338,33 @@ fn a_tool_may_say_nothing_and_a_user_may_not() {
         "{error}"
     );
 }
+
+/// Every answer is scored for every objective, so that a prompt of one objective's own file needs the references of the others.
+#[test]
+fn every_prompt_has_the_references_of_all_rewards() {
+    let files = Files::new();
+    let shared = files.lines("shared.jsonl", &[json!({"prompt": "q", "answer": "7"})]);
+    let load_own = |row: Value| {
+        let own = files.lines("own.jsonl", &[row]);
+        let brief: ObjectiveSpec = serde_json::from_value(
+            json!({"name": "brief", "reward": {"rule": "conciseness"}, "train": own}),
+        )
+        .unwrap();
+        let exact = reward(json!({"rule": "exact-match", "reference": "answer"}));
+        let loaded = load(&[shared.clone()], &[exact, brief], RecordKind::Prompt);
+        loaded.map_err(|error| message(&error, &own))
+    };
+    let (records, report) = load_own(json!({"prompt": "r", "answer": 8})).unwrap();
+    assert_eq!(records[1].references["answer"], "8");
+    assert!(
+        report
+            .files
+            .iter()
+            .all(|file| file.unread_columns.is_empty())
+    );
+    let error = load_own(json!({"prompt": "r"})).unwrap_err();
+    assert!(
+        error.starts_with("own.jsonl:1: field `answer`: found no such field"),
+        "{error}"
+    );
+}

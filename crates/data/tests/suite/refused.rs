@@ -286,3 +286,18 @@ fn places_are_those_of_the_whole_line() {
     let array = "\u{feff}[{\"a\": x}]";
     assert!(said(array.as_bytes()).contains("at column 11"));
 }
+
+#[test]
+fn nothing_is_noted_of_a_row_that_is_not_used() {
+    let row = |chosen: &str| {
+        let prompt = json!([{"role": "user", "content": "q"}]).to_string();
+        json!({"prompt": prompt, "chosen": chosen, "rejected": "b"})
+    };
+    let files = Files::new();
+    let file = files.lines("data.jsonl", &[row("a"), row(" "), row("b")]);
+    let mut loader = Loader::new(RecordKind::Pair);
+    loader.tolerance = skipping(1.0);
+    let (records, report) = loader.load(&[file], &[chosen()]).unwrap();
+    assert_eq!(records.len(), 1);
+    assert_eq!(report.notes.values().collect::<Vec<_>>(), [&1]);
+}
