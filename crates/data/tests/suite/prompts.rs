@@ -351,7 +351,11 @@ fn every_prompt_has_the_references_of_all_rewards() {
         )
         .unwrap();
         let exact = reward(json!({"rule": "exact-match", "reference": "answer"}));
-        let loaded = load(&[shared.clone()], &[exact, brief], RecordKind::Prompt);
+        let loaded = load(
+            std::slice::from_ref(&shared),
+            &[exact, brief],
+            RecordKind::Prompt,
+        );
         loaded.map_err(|error| message(&error, &own))
     };
     let (records, report) = load_own(json!({"prompt": "r", "answer": 8})).unwrap();
