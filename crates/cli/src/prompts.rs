@@ -9,8 +9,8 @@ use panacea_pretrained::{ChatTokenizer, JsonObject, Message};
 
 use crate::session::say_aside;
 
-/// The prompts of a file, at least one: of records, which are read as `train` reads them, the prompt of each; of any other file
-/// every line that is not empty.
+/// The prompts of a file, at least one: of records in any format that `train` reads, the prompt of each; of any other file every
+/// line that is not empty. What a run says of its own files in `[data]` is not used.
 pub fn read_prompts(path: &Path, tokenizer: &ChatTokenizer) -> Result<Vec<Conversation>> {
     if Conversations::are_in(path) {
         let Conversations { all, notes } =

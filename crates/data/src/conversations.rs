@@ -48,8 +48,8 @@ impl Conversations {
         FileKind::of(file).is_ok()
     }
 
-    /// Reads a file as training does: the same formats, the same files, the same errors. `as_written` is that of
-    /// [`Loader`](crate::Loader::as_written).
+    /// Reads a file in any format that training reads, told by the columns of its first record. A record that cannot be read is
+    /// an error. `as_written` is that of [`Loader`](crate::Loader::as_written).
     pub fn read(file: &Path, responses: Responses, as_written: bool) -> Result<Self, DataError> {
         let mut read = Self::default();
         let mut format = None;

@@ -196,9 +196,6 @@ impl<'a> Loading<'a> {
                     false => packed::unpacked(row).map_err(RecordProblem::Field)?,
                 };
                 let row = unpacked.as_ref().map_or(row, |unpacked| &unpacked.row);
-                for note in unpacked.iter().flat_map(|unpacked| &unpacked.notes) {
-                    self.report.note(note);
-                }
                 let format = match format {
                     Some(format) => format,
                     None => *format.insert(Format::detect(&source, row, self.loader.kind)?),
@@ -206,8 +203,17 @@ impl<'a> Loading<'a> {
                 columns.add(row, |column| {
                     format.reads(row, column)
                         || readers.iter().any(|&i| self.objectives[i].reads(column))
+                        || self.reference_columns().any(|read| read == column)
                 });
-                self.take_row(&source, row, format, readers)
+                let kept = self.report.kept;
+                let note = self.take_row(&source, row, format, readers)?;
+                // What is said of a record that is not used would be said of the wrong ones.
+                if self.report.kept > kept {
+                    let of_texts = unpacked.iter().flat_map(|unpacked| &unpacked.notes);
+                    of_texts.for_each(|note| self.report.note(note));
+                    note.iter().for_each(|note| self.report.note(note));
+                }
+                Ok(())
             });
             match taken {
                 Ok(()) => Ok(()),
@@ -235,20 +241,19 @@ impl<'a> Loading<'a> {
         Ok(())
     }
 
+    /// Takes what a row has for the objectives `readers`, and returns what the report says of how it was read.
     fn take_row(
         &mut self,
         source: &Source,
         row: &Row,
         format: Format,
         readers: &[usize],
-    ) -> Result<(), Trouble> {
+    ) -> Result<Option<String>, Trouble> {
         if self.loader.kind == RecordKind::Prompt {
             return self.take_prompt(source, row, format, readers);
         }
         let reading = format.read(row).map_err(RecordProblem::Field)?;
-        if let Some(note) = &reading.note {
-            self.report.note(note);
-        }
+        let note = reading.note.clone();
         let count = reading.responses.len();
         if count < 2 && self.loader.kind == RecordKind::Pair {
             let format = format.name();
@@ -260,7 +265,7 @@ impl<'a> Loading<'a> {
             .collect();
         if count > 1 && pairs.is_empty() {
             self.skip(source, SkipReason::IdenticalResponses);
-            return Ok(());
+            return Ok(None);
         }
         self.note_columns(row, readers);
         let mut judgements = match count {
@@ -273,7 +278,7 @@ impl<'a> Loading<'a> {
         judgements.retain(|judgement| judgement.labels.iter().any(Option::is_some));
         if judgements.is_empty() {
             self.skip(source, SkipReason::Unlabelled);
-            return Ok(());
+            return Ok(None);
         }
         match self.loader.kind {
             RecordKind::Sft if count > 1 => self.keep_preferred(source, reading, &judgements),
@@ -281,13 +286,13 @@ impl<'a> Loading<'a> {
                 let each = self.judged_alone(count, &judgements);
                 if each.is_empty() {
                     self.skip(source, SkipReason::Unlabelled);
-                    return Ok(());
+                    return Ok(None);
                 }
                 self.keep_judged(source, reading, each);
             }
             _ => self.keep_judged(source, reading, judgements),
         }
-        Ok(())
+        Ok(note)
     }
 
     /// A prompt. Its responses are read only where an objective asks for the record's own scores of them; otherwise the first
@@ -298,7 +303,7 @@ impl<'a> Loading<'a> {
         row: &Row,
         format: Format,
         readers: &[usize],
-    ) -> Result<(), Trouble> {
+    ) -> Result<Option<String>, Trouble> {
         let objectives = self.objectives;
         let asks = |i: &usize| objectives[*i].asks_for_own_scores();
         let reading = match readers.iter().any(asks) {
@@ -306,20 +311,20 @@ impl<'a> Loading<'a> {
             false => format.read_prompt(row),
         };
         let reading = reading.map_err(RecordProblem::Field)?;
-        if let Some(note) = &reading.note {
-            self.report.note(note);
-        }
+        let note = reading.note;
         let count = reading.responses.len();
         let mut found = Vec::with_capacity(readers.len());
-        let mut references = BTreeMap::new();
         for &i in readers {
             let own = objectives[i].own_scores(row, count);
             found.push(own.map_err(RecordProblem::Label)?);
-            if let Some(column) = objectives[i].reference_column() {
-                let reference = fields::reference(row, column).map_err(RecordProblem::Field)?;
-                references.insert(column.to_owned(), reference);
-            }
         }
+        let references = self.reference_columns().map(|column| {
+            let reference = fields::reference(row, column)?;
+            Ok((column.to_owned(), reference))
+        });
+        let references = references
+            .collect::<Result<_, _>>()
+            .map_err(RecordProblem::Field)?;
         self.note_columns(row, readers);
         let mut scores: Vec<Scores> = vec![vec![None; objectives.len()]; count];
         for (&i, own) in readers.iter().zip(found) {
@@ -343,7 +348,15 @@ impl<'a> Loading<'a> {
             scores,
             references,
         });
-        Ok(())
+        Ok(note)
+    }
+
+    /// The columns of reference answers of all objectives. Every answer to a prompt is scored for each of them, whichever
+    /// file the prompt is from.
+    fn reference_columns(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let is_scored = self.loader.kind == RecordKind::Prompt;
+        let objectives = self.objectives.iter().filter(move |_| is_scored);
+        objectives.filter_map(ObjectiveSpec::reference_column)
     }
 
     /// The labels of a row's only response, counted.

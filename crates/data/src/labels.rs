@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::error::FieldProblem;
 use crate::objective::{LabelSource, ObjectiveSpec, Rule, Strength};
-use crate::readers::fields::{Row, describe};
+use crate::readers::fields::{Row, describe, is_unreadable};
 use crate::readers::{Format, Reading};
 
 /// What an objective says about one record.
@@ -240,7 +240,7 @@ fn unquoted(value: &Value) -> &'static str {
 fn scores_of<'a>(row: &'a Row, key: &str) -> Result<Option<&'a Value>, FieldProblem> {
     match rated(row, "scores") {
         None => Ok(None),
-        Some(Value::Object(scores)) => Ok(rated(scores, key)),
+        Some(value @ Value::Object(scores)) if !is_unreadable(value) => Ok(rated(scores, key)),
         Some(other) => Err(FieldProblem {
             field: "scores".to_owned(),
             found: describe(other),

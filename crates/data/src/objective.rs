@@ -192,10 +192,7 @@ impl ObjectiveSpec {
         match &self.source {
             LabelSource::Column(name) => name == column,
             LabelSource::Score(_) => column == "scores",
-            LabelSource::Reward(_) => {
-                (column == "scores" && self.asks_for_own_scores())
-                    || self.reference_column() == Some(column)
-            }
+            LabelSource::Reward(_) => column == "scores" && self.asks_for_own_scores(),
             LabelSource::Chosen | LabelSource::Rule(_) => false,
         }
     }

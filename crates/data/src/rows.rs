@@ -89,15 +89,16 @@ fn for_each_json(
     let mut line_number = 0;
     let mut rows = 0;
     while next_line(file, &mut reader, &mut line, &mut line_number)? {
-        let text = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&line);
-        let text = text.trim_ascii();
+        let marked = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&line);
+        let begun = marked.trim_ascii_start();
+        let text = begun.trim_ascii_end();
         if text.is_empty() {
             continue;
         }
         if rows == 0 && text.starts_with(b"[") {
             return for_each_element(file, reader, line, line_number, visit);
         }
-        let row = row_of(text);
+        let row = row_of(text, line.len() - begun.len());
         visit(
             Source::new(file, line_number),
             row.as_ref().map_err(Clone::clone),
@@ -109,13 +110,13 @@ fn for_each_json(
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
-/// The row of a line.
-fn row_of(line: &[u8]) -> Result<Row, RecordProblem> {
+/// The row of a line, which stands behind `before` bytes that say nothing.
+fn row_of(line: &[u8], before: usize) -> Result<Row, RecordProblem> {
     let text = std::str::from_utf8(line).map_err(|error| RecordProblem::NotUtf8 {
-        byte: error.valid_up_to() + 1,
+        byte: before + error.valid_up_to() + 1,
     })?;
     let value = serde_json::from_str(text).map_err(|error| RecordProblem::Json {
-        column: error.column(),
+        column: before + error.column(),
         message: without_place(&error),
     })?;
     object(value)
@@ -148,11 +149,13 @@ fn for_each_element(
     reader
         .read_to_end(&mut bytes)
         .map_err(|error| read_error(file, error))?;
-    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes);
+    let array = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes);
+    let mark = bytes.len() - array.len();
     // What is broken here is the file, and no record can be left out.
-    let elements: Vec<Value> = serde_json::from_slice(bytes).map_err(|error| {
+    let elements: Vec<Value> = serde_json::from_slice(array).map_err(|error| {
+        let before = if error.line() == 1 { mark } else { 0 };
         let problem = RecordProblem::Json {
-            column: error.column(),
+            column: before + error.column(),
             message: without_place(&error),
         };
         problem.of(Source::new(file, first_line + error.line() - 1))

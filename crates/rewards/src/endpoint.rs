@@ -60,6 +60,13 @@ impl Endpoint {
     /// What the judge says of a sample. Whoever says nothing readable is told so, and asked again.
     fn judge(&self, sample: &Sample<'_>) -> Result<Verdict, String> {
         let [low, high] = self.spec.scale;
+        let reference = self.spec.reference.as_deref();
+        if let Some(column) = reference.filter(|column| sample.reference_in(Some(column)).is_none())
+        {
+            return Err(format!(
+                "found no reference answer in `{column}`, expected one in every record"
+            ));
+        }
         let mut replies: Vec<String> = Vec::new();
         loop {
             let body = self.converse(sample, &replies)?;
@@ -433,6 +440,18 @@ mod tests {
             "<reference>\nPlease do.\n</reference>\n<response>",
         );
         assert_eq!(*shown, expected);
+    }
+
+    /// It would judge by something else than was asked for.
+    #[test]
+    fn a_judge_is_not_asked_without_the_reference_that_is_named() {
+        let (mut endpoint, _server) = serve(1, |_, _| says("7"));
+        endpoint.spec.reference = Some("answer".to_owned());
+        let error = endpoint.score(&[sample("May I?", "Do.")]).unwrap_err();
+        assert_says(
+            error,
+            "train.jsonl:12: found no reference answer in `answer`",
+        );
     }
 
     #[test]

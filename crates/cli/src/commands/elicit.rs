@@ -36,7 +36,8 @@ pub struct Arguments {
     /// The run; the newest one by default.
     #[arg(long)]
     run: Option<String>,
-    /// What is asked of the model: records as `train` reads them, or a text file with a prompt on each line.
+    /// What is asked of the model: records in any format that `train` reads, told by their columns, or a text file
+    /// with a prompt on each line.
     #[arg(long)]
     prompts: PathBuf,
     /// The name of the profile, which begins here or goes on.

@@ -27,7 +27,8 @@ pub struct Arguments {
     /// What the user says; given several times, the prompts are answered in one batch.
     #[arg(long, required_unless_present = "prompts")]
     prompt: Vec<String>,
-    /// A file of prompts, in place of --prompt: records as `train` reads them, or a text with a prompt on each line.
+    /// A file of prompts, in place of --prompt: records in any format that `train` reads, told by their columns, or a text with
+    /// a prompt on each line.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "system", "raw"])]
     prompts: Option<PathBuf>,
     /// What the system message says.

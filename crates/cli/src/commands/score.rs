@@ -17,9 +17,10 @@ use crate::session::{ModelArguments, say_aside};
   cargo xtask score --model models/smollm2-135m-instruct --input pairs.jsonl
   cargo xtask score --model M --run first --preference 0.5,0.5 --input pairs.jsonl
 
-Records are read as `train` reads them: JSON Lines, JSON or Parquet in any of its formats, such as {\"prompt\": TEXT or a list of
-messages, \"response\": TEXT}. The prompt goes through the chat template, and so does the response: what the template writes
-for it, up to the end-of-turn token, is counted. A record with several responses has a list under each name, in their order.")]
+Records are JSON Lines, JSON or Parquet in any format that `train` reads, told by their columns, such as {\"prompt\": TEXT or a
+list of messages, \"response\": TEXT}. What a run says in [data] is not used: a record that cannot be read is an error.
+The prompt goes through the chat template, and so does the response: what the template writes for it, up to the end-of-turn
+token, is counted. A record with several responses has a list under each name, in their order.")]
 pub struct Arguments {
     #[command(flatten)]
     model: ModelArguments,

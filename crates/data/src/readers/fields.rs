@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::turns::{messages, turn};
 pub(crate) use super::values::{
-    Row, describe, has, non_blank, optional, required, text, unreadable,
+    Row, describe, has, is_unreadable, non_blank, optional, required, text, unreadable,
 };
 use crate::error::FieldProblem;
 
@@ -21,14 +21,25 @@ const HISTORY: &str = "history";
 /// TRL's variables of the template, beside the conversation.
 const KWARGS: &str = "chat_template_kwargs";
 
-/// The reference answer in a column that a reward names: a text, or a number or truth value as it is written.
+/// Up to here a whole number is the only one that a floating-point number stands for: 2^53.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// The reference answer in a column that a reward names: a text, or a number or truth value as it is written, a whole one
+/// without a decimal point.
 pub(crate) fn reference(row: &Row, column: &str) -> Result<String, FieldProblem> {
     match required(row, column)? {
         Value::String(text) => {
             non_blank(text, column)?;
             Ok(text.clone())
         }
-        value @ (Value::Number(_) | Value::Bool(_)) => Ok(value.to_string()),
+        // A column of whole numbers that lacks one is often kept as floating point.
+        Value::Number(number) => match number.as_f64().filter(|_| number.is_f64()) {
+            Some(float) if float.fract() == 0.0 && float.abs() <= EXACT => {
+                Ok(format!("{float:.0}"))
+            }
+            _ => Ok(number.to_string()),
+        },
+        Value::Bool(flag) => Ok(flag.to_string()),
         other => Err(FieldProblem {
             field: column.to_owned(),
             found: describe(other),
@@ -163,7 +174,8 @@ pub(crate) fn check_text_alone(row: &Row) -> Result<(), FieldProblem> {
 pub(crate) fn variables(row: &Row) -> Result<JsonObject, FieldProblem> {
     let mut variables = JsonObject::new();
     if let Some(value) = optional(row, KWARGS) {
-        let Some(Value::Object(given)) = parsed(value) else {
+        let given = parsed(value).filter(|given| !is_unreadable(given));
+        let Some(Value::Object(mut given)) = given else {
             return Err(FieldProblem {
                 field: KWARGS.to_owned(),
                 found: describe(value),
@@ -178,6 +190,8 @@ pub(crate) fn variables(row: &Row) -> Result<JsonObject, FieldProblem> {
                 expected: "none: every template is given it".to_owned(),
             });
         }
+        // A table has the keys of all of its rows: a null must not hide what the run gives the template.
+        given.retain(|_, value| !value.is_null());
         variables = given;
     }
     if let Some(value) = optional(row, "tools").filter(|value| *value != "") {

@@ -299,10 +299,19 @@ pub(crate) fn check_prompt(prompt: &[Message], field: &str) -> Result<(), FieldP
         return Err(FieldProblem {
             field: field.to_owned(),
             found: format!("a prompt whose last turn is of `{}`", last.role),
-            expected: "a turn of `user` before the answer".to_owned(),
+            expected: "a turn of `user` or `tool` before the answer".to_owned(),
         });
     }
-    non_blank(last.text(), field)
+    // A tool may have nothing to say.
+    match (last.role.as_str(), prompt) {
+        ("user", [_]) => non_blank(last.text(), field),
+        ("user", _) if last.text().trim().is_empty() => Err(FieldProblem {
+            field: field.to_owned(),
+            found: "an empty text as the last turn, which is of `user`".to_owned(),
+            expected: "a text with at least one character that is not blank".to_owned(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Whether a row has both of two columns.

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::fields::{Row, prompt_column};
 use super::hh_rlhf;
+use super::turns::message;
 use crate::error::FieldProblem;
 
 /// Columns that may hold turns.
@@ -25,6 +26,51 @@ const COLUMNS: [&str; 15] = [
     "response_1",
     "completion",
 ];
+
+/// What a column may hold as turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Holds {
+    /// Any turns.
+    Conversation,
+    /// An answer, or a conversation that ends with it.
+    Either,
+    /// An answer alone. One about programs may well be a list of somebody's turns, and is a text.
+    Answer,
+}
+
+impl Holds {
+    fn of(row: &Row, column: &str) -> Self {
+        let has_question = || prompt_column(row).is_some() || row.contains_key("conversations");
+        match column {
+            "responses" | "response" | "response_0" | "response_1" | "completion" => Self::Answer,
+            "chosen" | "rejected" if has_question() => Self::Either,
+            _ => Self::Conversation,
+        }
+    }
+
+    /// Whether these turns may stand here, each given by whether it is the assistant's.
+    fn takes(self, turns: &[bool]) -> bool {
+        match self {
+            Self::Conversation => true,
+            Self::Either => turns.last() == Some(&true),
+            Self::Answer => turns.iter().all(|is_answer| *is_answer),
+        }
+    }
+
+    /// Whether a text is such turns as Python's `str(turns)` prints them.
+    fn are_printed(self, text: &str) -> bool {
+        let begins = |with: &[&str]| with.iter().any(|begin| text.starts_with(begin));
+        let is_list = begins(&["[{'role':", "[{'content':", "[{'from':", "[{'value':"]);
+        let answers = ["'role': 'assistant'", "'from': 'gpt'"];
+        match self {
+            Self::Conversation => is_list,
+            Self::Either => {
+                is_list && text.ends_with("}]") && answers.iter().any(|key| text.contains(key))
+            }
+            Self::Answer => begins(&["[{'role': 'assistant'", "[{'from': 'gpt'"]),
+        }
+    }
+}
 
 /// What the report says of turns that stood in JSON.
 const JSON: &str = "turns that are kept as JSON text are read as turns";
@@ -47,21 +93,22 @@ pub(crate) fn unpacked(row: &Row) -> Result<Option<Unpacked>, FieldProblem> {
         let is_text = |value: &Value| {
             value
                 .as_str()
-                .is_some_and(|text| text.trim_start().starts_with('['))
+                .is_some_and(|text| text.trim_start().starts_with(['[', '{']))
         };
         let may_be = match value {
             Value::Array(items) if column == "responses" => items.iter().any(is_text),
             value => is_text(value),
         };
         if may_be && COLUMNS.contains(&column.as_str()) {
+            let holds = Holds::of(row, column);
             let unpacked = match value {
                 Value::Array(items) => {
-                    let items = items
-                        .iter()
-                        .map(|item| Ok(turns(item, column)?.unwrap_or_else(|| item.clone())));
+                    let items = items.iter().map(|item| {
+                        Ok(turns(item, column, holds)?.unwrap_or_else(|| item.clone()))
+                    });
                     Some(items.collect::<Result<Value, FieldProblem>>()?)
                 }
-                value => turns(value, column)?,
+                value => turns(value, column, holds)?,
             };
             found.extend(
                 unpacked
@@ -90,31 +137,44 @@ pub(crate) fn unpacked(row: &Row) -> Result<Option<Unpacked>, FieldProblem> {
     Ok(Some(Unpacked { row, notes }))
 }
 
-/// The turns that a text has as JSON, if it has: a list of objects that each tell the speaker.
-fn turns(value: &Value, column: &str) -> Result<Option<Value>, FieldProblem> {
+/// The turns that a text has as JSON, if it has: a list of objects that each tell the speaker, or an answer as one of them.
+fn turns(value: &Value, column: &str, holds: Holds) -> Result<Option<Value>, FieldProblem> {
     let Some(text) = value.as_str().map(str::trim) else {
         return Ok(None);
     };
-    let is_turn = |turn: &Value| {
-        let has = |key| turn.get(key).is_some();
-        (has("role") && (has("content") || has("tool_calls"))) || (has("from") && has("value"))
-    };
-    if let Ok(Value::Array(turns)) = serde_json::from_str(text)
-        && !turns.is_empty()
-        && turns.iter().all(is_turn)
-    {
-        return Ok(Some(Value::Array(turns)));
+    match serde_json::from_str(text) {
+        Ok(Value::Array(turns)) if !turns.is_empty() => {
+            let speakers: Option<Vec<bool>> = turns.iter().map(is_of_assistant).collect();
+            if speakers.is_some_and(|speakers| holds.takes(&speakers)) {
+                return Ok(Some(Value::Array(turns)));
+            }
+        }
+        Ok(turn @ Value::Object(_))
+            if holds != Holds::Conversation && is_of_assistant(&turn) == Some(true) =>
+        {
+            return Ok(Some(turn));
+        }
+        _ => {}
     }
-    // `str(turns)` in Python.
-    let begin = ["[{'role':", "[{'content':", "[{'from':", "[{'value':"];
-    if begin.iter().any(|begin| text.starts_with(begin)) {
-        return Err(FieldProblem {
+    match holds.are_printed(text) {
+        true => Err(FieldProblem {
             field: column.to_owned(),
             found: "turns as Python prints them".to_owned(),
             expected: "a list of turns, or one as JSON: write it with `json.dumps`".to_owned(),
-        });
+        }),
+        false => Ok(None),
     }
-    Ok(None)
+}
+
+/// Whether a turn is the assistant's; nothing where the value is no turn. One whose speaker nobody knows is a turn, too, so
+/// that it is refused by its name.
+fn is_of_assistant(value: &Value) -> Option<bool> {
+    let has = |key| value.get(key).is_some();
+    match message(value, "") {
+        Ok(turn) => Some(turn.role == "assistant"),
+        Err(_) if (has("role") && has("content")) || (has("from") && has("value")) => Some(false),
+        Err(_) => None,
+    }
 }
 
 /// The turns of a transcript that ends where the assistant is to speak.

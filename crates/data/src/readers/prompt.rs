@@ -55,29 +55,37 @@ pub(super) fn of(
         Format::HhRlhf => either(row, ["chosen", "rejected"], |value, column| {
             hh_rlhf::transcript(fields::text(value, column)?, column)
         })?,
-        Format::TrlPreference => {
-            let is_whole = |column: &&str| {
-                let turns = row.get(*column).and_then(Value::as_array);
-                turns.is_some_and(|turns| turns.len() > 1)
-            };
-            let has_prompt = trl_preference::has_prompt(row);
-            let has_texts = row.get("chosen").is_some_and(Value::is_string);
-            match ["chosen", "rejected"].iter().any(is_whole) {
-                true => either(row, ["chosen", "rejected"], messages)?,
-                false if has_prompt => (fields::prompt(row)?, own("chosen")),
-                // The prompt is what two texts begin with.
-                false if has_texts => {
-                    let Reading {
-                        prompt,
-                        mut responses,
-                        ..
-                    } = trl_preference::read(row)?;
-                    (prompt, Some(responses.swap_remove(0)))
-                }
-                false => either(row, ["chosen", "rejected"], messages)?,
-            }
-        }
+        Format::TrlPreference => of_preference(row)?,
     })
+}
+
+/// The prompt of a preference: as [`trl_preference`] has it, but that one of the two is enough.
+fn of_preference(row: &Row) -> Result<(Vec<Message>, Option<Answer>), FieldProblem> {
+    let has_prompt = trl_preference::has_prompt(row);
+    let turns = |column: &str| {
+        row.get(column)
+            .and_then(Value::as_array)
+            .map_or(0, Vec::len)
+    };
+    let has_text = row.get("chosen").is_some_and(Value::is_string);
+    let is_whole = match turns("chosen") {
+        0 => !has_text && turns("rejected") > 1,
+        count => count > 1,
+    };
+    if has_prompt && !is_whole {
+        let chosen = optional(row, "chosen").and_then(|value| response(value, "chosen").ok());
+        return Ok((fields::prompt(row)?, chosen));
+    }
+    // The prompt is what two texts begin with.
+    if has_text {
+        let reading = trl_preference::read(row)?;
+        return Ok((reading.prompt, reading.responses.into_iter().next()));
+    }
+    let (prompt, answer) = either(row, ["chosen", "rejected"], messages)?;
+    if has_prompt {
+        trl_preference::check_repeats_question(&fields::prompt(row)?, &prompt)?;
+    }
+    Ok((prompt, answer))
 }
 
 /// The prompt and the answer of the first of two conversations that can be read.

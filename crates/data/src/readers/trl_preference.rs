@@ -82,7 +82,10 @@ fn whole_conversations(
 
 /// A prompt column beside whole conversations may only repeat what they hold; anything else
 /// would be lost.
-fn check_repeats_question(column: &[Message], prompt: &[Message]) -> Result<(), FieldProblem> {
+pub(super) fn check_repeats_question(
+    column: &[Message],
+    prompt: &[Message],
+) -> Result<(), FieldProblem> {
     let is_there = |turn: &Message| {
         let mut contents = prompt.iter().map(|other| other.text().trim());
         contents.any(|content| content == turn.text().trim())

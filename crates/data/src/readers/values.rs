@@ -38,6 +38,11 @@ pub(crate) fn unreadable(found: &str) -> Value {
     Value::Object(Map::from_iter([(UNREADABLE.to_owned(), found.into())]))
 }
 
+/// Whether a value is [`unreadable`]. Readers that take any object have to ask.
+pub(crate) fn is_unreadable(value: &Value) -> bool {
+    value.get(UNREADABLE).is_some()
+}
+
 /// No file has a key of this name.
 const UNREADABLE: &str = "\0unreadable";
 
@@ -55,7 +60,7 @@ pub(crate) fn describe(value: &Value) -> String {
             format!("a text that begins with {start:?}")
         }
         Value::Array(items) => format!("a list of {}", items.len()),
-        Value::Object(fields) if fields.contains_key(UNREADABLE) => {
+        Value::Object(fields) if is_unreadable(value) => {
             fields[UNREADABLE].as_str().unwrap_or_default().to_owned()
         }
         Value::Object(fields) => {

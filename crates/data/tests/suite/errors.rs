@@ -157,7 +157,7 @@ fn fields_of_another_form() {
         (
             good(),
             json!({"prompt": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "r"}], "chosen": "a", "rejected": "b"}),
-            "field `prompt`: found a prompt whose last turn is of `assistant`, expected a turn of `user` before the answer",
+            "field `prompt`: found a prompt whose last turn is of `assistant`, expected a turn of `user` or `tool` before the answer",
         ),
         (
             good(),

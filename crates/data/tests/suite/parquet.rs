@@ -13,7 +13,7 @@ use panacea_data::{LabelSource, ObjectiveSpec, Record, RecordKind, load};
 use parquet::basic::Compression;
 
 use super::formats::parquet_file;
-use super::{Files, chosen, column, message, shorter, turns};
+use super::{Files, chosen, column, message, score, shorter, turns};
 
 fn texts(texts: [&str; 2]) -> ArrayRef {
     Arc::new(StringArray::from(texts.to_vec()))
@@ -225,4 +225,60 @@ fn every_compression_is_read() {
         let (records, _) = load(&[file], &[chosen()], RecordKind::Pair).unwrap();
         assert_eq!(records[1].responses, ["words", "b"], "{compression:?}");
     }
+}
+
+fn of_fields(fields: Vec<(&str, ArrayRef)>) -> ArrayRef {
+    let field = |(name, array): (&str, ArrayRef)| {
+        let kind = array.data_type().clone();
+        (Arc::new(Field::new(name, kind, true)), array)
+    };
+    Arc::new(StructArray::from(
+        fields.into_iter().map(field).collect::<Vec<_>>(),
+    ))
+}
+
+/// What cannot be read within an object is not the same as an object without scores or variables.
+#[test]
+fn an_object_with_what_cannot_be_read_is_refused() {
+    let numbers = |numbers: [f64; 4]| -> ArrayRef {
+        let numbers = Float64Array::from(numbers.to_vec());
+        let item = Arc::new(Field::new("item", numbers.data_type().clone(), true));
+        let offsets = OffsetBuffer::from_lengths([2, 2]);
+        Arc::new(ListArray::new(item, offsets, Arc::new(numbers), None))
+    };
+    let scores = of_fields(vec![
+        ("helpfulness", numbers([f64::NEG_INFINITY, 1.0, 1.0, 2.0])),
+        ("safety", numbers([1.0, 2.0, 2.0, 1.0])),
+    ]);
+    let error = read(vec![("scores", scores)], &[score("safety")]).unwrap_err();
+    assert!(
+        error.starts_with(
+            "data.parquet:1: field `scores`: found the number -inf (`scores.helpfulness` has"
+        ),
+        "{error}"
+    );
+    let level: ArrayRef = Arc::new(Float64Array::from(vec![1.0, f64::INFINITY]));
+    let variables = of_fields(vec![("level", level)]);
+    let error = read(vec![("chat_template_kwargs", variables)], &[chosen()]).unwrap_err();
+    assert!(
+        error.starts_with("data.parquet:2: field `chat_template_kwargs`: found the number inf"),
+        "{error}"
+    );
+}
+
+/// A table gives every row the keys of all of them.
+#[test]
+fn a_null_is_no_variable_of_the_template() {
+    let of =
+        |values: [Option<&str>; 2]| -> ArrayRef { Arc::new(StringArray::from(values.to_vec())) };
+    let variables = of_fields(vec![
+        ("mode", of([Some("short"), None])),
+        ("tone", of([None, Some("warm")])),
+    ]);
+    let records = read(vec![("chat_template_kwargs", variables)], &[chosen()]).unwrap();
+    let found = records.iter().map(|record| &record.variables);
+    assert_eq!(
+        serde_json::json!(found.collect::<Vec<_>>()),
+        serde_json::json!([{"mode": "short"}, {"tone": "warm"}])
+    );
 }

@@ -248,10 +248,19 @@ fn scores_of_its_own_need_all_responses() {
 fn a_reward_names_a_column_of_reference_answers() {
     let matches = || reward(json!({"rule": "exact-match", "reference": "answer"}));
     let row = |answer: Value| json!({"question": "q", "answer": answer});
-    let (records, _) = prompts(&[row(json!("7")), row(json!(7))], matches()).unwrap();
+    let (records, _) = prompts(
+        &[row(json!("7")), row(json!(7)), row(json!(7.0))],
+        matches(),
+    )
+    .unwrap();
     for record in &records {
         assert_eq!(record.references["answer"], "7");
     }
+    let (records, _) = prompts(&[row(json!(7.5)), row(json!(true))], matches()).unwrap();
+    let found = records
+        .iter()
+        .map(|record| &record.references["answer"][..]);
+    assert_eq!(found.collect::<Vec<_>>(), ["7.5", "true"]);
     for (answer, found) in [
         (json!(null), "null"),
         (json!(" "), "an empty text"),
@@ -289,4 +298,77 @@ fn a_response_that_cannot_be_tokenised_is_kept_in_words() {
     assert_eq!(examples[0].words.responses, ["x$"]);
     let note = "template    1 records: a response of the record's own cannot be tokenised";
     assert!(report.to_string().contains(note), "{report}");
+}
+
+/// Conversations beside a prompt column are read as pairs are: they repeat its question, or are refused.
+#[test]
+fn a_prompt_beside_conversations_is_not_dropped() {
+    let user = |text: &str| json!({"role": "user", "content": text});
+    let answer = json!({"role": "assistant", "content": "a"});
+    let whole = json!([user("q"), answer, user("r"), answer]);
+    let row = |prompt: &str, chosen: &Value| json!({"prompt": prompt, "chosen": chosen, "rejected": whole});
+    let (records, _) = prompts(&[row("r", &whole), row("s", &json!([answer]))], short()).unwrap();
+    assert_eq!(records[0].prompt.len(), 3);
+    assert_eq!(records[1].prompt, turns(&[("user", "s")]));
+    assert_eq!(records[1].responses, ["a"]);
+    let error = prompts(&[row("s", &whole)], short()).unwrap_err();
+    assert!(
+        error.starts_with(
+            "data.jsonl:1: field `chosen`: found several turns that do not repeat the question"
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_tool_may_say_nothing_and_a_user_may_not() {
+    let row = |role: &str| {
+        let call = json!([{"type": "function", "function": {"name": "f", "arguments": {}}}]);
+        json!({"messages": [
+            {"role": "user", "content": "q"},
+            {"role": "assistant", "content": "", "tool_calls": call},
+            {"role": role, "content": ""},
+        ]})
+    };
+    let (records, _) = prompts(&[row("tool")], short()).unwrap();
+    assert_eq!(records[0].prompt.len(), 3);
+    let error = prompts(&[row("user")], short()).unwrap_err();
+    assert!(
+        error.starts_with("data.jsonl:1: field `messages`: found an empty text as the last turn, which is of `user`"),
+        "{error}"
+    );
+}
+
+/// Every answer is scored for every objective, so that a prompt of one objective's own file needs the references of the others.
+#[test]
+fn every_prompt_has_the_references_of_all_rewards() {
+    let files = Files::new();
+    let shared = files.lines("shared.jsonl", &[json!({"prompt": "q", "answer": "7"})]);
+    let load_own = |row: Value| {
+        let own = files.lines("own.jsonl", &[row]);
+        let brief: ObjectiveSpec = serde_json::from_value(
+            json!({"name": "brief", "reward": {"rule": "conciseness"}, "train": own}),
+        )
+        .unwrap();
+        let exact = reward(json!({"rule": "exact-match", "reference": "answer"}));
+        let loaded = load(
+            std::slice::from_ref(&shared),
+            &[exact, brief],
+            RecordKind::Prompt,
+        );
+        loaded.map_err(|error| message(&error, &own))
+    };
+    let (records, report) = load_own(json!({"prompt": "r", "answer": 8})).unwrap();
+    assert_eq!(records[1].references["answer"], "8");
+    assert!(
+        report
+            .files
+            .iter()
+            .all(|file| file.unread_columns.is_empty())
+    );
+    let error = load_own(json!({"prompt": "r"})).unwrap_err();
+    assert!(
+        error.starts_with("own.jsonl:1: field `answer`: found no such field"),
+        "{error}"
+    );
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use panacea_data::{
     BadRecords, DataError, DataReport, Example, Format, Loader, ObjectiveSpec, OverlongPrompts,
-    Record, RecordKind, SkipReason, TokenLimits, Tolerance, tokenize,
+    Record, RecordKind, SkipReason, TokenLimits, Tolerance, load, tokenize,
 };
 use serde_json::{Value, json};
 
@@ -262,4 +262,42 @@ fn the_format_is_told_by_the_first_record_that_has_one() {
     loader.tolerance = skipping(1.0);
     let error = loader.load(&[file], &[chosen()]).unwrap_err();
     assert!(error.to_string().contains("method.loss = \"kto\""));
+}
+
+/// Bytes and columns are those of the line as an editor shows it, with all that stands before the object.
+#[test]
+fn places_are_those_of_the_whole_line() {
+    let files = Files::new();
+    let said = |content: &[u8]| {
+        let file = files.write("data.jsonl", content);
+        load(&[file], &[shorter()], RecordKind::Pair)
+            .unwrap_err()
+            .to_string()
+    };
+    for (before, object) in [(3, "\u{feff}"), (2, "  "), (5, "\u{feff}\t ")] {
+        let broken = format!("{object}{{\"a\": x}}");
+        let column = format!("at column {}", before + 7);
+        assert!(said(broken.as_bytes()).contains(&column), "{before}");
+        let mut latin = format!("{object}{{\"a\": \"").into_bytes();
+        latin.extend(b"\xe9\"}");
+        let byte = format!("from byte {} of", before + 8);
+        assert!(said(&latin).contains(&byte), "{before}");
+    }
+    let array = "\u{feff}[{\"a\": x}]";
+    assert!(said(array.as_bytes()).contains("at column 11"));
+}
+
+#[test]
+fn nothing_is_noted_of_a_row_that_is_not_used() {
+    let row = |chosen: &str| {
+        let prompt = json!([{"role": "user", "content": "q"}]).to_string();
+        json!({"prompt": prompt, "chosen": chosen, "rejected": "b"})
+    };
+    let files = Files::new();
+    let file = files.lines("data.jsonl", &[row("a"), row(" "), row("b")]);
+    let mut loader = Loader::new(RecordKind::Pair);
+    loader.tolerance = skipping(1.0);
+    let (records, report) = loader.load(&[file], &[chosen()]).unwrap();
+    assert_eq!(records.len(), 1);
+    assert_eq!(report.notes.values().collect::<Vec<_>>(), [&1]);
 }

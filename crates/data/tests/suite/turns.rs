@@ -383,6 +383,58 @@ fn turns_in_json_are_turns() {
     );
 }
 
+/// In the column of an answer only the assistant's turns are turns: an answer about programs may show others.
+#[test]
+fn turns_that_an_answer_shows_are_its_text() {
+    let of = |role: &str| json!({"role": role, "content": "Hi"});
+    let columns = ["chosen", "responses", "response_0", "completion"];
+    let answer_in = |column: &str, answer: &str| -> Result<String, String> {
+        let files = Files::new();
+        let row = match column {
+            "chosen" => json!({"prompt": "q", "chosen": answer, "rejected": "b"}),
+            "responses" => json!({"prompt": "q", "responses": [answer, "b"], "scores": {}}),
+            "response_0" => json!({"prompt": "q", "response_0": answer, "response_1": "b"}),
+            _ => json!({"prompt": "q", "completion": answer}),
+        };
+        let file = files.lines("data.jsonl", &[row]);
+        let read = Conversations::read(&file, Responses::Needed, false);
+        read.map(|read| read.all[0].responses[0].text().to_owned())
+            .map_err(|error| error.to_string())
+    };
+    let called = json!({"role": "assistant", "name": "x", "content": "Hi"});
+    for column in columns {
+        for turn in [
+            of("assistant"),
+            called.clone(),
+            json!({"from": "gpt", "value": "Hi"}),
+        ] {
+            for packed in [turn.to_string(), format!(" [{turn}]")] {
+                assert_eq!(
+                    answer_in(column, &packed).unwrap(),
+                    "Hi",
+                    "{column}: {packed}"
+                );
+            }
+        }
+        for text in [
+            json!([of("user")]).to_string(),
+            of("user").to_string(),
+            json!({"role": "assistant"}).to_string(),
+            "[{'role': 'user', 'content': 'Hi'}]".to_owned(),
+            "[{'role': 'user', 'content': x} for x in texts]".to_owned(),
+            "[{'content': x, 'role': 'assistant'} for x in texts]".to_owned(),
+        ] {
+            assert_eq!(answer_in(column, &text).unwrap(), text, "{column}");
+        }
+        let printed = "[{'role': 'assistant', 'content': 'Hi'}]";
+        let said = answer_in(column, printed).unwrap_err();
+        assert!(said.contains("turns as Python prints them"), "{said}");
+    }
+    let whole = "[{'content': 'q', 'role': 'user'}, {'content': 'a', 'role': 'assistant'}]";
+    let said = answer_in("chosen", whole).unwrap_err();
+    assert!(said.contains("turns as Python prints them"), "{said}");
+}
+
 #[test]
 fn a_transcript_that_asks_for_an_answer_is_turns() {
     let row =
