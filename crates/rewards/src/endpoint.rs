@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use ureq::{Agent, Proxy};
 
 use crate::error::{ScoreError, SpecError, quoted};
@@ -70,7 +70,7 @@ impl Endpoint {
         let mut replies: Vec<String> = Vec::new();
         loop {
             let body = self.converse(sample, &replies)?;
-            let reply = reply(&body).ok_or_else(|| {
+            let reply = judgement::reply(&body).ok_or_else(|| {
                 let expected = "a chat completion with `choices[0].message`; see that `endpoint` is the base address of an OpenAI-compatible server";
                 format!("the endpoint answered {}, expected {expected}", quoted(&body))
             })?;
@@ -302,30 +302,13 @@ fn key(variable: &str) -> Result<String, SpecError> {
     Ok(key)
 }
 
-/// What the judge says, without what it thinks first, be that in the text or beside it. Empty where it has only thought.
-fn reply(body: &str) -> Option<String> {
-    let body: Value = serde_json::from_str(body).ok()?;
-    let content = match body
-        .pointer("/choices/0/message")?
-        .as_object()?
-        .get("content")
-    {
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Array(parts)) => {
-            let texts = parts.iter().filter_map(|part| part["text"].as_str());
-            texts.collect()
-        }
-        Some(Value::Null) | None => String::new(),
-        Some(_) => return None,
-    };
-    Some(judgement::said(&content).to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{BufRead, BufReader, Read, Write};
     use std::net::TcpListener;
     use std::thread::JoinHandle;
+
+    use serde_json::Value;
 
     use super::*;
     use crate::scorer::tests::{assert_says, numbers, sample};

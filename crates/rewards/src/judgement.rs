@@ -24,6 +24,25 @@ pub(crate) fn read(reply: &str, [low, high]: [f64; 2]) -> Option<f64> {
     score.filter(|score| (low..=high).contains(score))
 }
 
+/// What a judge says in the body of an answer, without what it thinks first, be that in the text or beside it. Empty where it has only thought.
+pub(crate) fn reply(body: &str) -> Option<String> {
+    let body: Value = serde_json::from_str(body).ok()?;
+    let content = match body
+        .pointer("/choices/0/message")?
+        .as_object()?
+        .get("content")
+    {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Array(parts)) => {
+            let texts = parts.iter().filter_map(|part| part["text"].as_str());
+            texts.collect()
+        }
+        Some(Value::Null) | None => String::new(),
+        Some(_) => return None,
+    };
+    Some(said(&content).to_owned())
+}
+
 /// A reply without what a reasoning model thinks first; nothing where it was cut while it thought.
 pub(crate) fn said(reply: &str) -> &str {
     match reply.rsplit_once("</think>") {
