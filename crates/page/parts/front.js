@@ -1,7 +1,5 @@
 // What a measured front says of a λ, which may lie between those that were measured.
 
-import { isSame } from "./weights.js";
-
 /** The finest grid of λ that is looked for, in steps along an edge. */
 const MOST_DIVISIONS = 100;
 
@@ -10,14 +8,12 @@ const MOST_DIVISIONS = 100;
  * `nearest` point. `points` are the measured ones that it takes.
  */
 export function readFront(front, lambda) {
-  const there = front.points.find((point) => isSame(point.lambda, lambda));
-  if (there) return of("measured", [{ point: there, share: 1 }]);
   const around = corners(front, lambda);
   if (around && around.length === 1) return of("measured", around);
   if (around) return of("between", around);
   const distance = (point) => point.lambda.reduce((sum, weight, i) => sum + (weight - lambda[i]) ** 2, 0);
   const nearest = front.points.reduce((best, point) => (distance(point) < distance(best) ? point : best));
-  return of("nearest", [{ point: nearest, share: 1 }]);
+  return of(distance(nearest) < 1e-6 ? "measured" : "nearest", [{ point: nearest, share: 1 }]);
 }
 
 function of(kind, corners) {
