@@ -18,7 +18,7 @@ use parquet::basic::{Compression, GzipLevel};
 use parquet::file::properties::WriterProperties;
 use serde_json::{Value, json};
 
-#[allow(dead_code)] // The tests use more of it.
+#[expect(dead_code, reason = "the tests use more of it")]
 #[path = "../../crates/pretrained/tests/models/tiny.rs"]
 mod models;
 
