@@ -24,8 +24,8 @@ section! {
         /// no number, a conversation that the chat template refuses): `"error"` stops there, `"skip"` leaves it out, counts it
         /// by reason and names the first. A label that is null, empty or a word such as "N/A" is missing, which is no fault.
         bad_records: BadRecords = BadRecords::Error;
-        /// With `bad_records = "skip"`, the largest share of the records read that may be skipped so; with more the run stops and
-        /// says why they were. Records with a prompt that is too long, equal responses or no label do not count: nothing is wrong
+        /// With `bad_records = "skip"`, the largest share of the records read that may be skipped so, rounded up to whole records;
+        /// with more the run stops and says why they were. Records with a prompt that is too long, equal responses or no label do not count: nothing is wrong
         /// with them.
         max_skipped: f64 = Tolerance::MAX_SKIPPED, in RATIO, when SKIPS;
         /// Tokens of a prompt, at most.

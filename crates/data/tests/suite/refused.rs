@@ -183,6 +183,11 @@ fn a_share_of_the_records_may_be_skipped() {
          correct these records, set `data.format` if they were read as another format, or raise `data.max_skipped` if the others are enough"
     );
     assert!(load(1, 100, skipping(0.0)).is_err());
+    // Rounded up: one bad record does not stop a small file.
+    assert_eq!(load(1, 3, usual).unwrap().0.len(), 2);
+    assert_eq!(load(2, 15, usual).unwrap().0.len(), 13);
+    assert!(load(2, 3, usual).is_err());
+    assert!(load(1, 3, skipping(0.0)).is_err());
 }
 
 /// What the template refuses counts with what the reader has refused before.
@@ -193,7 +198,7 @@ fn the_share_is_that_of_all_refusals() {
     let lines = ["17".to_owned(), refused.to_string(), good(), good()];
     let file = files.write("data.jsonl", lines.join("\n"));
     assert_eq!(prepare(file.clone(), skipping(0.5)).unwrap().0.len(), 2);
-    let error = prepare(file.clone(), skipping(0.4))
+    let error = prepare(file.clone(), skipping(0.25))
         .unwrap_err()
         .to_string();
     assert!(error.starts_with("2 of 4 records"), "{error}");
