@@ -546,7 +546,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(80) })]
         #[test]
         fn a_beginning_is_that_of_the_whole(kind in prop::sample::select(KINDS.to_vec()), merges in merges(), text in texts()) {
             told(&kind.tokenizer(&merges), &text);

@@ -23,7 +23,7 @@ fn model(template: Option<&str>) -> Pretrained {
 /// Texts that are much longer than what is kept of them.
 fn texts() -> Vec<String> {
     let sentence = "hello world, it's <b>3.14</b>\n  naïve – 東京 🚀 ";
-    let ordinary = sentence.repeat(2_000);
+    let ordinary = sentence.repeat(700);
     let with = |token: &str, at: usize| {
         let mut text = ordinary.clone();
         text.insert_str(text.ceil_char_boundary(at), token);
@@ -31,22 +31,22 @@ fn texts() -> Vec<String> {
     };
     vec![
         ordinary.clone(),
-        "h".repeat(100_000),
-        "0123456789".repeat(10_000),
-        "-".repeat(100_000),
-        "東京".repeat(20_000),
-        "🚀".repeat(20_000),
-        " ".repeat(100_000) + "x",
+        "h".repeat(40_000),
+        "0123456789".repeat(4_000),
+        "-".repeat(40_000),
+        "東京".repeat(6_000),
+        "🚀".repeat(10_000),
+        " ".repeat(40_000) + "x",
         format!(" \n{ordinary}<|im_end|> "),
         format!("<think>hello</think>{ordinary}"),
         with("<|im_start|>", 70),
-        with("<|im_start|>", 90_000),
+        with("<|im_start|>", 30_000),
         // An end of turn where nothing ends.
         with("<|im_end|>", 0),
         with("<|im_end|>", 10),
         with("</s>", 70),
-        with("</s>", 90_000),
-        with("<|im_end|>", 90_000),
+        with("</s>", 30_000),
+        with("<|im_end|>", 30_000),
         with("<|im_end|><|im_end|>", ordinary.len()),
     ]
 }
@@ -114,9 +114,7 @@ fn a_long_prompt_is_too_long_where_it_is_as_a_whole() {
             for most in [1, 100, length - 1] {
                 assert_eq!(within(most), None);
             }
-            for most in [length, usize::MAX] {
-                assert_eq!(within(most).as_deref(), Some(whole.ids()));
-            }
+            assert_eq!(within(length).as_deref(), Some(whole.ids()));
         }
     }
 }
@@ -133,6 +131,7 @@ fn a_long_rendered_prompt_is_cut_like_any() {
     assert!(within(1).is_none());
     let prompt = within(2).unwrap();
     assert_eq!(prompt.ids().len(), 2);
+    let prompt = tokenizer.rendered_prompt("<|im_start|>assistant\n").unwrap();
     let long = "hello ".repeat(20_000);
     let whole = tokenizer.answered(&prompt, &[long.as_str().into()]).unwrap();
     let cut = (tokenizer.answered_within(&prompt, &[long.as_str().into()], 9)).unwrap();
