@@ -5,8 +5,8 @@ use std::path::Path;
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use panacea_benches::{SMOLLM2_135M, on_the_sphere, pairs};
 use panacea_data::{
-    BatchPlan, DataReport, LabelSource, ObjectiveSpec, Record, RecordKind, TokenLimits, Tolerance, load,
-    tokenize,
+    BatchPlan, DataReport, LabelSource, ObjectiveSpec, Record, RecordKind, TokenLimits, Tolerance,
+    load, tokenize,
 };
 use panacea_evaluator::hypervolume;
 use panacea_model::{PackedBatch, Sequence};
@@ -29,7 +29,14 @@ fn data(criterion: &mut Criterion) {
     group.bench_function("tokenize_the_quickstart", |b| {
         let tokenized = |records: Vec<Record>| {
             let mut report = DataReport::default();
-            tokenize(records, tokenizer, &limits, Tolerance::default(), &mut report).expect("it is text")
+            tokenize(
+                records,
+                tokenizer,
+                &limits,
+                Tolerance::default(),
+                &mut report,
+            )
+            .expect("it is text")
         };
         b.iter_batched(|| records.clone(), tokenized, BatchSize::LargeInput);
     });

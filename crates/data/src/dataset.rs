@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::columns::Columns;
+use crate::columns::{Columns, note};
 use crate::error::{DataError, ObjectiveError, RecordProblem, Trouble};
-use crate::labels::Finding;
+use crate::labels::{Finding, verdict};
 use crate::objective::{LabelSource, ObjectiveSpec};
 use crate::readers::fields::{self, Row};
 use crate::readers::{Format, Reading, packed};
@@ -121,9 +121,8 @@ impl Loader {
         limits: &TokenLimits,
     ) -> Result<(Vec<Example>, DataReport), DataError> {
         let mut tokenizing = Tokenizing::new(encoder, limits, self.tolerance)?;
-        let mut add = |records: Vec<Record>, report: &mut DataReport| {
-            tokenizing.add(records, report)
-        };
+        let mut add =
+            |records: Vec<Record>, report: &mut DataReport| tokenizing.add(records, report);
         let mut report = self.read(shared, objectives, &mut add)?;
         let examples = tokenizing.finish(&mut report)?;
         Ok((examples, report))
@@ -596,28 +595,5 @@ impl<'a> Loading<'a> {
             });
         }
         Ok(self.report)
-    }
-}
-
-/// 1 for a response that an objective prefers to every one that it compares it with, 0 for one that it prefers to none,
-/// nothing for others.
-fn verdict(response: usize, judgements: &[Judgement], objective: usize) -> Option<f64> {
-    let about =
-        (judgements.iter()).filter(|judgement| judgement.responses().any(|r| r == response));
-    let mut wins = about.filter_map(|judgement| {
-        let label = judgement.labels[objective].filter(|&label| label != 0.5)?;
-        Some((label > 0.5) == (judgement.response == response))
-    });
-    let first = wins.next()?;
-    wins.all(|win| win == first)
-        .then_some(f64::from(u8::from(first)))
-}
-
-/// Adds the names that are new; most rows bring none, and then nothing is copied.
-fn note<'a>(names: &mut BTreeSet<String>, more: impl Iterator<Item = &'a String>) {
-    for name in more {
-        if !names.contains(name) {
-            names.insert(name.clone());
-        }
     }
 }

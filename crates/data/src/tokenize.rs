@@ -282,11 +282,7 @@ fn tokenize_record(
         }
     };
     let whole = encoder
-        .prompt(
-            &record.prompt,
-            &record.variables,
-            limits.max_prompt_tokens,
-        )
+        .prompt(&record.prompt, &record.variables, limits.max_prompt_tokens)
         .map_err(refused("prompt"))?;
     let is_prompt_cut = whole.is_none();
     let prompt = match (whole, limits.overlong_prompts) {

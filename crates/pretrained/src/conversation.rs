@@ -177,11 +177,7 @@ impl ChatTokenizer {
     }
 
     /// The prompt, and whether it has all of its tokens: at least `wanted` are looked for.
-    fn opened(
-        &self,
-        written: Written,
-        wanted: usize,
-    ) -> Result<(Prompt, bool), PretrainedError> {
+    fn opened(&self, written: Written, wanted: usize) -> Result<(Prompt, bool), PretrainedError> {
         let (head, rest) = written.text.split_at(self.anchor_in(&written.text));
         let place = head.len();
         let FirstTokens { mut ids, are_all } = self.encode_first(head, wanted)?;
@@ -430,11 +426,7 @@ impl ChatTokenizer {
     }
 
     /// A response without a template: its text, tokenised on its own.
-    fn bare_response(
-        &self,
-        response: &Answer,
-        wanted: usize,
-    ) -> Result<Vec<u32>, PretrainedError> {
+    fn bare_response(&self, response: &Answer, wanted: usize) -> Result<Vec<u32>, PretrainedError> {
         self.check_has_text(response)?;
         let text = self.without_end_of_turn(response.text());
         let mut tokens = self.encode_first(text, wanted)?;

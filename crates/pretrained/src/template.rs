@@ -105,7 +105,10 @@ impl ChatTemplate {
 
     /// What the template writes for a conversation.
     pub fn render(&self, talk: &Talk, add_generation_prompt: bool) -> Result<String, String> {
-        self.render_with(self.variables(talk, add_generation_prompt), talk.text_bytes())
+        self.render_with(
+            self.variables(talk, add_generation_prompt),
+            talk.text_bytes(),
+        )
     }
 
     /// The same, of which only that is kept in which it is not as `known`.

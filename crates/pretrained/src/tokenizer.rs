@@ -430,7 +430,10 @@ impl ChatTokenizer {
             let first = (beginnings.as_ref())
                 .map(|known| known.first(text, wanted, |begin| self.encode(begin, false)));
             if let Some(ids) = first.transpose()?.flatten() {
-                return Ok(FirstTokens { ids, are_all: false });
+                return Ok(FirstTokens {
+                    ids,
+                    are_all: false,
+                });
             }
         }
         let ids = self.encode(text, false)?;
@@ -441,7 +444,10 @@ impl ChatTokenizer {
     /// its tokens.
     pub(crate) fn may_end_inside(&self, text: &str, place: usize) -> bool {
         let added = self.tokenizer.get_added_tokens_decoder();
-        let Some(token) = added.get(&self.end_of_turn).filter(|token| !token.normalized) else {
+        let Some(token) = added
+            .get(&self.end_of_turn)
+            .filter(|token| !token.normalized)
+        else {
             return true;
         };
         let from = text.floor_char_boundary(place.saturating_sub(token.content.len()));

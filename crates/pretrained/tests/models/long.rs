@@ -84,11 +84,7 @@ fn a_long_response_begins_as_it_does_as_a_whole() {
                         cut += usize::from(at_least < *length);
                     }
                     (whole, found) => {
-                        assert_eq!(
-                            whole.as_ref().err(),
-                            found.as_ref().err(),
-                            "{what}"
-                        );
+                        assert_eq!(whole.as_ref().err(), found.as_ref().err(), "{what}");
                         assert!(found.is_err(), "{what}");
                     }
                 }
@@ -131,9 +127,13 @@ fn a_long_rendered_prompt_is_cut_like_any() {
     assert!(within(1).is_none());
     let prompt = within(2).unwrap();
     assert_eq!(prompt.ids().len(), 2);
-    let prompt = tokenizer.rendered_prompt("<|im_start|>assistant\n").unwrap();
+    let prompt = tokenizer
+        .rendered_prompt("<|im_start|>assistant\n")
+        .unwrap();
     let long = "hello ".repeat(20_000);
-    let whole = tokenizer.answered(&prompt, &[long.as_str().into()]).unwrap();
+    let whole = tokenizer
+        .answered(&prompt, &[long.as_str().into()])
+        .unwrap();
     let cut = (tokenizer.answered_within(&prompt, &[long.as_str().into()], 9)).unwrap();
     assert_eq!(cut.responses[0][..9], whole.responses[0][..9]);
     assert!(cut.responses[0].len() < 100);
