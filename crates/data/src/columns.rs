@@ -1,6 +1,6 @@
 //! The columns of a file, and which of them are of no use.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::readers::fields::Row;
 
@@ -22,5 +22,14 @@ impl Columns {
     pub(crate) fn unread(self) -> Vec<String> {
         let unread = self.0.into_iter().filter(|(_, is_read)| !is_read);
         unread.map(|(column, _)| column).collect()
+    }
+}
+
+/// Adds the names that are new; most rows bring none, and then nothing is copied.
+pub(crate) fn note<'a>(names: &mut BTreeSet<String>, more: impl Iterator<Item = &'a String>) {
+    for name in more {
+        if !names.contains(name) {
+            names.insert(name.clone());
+        }
     }
 }

@@ -55,7 +55,7 @@ impl Conversations {
         let mut format = None;
         for_each_row(file, &mut |source, row| {
             let row = row.map_err(|problem| problem.of(source.clone()))?;
-            match read.conversation(&source, row, responses, as_written, &mut format) {
+            match read.conversation(&source, &row, responses, as_written, &mut format) {
                 Ok(conversation) => {
                     read.all.push(conversation);
                     Ok(())

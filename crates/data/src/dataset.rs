@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::columns::Columns;
+use crate::columns::{Columns, note};
 use crate::error::{DataError, ObjectiveError, RecordProblem, Trouble};
-use crate::labels::Finding;
+use crate::labels::{Finding, verdict};
 use crate::objective::{LabelSource, ObjectiveSpec};
 use crate::readers::fields::{self, Row};
 use crate::readers::{Format, Reading, packed};
-use crate::record::{Record, Scores, Source};
+use crate::record::{Example, Record, Scores, Source};
 use crate::report::{DataReport, FileReport, ObjectiveReport, SkipReason, Skipped};
 use crate::rows::for_each_row;
+use crate::tokenize::{TextEncoder, TokenLimits, Tokenizing};
 use crate::tolerance::Tolerance;
 use crate::{Judgement, RecordKind};
 
@@ -99,12 +100,47 @@ impl Loader {
         shared: &[PathBuf],
         objectives: &[ObjectiveSpec],
     ) -> Result<(Vec<Record>, DataReport), DataError> {
+        let mut all = Vec::new();
+        let report = self.read(shared, objectives, &mut |records, _| {
+            all.extend(records);
+            Ok(())
+        })?;
+        Ok((all, report))
+    }
+
+    /// Reads all files and makes tokens of them: what [`tokenize`](crate::tokenize) makes of what [`load`] reads. Of the records,
+    /// no more than a few megabytes, or one, are in memory at a time in whole words.
+    ///
+    /// # Errors
+    /// Those of both.
+    pub fn examples(
+        &self,
+        shared: &[PathBuf],
+        objectives: &[ObjectiveSpec],
+        encoder: &impl TextEncoder,
+        limits: &TokenLimits,
+    ) -> Result<(Vec<Example>, DataReport), DataError> {
+        let mut tokenizing = Tokenizing::new(encoder, limits, self.tolerance)?;
+        let mut add =
+            |records: Vec<Record>, report: &mut DataReport| tokenizing.add(records, report);
+        let mut report = self.read(shared, objectives, &mut add)?;
+        let examples = tokenizing.finish(&mut report)?;
+        Ok((examples, report))
+    }
+
+    /// Reads all files and hands the records on, some at a time.
+    fn read(
+        &self,
+        shared: &[PathBuf],
+        objectives: &[ObjectiveSpec],
+        hand_on: &mut HandOn<'_>,
+    ) -> Result<DataReport, DataError> {
         ObjectiveSpec::check_all(objectives)?;
         for objective in objectives {
             objective.check_kind(self.kind)?;
         }
         self.check_files(shared, objectives)?;
-        let mut loading = Loading::new(self, objectives);
+        let mut loading = Loading::new(self, objectives, hand_on);
         let over_shared: Vec<usize> = (0..objectives.len())
             .filter(|&i| objectives[i].own_files(self.part).is_empty())
             .collect();
@@ -143,11 +179,20 @@ impl Loader {
     }
 }
 
+/// What takes the records that were read.
+type HandOn<'a> = dyn FnMut(Vec<Record>, &mut DataReport) -> Result<(), DataError> + 'a;
+
+/// Records are handed on once their texts have so many bytes. It is work for all cores, and little beside a model.
+const ENOUGH: usize = 4 << 20;
+
 /// The state of one load.
 struct Loading<'a> {
     loader: &'a Loader,
     objectives: &'a [ObjectiveSpec],
+    hand_on: &'a mut HandOn<'a>,
+    /// Those that were not handed on yet, and the bytes of their texts.
     records: Vec<Record>,
+    bytes: usize,
     report: DataReport,
     /// Per objective, what its rows have: for the message when there is no label.
     columns: Vec<BTreeSet<String>>,
@@ -155,7 +200,11 @@ struct Loading<'a> {
 }
 
 impl<'a> Loading<'a> {
-    fn new(loader: &'a Loader, objectives: &'a [ObjectiveSpec]) -> Self {
+    fn new(
+        loader: &'a Loader,
+        objectives: &'a [ObjectiveSpec],
+        hand_on: &'a mut HandOn<'a>,
+    ) -> Self {
         let report = DataReport {
             objectives: objectives
                 .iter()
@@ -169,7 +218,9 @@ impl<'a> Loading<'a> {
         Self {
             loader,
             objectives,
+            hand_on,
             records: Vec::new(),
+            bytes: 0,
             report,
             columns: vec![BTreeSet::new(); objectives.len()],
             score_keys: vec![BTreeSet::new(); objectives.len()],
@@ -193,9 +244,9 @@ impl<'a> Loading<'a> {
             let taken = row.map_err(Trouble::Record).and_then(|row| {
                 let unpacked = match self.loader.as_written {
                     true => None,
-                    false => packed::unpacked(row).map_err(RecordProblem::Field)?,
+                    false => packed::unpacked(&row).map_err(RecordProblem::Field)?,
                 };
-                let row = unpacked.as_ref().map_or(row, |unpacked| &unpacked.row);
+                let row = unpacked.as_ref().map_or(&row, |unpacked| &unpacked.row);
                 let format = match format {
                     Some(format) => format,
                     None => *format.insert(Format::detect(&source, row, self.loader.kind)?),
@@ -216,7 +267,8 @@ impl<'a> Loading<'a> {
                 Ok(())
             });
             match taken {
-                Ok(()) => Ok(()),
+                Ok(()) if self.bytes < ENOUGH => Ok(()),
+                Ok(()) => self.hand_on(),
                 Err(Trouble::Load(error)) => Err(error),
                 Err(Trouble::Record(problem)) => {
                     let refusal = problem.of(source);
@@ -490,7 +542,13 @@ impl<'a> Loading<'a> {
     fn keep(&mut self, record: Record) {
         self.report.count_used(&record.judgements, &record.scores);
         self.report.kept += 1;
+        self.bytes += record.text_bytes();
         self.records.push(record);
+    }
+
+    fn hand_on(&mut self) -> Result<(), DataError> {
+        self.bytes = 0;
+        (self.hand_on)(std::mem::take(&mut self.records), &mut self.report)
     }
 
     fn skip(&mut self, source: &Source, reason: SkipReason) {
@@ -509,7 +567,8 @@ impl<'a> Loading<'a> {
         }
     }
 
-    fn finish(self) -> Result<(Vec<Record>, DataReport), DataError> {
+    fn finish(mut self) -> Result<DataReport, DataError> {
+        self.hand_on()?;
         self.loader.tolerance.check(&self.report)?;
         for (i, counts) in self.report.objectives.iter().enumerate() {
             let objective = &self.objectives[i];
@@ -535,29 +594,6 @@ impl<'a> Loading<'a> {
                 note: note.to_owned(),
             });
         }
-        Ok((self.records, self.report))
-    }
-}
-
-/// 1 for a response that an objective prefers to every one that it compares it with, 0 for one that it prefers to none,
-/// nothing for others.
-fn verdict(response: usize, judgements: &[Judgement], objective: usize) -> Option<f64> {
-    let about =
-        (judgements.iter()).filter(|judgement| judgement.responses().any(|r| r == response));
-    let mut wins = about.filter_map(|judgement| {
-        let label = judgement.labels[objective].filter(|&label| label != 0.5)?;
-        Some((label > 0.5) == (judgement.response == response))
-    });
-    let first = wins.next()?;
-    wins.all(|win| win == first)
-        .then_some(f64::from(u8::from(first)))
-}
-
-/// Adds the names that are new; most rows bring none, and then nothing is copied.
-fn note<'a>(names: &mut BTreeSet<String>, more: impl Iterator<Item = &'a String>) {
-    for name in more {
-        if !names.contains(name) {
-            names.insert(name.clone());
-        }
+        Ok(self.report)
     }
 }

@@ -35,7 +35,8 @@ pub(crate) fn for_each_row(
     let mut batches = whole(|| {
         let builder = ParquetRecordBatchReaderBuilder::try_new(opened).map_err(in_words)?;
         check_compression(builder.metadata())?;
-        builder.build().map_err(in_words)
+        let rows = rows_at_once(builder.metadata());
+        builder.with_batch_size(rows).build().map_err(in_words)
     })
     .map_err(problem)?;
     let mut next = || {
@@ -51,10 +52,23 @@ pub(crate) fn for_each_row(
                 .map(|(name, values)| (name.clone(), values[index].take()))
                 .collect();
             rows += 1;
-            visit(Source::new(file, rows), Ok(&row))?;
+            visit(Source::new(file, rows), Ok(row))?;
         }
     }
     Ok(rows)
+}
+
+/// How many rows are read at a time: as many as have about a megabyte, by the average of the part of the file where rows are
+/// longest. What a single one has is in nobody's hands, and so is what the format keeps together: a page, which is unpacked whole.
+fn rows_at_once(metadata: &ParquetMetaData) -> usize {
+    const USUAL: i64 = 1024;
+    const BYTES: i64 = 1 << 20;
+    let average = |bytes: i64, rows: i64| bytes / rows.max(1);
+    let groups = metadata.row_groups().iter();
+    let longest = groups
+        .map(|group| average(group.total_byte_size(), group.num_rows()))
+        .max();
+    (BYTES / longest.unwrap_or(1).max(1)).clamp(1, USUAL) as usize
 }
 
 fn in_words(error: impl ToString) -> String {

@@ -53,6 +53,15 @@ pub struct Record {
     pub references: BTreeMap<String, String>,
 }
 
+impl Record {
+    /// Bytes of its texts.
+    pub(crate) fn text_bytes(&self) -> usize {
+        let prompt = self.prompt.iter().map(|turn| turn.text().len());
+        let responses = self.responses.iter().map(|answer| answer.text().len());
+        prompt.chain(responses).sum()
+    }
+}
+
 /// What a record itself gives to one of its responses: a score for every objective, `None` where the objective asks for
 /// none or the record has none.
 pub type Scores = Vec<Option<f64>>;
@@ -64,10 +73,26 @@ pub struct Words {
     pub prompt: Vec<Message>,
     /// As in [`Record::variables`].
     pub variables: JsonObject,
-    /// Each response of the record; whole, also where its tokens are cut.
+    /// Each response of a record without judgements; whole, also where its tokens are cut. Of responses that are judged, only
+    /// the tokens are asked for, and they may be very long: none is kept.
     pub responses: Vec<Answer>,
     /// As in [`Record::references`].
     pub references: BTreeMap<String, String>,
+}
+
+impl Words {
+    /// What is kept of a record.
+    pub(crate) fn of(record: Record) -> Self {
+        Self {
+            prompt: record.prompt,
+            variables: record.variables,
+            responses: match record.judgements.is_empty() {
+                true => record.responses,
+                false => Vec::new(),
+            },
+            references: record.references,
+        }
+    }
 }
 
 /// One training record in tokens.

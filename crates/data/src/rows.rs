@@ -99,14 +99,17 @@ fn for_each_json(
             return for_each_element(file, reader, line, line_number, visit);
         }
         let row = row_of(text, line.len() - begun.len());
-        visit(
-            Source::new(file, line_number),
-            row.as_ref().map_err(Clone::clone),
-        )?;
+        if line.capacity() > LONG_LINE {
+            line = Vec::new();
+        }
+        visit(Source::new(file, line_number), row)?;
         rows += 1;
     }
     Ok(rows)
 }
+
+/// The memory of a longer line is not kept for the next one.
+const LONG_LINE: usize = 1 << 20;
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
@@ -135,6 +138,10 @@ fn next_line(
         let message = format!("line {line_number}: {error}");
         read_error(file, io::Error::new(error.kind(), message))
     })?;
+    if line.capacity() > LONG_LINE {
+        // It was doubled until the line had room.
+        line.shrink_to_fit();
+    }
     Ok(read > 0)
 }
 
@@ -160,13 +167,10 @@ fn for_each_element(
         };
         problem.of(Source::new(file, first_line + error.line() - 1))
     })?;
+    drop(bytes);
     let rows = elements.len();
     for (index, element) in elements.into_iter().enumerate() {
-        let row = object(element);
-        visit(
-            Source::new(file, index + 1),
-            row.as_ref().map_err(Clone::clone),
-        )?;
+        visit(Source::new(file, index + 1), object(element))?;
     }
     Ok(rows)
 }

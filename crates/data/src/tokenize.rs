@@ -19,14 +19,22 @@ pub trait TextEncoder: Sync {
     /// A conversation up to an answer.
     type Prompt: AsRef<[u32]>;
 
-    /// The conversation through the chat template, which sees the variables beside it, with the header of the answer.
+    /// The conversation through the chat template, which sees the variables beside it, with the header of the answer; nothing
+    /// where these are more than `max_tokens`.
     fn prompt(
         &self,
         messages: &[Message],
         variables: &JsonObject,
-    ) -> Result<Self::Prompt, BoxError>;
-    /// The conversation with each of the responses as its answer, each with exactly one end-of-turn token.
-    fn answered(&self, prompt: &Self::Prompt, responses: &[Answer]) -> Result<Answered, BoxError>;
+        max_tokens: usize,
+    ) -> Result<Option<Self::Prompt>, BoxError>;
+    /// The conversation with each of the responses as its answer, each with exactly one end-of-turn token. Of one with more
+    /// than `max_tokens`, the first of them are enough, if they are more than so many.
+    fn answered(
+        &self,
+        prompt: &Self::Prompt,
+        responses: &[Answer],
+        max_tokens: usize,
+    ) -> Result<Answered, BoxError>;
 
     /// A special token that stands in a text of a record, where none is meant to.
     fn stray_token(&self, _record: &Record) -> Option<String> {
@@ -42,12 +50,22 @@ pub trait TextEncoder: Sync {
 impl TextEncoder for ChatTokenizer {
     type Prompt = Prompt;
 
-    fn prompt(&self, messages: &[Message], variables: &JsonObject) -> Result<Prompt, BoxError> {
-        Ok(self.prompt_with(messages, variables)?)
+    fn prompt(
+        &self,
+        messages: &[Message],
+        variables: &JsonObject,
+        max_tokens: usize,
+    ) -> Result<Option<Prompt>, BoxError> {
+        Ok(self.prompt_within(messages, variables, max_tokens)?)
     }
 
-    fn answered(&self, prompt: &Prompt, responses: &[Answer]) -> Result<Answered, BoxError> {
-        Ok(Self::answered(self, prompt, responses)?)
+    fn answered(
+        &self,
+        prompt: &Prompt,
+        responses: &[Answer],
+        max_tokens: usize,
+    ) -> Result<Answered, BoxError> {
+        Ok(self.answered_within(prompt, responses, max_tokens)?)
     }
 
     fn stray_token(&self, record: &Record) -> Option<String> {
@@ -73,7 +91,12 @@ pub struct Rendered<'a>(pub &'a ChatTokenizer);
 impl TextEncoder for Rendered<'_> {
     type Prompt = Prompt;
 
-    fn prompt(&self, messages: &[Message], _: &JsonObject) -> Result<Prompt, BoxError> {
+    fn prompt(
+        &self,
+        messages: &[Message],
+        _: &JsonObject,
+        max_tokens: usize,
+    ) -> Result<Option<Prompt>, BoxError> {
         let [only] = messages else {
             let problem = format!(
                 "found {} turns, expected one text with all of them, since data.rendered = true",
@@ -81,11 +104,16 @@ impl TextEncoder for Rendered<'_> {
             );
             return Err(problem.into());
         };
-        Ok(self.0.rendered_prompt(only.text())?)
+        Ok(self.0.rendered_prompt_within(only.text(), max_tokens)?)
     }
 
-    fn answered(&self, prompt: &Prompt, responses: &[Answer]) -> Result<Answered, BoxError> {
-        Ok(self.0.answered(prompt, responses)?)
+    fn answered(
+        &self,
+        prompt: &Prompt,
+        responses: &[Answer],
+        max_tokens: usize,
+    ) -> Result<Answered, BoxError> {
+        Ok(self.0.answered_within(prompt, responses, max_tokens)?)
     }
 }
 
@@ -122,73 +150,112 @@ pub struct TokenLimits {
 /// A record that the tokenizer or the template refuses, where these are not to be skipped, or more of them than `tolerance`
 /// has; an objective all of whose records were skipped.
 pub fn tokenize(
-    records: &[Record],
+    records: Vec<Record>,
     encoder: &impl TextEncoder,
     limits: &TokenLimits,
     tolerance: Tolerance,
     report: &mut DataReport,
 ) -> Result<Vec<Example>, DataError> {
-    for (field, found) in [
-        ("max_prompt_tokens", limits.max_prompt_tokens),
-        ("max_response_tokens", limits.max_response_tokens),
-    ] {
-        if found == 0 {
-            return Err(DataError::Limit { field, found });
-        }
-    }
-    let tokenized: Vec<Result<Tokenized, RecordProblem>> = records
-        .par_iter()
-        .map(|record| tokenize_record(record, encoder, limits))
-        .collect();
+    let mut tokenizing = Tokenizing::new(encoder, limits, tolerance)?;
+    tokenizing.add(records, report)?;
+    tokenizing.finish(report)
+}
 
-    let mut examples = Vec::with_capacity(records.len());
-    let mut tokens = TokenReport::default();
-    for (record, tokenized) in records.iter().zip(tokenized) {
-        match tokenized {
-            Ok(Tokenized::Example {
-                example,
-                is_prompt_cut,
-                responses_cut,
-                notes,
-            }) => {
-                tokens.add(&example);
-                for note in notes {
-                    *report.boundaries.entry(note).or_default() += 1;
-                }
-                if let Some(token) = encoder.stray_token(record) {
-                    report.stray_tokens.push((record.source.clone(), token));
-                }
-                report.unread.add(unread(record, encoder));
-                report.count_dropped(record);
-                report.count_used(&example.judgements, &example.scores);
-                report.truncated_prompts += usize::from(is_prompt_cut);
-                report.truncated_responses += responses_cut;
-                examples.push(*example);
-            }
-            Ok(Tokenized::Skipped(reason)) => {
-                report.drop_record(record);
-                let source = record.source.clone();
-                report.skipped.push(Skipped { source, reason });
-            }
-            Err(problem) => {
-                report.drop_record(record);
-                tolerance.refuse(problem.of(record.source.clone()), report)?;
+/// Records that become examples, some at a time.
+pub(crate) struct Tokenizing<'a, E> {
+    encoder: &'a E,
+    limits: &'a TokenLimits,
+    tolerance: Tolerance,
+    examples: Vec<Example>,
+    tokens: TokenReport,
+}
+
+impl<'a, E: TextEncoder> Tokenizing<'a, E> {
+    pub(crate) fn new(
+        encoder: &'a E,
+        limits: &'a TokenLimits,
+        tolerance: Tolerance,
+    ) -> Result<Self, DataError> {
+        for (field, found) in [
+            ("max_prompt_tokens", limits.max_prompt_tokens),
+            ("max_response_tokens", limits.max_response_tokens),
+        ] {
+            if found == 0 {
+                return Err(DataError::Limit { field, found });
             }
         }
+        Ok(Self {
+            encoder,
+            limits,
+            tolerance,
+            examples: Vec::new(),
+            tokens: TokenReport::default(),
+        })
     }
-    report.tokens = Some(tokens);
-    tolerance.check(report)?;
-    match report
-        .objectives
-        .iter()
-        .find(|o| o.labelled > 0 && o.used == 0)
-    {
-        Some(objective) => Err(DataError::NothingLeft {
-            objective: objective.name.clone(),
-            labelled: objective.labelled,
-            reasons: report.reasons(),
-        }),
-        None => Ok(examples),
+
+    /// Tokenises the next records. Of their words, examples keep what is asked for later.
+    pub(crate) fn add(
+        &mut self,
+        records: Vec<Record>,
+        report: &mut DataReport,
+    ) -> Result<(), DataError> {
+        let tokenized: Vec<Result<Tokenized, RecordProblem>> = records
+            .par_iter()
+            .map(|record| tokenize_record(record, self.encoder, self.limits))
+            .collect();
+        for (record, tokenized) in records.into_iter().zip(tokenized) {
+            match tokenized {
+                Ok(Tokenized::Example {
+                    mut example,
+                    is_prompt_cut,
+                    responses_cut,
+                    notes,
+                }) => {
+                    self.tokens.add(&example);
+                    for note in notes {
+                        *report.boundaries.entry(note).or_default() += 1;
+                    }
+                    if let Some(token) = self.encoder.stray_token(&record) {
+                        report.stray_tokens.push((record.source.clone(), token));
+                    }
+                    report.unread.add(unread(&record, self.encoder));
+                    report.count_dropped(&record);
+                    report.count_used(&example.judgements, &example.scores);
+                    report.truncated_prompts += usize::from(is_prompt_cut);
+                    report.truncated_responses += responses_cut;
+                    example.words = Words::of(record);
+                    self.examples.push(*example);
+                }
+                Ok(Tokenized::Skipped(reason)) => {
+                    report.drop_record(&record);
+                    let source = record.source;
+                    report.skipped.push(Skipped { source, reason });
+                }
+                Err(problem) => {
+                    report.drop_record(&record);
+                    (self.tolerance).refuse(problem.of(record.source), report)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The examples, once there are no more records.
+    pub(crate) fn finish(self, report: &mut DataReport) -> Result<Vec<Example>, DataError> {
+        report.tokens = Some(self.tokens);
+        self.tolerance.check(report)?;
+        match report
+            .objectives
+            .iter()
+            .find(|o| o.labelled > 0 && o.used == 0)
+        {
+            Some(objective) => Err(DataError::NothingLeft {
+                objective: objective.name.clone(),
+                labelled: objective.labelled,
+                reasons: report.reasons(),
+            }),
+            None => Ok(self.examples),
+        }
     }
 }
 
@@ -215,13 +282,13 @@ fn tokenize_record(
         }
     };
     let whole = encoder
-        .prompt(&record.prompt, &record.variables)
+        .prompt(&record.prompt, &record.variables, limits.max_prompt_tokens)
         .map_err(refused("prompt"))?;
-    let is_prompt_cut = whole.as_ref().len() > limits.max_prompt_tokens;
-    let prompt = match (is_prompt_cut, limits.overlong_prompts) {
-        (false, _) => Some(whole),
-        (true, OverlongPrompts::Skip) => None,
-        (true, OverlongPrompts::Truncate) => {
+    let is_prompt_cut = whole.is_none();
+    let prompt = match (whole, limits.overlong_prompts) {
+        (Some(whole), _) => Some(whole),
+        (None, OverlongPrompts::Skip) => None,
+        (None, OverlongPrompts::Truncate) => {
             cut_prompt(record, encoder, limits.max_prompt_tokens).map_err(refused("prompt"))?
         }
     };
@@ -233,7 +300,8 @@ fn tokenize_record(
         prompt,
         mut responses,
         notes,
-    } = answered(record, encoder, &prompt).map_err(refused("response"))?;
+    } = answered(record, encoder, &prompt, limits.max_response_tokens)
+        .map_err(refused("response"))?;
     let mut responses_cut = 0;
     for response in &mut responses {
         responses_cut += usize::from(response.len() > limits.max_response_tokens);
@@ -261,12 +329,7 @@ fn tokenize_record(
             responses,
             judgements,
             scores: record.scores.clone(),
-            words: Words {
-                prompt: record.prompt.clone(),
-                variables: record.variables.clone(),
-                responses: record.responses.clone(),
-                references: record.references.clone(),
-            },
+            words: Words::default(),
         }),
         is_prompt_cut,
         responses_cut,
@@ -289,17 +352,18 @@ fn answered<E: TextEncoder>(
     record: &Record,
     encoder: &E,
     prompt: &E::Prompt,
+    max_tokens: usize,
 ) -> Result<Answered, BoxError> {
     let is_used = marks(&record.judgements, &record.scores)
         .flatten()
         .any(Option::is_some);
-    let refused = match encoder.answered(prompt, &record.responses) {
+    let refused = match encoder.answered(prompt, &record.responses, max_tokens) {
         Err(_) if !is_used && !record.responses.is_empty() => {
             "a response of the record's own cannot be tokenised, and nothing but its words is used"
         }
         other => return other,
     };
-    let mut without = encoder.answered(prompt, &[])?;
+    let mut without = encoder.answered(prompt, &[], max_tokens)?;
     without.notes.push(refused.to_owned());
     Ok(without)
 }
@@ -317,13 +381,13 @@ fn cut_prompt<E: TextEncoder>(
         .take_while(|message| matches!(message.role.as_str(), "system" | "developer"))
         .count();
     let (kept, turns) = messages.split_at(system);
-    let fitting = |turns: &[Message]| -> Result<Option<E::Prompt>, BoxError> {
-        let prompt = encoder.prompt(&[kept, turns].concat(), &record.variables)?;
-        Ok((prompt.as_ref().len() <= max_tokens).then_some(prompt))
+    let fitting = |turns: Vec<Message>| -> Result<Option<E::Prompt>, BoxError> {
+        let conversation = kept.iter().cloned().chain(turns).collect::<Vec<_>>();
+        encoder.prompt(&conversation, &record.variables, max_tokens)
     };
 
     for start in (1..turns.len()).filter(|&start| turns[start].role == "user") {
-        if let Some(prompt) = fitting(&turns[start..])? {
+        if let Some(prompt) = fitting(turns[start..].to_vec())? {
             return Ok(Some(prompt));
         }
     }
@@ -332,16 +396,18 @@ fn cut_prompt<E: TextEncoder>(
     let Some(last) = turns.last().filter(|last| last.role == "user") else {
         return Ok(None);
     };
-    let starts: Vec<usize> = last.text().char_indices().map(|(start, _)| start).collect();
+    let text = last.text();
     let mut best = None;
-    let (mut low, mut high) = (0, starts.len());
+    let (mut low, mut high) = (0, text.chars().count());
     while low < high {
         let middle = low.midpoint(high);
+        let start = text.char_indices().nth(middle).map(|(start, _)| start);
         let end_of_last = Message {
-            content: Content::Text(last.text()[starts[middle]..].to_owned()),
-            ..last.clone()
+            role: last.role.clone(),
+            content: Content::Text(text[start.unwrap_or(text.len())..].to_owned()),
+            more: last.more.clone(),
         };
-        match fitting(&[end_of_last])? {
+        match fitting(vec![end_of_last])? {
             Some(prompt) => {
                 best = Some(prompt);
                 high = middle;

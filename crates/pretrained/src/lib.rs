@@ -52,6 +52,7 @@
 //! Files are input like any other: no length or offset is believed before it has been compared with the file's size, and every
 //! error ([`PretrainedError`]) names the file, the field or tensor, what was found and what was expected.
 
+mod beginnings;
 mod chat_options;
 mod config;
 mod config_json;

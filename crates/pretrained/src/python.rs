@@ -384,7 +384,7 @@ mod tests {
             let (source, expected) = (case[0].as_str().unwrap(), case[1].as_str().unwrap());
             let template = ChatTemplate::parse(source, Vec::new(), &ChatOptions::default());
             let found = template.and_then(|template| {
-                template.render_with(Value::from(Serde(&golden["variables"])))
+                template.render_with(Value::from(Serde(&golden["variables"])), 0)
             });
             if found.as_deref() != Ok(expected) {
                 wrong.push(format!("{source}\n  {found:?}\n  {expected:?}"));
@@ -398,7 +398,7 @@ mod tests {
     fn hostile_templates_are_refused() {
         let render = |source: &str| {
             let template = ChatTemplate::parse(source, Vec::new(), &ChatOptions::default());
-            template.and_then(|template| template.render_with(Value::UNDEFINED))
+            template.and_then(|template| template.render_with(Value::UNDEFINED, 0))
         };
         let nested = |depth: usize| {
             format!(

@@ -5,9 +5,20 @@ use std::thread;
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, State, Value};
 
-/// The most steps for one conversation: about a second's work. 64 bytes of what is made count as a step, so that the memory
+/// The most steps for one conversation that is not long: about a second's work. 64 bytes of what is made count as a step, so that the memory
 /// is bounded too.
 pub(crate) const MOST_STEPS: u64 = 1_000_000;
+
+/// A conversation with more bytes of text is long.
+pub(crate) const LONG: usize = 1 << 20;
+
+/// The most steps for a conversation with so many bytes of text: a template may make 16 texts of the size of a long one.
+pub(crate) fn most_steps(bytes: usize) -> u64 {
+    match bytes > LONG {
+        true => MOST_STEPS + bytes as u64 / 4,
+        false => MOST_STEPS,
+    }
+}
 
 /// Room for values as deep as so many steps can nest them. A value is freed by a call for each list that it stands in, of 300
 /// bytes in the development profile.

@@ -1,7 +1,9 @@
 //! Chat templates: Jinja, rendered as Hugging Face's `apply_chat_template` does.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt::Write;
+use std::io;
 
 use chrono::Local;
 use minijinja::syntax::SyntaxConfig;
@@ -43,6 +45,12 @@ impl Talk {
         }
     }
 
+    /// Bytes of the texts of its turns.
+    fn text_bytes(&self) -> usize {
+        let text = |turn: &Value| turn.get_attr("content").ok()?.as_str().map(str::len);
+        self.turns.iter().filter_map(text).sum()
+    }
+
     /// The same with one more turn.
     pub fn with(&self, turn: Value) -> Self {
         Self {
@@ -64,7 +72,7 @@ impl ChatTemplate {
             .trim_blocks(true)
             .lstrip_blocks(true)
             .build()
-            .map_err(|error| describe(&error))?;
+            .map_err(|error| describe(&error, MOST_STEPS))?;
         environment.set_syntax(syntax);
         environment.set_fuel(Some(MOST_STEPS));
         python::adapt(&mut environment);
@@ -80,7 +88,7 @@ impl ChatTemplate {
         let is_deep = room::might_nest(&source);
         environment
             .add_template_owned(NAME, source)
-            .map_err(|error| describe(&error))?;
+            .map_err(|error| describe(&error, MOST_STEPS))?;
         let special_tokens =
             (special_tokens.into_iter()).map(|(name, token)| (name, Value::from(token)));
         let own = options
@@ -97,6 +105,27 @@ impl ChatTemplate {
 
     /// What the template writes for a conversation.
     pub fn render(&self, talk: &Talk, add_generation_prompt: bool) -> Result<String, String> {
+        self.render_with(
+            self.variables(talk, add_generation_prompt),
+            talk.text_bytes(),
+        )
+    }
+
+    /// The same, of which only that is kept in which it is not as `known`.
+    pub fn render_beside(&self, talk: &Talk, known: &str) -> Result<Beside, String> {
+        let mut parting = Parting {
+            known: known.as_bytes(),
+            shared: 0,
+            behind: Vec::new(),
+        };
+        self.render_to(self.variables(talk, false), talk.text_bytes(), &mut parting)?;
+        let shared = known.floor_char_boundary(parting.shared);
+        let behind = [&known.as_bytes()[shared..parting.shared], &parting.behind].concat();
+        let behind = String::from_utf8(behind).map_err(|error| error.to_string())?;
+        Ok(Beside { shared, behind })
+    }
+
+    fn variables(&self, talk: &Talk, add_generation_prompt: bool) -> Value {
         let messages: Value = talk.turns.iter().cloned().collect();
         let mut variables = vec![
             ("messages", messages),
@@ -107,7 +136,7 @@ impl ChatTemplate {
         ];
         let more = self.variables.iter().chain(&talk.variables);
         variables.extend(more.map(|(name, value)| (name.as_str(), value.clone())));
-        self.render_with(Value::from_pairs(variables))
+        Value::from_pairs(variables)
     }
 
     /// Whether the template speaks of a key of turns, or of a variable.
@@ -124,16 +153,71 @@ impl ChatTemplate {
         turn(role, &message.content, &message.more)
     }
 
-    pub(crate) fn render_with(&self, variables: Value) -> Result<String, String> {
-        let template = self
-            .environment
-            .get_template(NAME)
-            .map_err(|error| describe(&error))?;
-        let render = || template.render(variables).map_err(|error| describe(&error));
+    /// What it writes, given variables that hold so many bytes of text.
+    pub(crate) fn render_with(&self, variables: Value, bytes: usize) -> Result<String, String> {
+        // A text that grows has room for up to twice what is in it.
+        let mut text = Vec::with_capacity(bytes + bytes / 64 + 512);
+        self.render_to(variables, bytes, &mut text)?;
+        String::from_utf8(text).map_err(|error| error.to_string())
+    }
+
+    fn render_to(
+        &self,
+        variables: Value,
+        bytes: usize,
+        out: &mut (impl io::Write + Send),
+    ) -> Result<(), String> {
+        let steps = room::most_steps(bytes);
+        let environment = match steps {
+            MOST_STEPS => Cow::Borrowed(&self.environment),
+            more => {
+                let mut environment = self.environment.clone();
+                environment.set_fuel(Some(more));
+                Cow::Owned(environment)
+            }
+        };
+        let described = |error: Error| describe(&error, steps);
+        let template = environment.get_template(NAME).map_err(described)?;
+        let render = || match template.render_captured_to(variables, out) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(described(error)),
+        };
         match self.is_deep {
             true => room::with_deep_stack(render)?,
             false => render(),
         }
+    }
+}
+
+/// A text beside one that is known.
+pub(crate) struct Beside {
+    /// How many bytes both begin with, in whole characters.
+    pub shared: usize,
+    /// What comes then.
+    pub behind: String,
+}
+
+/// Takes a text that is written and keeps what stands behind the beginning that it shares with another.
+struct Parting<'a> {
+    known: &'a [u8],
+    shared: usize,
+    behind: Vec<u8>,
+}
+
+impl io::Write for Parting<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut same = 0;
+        if self.behind.is_empty() {
+            let pairs = self.known[self.shared..].iter().zip(bytes);
+            same = pairs.take_while(|(known, byte)| known == byte).count();
+            self.shared += same;
+        }
+        self.behind.extend_from_slice(&bytes[same..]);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -202,12 +286,12 @@ fn names_in(source: &str) -> HashSet<String> {
     names
 }
 
-/// The message and, where known, the template's line.
-fn describe(error: &Error) -> String {
+/// The message and, where known, the template's line; `steps` is how many it may take.
+fn describe(error: &Error, steps: u64) -> String {
     if error.kind() == ErrorKind::OutOfFuel {
         return format!(
-            "it takes more than {MOST_STEPS} steps for this conversation, or makes texts of more than {} MB",
-            MOST_STEPS * 64 / 1_000_000
+            "it takes more than {steps} steps for this conversation, or makes texts of more than {} MB",
+            steps * 64 / 1_000_000
         );
     }
     let mut text = error.to_string();

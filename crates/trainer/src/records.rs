@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use panacea_config::Plan;
-use panacea_data::{DataReport, Example, Loader, Part, Rendered, add_mismatched, tokenize};
+use panacea_data::{DataReport, Example, Loader, Part, Rendered, add_mismatched};
 use panacea_pretrained::ChatTokenizer;
 
 use crate::error::TrainerError;
@@ -27,21 +27,13 @@ impl Records {
         let mut loader = Loader::new(plan.method().learning.record_kind());
         loader.part = part;
         loader.format = plan.data().format;
-        let tolerance = plan.data().tolerance;
-        loader.tolerance = tolerance;
+        loader.tolerance = plan.data().tolerance;
         // Without a template nothing says again who speaks.
         loader.as_written = plan.data().rendered || !tokenizer.has_template();
-        let (records, mut report) = loader.load(files, plan.objectives())?;
-        let limits = &plan.data().limits;
-        let mut examples = match plan.data().rendered {
-            true => tokenize(
-                &records,
-                &Rendered(tokenizer),
-                limits,
-                tolerance,
-                &mut report,
-            )?,
-            false => tokenize(&records, tokenizer, limits, tolerance, &mut report)?,
+        let (objectives, limits) = (plan.objectives(), &plan.data().limits);
+        let (mut examples, report) = match plan.data().rendered {
+            true => loader.examples(files, objectives, &Rendered(tokenizer), limits)?,
+            false => loader.examples(files, objectives, tokenizer, limits)?,
         };
         if examples.is_empty() {
             let files: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();

@@ -287,7 +287,7 @@ fn a_response_that_cannot_be_tokenised_is_kept_in_words() {
     };
     let (records, mut report) = prompts(&[row], short()).unwrap();
     let examples = tokenize(
-        &records,
+        records,
         &Characters,
         &limits,
         Tolerance::default(),

@@ -36,7 +36,7 @@ fn prepare(file: PathBuf, tolerance: Tolerance) -> Result<(Vec<Example>, DataRep
         overlong_prompts: OverlongPrompts::Skip,
     };
     let (records, mut report) = load_with(&[file], &[score("s"), shorter()], tolerance)?;
-    let examples = tokenize(&records, &Characters, &limits, tolerance, &mut report)?;
+    let examples = tokenize(records, &Characters, &limits, tolerance, &mut report)?;
     Ok((examples, report))
 }
 
