@@ -33,9 +33,10 @@
 //!
 //! Each section of a configuration has a file in `sections`: its keys (documentation, default, range, and when they have
 //! an effect), what they resolve to, and how that is written back. `names` are the values to choose from, `when` the
-//! conditions. `reading` notes the place of each value, `problems` holds the mistakes, and `reference` writes the page of
+//! conditions. `input` is what a configuration says of files and conversations where nothing is trained. `reading` notes the place of each value, `problems` holds the mistakes, and `reference` writes the page of
 //! all keys and a file in which each stands.
 
+mod input;
 mod names;
 mod plan;
 mod problems;
@@ -48,6 +49,7 @@ mod sources;
 mod spec;
 mod when;
 
+pub use input::InputPlan;
 pub use names::{
     Activations, AdvantagesName, AggregationName, DpoLossName, FormatChoice, LossName, MethodName,
     OneOrMany, ScheduleKind, TemplateVariables,

@@ -89,6 +89,23 @@ pub struct Example {
 }
 
 impl Example {
+    /// A record in these tokens.
+    pub(crate) fn of(record: &Record, prompt: Vec<u32>, responses: Vec<Vec<u32>>) -> Self {
+        Self {
+            source: record.source.clone(),
+            prompt,
+            responses,
+            judgements: record.judgements.clone(),
+            scores: record.scores.clone(),
+            words: Words {
+                prompt: record.prompt.clone(),
+                variables: record.variables.clone(),
+                responses: record.responses.clone(),
+                references: record.references.clone(),
+            },
+        }
+    }
+
     /// The objective that this example is labelled or scored on, where it is a single one.
     pub fn only_objective(&self) -> Option<usize> {
         let marks = marks(&self.judgements, &self.scores);

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{BoxError, DataError, RecordProblem};
-use crate::record::{Example, Record, Words, marks};
+use crate::record::{Example, Record, marks};
 use crate::report::{DataReport, SkipReason, Skipped, TokenReport};
 use crate::tolerance::Tolerance;
 
@@ -136,11 +136,60 @@ pub fn tokenize(
             return Err(DataError::Limit { field, found });
         }
     }
-    let tokenized: Vec<Result<Tokenized, RecordProblem>> = records
-        .par_iter()
-        .map(|record| tokenize_record(record, encoder, limits))
-        .collect();
+    let make = |record: &Record| tokenize_record(record, encoder, limits);
+    let examples = tokenize_each(records, encoder, tolerance, report, make)?;
+    match report
+        .objectives
+        .iter()
+        .find(|o| o.labelled > 0 && o.used == 0)
+    {
+        Some(objective) => Err(DataError::NothingLeft {
+            objective: objective.name.clone(),
+            labelled: objective.labelled,
+            reasons: report.reasons(),
+        }),
+        None => Ok(examples),
+    }
+}
 
+/// Tokenises conversations without objectives: nothing is cut, every response counts, and what is longer than the model reads
+/// with its longest response, or with one token of an answer, is refused.
+pub(crate) fn tokenize_whole(
+    records: &[Record],
+    encoder: &impl TextEncoder,
+    context: usize,
+    tolerance: Tolerance,
+    report: &mut DataReport,
+) -> Result<Vec<Example>, DataError> {
+    tokenize_each(records, encoder, tolerance, report, |record| {
+        let prompt = (encoder.prompt(&record.prompt, &record.variables))
+            .map_err(|error| refused("prompt", error))?;
+        let answered = (encoder.answered(&prompt, &record.responses))
+            .map_err(|error| refused("response", error))?;
+        let longest = answered.responses.iter().map(Vec::len).max();
+        let tokens = answered.prompt.len() + longest.unwrap_or(1);
+        if tokens > context {
+            return Err(RecordProblem::TooLong { tokens, context });
+        }
+        let example = Example::of(record, answered.prompt, answered.responses);
+        Ok(Tokenized::Example {
+            example: Box::new(example),
+            is_prompt_cut: false,
+            responses_cut: 0,
+            notes: answered.notes,
+        })
+    })
+}
+
+/// Tokenises each record by `make`, and enters into `report` what came of it.
+fn tokenize_each(
+    records: &[Record],
+    encoder: &impl TextEncoder,
+    tolerance: Tolerance,
+    report: &mut DataReport,
+    make: impl Fn(&Record) -> Result<Tokenized, RecordProblem> + Send + Sync,
+) -> Result<Vec<Example>, DataError> {
+    let tokenized: Vec<_> = records.par_iter().map(make).collect();
     let mut examples = Vec::with_capacity(records.len());
     let mut tokens = TokenReport::default();
     for (record, tokenized) in records.iter().zip(tokenized) {
@@ -178,18 +227,7 @@ pub fn tokenize(
     }
     report.tokens = Some(tokens);
     tolerance.check(report)?;
-    match report
-        .objectives
-        .iter()
-        .find(|o| o.labelled > 0 && o.used == 0)
-    {
-        Some(objective) => Err(DataError::NothingLeft {
-            objective: objective.name.clone(),
-            labelled: objective.labelled,
-            reasons: report.reasons(),
-        }),
-        None => Ok(examples),
-    }
+    Ok(examples)
 }
 
 enum Tokenized {
@@ -208,22 +246,14 @@ fn tokenize_record(
     encoder: &impl TextEncoder,
     limits: &TokenLimits,
 ) -> Result<Tokenized, RecordProblem> {
-    let refused = |part: &'static str| {
-        move |error: BoxError| RecordProblem::Encode {
-            part,
-            message: error.to_string(),
-        }
-    };
-    let whole = encoder
-        .prompt(&record.prompt, &record.variables)
-        .map_err(refused("prompt"))?;
+    let whole = (encoder.prompt(&record.prompt, &record.variables))
+        .map_err(|error| refused("prompt", error))?;
     let is_prompt_cut = whole.as_ref().len() > limits.max_prompt_tokens;
     let prompt = match (is_prompt_cut, limits.overlong_prompts) {
         (false, _) => Some(whole),
         (true, OverlongPrompts::Skip) => None,
-        (true, OverlongPrompts::Truncate) => {
-            cut_prompt(record, encoder, limits.max_prompt_tokens).map_err(refused("prompt"))?
-        }
+        (true, OverlongPrompts::Truncate) => cut_prompt(record, encoder, limits.max_prompt_tokens)
+            .map_err(|error| refused("prompt", error))?,
     };
     let Some(prompt) = prompt else {
         return Ok(Tokenized::Skipped(SkipReason::OverlongPrompt));
@@ -233,7 +263,7 @@ fn tokenize_record(
         prompt,
         mut responses,
         notes,
-    } = answered(record, encoder, &prompt).map_err(refused("response"))?;
+    } = answered(record, encoder, &prompt).map_err(|error| refused("response", error))?;
     let mut responses_cut = 0;
     for response in &mut responses {
         responses_cut += usize::from(response.len() > limits.max_response_tokens);
@@ -256,22 +286,21 @@ fn tokenize_record(
     }
     Ok(Tokenized::Example {
         example: Box::new(Example {
-            source: record.source.clone(),
-            prompt,
-            responses,
             judgements,
-            scores: record.scores.clone(),
-            words: Words {
-                prompt: record.prompt.clone(),
-                variables: record.variables.clone(),
-                responses: record.responses.clone(),
-                references: record.references.clone(),
-            },
+            ..Example::of(record, prompt, responses)
         }),
         is_prompt_cut,
         responses_cut,
         notes,
     })
+}
+
+/// Says that the tokenizer or the template refuses a part of a record.
+fn refused(part: &'static str, error: BoxError) -> RecordProblem {
+    RecordProblem::Encode {
+        part,
+        message: error.to_string(),
+    }
 }
 
 /// Keys of the record's turns, and variables beside them, of which nothing is made.

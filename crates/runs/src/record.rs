@@ -95,7 +95,7 @@ impl RunRecord {
         struct Facts {
             run: RunFacts,
         }
-        let text = fs::read_to_string(path).map_err(RunError::io("read", path))?;
+        let text = files::read_text(path)?;
         let spec = Spec::from_toml(&text, &path.display().to_string());
         let plan = Plan::resolve(spec, &Overrides::default())?;
         let mut facts: Facts = toml::from_str(&text).map_err(|error| RunError::BrokenRun {
