@@ -61,9 +61,10 @@ impl InputArguments {
 /// The records of a file, or of standard input, with their responses in tokens; at least one. The report goes to standard error.
 pub fn read_records(file: &Path, plan: &InputPlan, model: &Pretrained) -> Result<Vec<Example>> {
     let input = match file == Path::new(STDIN) {
-        true => Input::Json(Path::new(STDIN_NAME), all_of_stdin()?),
-        false => Input::File(file),
+        true => Records::Json(Path::new(STDIN_NAME), all_of_stdin()?),
+        false => Records::File(file),
     };
+    let input = Input::Records(input);
     input.read(Responses::Needed, plan, model)
 }
 
@@ -73,11 +74,11 @@ pub fn read_prompts(file: &Path, plan: &InputPlan, model: &Pretrained) -> Result
     let input = if file == Path::new(STDIN) {
         let (name, text) = (Path::new(STDIN_NAME), all_of_stdin()?);
         match Conversations::begin(&text) {
-            true => Input::Json(name, text),
+            true => Input::Records(Records::Json(name, text)),
             false => Input::Lines(name, text),
         }
     } else if Conversations::are_in(file) || file.is_dir() {
-        Input::File(file)
+        Input::Records(Records::File(file))
     } else {
         Input::Lines(file, panacea_files::read(file)?)
     };
@@ -105,12 +106,17 @@ pub fn all_of_stdin() -> Result<Vec<u8>> {
 
 /// What is read.
 enum Input<'a> {
-    /// A file, whose name says that it holds records.
-    File(&'a Path),
-    /// Records, under this name.
-    Json(&'a Path, Vec<u8>),
-    /// What a user says, line by line.
+    Records(Records<'a>),
+    /// What a user says, line by line, under this name.
     Lines(&'a Path, Vec<u8>),
+}
+
+/// Where records are.
+enum Records<'a> {
+    /// In a file, whose name says what it is.
+    File(&'a Path),
+    /// In JSON, under this name.
+    Json(&'a Path, Vec<u8>),
 }
 
 impl Input<'_> {
@@ -142,10 +148,10 @@ impl Input<'_> {
                 }
                 how.load_lines(name, text, tokenizer)?
             }
-            Self::File(_) | Self::Json(..) => {
+            Self::Records(records) => {
                 let read = match plan.rendered {
-                    true => self.records(&how, &Rendered(tokenizer)),
-                    false => self.records(&how, tokenizer),
+                    true => records.load(&how, &Rendered(tokenizer)),
+                    false => records.load(&how, tokenizer),
                 };
                 read.map_err(|error| with_advice(error, plan))?
             }
@@ -153,15 +159,17 @@ impl Input<'_> {
         eprint!("{report}");
         Ok(records)
     }
+}
 
-    fn records(
+impl Records<'_> {
+    fn load(
         &self,
         how: &Conversations,
         encoder: &impl TextEncoder,
     ) -> Result<(Vec<Example>, DataReport), DataError> {
         match self {
             Self::File(file) => how.load(file, encoder),
-            Self::Json(name, text) | Self::Lines(name, text) => how.load_json(name, text, encoder),
+            Self::Json(name, text) => how.load_json(name, text, encoder),
         }
     }
 }

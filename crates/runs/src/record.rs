@@ -2,7 +2,6 @@
 //! file is a configuration as well: its `[run]` table apart, it says what a person could have written.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use panacea_config::{Overrides, Plan, Spec, gone_keys};

@@ -213,7 +213,7 @@ impl Arguments {
                         places.truncate(NAMED);
                         places.push("…".to_owned());
                     }
-                    eprintln!("{count} of {all} answers are {why}: {}", places.join(", "));
+                    eprintln!("{count} of {all} answers {why}: {}", places.join(", "));
                 }
             }
         }
