@@ -475,10 +475,7 @@ fn files_are_read_as_a_run_reads_its_own() {
         ),
         ("data.fromat=auto", "did you mean \"format\"?"),
         ("data.format=csv", "unknown variant `csv`"),
-        (
-            "data.max_skipped=2",
-            "data.max_skipped: found 2.0, expected",
-        ),
+        ("data.max_skipped=2", "data.max_skipped: found 2, expected"),
         (
             "model.template.messages=1",
             "`messages` comes from the conversation",
