@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::columns::{Columns, note};
+use crate::columns::note;
 use crate::error::{DataError, ObjectiveError, RecordProblem, Trouble};
+use crate::file::{FileReader, Taker};
 use crate::labels::{Finding, verdict};
 use crate::objective::{LabelSource, ObjectiveSpec};
 use crate::readers::fields::{self, Row};
-use crate::readers::{Format, Reading, packed};
+use crate::readers::{Format, Reading};
 use crate::record::{Example, Record, Scores, Source};
-use crate::report::{DataReport, FileReport, ObjectiveReport, SkipReason, Skipped};
-use crate::rows::for_each_row;
+use crate::report::{DataReport, ObjectiveReport, SkipReason, Skipped};
+use crate::rows::Rows;
 use crate::tokenize::{TextEncoder, TokenLimits, Tokenizing};
 use crate::tolerance::Tolerance;
 use crate::{Judgement, RecordKind};
@@ -235,62 +236,18 @@ impl<'a> Loading<'a> {
         readers: &[usize],
         objective: Option<&str>,
     ) -> Result<(), DataError> {
-        let read_before = self.report.read;
-        let mut format = format;
-        let mut columns = Columns::default();
-        let mut without_format = None;
-        for_each_row(file, &mut |source, row| {
-            self.report.read += 1;
-            let taken = row.map_err(Trouble::Record).and_then(|row| {
-                let unpacked = match self.loader.as_written {
-                    true => None,
-                    false => packed::unpacked(&row).map_err(RecordProblem::Field)?,
-                };
-                let row = unpacked.as_ref().map_or(&row, |unpacked| &unpacked.row);
-                let format = match format {
-                    Some(format) => format,
-                    None => *format.insert(Format::detect(&source, row, self.loader.kind)?),
-                };
-                columns.add(row, |column| {
-                    format.reads(row, column)
-                        || readers.iter().any(|&i| self.objectives[i].reads(column))
-                        || self.reference_columns().any(|read| read == column)
-                });
-                let kept = self.report.kept;
-                let note = self.take_row(&source, row, format, readers)?;
-                // What is said of a record that is not used would be said of the wrong ones.
-                if self.report.kept > kept {
-                    let of_texts = unpacked.iter().flat_map(|unpacked| &unpacked.notes);
-                    of_texts.for_each(|note| self.report.note(note));
-                    note.iter().for_each(|note| self.report.note(note));
-                }
-                Ok(())
-            });
-            match taken {
-                Ok(()) if self.bytes < ENOUGH => Ok(()),
-                Ok(()) => self.hand_on(),
-                Err(Trouble::Load(error)) => Err(error),
-                Err(Trouble::Record(problem)) => {
-                    let refusal = problem.of(source);
-                    if matches!(refusal.problem, RecordProblem::Columns { .. }) {
-                        without_format.get_or_insert_with(|| refusal.clone());
-                    }
-                    self.loader.tolerance.refuse(refusal, &mut self.report)
-                }
-            }
-        })?;
-        // Not one record has the columns of a format: that is the file's fault.
-        if let (None, Some(refusal)) = (format, without_format) {
-            return Err(refusal.into());
-        }
-        self.report.files.extend(format.map(|format| FileReport {
-            file: file.to_owned(),
+        let reader = FileReader {
+            kind: self.loader.kind,
             format,
-            records: self.report.read - read_before,
-            objective: objective.map(str::to_owned),
-            unread_columns: columns.unread(),
-        }));
-        Ok(())
+            tolerance: self.loader.tolerance,
+            as_written: self.loader.as_written,
+            objective,
+        };
+        let mut taker = ForObjectives {
+            loading: self,
+            readers,
+        };
+        reader.read(Rows::File(file), &mut taker)
     }
 
     /// Takes what a row has for the objectives `readers`, and returns what the report says of how it was read.
@@ -595,5 +552,40 @@ impl<'a> Loading<'a> {
             });
         }
         Ok(self.report)
+    }
+}
+
+/// Takes the rows of one file for some of the objectives.
+struct ForObjectives<'l, 'a> {
+    loading: &'l mut Loading<'a>,
+    /// Their indices.
+    readers: &'l [usize],
+}
+
+impl Taker for ForObjectives<'_, '_> {
+    fn report(&mut self) -> &mut DataReport {
+        &mut self.loading.report
+    }
+
+    fn reads(&self, column: &str) -> bool {
+        let mut readers = self.readers.iter();
+        readers.any(|&i| self.loading.objectives[i].reads(column))
+            || (self.loading.reference_columns()).any(|read| read == column)
+    }
+
+    fn take(
+        &mut self,
+        source: &Source,
+        row: &Row,
+        format: Format,
+    ) -> Result<Option<String>, Trouble> {
+        self.loading.take_row(source, row, format, self.readers)
+    }
+
+    fn row_is_done(&mut self) -> Result<(), DataError> {
+        match self.loading.bytes < ENOUGH {
+            true => Ok(()),
+            false => self.loading.hand_on(),
+        }
     }
 }

@@ -76,6 +76,7 @@ mod columns;
 mod conversations;
 mod dataset;
 mod error;
+mod file;
 mod fingerprint;
 mod labels;
 mod mismatched;
@@ -90,7 +91,7 @@ mod tolerance;
 mod visit;
 
 pub use batches::BatchPlan;
-pub use conversations::{Conversation, Conversations, Responses};
+pub use conversations::{Conversations, Responses};
 pub use dataset::{Loader, Part, load};
 pub use error::{BoxError, DataError, FieldProblem, ObjectiveError, RecordProblem, Refusal};
 pub use fingerprint::fingerprint;

@@ -9,7 +9,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
-use panacea_pretrained::is_lfs_pointer;
+use panacea_files::is_lfs_pointer;
 use serde_json::Value;
 
 use crate::error::{DataError, FieldProblem, RecordProblem};
@@ -18,28 +18,77 @@ use crate::readers::fields::{Row, describe};
 use crate::record::Source;
 use crate::visit::{Visit, spread_turns};
 
-/// Calls `visit` with every row of the file, and stops at the first error.
-pub(crate) fn for_each_row(file: &Path, visit: &mut Visit<'_>) -> Result<(), DataError> {
-    let kind = FileKind::of(file)?;
-    let opened = File::open(file).map_err(|error| read_error(file, error))?;
-    let mut opened = BufReader::new(opened);
-    let begin = opened.fill_buf().map_err(|error| read_error(file, error))?;
-    if is_lfs_pointer(begin) {
-        return Err(DataError::LfsPointer {
-            file: file.to_owned(),
-        });
+/// Where rows are read from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Rows<'a> {
+    /// A file, whose name says what it is.
+    File(&'a Path),
+    /// JSON that was read already, under this name.
+    Json(&'a Path, &'a [u8]),
+}
+
+impl<'a> Rows<'a> {
+    /// The name that messages have for them.
+    pub(crate) fn name(self) -> &'a Path {
+        match self {
+            Self::File(name) | Self::Json(name, _) => name,
+        }
     }
-    let rows = match kind {
-        FileKind::Parquet => parquet_rows::for_each_row(file, opened.into_inner(), visit)?,
-        FileKind::Text => for_each_json(file, opened, visit)?,
-        FileKind::Gzip => for_each_json(file, BufReader::new(MultiGzDecoder::new(opened)), visit)?,
+}
+
+/// Calls `visit` with every row, and stops at the first error.
+pub(crate) fn for_each_row(rows: Rows<'_>, visit: &mut Visit<'_>) -> Result<(), DataError> {
+    let file = rows.name();
+    let found = match rows {
+        Rows::File(_) => for_each_of_file(file, visit)?,
+        Rows::Json(_, bytes) => {
+            refuse_pointer(file, bytes)?;
+            for_each_json(file, bytes, visit)?
+        }
     };
-    if rows == 0 {
+    if found == 0 {
         return Err(DataError::EmptyFile {
             file: file.to_owned(),
         });
     }
     Ok(())
+}
+
+fn for_each_of_file(file: &Path, visit: &mut Visit<'_>) -> Result<usize, DataError> {
+    let kind = FileKind::of(file)?;
+    let opened = File::open(file).map_err(|error| read_error(file, error))?;
+    let mut opened = BufReader::new(opened);
+    let begin = opened.fill_buf().map_err(|error| read_error(file, error))?;
+    refuse_pointer(file, begin)?;
+    match kind {
+        FileKind::Parquet => parquet_rows::for_each_row(file, opened.into_inner(), visit),
+        FileKind::Text => for_each_json(file, opened, visit),
+        FileKind::Gzip => for_each_json(file, BufReader::new(MultiGzDecoder::new(opened)), visit),
+    }
+}
+
+/// Refuses a file that begins like a Git LFS pointer.
+pub(crate) fn refuse_pointer(file: &Path, begin: &[u8]) -> Result<(), DataError> {
+    match is_lfs_pointer(begin) {
+        true => Err(DataError::LfsPointer {
+            file: file.to_owned(),
+        }),
+        false => Ok(()),
+    }
+}
+
+/// Whether a text without a name holds records: it begins with an object, or a list of objects.
+pub(crate) fn is_json(text: &[u8]) -> bool {
+    let begun = without_mark(text).trim_ascii_start();
+    match begun.strip_prefix(b"[") {
+        Some(inside) => inside.trim_ascii_start().starts_with(b"{"),
+        None => begun.starts_with(b"{"),
+    }
+}
+
+/// A text without the mark that some editors begin it with.
+pub(crate) fn without_mark(text: &[u8]) -> &[u8] {
+    text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text)
 }
 
 pub(crate) enum FileKind {
@@ -89,7 +138,7 @@ fn for_each_json(
     let mut line_number = 0;
     let mut rows = 0;
     while next_line(file, &mut reader, &mut line, &mut line_number)? {
-        let marked = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&line);
+        let marked = without_mark(&line);
         let begun = marked.trim_ascii_start();
         let text = begun.trim_ascii_end();
         if text.is_empty() {
@@ -156,7 +205,7 @@ fn for_each_element(
     reader
         .read_to_end(&mut bytes)
         .map_err(|error| read_error(file, error))?;
-    let array = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes);
+    let array = without_mark(&bytes);
     let mark = bytes.len() - array.len();
     // What is broken here is the file, and no record can be left out.
     let elements: Vec<Value> = serde_json::from_slice(array).map_err(|error| {

@@ -161,10 +161,33 @@ pub fn tokenize(
     tokenizing.finish(report)
 }
 
+/// Tokenises conversations without objectives: nothing is cut, every response counts, and what is longer than the model reads
+/// with its longest response, or with one token of an answer, is refused.
+pub(crate) fn tokenize_whole(
+    records: Vec<Record>,
+    encoder: &impl TextEncoder,
+    context: usize,
+    tolerance: Tolerance,
+    report: &mut DataReport,
+) -> Result<Vec<Example>, DataError> {
+    let mut tokenizing = Tokenizing::with(encoder, Extent::Whole { context }, tolerance);
+    tokenizing.add(records, report)?;
+    tokenizing.finish(report)
+}
+
+/// How much of a record is tokenised.
+#[derive(Clone, Copy)]
+enum Extent<'a> {
+    /// What these limits leave of it.
+    Within(&'a TokenLimits),
+    /// All of it, or it is refused: the model reads so many tokens.
+    Whole { context: usize },
+}
+
 /// Records that become examples, some at a time.
 pub(crate) struct Tokenizing<'a, E> {
     encoder: &'a E,
-    limits: &'a TokenLimits,
+    extent: Extent<'a>,
     tolerance: Tolerance,
     examples: Vec<Example>,
     tokens: TokenReport,
@@ -184,13 +207,17 @@ impl<'a, E: TextEncoder> Tokenizing<'a, E> {
                 return Err(DataError::Limit { field, found });
             }
         }
-        Ok(Self {
+        Ok(Self::with(encoder, Extent::Within(limits), tolerance))
+    }
+
+    fn with(encoder: &'a E, extent: Extent<'a>, tolerance: Tolerance) -> Self {
+        Self {
             encoder,
-            limits,
+            extent,
             tolerance,
             examples: Vec::new(),
             tokens: TokenReport::default(),
-        })
+        }
     }
 
     /// Tokenises the next records. Of their words, examples keep what is asked for later.
@@ -201,7 +228,10 @@ impl<'a, E: TextEncoder> Tokenizing<'a, E> {
     ) -> Result<(), DataError> {
         let tokenized: Vec<Result<Tokenized, RecordProblem>> = records
             .par_iter()
-            .map(|record| tokenize_record(record, self.encoder, self.limits))
+            .map(|record| match self.extent {
+                Extent::Within(limits) => tokenize_record(record, self.encoder, limits),
+                Extent::Whole { context } => whole_record(record, self.encoder, context),
+            })
             .collect();
         for (record, tokenized) in records.into_iter().zip(tokenized) {
             match tokenized {
@@ -275,22 +305,15 @@ fn tokenize_record(
     encoder: &impl TextEncoder,
     limits: &TokenLimits,
 ) -> Result<Tokenized, RecordProblem> {
-    let refused = |part: &'static str| {
-        move |error: BoxError| RecordProblem::Encode {
-            part,
-            message: error.to_string(),
-        }
-    };
     let whole = encoder
         .prompt(&record.prompt, &record.variables, limits.max_prompt_tokens)
-        .map_err(refused("prompt"))?;
+        .map_err(|error| refused("prompt", error))?;
     let is_prompt_cut = whole.is_none();
     let prompt = match (whole, limits.overlong_prompts) {
         (Some(whole), _) => Some(whole),
         (None, OverlongPrompts::Skip) => None,
-        (None, OverlongPrompts::Truncate) => {
-            cut_prompt(record, encoder, limits.max_prompt_tokens).map_err(refused("prompt"))?
-        }
+        (None, OverlongPrompts::Truncate) => cut_prompt(record, encoder, limits.max_prompt_tokens)
+            .map_err(|error| refused("prompt", error))?,
     };
     let Some(prompt) = prompt else {
         return Ok(Tokenized::Skipped(SkipReason::OverlongPrompt));
@@ -301,7 +324,7 @@ fn tokenize_record(
         mut responses,
         notes,
     } = answered(record, encoder, &prompt, limits.max_response_tokens)
-        .map_err(refused("response"))?;
+        .map_err(|error| refused("response", error))?;
     let mut responses_cut = 0;
     for response in &mut responses {
         responses_cut += usize::from(response.len() > limits.max_response_tokens);
@@ -335,6 +358,49 @@ fn tokenize_record(
         responses_cut,
         notes,
     })
+}
+
+/// A record that no objective asks anything of, whole.
+fn whole_record(
+    record: &Record,
+    encoder: &impl TextEncoder,
+    context: usize,
+) -> Result<Tokenized, RecordProblem> {
+    let prompt = encoder
+        .prompt(&record.prompt, &record.variables, usize::MAX)
+        .map_err(|error| refused("prompt", error))?;
+    let Some(prompt) = prompt else {
+        return Ok(Tokenized::Skipped(SkipReason::OverlongPrompt));
+    };
+    let answered = encoder
+        .answered(&prompt, &record.responses, usize::MAX)
+        .map_err(|error| refused("response", error))?;
+    let longest = answered.responses.iter().map(Vec::len).max();
+    let tokens = answered.prompt.len() + longest.unwrap_or(1);
+    if tokens > context {
+        return Err(RecordProblem::TooLong { tokens, context });
+    }
+    Ok(Tokenized::Example {
+        example: Box::new(Example {
+            source: record.source.clone(),
+            prompt: answered.prompt,
+            responses: answered.responses,
+            judgements: Vec::new(),
+            scores: Vec::new(),
+            words: Words::default(),
+        }),
+        is_prompt_cut: false,
+        responses_cut: 0,
+        notes: answered.notes,
+    })
+}
+
+/// Says that the tokenizer or the template refuses a part of a record.
+fn refused(part: &'static str, error: BoxError) -> RecordProblem {
+    RecordProblem::Encode {
+        part,
+        message: error.to_string(),
+    }
 }
 
 /// Keys of the record's turns, and variables beside them, of which nothing is made.

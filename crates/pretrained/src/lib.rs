@@ -91,7 +91,6 @@ pub use conversation::{Answered, Prompt};
 pub use error::PretrainedError;
 pub use export::{write_classifier, write_model};
 pub use export_gguf::{GgufType, LoraMatrices, convert_to_gguf, write_gguf, write_gguf_adapter};
-pub use lfs::is_lfs_pointer;
 pub use message::{Answer, Content, JsonObject, Message, ROLES, role};
 pub use pretrained::Pretrained;
 pub use rope::{Rope, RopeScaling};

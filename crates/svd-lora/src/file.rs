@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn_tensor::{Device, Tensor, TensorData};
-use panacea_files::{FileError, write_file};
+use panacea_files::{read, write_file};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
@@ -58,7 +58,7 @@ impl FactorSet {
             path: path.to_owned(),
             problem,
         };
-        let bytes = std::fs::read(path).map_err(FileError::of("read", path))?;
+        let bytes = read(path)?;
         let tensors = SafeTensors::deserialize(&bytes)
             .map_err(|error| malformed(format!("not a whole safetensors file: {error}")))?;
 
@@ -190,5 +190,22 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(message.contains("adapter.safetensors"), "{message}");
+    }
+
+    #[test]
+    fn a_pointer_of_git_lfs_is_called_so() {
+        let pointer =
+            "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 538090408\n";
+        for name in [crate::ADAPTER_FILE, crate::ADAPTER_CONFIG_FILE] {
+            let dir = tempfile::tempdir().unwrap();
+            let device = panacea_devices::of_environment();
+            adapters(&device).save(dir.path()).unwrap();
+            std::fs::write(dir.path().join(name), pointer).unwrap();
+            let error = Adapters::load(dir.path(), &device).unwrap_err().to_string();
+            assert!(
+                error.contains(name) && error.contains("a Git LFS pointer"),
+                "{error}"
+            );
+        }
     }
 }

@@ -74,7 +74,28 @@ impl DataPlan {
     }
 }
 
+/// How the records of a file are read, whatever is done with them.
+pub(crate) struct RecordReading {
+    pub format: Option<Format>,
+    pub tolerance: Tolerance,
+    pub rendered: bool,
+}
+
 impl Resolver {
+    pub(crate) fn record_reading(&mut self, spec: &DataSpec) -> RecordReading {
+        RecordReading {
+            format: match self.take(spec.format()) {
+                FormatChoice::Auto => None,
+                FormatChoice::Named(format) => Some(format),
+            },
+            tolerance: Tolerance {
+                bad_records: self.take(spec.bad_records()),
+                max_skipped: self.take(spec.max_skipped()),
+            },
+            rendered: self.take(spec.rendered()),
+        }
+    }
+
     pub(crate) fn data(&mut self, spec: &DataSpec, objectives: &[ObjectiveSpec]) -> DataPlan {
         let train = self.take_or(spec.train(), OneOrMany::default()).0;
         let have_own_files = objectives
@@ -86,7 +107,11 @@ impl Resolver {
                 "there are no records to train on; name files with --train, or here",
             );
         }
-        let rendered = self.take(spec.rendered());
+        let RecordReading {
+            format,
+            tolerance,
+            rendered,
+        } = self.record_reading(spec);
         let overlong_prompts = self.take(spec.overlong_prompts());
         if rendered && overlong_prompts == OverlongPrompts::Truncate {
             let message = "\"truncate\" cuts words before the template is applied, \
@@ -109,14 +134,8 @@ impl Resolver {
         DataPlan {
             train,
             eval: self.take_or(spec.eval(), OneOrMany::default()).0,
-            format: match self.take(spec.format()) {
-                FormatChoice::Auto => None,
-                FormatChoice::Named(format) => Some(format),
-            },
-            tolerance: Tolerance {
-                bad_records: self.take(spec.bad_records()),
-                max_skipped: self.take(spec.max_skipped()),
-            },
+            format,
+            tolerance,
             limits: TokenLimits {
                 max_prompt_tokens: self.take(spec.max_prompt_tokens()),
                 max_response_tokens: self.take(spec.max_response_tokens()),
