@@ -20,7 +20,7 @@ const STDIN_NAME: &str = "standard input";
 /// How conversations are written.
 #[derive(Args)]
 pub struct ChatArguments {
-    /// How conversations are written, as training's --set and [model] say it: model.template.NAME=VALUE (a variable of the
+    /// How conversations are written, as training's --set and section `model` say it: model.template.NAME=VALUE (a variable of the
     /// chat template, such as enable_thinking, or its date), model.chat_template=FILE, model.tokenizer=FOLDER. May be given
     /// often; it goes before what a run says.
     #[arg(long, value_name = "KEY=VALUE")]
@@ -38,7 +38,7 @@ impl ChatArguments {
 /// How conversations are written, and files read.
 #[derive(Args)]
 pub struct InputArguments {
-    /// How files are read and conversations written, as training's --set, [data] and [model] say it: data.format=NAME,
+    /// How files are read and conversations written, as training's --set and sections `data` and `model` say it: data.format=NAME,
     /// data.rendered=true, data.bad_records=skip, data.max_skipped=SHARE; model.template.NAME=VALUE (a variable of the chat
     /// template, such as enable_thinking, or its date), model.chat_template=FILE, model.tokenizer=FOLDER. May be given often;
     /// it goes before what the run says, which is taken for all else.
