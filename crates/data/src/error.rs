@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::record::Source;
+use crate::record::{LONGEST_RECORD, Source};
 
 /// An error of somebody else's code: whatever the tokenizer reports.
 pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
@@ -56,6 +56,12 @@ pub enum RecordProblem {
         /// What the parser says.
         message: String,
     },
+    /// As text it is longer than any record may be.
+    #[error(
+        "the record has more than {} MiB as text, expected at most that: cut it, or leave it out",
+        LONGEST_RECORD >> 20
+    )]
+    TooLong,
     /// Its columns belong to no known shape.
     #[error(
         "cannot tell the format from the columns {}: {hint}; the formats are {known}",
@@ -99,6 +105,7 @@ impl RecordProblem {
         match self {
             Self::NotUtf8 { .. } => "the line is not UTF-8",
             Self::Json { .. } => "the line is not JSON",
+            Self::TooLong => "the record is too long",
             Self::Columns { .. } => "no format has their columns",
             Self::Field(_) => "a field cannot be used",
             Self::Label(_) => "a label or score cannot be used",

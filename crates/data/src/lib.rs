@@ -70,6 +70,7 @@
 //! # }
 //! ```
 
+mod array;
 mod batches;
 mod columns;
 mod conversations;
@@ -79,6 +80,7 @@ mod fingerprint;
 mod labels;
 mod mismatched;
 mod objective;
+mod pages;
 mod parquet_rows;
 mod readers;
 mod record;

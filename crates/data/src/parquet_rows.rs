@@ -18,6 +18,7 @@ use parquet::file::metadata::ParquetMetaData;
 use serde_json::{Map, Value};
 
 use crate::error::DataError;
+use crate::pages::rows_at_once;
 use crate::readers::fields::{Row, unreadable};
 use crate::record::Source;
 use crate::visit::{Visit, spread_turns};
@@ -32,10 +33,15 @@ pub(crate) fn for_each_row(
         file: file.to_owned(),
         message,
     };
+    let beside = opened.try_clone().map_err(|error| DataError::Read {
+        file: file.to_owned(),
+        error,
+    })?;
     let mut batches = whole(|| {
         let builder = ParquetRecordBatchReaderBuilder::try_new(opened).map_err(in_words)?;
         check_compression(builder.metadata())?;
-        builder.build().map_err(in_words)
+        let rows = rows_at_once(&beside, builder.metadata(), builder.schema())?;
+        builder.with_batch_size(rows).build().map_err(in_words)
     })
     .map_err(problem)?;
     let mut next = || {

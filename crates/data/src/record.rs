@@ -8,6 +8,9 @@ use panacea_objectives::Judgement;
 use panacea_pretrained::{Answer, JsonObject, Message};
 use serde::Serialize;
 
+/// Bytes of the longest record as text.
+pub(crate) const LONGEST_RECORD: usize = 16 << 20;
+
 /// Where a record stands in the user's files, so that every message can name it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct Source {

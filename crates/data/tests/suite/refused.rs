@@ -8,6 +8,7 @@ use panacea_data::{
 };
 use serde_json::{Value, json};
 
+use super::formats::gzip;
 use super::tokens::Characters;
 use super::{Files, chosen, message, score, shorter};
 
@@ -300,4 +301,27 @@ fn nothing_is_noted_of_a_row_that_is_not_used() {
     let (records, report) = loader.load(&[file], &[chosen()]).unwrap();
     assert_eq!(records.len(), 1);
     assert_eq!(report.notes.values().collect::<Vec<_>>(), [&1]);
+}
+
+/// A few KB of gzip can hold a line without an end.
+#[test]
+fn a_record_that_is_too_long_is_refused_before_it_is_in_memory() {
+    let files = Files::new();
+    let good = good();
+    let long = format!(r#"{{"prompt": "{}"}}"#, "a".repeat(17 << 20));
+    let file = files.write("data.jsonl.gz", gzip(&format!("{good}\n{long}\n{good}")));
+    let refused = load_with(&[file.clone()], &[score("s")], Tolerance::default());
+    assert_eq!(
+        message(&refused.unwrap_err(), &file),
+        "data.jsonl.gz:2: the record has more than 16 MiB as text, expected at most that: cut it, or leave it out"
+    );
+    let (records, report) = load_with(&[file.clone()], &[score("s")], skipping(0.5)).unwrap();
+    let lines: Vec<usize> = records.iter().map(|record| record.source.line).collect();
+    assert_eq!(lines, [1, 3]);
+    assert!(report.to_string().contains("the record is too long"), "{report}");
+
+    let file = files.write("data.json.gz", gzip(&format!("[{good}, {long}]")));
+    let refused = load_with(&[file.clone()], &[score("s")], skipping(0.5));
+    let refused = message(&refused.unwrap_err(), &file);
+    assert!(refused.starts_with("data.json.gz:2: the record has more"), "{refused}");
 }
