@@ -132,7 +132,12 @@ mod tests {
         let (elements, refused) = read(r#"[1, "no", 2]"#, 100);
         assert_eq!(elements, [1]);
         assert!(matches!(refused, Err(Broken::Refused(text)) if text == "no"));
-        for (json, line, column) in [("[1,\n2 3]", 2, 3), ("[1", 1, 2), ("[1] 2", 1, 5), ("[1,]", 1, 4)] {
+        for (json, line, column) in [
+            ("[1,\n2 3]", 2, 3),
+            ("[1", 1, 2),
+            ("[1] 2", 1, 5),
+            ("[1,]", 1, 4),
+        ] {
             let (_, broken) = read(json, 100);
             let Err(Broken::Json(error)) = broken else {
                 panic!("{json}");
@@ -146,6 +151,8 @@ mod tests {
     fn depth_is_an_error() {
         let deep = "[".repeat(100_000);
         let (_, broken) = read(&deep, deep.len());
-        assert!(matches!(broken, Err(Broken::Json(error)) if error.to_string().contains("recursion")));
+        assert!(
+            matches!(broken, Err(Broken::Json(error)) if error.to_string().contains("recursion"))
+        );
     }
 }

@@ -236,11 +236,7 @@ struct Thrift<'a, R> {
 impl<R: Read> Thrift<'_, R> {
     /// Calls `see` with the numbers and flags of a structure and of those in it: the field's number, and that of the field
     /// within it, which is 0 where there is none.
-    fn structure(
-        &mut self,
-        outer: i64,
-        see: &mut impl FnMut([i64; 2], i64),
-    ) -> io::Result<()> {
+    fn structure(&mut self, outer: i64, see: &mut impl FnMut([i64; 2], i64)) -> io::Result<()> {
         let mut field = 0;
         loop {
             let head = self.byte()?;
@@ -359,7 +355,10 @@ mod tests {
         let read = Header::read(&mut reader).unwrap();
         assert!(reader.is_empty());
         assert_eq!((read.kind, read.unpacked, read.packed), (3, 1 << 20, 10));
-        assert_eq!((read.values, read.levels, read.is_packed), (6, [3, 2], false));
+        assert_eq!(
+            (read.values, read.levels, read.is_packed),
+            (6, [3, 2], false)
+        );
         for end in 0..header.len() {
             assert!(Header::read(&mut &header[..end]).is_err(), "{end}");
         }

@@ -165,10 +165,7 @@ fn for_each_line(
                 true => row_of(text, before + bytes.len() - begun.len()),
                 false => Err(RecordProblem::TooLong),
             };
-            visit(
-                Source::new(file, line),
-                row.as_ref().map_err(Clone::clone),
-            )?;
+            visit(Source::new(file, line), row.as_ref().map_err(Clone::clone))?;
             rows += 1;
         }
         line += 1;
@@ -223,16 +220,15 @@ fn for_each_element(
     let read = array::for_each_element(reader, LONGEST_RECORD, |element| {
         rows += 1;
         let row = object(element);
-        visit(
-            Source::new(file, rows),
-            row.as_ref().map_err(Clone::clone),
-        )
+        visit(Source::new(file, rows), row.as_ref().map_err(Clone::clone))
     });
     // What is broken here is the file, and no record can be left out.
     match read {
         Ok(()) => Ok(rows),
         Err(Broken::Refused(error)) => Err(error),
-        Err(Broken::TooLong) => Err(RecordProblem::TooLong.of(Source::new(file, rows + 1)).into()),
+        Err(Broken::TooLong) => Err(RecordProblem::TooLong
+            .of(Source::new(file, rows + 1))
+            .into()),
         Err(Broken::Read(error)) => Err(read_error(file, error)),
         Err(Broken::Json(error)) => {
             let before = if error.line() == 1 { begin.before } else { 0 };

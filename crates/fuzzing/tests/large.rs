@@ -56,10 +56,22 @@ fn jsons() -> Inputs {
     vec![
         ("lists in one another", "[".repeat(100_000).into()),
         ("objects in one another", "{\"a\":".repeat(100_000).into()),
-        ("a list of numbers", format!("[0{}]", ",0".repeat(500_000)).into()),
-        ("a list of lists", format!("[[]{}]", ",[]".repeat(300_000)).into()),
-        ("a field of numbers", format!("{{\"a\":[0{}]}}", ",0".repeat(500_000)).into()),
-        ("a field of objects", format!("{{\"a\":[{{}}{}]}}", ",{}".repeat(300_000)).into()),
+        (
+            "a list of numbers",
+            format!("[0{}]", ",0".repeat(500_000)).into(),
+        ),
+        (
+            "a list of lists",
+            format!("[[]{}]", ",[]".repeat(300_000)).into(),
+        ),
+        (
+            "a field of numbers",
+            format!("{{\"a\":[0{}]}}", ",0".repeat(500_000)).into(),
+        ),
+        (
+            "a field of objects",
+            format!("{{\"a\":[{{}}{}]}}", ",{}".repeat(300_000)).into(),
+        ),
         ("many fields", {
             let fields: Vec<String> = (0..100_000).map(|i| format!("\"{i}\":0")).collect();
             format!("{{{}}}", fields.join(",")).into()
@@ -78,9 +90,8 @@ fn gguf(tensors: u64, keys: u64) -> Vec<u8> {
 }
 
 fn ggufs() -> Inputs {
-    let key = |name: &str, value: &[u8]| {
-        [&number(name.len() as u64), name.as_bytes(), value].concat()
-    };
+    let key =
+        |name: &str, value: &[u8]| [&number(name.len() as u64), name.as_bytes(), value].concat();
     // The number of the type of arrays is 9, that of texts 8, of 32 bits without sign 4, of flags 7.
     let array = |kind: u8, count: u64| [&[9, 0, 0, 0, kind, 0, 0, 0][..], &number(count)].concat();
     let keys: Vec<u8> = (0..50_000)
@@ -89,13 +100,26 @@ fn ggufs() -> Inputs {
     let tensors: Vec<u8> = (0..30_000)
         .flat_map(|i| key(&format!("{i}"), &[0; 4 + 4 + 8]))
         .collect();
-    let nested = [&array(9, 1)[..], &[9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0].repeat(100_000)].concat();
+    let nested = [
+        &array(9, 1)[..],
+        &[9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0].repeat(100_000),
+    ]
+    .concat();
     vec![
         ("as many tensors as can be said", gguf(u64::MAX, 0)),
         ("as many keys as can be said", gguf(0, u64::MAX)),
-        ("an array of as many numbers", [gguf(0, 1), key("a", &array(4, u64::MAX / 4))].concat()),
-        ("an array of as many texts", [gguf(0, 1), key("a", &array(8, u64::MAX / 8))].concat()),
-        ("arrays in one another", [gguf(0, 1), key("a", &nested)].concat()),
+        (
+            "an array of as many numbers",
+            [gguf(0, 1), key("a", &array(4, u64::MAX / 4))].concat(),
+        ),
+        (
+            "an array of as many texts",
+            [gguf(0, 1), key("a", &array(8, u64::MAX / 8))].concat(),
+        ),
+        (
+            "arrays in one another",
+            [gguf(0, 1), key("a", &nested)].concat(),
+        ),
         ("a text as long as can be said", {
             let text = [&[8, 0, 0, 0][..], &number(u64::MAX)].concat();
             [gguf(0, 1), key("a", &text)].concat()
@@ -104,7 +128,10 @@ fn ggufs() -> Inputs {
         ("many tensors", [gguf(30_000, 0), tensors].concat()),
         ("a vocabulary of empty texts", {
             let texts = [array(8, 200_000), vec![0; 8 * 200_000]].concat();
-            let model = key("tokenizer.ggml.model", &[&[8, 0, 0, 0][..], &number(4), b"gpt2"].concat());
+            let model = key(
+                "tokenizer.ggml.model",
+                &[&[8, 0, 0, 0][..], &number(4), b"gpt2"].concat(),
+            );
             let tokens = key("tokenizer.ggml.tokens", &texts);
             replaced_seed("gguf", &model, &tokens)
         }),
@@ -124,13 +151,24 @@ fn safetensors() -> Inputs {
         .map(|i| format!(r#""{i}.u":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}"#))
         .collect();
     let mut inputs = vec![
-        ("the longest header", [&number(u64::MAX)[..], b"{}"].concat()),
-        ("a header longer than the file", [&number(1 << 40)[..], b"{}"].concat()),
-        ("many tensors", with_header(&format!("{{{}}}", empty.join(",")))),
+        (
+            "the longest header",
+            [&number(u64::MAX)[..], b"{}"].concat(),
+        ),
+        (
+            "a header longer than the file",
+            [&number(1 << 40)[..], b"{}"].concat(),
+        ),
+        (
+            "many tensors",
+            with_header(&format!("{{{}}}", empty.join(","))),
+        ),
         ("the largest shape", {
             let size = u64::MAX;
             let shape = format!("[{size},{size},{size}]");
-            with_header(&format!(r#"{{"a.u":{{"dtype":"F32","shape":{shape},"data_offsets":[0,0]}}}}"#))
+            with_header(&format!(
+                r#"{{"a.u":{{"dtype":"F32","shape":{shape},"data_offsets":[0,0]}}}}"#
+            ))
         }),
     ];
     for (what, json) in jsons() {
@@ -149,10 +187,22 @@ fn changed(target: &str, seed: usize, path: &str, value: serde_json::Value) -> V
 
 fn configs() -> Inputs {
     vec![
-        ("as many layers as can be said", changed("config_json", 0, "/num_hidden_layers", u64::MAX.into())),
-        ("as many layers as may be", changed("config_json", 0, "/num_hidden_layers", 1000.into())),
-        ("the largest vocabulary", changed("config_json", 0, "/vocab_size", (1_u64 << 40).into())),
-        ("many ends", changed("config_json", 1, "/eos_token_id", vec![1; 500_000].into())),
+        (
+            "as many layers as can be said",
+            changed("config_json", 0, "/num_hidden_layers", u64::MAX.into()),
+        ),
+        (
+            "as many layers as may be",
+            changed("config_json", 0, "/num_hidden_layers", 1000.into()),
+        ),
+        (
+            "the largest vocabulary",
+            changed("config_json", 0, "/vocab_size", (1_u64 << 40).into()),
+        ),
+        (
+            "many ends",
+            changed("config_json", 1, "/eos_token_id", vec![1; 500_000].into()),
+        ),
         ("many kinds of layers", {
             let kinds = vec!["sliding_attention"; 100_000];
             changed("config_json", 1, "/layer_types", kinds.into())
@@ -174,11 +224,31 @@ fn tokenizers() -> Inputs {
     let splits = vec![serde_json::json!({"type": "WhitespaceSplit"}); 20_000];
     // Those with BPE, WordPiece and a sequence of steps before it.
     vec![
-        ("a large vocabulary", changed("tokenizer_json", 5, "/model/vocab", vocabulary.into())),
-        ("the same merge again and again", changed("tokenizer_json", 2, "/model/merges", merges.into())),
-        ("many added tokens", changed("tokenizer_json", 2, "/added_tokens", added.into())),
-        ("many steps", changed("tokenizer_json", 1, "/pre_tokenizer/pretokenizers", splits.into())),
-        ("a token at the largest place", changed("tokenizer_json", 2, "/added_tokens/0/id", u32::MAX.into())),
+        (
+            "a large vocabulary",
+            changed("tokenizer_json", 5, "/model/vocab", vocabulary.into()),
+        ),
+        (
+            "the same merge again and again",
+            changed("tokenizer_json", 2, "/model/merges", merges.into()),
+        ),
+        (
+            "many added tokens",
+            changed("tokenizer_json", 2, "/added_tokens", added.into()),
+        ),
+        (
+            "many steps",
+            changed(
+                "tokenizer_json",
+                1,
+                "/pre_tokenizer/pretokenizers",
+                splits.into(),
+            ),
+        ),
+        (
+            "a token at the largest place",
+            changed("tokenizer_json", 2, "/added_tokens/0/id", u32::MAX.into()),
+        ),
         ("a large pattern", {
             let pattern = serde_json::json!({"Regex": "(?:a{0,1000}){0,1000}"});
             changed("tokenizer_json", 4, "/normalizer/pattern", pattern)
@@ -257,7 +327,7 @@ fn records() -> Inputs {
             gzip(format!("[\"{}", "a".repeat(64 << 20)).as_bytes())
         }),
         ("gzip of an array of many records", {
-            gzip(format!("[1{}]", ",1".repeat(10_000)).as_bytes())
+            gzip(format!("[1{}]", ",1".repeat(3_000)).as_bytes())
         }),
     ];
     [with_head(&lines, in_lines), with_head(&gzipped, bombs)].concat()
@@ -265,7 +335,10 @@ fn records() -> Inputs {
 
 fn points() -> Inputs {
     let csv = vec![
-        ("many rows", [b"a,b\n".to_vec(), b"1,1\n".repeat(200_000)].concat()),
+        (
+            "many rows",
+            [b"a,b\n".to_vec(), b"1,1\n".repeat(200_000)].concat(),
+        ),
         ("many columns", b"a,".repeat(300_000)),
         ("many columns and rows", {
             let row = format!("1{}\n", ",1".repeat(500));
@@ -280,31 +353,61 @@ fn fronts() -> Inputs {
     let points = vec![serde_json::json!({"lambda": [1.0], "values": [2.0], "stderr": [0.1]}); 2000];
     let names: Vec<String> = (0..20_000).map(|i| i.to_string()).collect();
     vec![
-        ("many points", changed("front", 2, "/methods/0/points", points.into())),
-        ("many objectives", changed("front", 2, "/objectives", names.into())),
+        (
+            "many points",
+            changed("front", 2, "/methods/0/points", points.into()),
+        ),
+        (
+            "many objectives",
+            changed("front", 2, "/objectives", names.into()),
+        ),
     ]
 }
 
 fn configurations() -> Inputs {
-    let sections: String = (0..20_000).map(|i| format!("[s{i}]\n")).collect();
-    let keys: String = (0..20_000).map(|i| format!("k{i} = 1\n")).collect();
+    let sections: String = (0..6_000).map(|i| format!("[s{i}]\n")).collect();
+    let keys: String = (0..6_000).map(|i| format!("k{i} = 1\n")).collect();
     vec![
-        ("lists in one another", format!("a = {}", "[".repeat(100_000)).into()),
-        ("tables in one another", format!("a = {}", "{a=".repeat(100_000)).into()),
-        ("a path of names", format!("a{} = 1", ".a".repeat(50_000)).into()),
-        ("a section of a path of names", format!("[a{}]", ".a".repeat(50_000)).into()),
-        ("a list of numbers", format!("a = [{}]", "0,".repeat(300_000)).into()),
-        ("a list of lists", format!("a = [{}]", "[],".repeat(200_000)).into()),
+        (
+            "lists in one another",
+            format!("a = {}", "[".repeat(100_000)).into(),
+        ),
+        (
+            "tables in one another",
+            format!("a = {}", "{a=".repeat(100_000)).into(),
+        ),
+        (
+            "a path of names",
+            format!("a{} = 1", ".a".repeat(50_000)).into(),
+        ),
+        (
+            "a section of a path of names",
+            format!("[a{}]", ".a".repeat(50_000)).into(),
+        ),
+        (
+            "a list of numbers",
+            format!("a = [{}]", "0,".repeat(300_000)).into(),
+        ),
+        (
+            "a list of lists",
+            format!("a = [{}]", "[],".repeat(200_000)).into(),
+        ),
         ("many sections", sections.into()),
         ("many unknown keys", keys.clone().into()),
-        ("many unknown keys of a section", format!("[data]\n{keys}").into()),
+        (
+            "many unknown keys of a section",
+            format!("[data]\n{keys}").into(),
+        ),
         ("many objectives", "[[objective]]\n".repeat(20_000).into()),
         ("many good objectives", {
             let each = |i: usize| format!("[[objective]]\nname = \"o{i}\"\nscore = \"s\"\n");
             (0..2000).map(each).collect::<String>().into()
         }),
         ("a long name", format!("{} = 1", "a".repeat(500_000)).into()),
-        ("many files", format!("[data]\ntrain = [{}]", "\"a\",".repeat(100_000)).into()),
+        (
+            "many files",
+            format!("[data]\ntrain = [{}]", "\"a\",".repeat(100_000)).into(),
+        ),
     ]
 }
 
@@ -312,7 +415,8 @@ fn adapters() -> Inputs {
     let seed = seeds("adapter").remove(0).input;
     let config = 2 + usize::from(u16::from_le_bytes([seed[0], seed[1]]));
     let behind = with_head(&seed[..config], safetensors());
-    let rank = String::from_utf8_lossy(&seed[2..config]).replace("\"rank\": 2", "\"rank\": 18446744073709551615");
+    let rank = String::from_utf8_lossy(&seed[2..config])
+        .replace("\"rank\": 2", "\"rank\": 18446744073709551615");
     let mut largest = (rank.len() as u16).to_le_bytes().to_vec();
     largest.extend(rank.bytes());
     largest.extend(&seed[config..]);

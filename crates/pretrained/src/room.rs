@@ -28,9 +28,7 @@ pub(crate) fn parse<T: Send>(
     match source.len() {
         ..=SHORT => parse(),
         ..=LONGEST => with_deep_stack(parse)?,
-        length => Err(format!(
-            "it has {length} bytes, expected at most {LONGEST}"
-        )),
+        length => Err(format!("it has {length} bytes, expected at most {LONGEST}")),
     }
 }
 

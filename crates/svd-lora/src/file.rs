@@ -195,7 +195,10 @@ mod tests {
         let message = with_rank(0).unwrap_err().to_string();
         assert!(message.contains("rank: found 0"), "{message}");
         let message = with_rank(usize::MAX).unwrap_err().to_string();
-        assert!(message.contains("layers.0.q_proj.u: shape [6, 5]"), "{message}");
+        assert!(
+            message.contains("layers.0.q_proj.u: shape [6, 5]"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -348,15 +348,19 @@ fn a_page_that_lies_about_its_length_is_refused() {
         );
         let less = claiming(bytes, 10, compression);
         let unpacked = ["gzip", "brotli"];
-        let is_unpacked = (unpacked.iter()).any(|name| {
-            compression.to_string().to_lowercase().starts_with(name)
-        });
+        let is_unpacked =
+            (unpacked.iter()).any(|name| compression.to_string().to_lowercase().starts_with(name));
         match is_unpacked {
             true => assert!(
-                less.contains("column `prompt`: a page says that it unpacks to 10 bytes, and has more"),
+                less.contains(
+                    "column `prompt`: a page says that it unpacks to 10 bytes, and has more"
+                ),
                 "{compression}: {less}"
             ),
-            false => assert!(less.starts_with("data.parquet: cannot read"), "{compression}: {less}"),
+            false => assert!(
+                less.starts_with("data.parquet: cannot read"),
+                "{compression}: {less}"
+            ),
         }
     }
 }

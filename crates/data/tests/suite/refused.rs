@@ -318,10 +318,16 @@ fn a_record_that_is_too_long_is_refused_before_it_is_in_memory() {
     let (records, report) = load_with(&[file.clone()], &[score("s")], skipping(0.5)).unwrap();
     let lines: Vec<usize> = records.iter().map(|record| record.source.line).collect();
     assert_eq!(lines, [1, 3]);
-    assert!(report.to_string().contains("the record is too long"), "{report}");
+    assert!(
+        report.to_string().contains("the record is too long"),
+        "{report}"
+    );
 
     let file = files.write("data.json.gz", gzip(&format!("[{good}, {long}]")));
     let refused = load_with(&[file.clone()], &[score("s")], skipping(0.5));
     let refused = message(&refused.unwrap_err(), &file);
-    assert!(refused.starts_with("data.json.gz:2: the record has more"), "{refused}");
+    assert!(
+        refused.starts_with("data.json.gz:2: the record has more"),
+        "{refused}"
+    );
 }

@@ -103,7 +103,8 @@ pub(super) fn weights(seeds: &mut Seeds) {
         .collect();
     let index = json!({"metadata": {"total_size": 1}, "weight_map": map}).to_string();
     let length = (index.len() as u16).to_le_bytes();
-    seeds.add("shards",
+    seeds.add(
+        "shards",
         [&[1], &length[..], index.as_bytes(), &file].concat(),
     );
     for dtype in ["F16", "BF16", "F64", "F8_E4M3", "I64"] {
@@ -111,7 +112,8 @@ pub(super) fn weights(seeds: &mut Seeds) {
             r#"{{"model.norm.weight": {{"dtype": "{dtype}", "shape": [2], "data_offsets": [0, 4]}}}}"#
         );
         let length = (header.len() as u64).to_le_bytes();
-        seeds.add(dtype,
+        seeds.add(
+            dtype,
             [&[0], &length[..], header.as_bytes(), &[0; 4]].concat(),
         );
     }
@@ -136,8 +138,6 @@ pub(super) fn configs(seeds: &mut Seeds) {
         ] {
             config[key] = value;
         }
-        seeds.add(format!("{model_type}-more"),
-            config.to_string(),
-        );
+        seeds.add(format!("{model_type}-more"), config.to_string());
     }
 }

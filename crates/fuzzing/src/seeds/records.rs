@@ -33,13 +33,18 @@ pub(super) fn records(seeds: &mut Seeds) {
         let lines = format!("{row}\n{row}\n");
         for kind in [0, 1, 2, 3, 20, 41] {
             let head = [if kind % 2 == 0 { 255 } else { format as u8 }, kind as u8];
-            seeds.add(format!("{format}-{kind}"),
+            seeds.add(
+                format!("{format}-{kind}"),
                 [&head[..], lines.as_bytes()].concat(),
             );
         }
         let gzipped = gzip(lines.as_bytes());
-        seeds.add(format!("{format}-gzip"), [&[255, 128], &gzipped[..]].concat());
-        seeds.add(format!("{format}-array"),
+        seeds.add(
+            format!("{format}-gzip"),
+            [&[255, 128], &gzipped[..]].concat(),
+        );
+        seeds.add(
+            format!("{format}-array"),
             [&[255, 12], json!([row, row]).to_string().as_bytes()].concat(),
         );
     }
@@ -89,9 +94,7 @@ pub(super) fn parquets(seeds: &mut Seeds) {
                 .write(&batch)
                 .and_then(|()| writer.close())
                 .expect("it is kept in memory");
-            seeds.add(format!("{kind}-{name}"),
-                [&[255, 0], &bytes[..]].concat(),
-            );
+            seeds.add(format!("{kind}-{name}"), [&[255, 0], &bytes[..]].concat());
         }
     }
 }

@@ -50,9 +50,8 @@ pub(super) fn fronts(seeds: &mut Seeds) {
 
 pub(super) fn profiles(seeds: &mut Seeds) {
     let objectives = ["a", "b"].map(str::to_owned).to_vec();
-    let mut session =
-        elicit::Session::new(objectives, elicit::Settings::lasting(), 7)
-            .expect("the settings are fine");
+    let mut session = elicit::Session::new(objectives, elicit::Settings::lasting(), 7)
+        .expect("the settings are fine");
     seeds.add("empty", session.to_text());
     let candidate = |id: &str, scores: [f64; 2]| elicit::Candidate {
         id: id.to_owned(),
@@ -148,7 +147,9 @@ pub(super) fn adapters(seeds: &mut Seeds) {
         let device = panacea_devices::of_environment();
         let adapters = Adapters::init(config.clone(), shapes, 0.02, 7, &device);
         let folder = Scratch::new();
-        adapters.save(folder.path()).expect("the folder is writable");
+        adapters
+            .save(folder.path())
+            .expect("the folder is writable");
         let read = |file: &str| fs::read(folder.path().join(file)).expect("it was written");
         let (config, tensors) = (read(ADAPTER_CONFIG_FILE), read(ADAPTER_FILE));
         let length = (config.len() as u16).to_le_bytes();

@@ -119,7 +119,8 @@ pub(super) fn templates(seeds: &mut Seeds) {
         .flatten()
         .enumerate()
     {
-        seeds.add(format!("family-{place}"),
+        seeds.add(
+            format!("family-{place}"),
             family["template"].as_str().unwrap_or_default(),
         );
     }
@@ -129,7 +130,8 @@ pub(super) fn templates(seeds: &mut Seeds) {
         .flatten()
         .enumerate()
     {
-        seeds.add(format!("expression-{place}"),
+        seeds.add(
+            format!("expression-{place}"),
             case[0].as_str().unwrap_or_default(),
         );
     }
