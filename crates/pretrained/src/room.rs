@@ -18,7 +18,7 @@ const SHORT: usize = 8 << 10;
 
 /// Bytes of the longest template. It is parsed by calls in calls, of `not not …` one for four bytes and of `--…` one for each, and
 /// there is room for so many.
-pub(crate) const LONGEST: usize = 256 << 10;
+const LONGEST: usize = 256 << 10;
 
 /// Runs `parse` where there is room for what a template of this source can write in one another.
 pub(crate) fn parse<T: Send>(
