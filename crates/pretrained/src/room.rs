@@ -25,10 +25,13 @@ pub(crate) fn parse<T: Send>(
     source: &str,
     parse: impl FnOnce() -> Result<T, String> + Send,
 ) -> Result<T, String> {
-    match source.len() {
-        ..=SHORT => parse(),
-        ..=LONGEST => with_deep_stack(parse)?,
-        length => Err(format!("it has {length} bytes, expected at most {LONGEST}")),
+    let length = source.len();
+    if length > LONGEST {
+        return Err(format!("it has {length} bytes, expected at most {LONGEST}"));
+    }
+    match length > SHORT {
+        true => with_deep_stack(parse)?,
+        false => parse(),
     }
 }
 
