@@ -310,12 +310,17 @@ fn a_record_that_is_too_long_is_refused_before_it_is_in_memory() {
     let good = good();
     let long = format!(r#"{{"prompt": "{}"}}"#, "a".repeat(17 << 20));
     let file = files.write("data.jsonl.gz", gzip(&format!("{good}\n{long}\n{good}")));
-    let refused = load_with(&[file.clone()], &[score("s")], Tolerance::default());
+    let refused = load_with(
+        std::slice::from_ref(&file),
+        &[score("s")],
+        Tolerance::default(),
+    );
     assert_eq!(
         message(&refused.unwrap_err(), &file),
         "data.jsonl.gz:2: the record has more than 16 MiB as text, expected at most that: cut it, or leave it out"
     );
-    let (records, report) = load_with(&[file.clone()], &[score("s")], skipping(0.5)).unwrap();
+    let (records, report) =
+        load_with(std::slice::from_ref(&file), &[score("s")], skipping(0.5)).unwrap();
     let lines: Vec<usize> = records.iter().map(|record| record.source.line).collect();
     assert_eq!(lines, [1, 3]);
     assert!(
@@ -324,7 +329,7 @@ fn a_record_that_is_too_long_is_refused_before_it_is_in_memory() {
     );
 
     let file = files.write("data.json.gz", gzip(&format!("[{good}, {long}]")));
-    let refused = load_with(&[file.clone()], &[score("s")], skipping(0.5));
+    let refused = load_with(std::slice::from_ref(&file), &[score("s")], skipping(0.5));
     let refused = message(&refused.unwrap_err(), &file);
     assert!(
         refused.starts_with("data.json.gz:2: the record has more"),
