@@ -56,6 +56,14 @@ pub enum RecordProblem {
         /// What the parser says.
         message: String,
     },
+    /// It is longer than a record of a gzipped file may be.
+    #[error(
+        "the record has more than {longest} bytes as text, which is out of proportion to the gzipped file: it is damaged, or made to fill the memory; if it is neither, gunzip it"
+    )]
+    TooLarge {
+        /// Bytes that it may have.
+        longest: usize,
+    },
     /// Its columns belong to no known shape.
     #[error(
         "cannot tell the format from the columns {}: {hint}; the formats are {known}",
@@ -109,6 +117,7 @@ impl RecordProblem {
         match self {
             Self::NotUtf8 { .. } => "the line is not UTF-8",
             Self::Json { .. } => "the line is not JSON",
+            Self::TooLarge { .. } => "the record is too long",
             Self::Columns { .. } => "no format has their columns",
             Self::Field(_) => "a field cannot be used",
             Self::Label(_) => "a label or score cannot be used",

@@ -71,6 +71,7 @@
 //! # }
 //! ```
 
+mod array;
 mod batches;
 mod columns;
 mod conversations;
@@ -81,6 +82,7 @@ mod fingerprint;
 mod labels;
 mod mismatched;
 mod objective;
+mod pages;
 mod parquet_rows;
 mod readers;
 mod record;

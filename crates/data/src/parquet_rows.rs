@@ -18,6 +18,7 @@ use parquet::file::metadata::ParquetMetaData;
 use serde_json::{Map, Value};
 
 use crate::error::DataError;
+use crate::pages::rows_at_once;
 use crate::readers::fields::{Row, unreadable};
 use crate::record::Source;
 use crate::visit::{Visit, spread_turns};
@@ -32,10 +33,15 @@ pub(crate) fn for_each_row(
         file: file.to_owned(),
         message,
     };
+    let beside = opened.try_clone().map_err(|error| DataError::Read {
+        file: file.to_owned(),
+        error,
+    })?;
     let mut batches = whole(|| {
         let builder = ParquetRecordBatchReaderBuilder::try_new(opened).map_err(in_words)?;
         check_compression(builder.metadata())?;
-        let rows = rows_at_once(builder.metadata());
+        let rows = rows_at_once(&beside, builder.metadata(), builder.schema())?;
+        let rows = rows.min(rows_of_a_megabyte(builder.metadata()));
         builder.with_batch_size(rows).build().map_err(in_words)
     })
     .map_err(problem)?;
@@ -58,9 +64,8 @@ pub(crate) fn for_each_row(
     Ok(rows)
 }
 
-/// How many rows are read at a time: as many as have about a megabyte, by the average of the part of the file where rows are
-/// longest. What a single one has is in nobody's hands, and so is what the format keeps together: a page, which is unpacked whole.
-fn rows_at_once(metadata: &ParquetMetaData) -> usize {
+/// As many rows as have about a megabyte, by the average of the part of the file where rows are longest.
+fn rows_of_a_megabyte(metadata: &ParquetMetaData) -> usize {
     const USUAL: i64 = 1024;
     const BYTES: i64 = 1 << 20;
     let average = |bytes: i64, rows: i64| bytes / rows.max(1);

@@ -86,9 +86,11 @@ impl ChatTemplate {
         let names = names_in(source);
         let source = python::with_percent_as_filter(&without_generation_tags(source))?;
         let is_deep = room::might_nest(&source);
-        environment
-            .add_template_owned(NAME, source)
-            .map_err(|error| describe(&error, MOST_STEPS))?;
+        let environment = room::parse(&source.clone(), move || {
+            let added = environment.add_template_owned(NAME, source);
+            added.map_err(|error| describe(&error, MOST_STEPS))?;
+            Ok(environment)
+        })?;
         let special_tokens =
             (special_tokens.into_iter()).map(|(name, token)| (name, Value::from(token)));
         let own = options

@@ -103,9 +103,13 @@ impl Adapters {
         let text = read(&path)?;
         let config: SvdLoraConfig =
             serde_json::from_slice(&text).map_err(|error| AdapterError::Malformed {
-                path,
+                path: path.clone(),
                 problem: error.to_string(),
             })?;
+        if config.rank == 0 {
+            let problem = "rank: found 0, expected a number above 0".to_owned();
+            return Err(AdapterError::Malformed { path, problem });
+        }
         let factors = FactorSet::load(&dir.join(ADAPTER_FILE), device)?;
         Ok(Self { config, factors })
     }

@@ -41,7 +41,7 @@ impl TextEncoder for Bytes {
 }
 
 /// Loads a file as the two bytes say, and makes tokens of it.
-pub fn load_records(path: &Path, format: u8, kind: u8) {
+pub(crate) fn load_records(path: &Path, format: u8, kind: u8) {
     let kinds = [
         RecordKind::Pair,
         RecordKind::Sft,
