@@ -68,7 +68,7 @@ fn bad_records_are_what_they_were_in_training() {
             let error = desk.fail(&format!("{command} {arguments}"));
             assert!(error.contains(refused), "{error}");
         }
-        let error = desk.fail(&format!("{command} {run} --set data.max_skipped=0.05"));
+        let error = desk.fail(&format!("{command} {run} --set data.max_skipped=0"));
         assert!(error.contains("1 of 10 records cannot be used"), "{error}");
     }
     let elicit = "elicit --run first --prompts mixed.jsonl --answers 2 --max-new-tokens 2";

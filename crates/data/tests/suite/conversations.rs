@@ -182,7 +182,7 @@ fn bad_records_are_skipped_and_counted_where_that_is_asked_for() {
 
     let few = Conversations {
         tolerance: Tolerance {
-            max_skipped: 0.4,
+            max_skipped: 0.3,
             ..short.tolerance
         },
         ..short
