@@ -19,6 +19,7 @@ What a run trains, on what and how stands in a TOML file:
 ```sh
 cargo xtask train --config my.toml --set optimizer.steps=200
 cargo xtask config init --from dpo my.toml    # or kto, sft, rlhf, reward-model: a file to begin with
+cargo xtask config check my.toml              # all that training would refuse, without training
 cargo xtask config keys adapter               # what stands on this page, at the terminal
 cargo xtask config schema > panacea.schema.json   # for editors: `#:schema ./panacea.schema.json` in the first line
 cargo xtask train --print-config              # every key with its default

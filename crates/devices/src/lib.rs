@@ -29,7 +29,7 @@ mod precision;
 
 use burn_tensor::{DType, Tensor};
 
-pub use burn_tensor::Device;
+pub use burn_tensor::{Device, FloatDType};
 pub use failure::{DeviceFailure, guarded};
 pub use host_memory::peak_memory_bytes;
 pub use kind::DeviceKind;

@@ -1,24 +1,27 @@
-//! `config`: what a configuration may say, files to begin with, and a schema for editors.
+//! `config`: what a configuration may say, files to begin with, whether one can be trained, and a schema for editors.
 
 use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Subcommand};
-use panacea_config::BEGINNINGS;
+use panacea_config::{BEGINNINGS, Plan, Spec};
+use panacea_trainer::open_scorers;
 
+use super::preparation::{PlanArguments, Prepared};
 use crate::shell;
 
-/// Find the keys of a configuration, and begin one.
+/// Find the keys of a configuration, begin one, and check it.
 #[derive(Args)]
 #[command(after_help = "Examples:
   cargo xtask config keys
   cargo xtask config keys adapter
   cargo xtask config keys optimizer.steps
   cargo xtask config init --from dpo my.toml
+  cargo xtask config check my.toml --train train.jsonl
   cargo xtask config schema > panacea.schema.json")]
 pub struct Arguments {
     #[command(subcommand)]
@@ -42,6 +45,14 @@ enum Command {
         /// The new file; printed if not given.
         file: Option<PathBuf>,
     },
+    /// All that training would refuse, without training: the configuration, the device, the model and its weights, every record,
+    /// and what scores answers.
+    Check {
+        /// The configuration.
+        file: PathBuf,
+        #[command(flatten)]
+        over: PlanArguments,
+    },
     /// A JSON Schema of configurations, for editors that know TOML: the first line of a file names it,
     /// `#:schema ./panacea.schema.json`.
     Schema,
@@ -55,6 +66,7 @@ impl Arguments {
                 say!("{}", panacea_config::about(&name)?.trim_end());
             }
             Command::Init { from, file } => init(&from, file)?,
+            Command::Check { file, over } => check(&file, over)?,
             Command::Schema => {
                 say!(
                     "{}",
@@ -64,6 +76,21 @@ impl Arguments {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+fn check(file: &Path, over: PlanArguments) -> Result<()> {
+    let plan = Plan::resolve(Spec::read(file)?, &over.overrides())?;
+    let prepared = Prepared::of(plan, None)?;
+    let base = prepared.base()?;
+    // Programs are started and reward models are read.
+    open_scorers(&prepared.plan, &base)?;
+    let records = prepared.train.examples.len();
+    say!(
+        "fine      {}: {} steps on {records} records",
+        file.display(),
+        prepared.plan.optimizer().total_steps(records)
+    );
+    Ok(())
 }
 
 fn init(from: &str, file: Option<PathBuf>) -> Result<()> {

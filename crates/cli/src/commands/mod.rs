@@ -10,6 +10,7 @@ mod export;
 mod fetch;
 mod generate;
 mod indicators;
+mod preparation;
 mod score;
 mod serve;
 mod train;

@@ -3,22 +3,20 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::Result;
 use clap::Args;
 use panacea_config::{Learning, Overrides, Plan, Spec};
-use panacea_data::{Example, Part};
+use panacea_data::Example;
 use panacea_model::Decoder;
 use panacea_pretrained::Pretrained;
-use panacea_reward_models::Base;
 use panacea_runs::{
     EXIT_INTERRUPTED, Interrupt, ProgressMode, RunFacts, RunFolder, RunRecord, TrainingRun,
 };
-use panacea_serving::open_model_of;
-use panacea_trainer::{Judges, Outcome, Records, References, Work, computed_by};
+use panacea_trainer::{Judges, Outcome, References, Work, computed_by};
 
-use crate::session::{RUNS, say_aside};
+use super::preparation::{PlanArguments, Prepared};
+use crate::session::RUNS;
 use crate::shell;
 
 /// The version that the workspace pins.
@@ -42,33 +40,14 @@ pub struct Arguments {
     /// The configuration file. Default: configs/quickstart.toml, or with --resume what the run began with.
     #[arg(long)]
     config: Option<PathBuf>,
-    /// The model to adapt, in place of model.path.
-    #[arg(long)]
-    model: Option<PathBuf>,
-    /// Files to train on, in place of data.train.
-    #[arg(long, num_args = 1..)]
-    train: Vec<PathBuf>,
-    /// Held-out files, in place of data.eval.
-    #[arg(long, num_args = 1..)]
-    eval: Vec<PathBuf>,
+    #[command(flatten)]
+    over: PlanArguments,
     /// The run's name, a folder under --runs. Default: date, time and the configuration's name.
     #[arg(long)]
     run: Option<String>,
     /// Go on with the run from its last checkpoint.
     #[arg(long, requires = "run")]
     resume: bool,
-    /// flex (the CPU), wgpu, vulkan, cuda or cuda:INDEX; several of a kind with commas between them.
-    #[arg(long)]
-    device: Option<String>,
-    /// The seed of every random choice.
-    #[arg(long)]
-    seed: Option<u64>,
-    /// Optimizer steps.
-    #[arg(long)]
-    steps: Option<usize>,
-    /// Any other value, as SECTION.KEY=VALUE in TOML's syntax; may be given often.
-    #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
     /// Where runs are kept.
     #[arg(long, default_value = RUNS)]
     runs: PathBuf,
@@ -80,15 +59,7 @@ pub struct Arguments {
 
 impl Arguments {
     pub fn run(self) -> Result<ExitCode> {
-        let overrides = Overrides {
-            model: self.model,
-            train: self.train,
-            eval: self.eval,
-            device: self.device,
-            seed: self.seed,
-            steps: self.steps,
-            set: self.set,
-        };
+        let overrides = self.over.overrides();
         if self.print_config {
             return print_config(self.config.as_deref(), &overrides);
         }
@@ -100,39 +71,18 @@ impl Arguments {
             }
             _ => Spec::read(&config)?,
         };
-        let plan = Plan::resolve(spec, &overrides)?;
-        for warning in plan.warnings() {
-            eprintln!("warning: {warning}");
-        }
+        let resumed = self.run.as_ref().filter(|_| self.resume);
+        let resumed = resumed
+            .map(|name| RunFolder::locate(&self.runs, name))
+            .transpose()?;
+        let prepared = Prepared::of(Plan::resolve(spec, &overrides)?, resumed.as_deref())?;
+        eprintln!("positions   {}", positions(&prepared.train.examples));
+        let tokenizer = prepared.pretrained.tokenizer()?;
 
-        let devices = panacea_devices::select_all(plan.device())?;
-        let device = &devices[0];
-        let weights = plan.precision().on(device)?;
-        let pretrained = open_model_of(&plan, None)?;
-        let plan = match pretrained.template_asks_for_the_date()? {
-            true => {
-                let resumed = self.run.as_ref().filter(|_| self.resume);
-                let resumed = resumed
-                    .map(|name| RunFolder::locate(&self.runs, name))
-                    .transpose()?;
-                on_its_day(plan, resumed.as_deref())?
-            }
-            false => plan,
+        let record = RunRecord {
+            plan: prepared.plan.clone(),
+            facts: facts(&prepared.plan, &prepared.pretrained)?,
         };
-        let pretrained = Arc::new(pretrained.with_chat(plan.chat().clone()));
-        let tokenizer = pretrained.tokenizer()?;
-        say_aside(&tokenizer.notes());
-        let train = Records::load(&plan, Part::Train, &plan.data().train, tokenizer)?;
-        eprintln!("training records\n{}", train.report);
-        eprintln!("positions   {}", positions(&train.examples));
-        let plan = plan.with_ideal_of(&train.examples)?;
-        let eval = Records::load_held_out(&plan, &[], tokenizer)?;
-        if let Some(eval) = &eval {
-            eprintln!("held-out records\n{}", eval.report);
-        }
-
-        let facts = facts(&plan, &pretrained)?;
-        let record = RunRecord { plan, facts };
         let stem = config
             .file_stem()
             .map_or_else(|| "run".into(), |s| s.to_string_lossy());
@@ -150,12 +100,10 @@ impl Arguments {
             run.folder().path().display()
         );
 
-        let base = Base {
-            decoder: Arc::new(Decoder::load_in(&pretrained, device, weights)?),
-            pretrained: Arc::clone(&pretrained),
-        };
-        let replicas = (devices[1..].iter())
-            .map(|device| Decoder::load_in(&pretrained, device, weights))
+        let base = prepared.base()?;
+        let weights = prepared.weights;
+        let replicas = (prepared.devices[1..].iter())
+            .map(|device| Decoder::load_in(&base.pretrained, device, weights))
             .collect::<Result<Vec<_>, _>>()?;
         let fingerprint = &record.facts.model_fingerprint;
         let references = match record.plan.method().learning.needs_reference() {
@@ -185,8 +133,8 @@ impl Arguments {
             judges: judges.as_ref(),
             model: &base.decoder,
             replicas: &replicas,
-            train: &train.examples,
-            eval: &eval.map(|loaded| loaded.examples).unwrap_or_default(),
+            train: &prepared.train.examples,
+            eval: (prepared.eval.as_ref()).map_or(&[], |loaded| &loaded.examples[..]),
             references,
             interrupt: Interrupt::install()?,
             progress: ProgressMode::Auto,
@@ -215,15 +163,6 @@ impl Arguments {
             }
         }
     }
-}
-
-/// The plan on the day on which its run began, for the chat template: today, unless `resumed` goes on.
-fn on_its_day(plan: Plan, resumed: Option<&Path>) -> Result<Plan> {
-    let began = match resumed {
-        Some(run) => RunFolder::open(run)?.record()?.plan.chat().date.clone(),
-        None => None,
-    };
-    Ok(plan.on_day(|| began.unwrap_or_else(|| chrono::Local::now().format("%F").to_string())))
 }
 
 /// What a pass over all records computes, and what it would without packing.

@@ -1,6 +1,7 @@
 //! A tiny model trained, measured, asked, scored and exported through the binary, as a user would.
 
 mod chat;
+mod configs;
 mod desk;
 mod inputs;
 mod profiles;

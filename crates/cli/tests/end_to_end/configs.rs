@@ -1,0 +1,43 @@
+//! Configurations that are checked and not trained.
+
+use std::fs;
+
+use crate::desk::{CONFIG, Desk};
+
+#[test]
+fn what_training_would_refuse_is_told_beforehand() {
+    let desk = Desk::new();
+    let told = desk.succeed("config check run.toml");
+    assert!(told.contains("fine      run.toml: 30 steps on "), "{told}");
+    let told = desk.succeed("config check run.toml --steps 7");
+    assert!(told.contains(": 7 steps on "), "{told}");
+
+    let refused = |arguments: &str, expected: &str| {
+        let error = desk.fail(&format!("config check {arguments}"));
+        assert!(error.contains(expected), "{error}");
+    };
+    refused("run.toml --set adapter.rang=3", "adapter.rang");
+    refused("run.toml --train absent.jsonl", "absent.jsonl");
+    refused("run.toml --device banana", "banana");
+    refused("absent.toml", "absent.toml");
+    let rewards = CONFIG
+        .replace(
+            "score = \"helpfulness\"",
+            "reward = { program = [\"no-such-judge\"] }",
+        )
+        .replace(
+            "score = \"conciseness\"",
+            "reward = { rule = \"conciseness\" }",
+        );
+    desk.write(
+        "rlhf.toml",
+        &format!("{rewards}[method]\nloss = \"rlhf\"\n"),
+    );
+    refused("rlhf.toml", "no-such-judge");
+
+    let weights = desk.path("model/model.safetensors");
+    let bytes = fs::read(&weights).unwrap();
+    fs::write(&weights, &bytes[..bytes.len() - 8]).unwrap();
+    refused("run.toml", "model.safetensors");
+    assert!(!desk.path("runs").exists(), "nothing is trained");
+}
