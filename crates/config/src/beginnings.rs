@@ -117,6 +117,6 @@ impl Beginning {
     pub fn file(&self) -> Result<String, ConfigErrors> {
         let spec = Spec::from_toml(self.says, self.name);
         let keys = spec.with_keys_of_its_method(&Overrides::default())?;
-        Ok(format!("# {}.\n{keys}", self.about))
+        Ok(format!("# To begin with: {}.\n{keys}", self.about))
     }
 }

@@ -15,7 +15,7 @@ fn a_beginning_resolves_as_it_is() {
         let plan = plan.unwrap_or_else(|error| panic!("{error}\n{file}"));
         assert_eq!(plan.warnings(), [""; 0], "{}", beginning.name);
         let first = file.lines().next().unwrap_or_default();
-        assert_eq!(first, format!("# {}.", beginning.about));
+        assert_eq!(first, format!("# To begin with: {}.", beginning.about));
     }
 }
 
