@@ -1,11 +1,12 @@
 //! Prompts in files.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use panacea_data::{Conversation, Conversations, Responses, Source};
-use panacea_pretrained::{ChatTokenizer, JsonObject, Message};
+use panacea_pretrained::{ChatTokenizer, JsonObject, Message, Prompt, UnreadKey};
 
 use crate::session::say_aside;
 
@@ -34,4 +35,22 @@ pub fn read_prompts(path: &Path, tokenizer: &ChatTokenizer) -> Result<Vec<Conver
         bail!("{file} has no prompt: expected one on each line");
     }
     Ok(prompts)
+}
+
+/// What is said where a conversation has a key or variable that its chat template has not asked for.
+pub fn unread_note(key: &str) -> String {
+    format!("the chat template does not read `{key}` here, so that nothing is made of it")
+}
+
+/// Says what the template leaves out of prompts, each key once.
+pub fn say_unread(prompts: &[(String, Prompt)]) {
+    let mut said = BTreeSet::new();
+    for (place, prompt) in prompts {
+        for UnreadKey { key, .. } in prompt.unread() {
+            let note = format!("{place}: {}", unread_note(&key));
+            if said.insert(key) {
+                eprintln!("{note}");
+            }
+        }
+    }
 }

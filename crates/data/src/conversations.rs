@@ -96,6 +96,11 @@ impl Conversations {
         };
         let reading = reading.map_err(RecordProblem::Field)?;
         reading.note.iter().for_each(|note| self.note(note));
+        if reading.respelt.is_some() {
+            self.note(
+                "the turns before two answers have the keys of an object in another order: both are read with those of the first",
+            );
+        }
         Ok(Conversation {
             source: source.clone(),
             prompt: reading.prompt,

@@ -47,6 +47,9 @@ pub struct Loader {
     pub tolerance: Tolerance,
     /// Whether texts are what the model reads as they are: those that hold JSON or a transcript are not read as turns.
     pub as_written: bool,
+    /// RLHF: whether the records' own responses are learned from beside the answers. Otherwise they are words to compare with,
+    /// unless their scores are asked for.
+    pub own_responses: bool,
 }
 
 /// Reads training records of shared files and of the objectives' own data sets.
@@ -90,6 +93,7 @@ impl Loader {
             format: None,
             tolerance: Tolerance::default(),
             as_written: false,
+            own_responses: false,
         }
     }
 
@@ -313,6 +317,14 @@ impl<'a> Loading<'a> {
         let reading = reading.map_err(RecordProblem::Field)?;
         let note = reading.note;
         let count = reading.responses.len();
+        let first = reading.responses.first();
+        for objective in objectives {
+            let compared = first.is_some_and(|own| !own.text().trim().is_empty());
+            if objective.compares_with_own_response() && !compared {
+                let problem = format.lacks_response(row, &objective.name);
+                return Err(RecordProblem::Field(problem).into());
+            }
+        }
         let mut found = Vec::with_capacity(readers.len());
         for &i in readers {
             let own = objectives[i].own_scores(row, count);
@@ -342,8 +354,10 @@ impl<'a> Loading<'a> {
         self.keep(Record {
             source: source.clone(),
             prompt: reading.prompt,
+            respelt: None,
             variables: reading.variables,
             responses: reading.responses,
+            reads_responses: self.loader.own_responses || readers.iter().any(asks),
             judgements: Vec::new(),
             scores,
             references,
@@ -479,8 +493,10 @@ impl<'a> Loading<'a> {
         self.keep(Record {
             source: source.clone(),
             prompt: reading.prompt,
+            respelt: reading.respelt,
             variables: reading.variables,
             responses: reading.responses,
+            reads_responses: true,
             judgements,
             scores: Vec::new(),
             references: BTreeMap::new(),

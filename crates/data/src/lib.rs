@@ -38,7 +38,7 @@
 //!     fn answered(&self, prompt: &Vec<u32>, responses: &[Answer]) -> Result<Answered, BoxError> {
 //!         let tokens = |answer: &Answer| answer.text().chars().map(u32::from).chain([0]).collect();
 //!         let responses = responses.iter().map(tokens).collect();
-//!         Ok(Answered { prompt: prompt.clone(), responses, notes: Vec::new() })
+//!         Ok(Answered { prompt: prompt.clone(), responses, ..Answered::default() })
 //!     }
 //! }
 //!

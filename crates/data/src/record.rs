@@ -41,16 +41,30 @@ pub struct Record {
     pub source: Source,
     /// The conversation up to the response; the last turn is never the assistant's.
     pub prompt: Vec<Message>,
+    /// The same turns as they stand before the record's other answer, where objects in them have their keys in another order.
+    pub respelt: Option<Vec<Message>>,
     /// What the chat template sees beside the conversation, such as `tools`.
     pub variables: JsonObject,
     /// Two or more (pairs), one (SFT) or any number (KTO, RLHF): see [`RecordKind`](crate::RecordKind).
     pub responses: Vec<Answer>,
+    /// Whether the network reads them. For RLHF they may be there for their words alone, which answers are compared with.
+    pub reads_responses: bool,
     /// What the objectives say about them; at least one entry, where they are what is trained on.
     pub judgements: Vec<Judgement>,
     /// RLHF: the record's own scores of each response.
     pub scores: Vec<Scores>,
     /// RLHF: reference answers, by the columns that rewards name.
     pub references: BTreeMap<String, String>,
+}
+
+impl Record {
+    /// The responses that the network reads.
+    pub fn read_responses(&self) -> &[Answer] {
+        match self.reads_responses {
+            true => &self.responses,
+            false => &[],
+        }
+    }
 }
 
 /// What a record itself gives to one of its responses: a score for every objective, `None` where the objective asks for
@@ -77,7 +91,7 @@ pub struct Example {
     pub source: Source,
     /// Chat template up to and including the header of the answer.
     pub prompt: Vec<u32>,
-    /// Each response with its end-of-turn token, unless it was truncated. For KTO the last one is a response to another
+    /// Each response that is read, with its end-of-turn token, unless it was truncated. For KTO the last one is a response to another
     /// prompt: [`add_mismatched`](crate::add_mismatched).
     pub responses: Vec<Vec<u32>>,
     /// As in [`Record::judgements`].

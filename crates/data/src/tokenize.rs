@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{BoxError, DataError, RecordProblem};
-use crate::record::{Example, Record, Words, marks};
+use crate::record::{Example, Record, Words};
 use crate::report::{DataReport, SkipReason, Skipped, TokenReport};
 use crate::tolerance::Tolerance;
 
@@ -32,11 +32,6 @@ pub trait TextEncoder: Sync {
     fn stray_token(&self, _record: &Record) -> Option<String> {
         None
     }
-
-    /// Whether something is made of a key of turns, or of a variable of records.
-    fn reads(&self, _name: &str) -> bool {
-        false
-    }
 }
 
 impl TextEncoder for ChatTokenizer {
@@ -54,15 +49,11 @@ impl TextEncoder for ChatTokenizer {
         let prompt = record.prompt.iter().map(Message::text);
         // The end of a turn may end a response.
         let responses =
-            (record.responses.iter()).map(|answer| self.without_end_of_turn(answer.text()));
+            (record.read_responses().iter()).map(|answer| self.without_end_of_turn(answer.text()));
         let found = prompt
             .chain(responses)
             .find_map(|text| self.special_token_in(text));
         found.map(str::to_owned)
-    }
-
-    fn reads(&self, name: &str) -> bool {
-        Self::reads(self, name)
     }
 }
 
@@ -73,7 +64,7 @@ pub struct Rendered<'a>(pub &'a ChatTokenizer);
 impl TextEncoder for Rendered<'_> {
     type Prompt = Prompt;
 
-    fn prompt(&self, messages: &[Message], _: &JsonObject) -> Result<Prompt, BoxError> {
+    fn prompt(&self, messages: &[Message], variables: &JsonObject) -> Result<Prompt, BoxError> {
         let [only] = messages else {
             let problem = format!(
                 "found {} turns, expected one text with all of them, since data.rendered = true",
@@ -81,7 +72,7 @@ impl TextEncoder for Rendered<'_> {
             );
             return Err(problem.into());
         };
-        Ok(self.0.rendered_prompt(only.text())?)
+        Ok(self.0.rendered_prompt(only, variables)?)
     }
 
     fn answered(&self, prompt: &Prompt, responses: &[Answer]) -> Result<Answered, BoxError> {
@@ -150,6 +141,7 @@ pub fn tokenize(
                 is_prompt_cut,
                 responses_cut,
                 notes,
+                unread,
             }) => {
                 tokens.add(&example);
                 for note in notes {
@@ -158,7 +150,7 @@ pub fn tokenize(
                 if let Some(token) = encoder.stray_token(record) {
                     report.stray_tokens.push((record.source.clone(), token));
                 }
-                report.unread.add(unread(record, encoder));
+                report.unread.add(unread);
                 report.count_dropped(record);
                 report.count_used(&example.judgements, &example.scores);
                 report.truncated_prompts += usize::from(is_prompt_cut);
@@ -199,6 +191,8 @@ enum Tokenized {
         responses_cut: usize,
         /// Of the boundary between prompt and responses.
         notes: Vec<String>,
+        /// Keys and variables of which nothing is made.
+        unread: BTreeSet<String>,
     },
     Skipped(SkipReason),
 }
@@ -214,26 +208,19 @@ fn tokenize_record(
             message: error.to_string(),
         }
     };
-    let whole = encoder
-        .prompt(&record.prompt, &record.variables)
-        .map_err(refused("prompt"))?;
-    let is_prompt_cut = whole.as_ref().len() > limits.max_prompt_tokens;
-    let prompt = match (is_prompt_cut, limits.overlong_prompts) {
-        (false, _) => Some(whole),
-        (true, OverlongPrompts::Skip) => None,
-        (true, OverlongPrompts::Truncate) => {
-            cut_prompt(record, encoder, limits.max_prompt_tokens).map_err(refused("prompt"))?
-        }
-    };
-    let Some(prompt) = prompt else {
+    check_spelling(record, encoder).map_err(refused("prompt"))?;
+    let fitting = fitting(&record.prompt, &record.variables, encoder, limits);
+    let Some((prompt, is_prompt_cut)) = fitting.map_err(refused("prompt"))? else {
         return Ok(Tokenized::Skipped(SkipReason::OverlongPrompt));
     };
-
     let Answered {
         prompt,
         mut responses,
         notes,
-    } = answered(record, encoder, &prompt).map_err(refused("response"))?;
+        unread,
+    } = encoder
+        .answered(&prompt, record.read_responses())
+        .map_err(refused("response"))?;
     let mut responses_cut = 0;
     for response in &mut responses {
         responses_cut += usize::from(response.len() > limits.max_response_tokens);
@@ -271,54 +258,63 @@ fn tokenize_record(
         is_prompt_cut,
         responses_cut,
         notes,
+        unread,
     })
 }
 
-/// Keys of the record's turns, and variables beside them, of which nothing is made.
-fn unread<'a>(record: &'a Record, encoder: &impl TextEncoder) -> BTreeSet<&'a str> {
-    let of_turns = record.prompt.iter().map(|turn| &turn.more);
-    let of_answers = record.responses.iter().map(|answer| &answer.more);
-    let all = of_turns.chain(of_answers).chain([&record.variables]);
-    let names = all.flat_map(|fields| fields.keys().map(String::as_str));
-    names.filter(|name| !encoder.reads(name)).collect()
+/// The prompt in tokens, and whether it was cut; nothing where it has too many and is to be skipped.
+pub(crate) fn fitting<E: TextEncoder>(
+    messages: &[Message],
+    variables: &JsonObject,
+    encoder: &E,
+    limits: &TokenLimits,
+) -> Result<Option<(E::Prompt, bool)>, BoxError> {
+    let whole = encoder.prompt(messages, variables)?;
+    let most = limits.max_prompt_tokens;
+    if whole.as_ref().len() <= most {
+        return Ok(Some((whole, false)));
+    }
+    match limits.overlong_prompts {
+        OverlongPrompts::Skip => Ok(None),
+        OverlongPrompts::Truncate => {
+            let cut = cut_prompt(messages, variables, encoder, most)?;
+            Ok(cut.map(|prompt| (prompt, true)))
+        }
+    }
 }
 
-/// The conversation with the record's responses. Where nobody judges or scores them, they may be missing, and so may one that
-/// cannot be tokenised.
-fn answered<E: TextEncoder>(
-    record: &Record,
-    encoder: &E,
-    prompt: &E::Prompt,
-) -> Result<Answered, BoxError> {
-    let is_used = marks(&record.judgements, &record.scores)
-        .flatten()
-        .any(Option::is_some);
-    let refused = match encoder.answered(prompt, &record.responses) {
-        Err(_) if !is_used && !record.responses.is_empty() => {
-            "a response of the record's own cannot be tokenised, and nothing but its words is used"
-        }
-        other => return other,
+/// Of a pair of conversations one is taken as the prompt of both. Where the other has the keys of an object in another order,
+/// the template must write the same for it.
+fn check_spelling(record: &Record, encoder: &impl TextEncoder) -> Result<(), BoxError> {
+    let Some(other) = &record.respelt else {
+        return Ok(());
     };
-    let mut without = encoder.answered(prompt, &[])?;
-    without.notes.push(refused.to_owned());
-    Ok(without)
+    let [own, other] = [&record.prompt, other].map(|turns| encoder.prompt(turns, &record.variables));
+    match own?.as_ref() == other?.as_ref() {
+        true => Ok(()),
+        false => Err(
+            "found the same turns before both answers, but with the keys of an object in another order, which the template \
+             writes; expected the same text before both: give them the same order"
+                .into(),
+        ),
+    }
 }
 
 /// The longest end of a conversation whose prompt fits: whole turns if a user's turn can begin
 /// it, otherwise the end of the last turn. `None` where the template alone is too long.
 fn cut_prompt<E: TextEncoder>(
-    record: &Record,
+    messages: &[Message],
+    variables: &JsonObject,
     encoder: &E,
     max_tokens: usize,
 ) -> Result<Option<E::Prompt>, BoxError> {
-    let messages = &record.prompt;
     let system = messages
         .iter()
         .take_while(|message| matches!(message.role.as_str(), "system" | "developer"))
         .count();
     let (kept, turns) = messages.split_at(system);
     let fitting = |turns: &[Message]| -> Result<Option<E::Prompt>, BoxError> {
-        let prompt = encoder.prompt(&[kept, turns].concat(), &record.variables)?;
+        let prompt = encoder.prompt(&[kept, turns].concat(), variables)?;
         Ok((prompt.as_ref().len() <= max_tokens).then_some(prompt))
     };
 

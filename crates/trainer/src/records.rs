@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use panacea_config::Plan;
-use panacea_data::{DataReport, Example, Loader, Part, Rendered, add_mismatched, tokenize};
+use panacea_data::{
+    DataReport, Example, Loader, Part, Record, Rendered, TextEncoder, add_mismatched, tokenize,
+};
 use panacea_pretrained::ChatTokenizer;
 
 use crate::error::TrainerError;
@@ -27,33 +29,25 @@ impl Records {
         let mut loader = Loader::new(plan.method().learning.record_kind());
         loader.part = part;
         loader.format = plan.data().format;
-        let tolerance = plan.data().tolerance;
-        loader.tolerance = tolerance;
+        loader.tolerance = plan.data().tolerance;
         // Without a template nothing says again who speaks.
         loader.as_written = plan.data().rendered || !tokenizer.has_template();
+        loader.own_responses = plan.method().learning.reads_own_responses();
         let (records, mut report) = loader.load(files, plan.objectives())?;
-        let limits = &plan.data().limits;
-        let mut examples = match plan.data().rendered {
-            true => tokenize(
-                &records,
-                &Rendered(tokenizer),
-                limits,
-                tolerance,
-                &mut report,
-            )?,
-            false => tokenize(&records, tokenizer, limits, tolerance, &mut report)?,
+        let examples = match plan.data().rendered {
+            true => in_tokens(plan, &records, &Rendered(tokenizer), &mut report)?,
+            false => in_tokens(plan, &records, tokenizer, &mut report)?,
         };
-        if examples.is_empty() {
-            let files: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
-            return Err(TrainerError::NoRecords {
-                files: files.join(", "),
-                report: Box::new(report),
-            });
+        match examples.is_empty() {
+            false => Ok(Self { examples, report }),
+            true => {
+                let files: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
+                Err(TrainerError::NoRecords {
+                    files: files.join(", "),
+                    report: Box::new(report),
+                })
+            }
         }
-        if plan.method().learning.needs_kl() {
-            add_mismatched(&mut examples)?;
-        }
-        Ok(Self { examples, report })
     }
 
     /// Reads the evaluation files of `plan`, or `files` in their place; nothing where there are neither.
@@ -72,4 +66,19 @@ impl Records {
         }
         Self::load(plan, Part::Eval, files, tokenizer).map(Some)
     }
+}
+
+/// Records in tokens; those of KTO with a response to another prompt.
+fn in_tokens<E: TextEncoder>(
+    plan: &Plan,
+    records: &[Record],
+    encoder: &E,
+    report: &mut DataReport,
+) -> Result<Vec<Example>, TrainerError> {
+    let data = plan.data();
+    let mut examples = tokenize(records, encoder, &data.limits, data.tolerance, report)?;
+    if plan.method().learning.needs_kl() && !examples.is_empty() {
+        add_mismatched(&mut examples, encoder, &data.limits)?;
+    }
+    Ok(examples)
 }

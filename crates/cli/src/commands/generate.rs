@@ -7,9 +7,9 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use panacea_data::Conversation;
 use panacea_model::Request;
-use panacea_pretrained::{ChatTokenizer, Message};
+use panacea_pretrained::{ChatTokenizer, Message, Prompt};
 
-use crate::prompts::read_prompts;
+use crate::prompts::{read_prompts, say_unread};
 use crate::session::{FewBits, ModelArguments, SamplingArguments, parse_bits};
 
 /// Answer prompts, steered by a preference.
@@ -82,11 +82,15 @@ impl Arguments {
                      variables,
                      ..
                  }| {
+                    let place = source.to_string();
                     let prompt = tokenizer.prompt_with(&prompt, &variables);
-                    Ok(prompt.with_context(|| source.to_string())?.into_ids())
+                    let prompt = prompt.with_context(|| place.clone())?;
+                    Ok((place, prompt))
                 },
             );
-            return prompts.collect();
+            let prompts: Vec<(String, Prompt)> = prompts.collect::<Result<_>>()?;
+            say_unread(&prompts);
+            return Ok(prompts.into_iter().map(|(_, prompt)| prompt.into_ids()).collect());
         }
         let prompts = self.prompt.iter().map(|text| {
             if text.is_empty() {
@@ -99,7 +103,10 @@ impl Arguments {
             let messages: Vec<_> = system
                 .chain([Message::new("user", text.as_str())])
                 .collect();
-            Ok(tokenizer.encode_prompt(&messages)?)
+            let prompt = [("--system".to_owned(), tokenizer.prompt(&messages)?)];
+            say_unread(&prompt);
+            let [(_, prompt)] = prompt;
+            Ok(prompt.into_ids())
         });
         prompts.collect()
     }

@@ -9,6 +9,7 @@ use panacea_data::{Conversations, Responses};
 use panacea_model::{PackedBatch, Sequence};
 use serde_json::{Value, json};
 
+use crate::prompts::unread_note;
 use crate::session::{ModelArguments, say_aside};
 
 /// Log-probabilities of given responses: a JSON line {"sum_logprob", "tokens"} for each record.
@@ -51,7 +52,8 @@ impl Arguments {
             let answered = tokenizer
                 .answered(&prompt, &record.responses)
                 .with_context(place)?;
-            for note in answered.notes {
+            let unread = answered.unread.iter().map(|key| unread_note(key));
+            for note in answered.notes.iter().cloned().chain(unread) {
                 if !said.contains(&note) {
                     eprintln!("{}: {note}", place());
                     said.push(note);
