@@ -532,34 +532,28 @@ mod tests {
         assert!(unread("", empty, serde_json::json!({})).is_empty());
     }
 
+    /// A thread of its own is for what nests deeply; ordinary conversations are written without one.
     #[test]
-    #[ignore]
-    fn tmp_measure() {
+    fn ordinary_conversations_take_few_steps() {
         let golden: serde_json::Value = panacea_test_support::golden("templates.json");
+        let mut frugal = 0;
         for family in golden["families"].as_array().unwrap() {
             let source = family["template"].as_str().unwrap();
-            let tokens = vec![("bos_token".to_owned(), "<s>".to_owned()), ("eos_token".to_owned(), "</s>".to_owned())];
-            let template = ChatTemplate::parse(source, tokens, &ChatOptions::default()).unwrap();
-            let talk = Talk::new(vec![Turn::plain("user", &"word ".repeat(100)), Turn::plain("assistant", &"word ".repeat(300))], &JsonObject::new());
-            let mut deep = template.clone();
-            if let Some(f) = &mut deep.frugal { f.set_fuel(Some(1)); }
-            let mut never = template.clone();
-            never.frugal = None;
-            for (name, t) in [("as is", &template), ("thread each", &deep), ("no thread", &never)] {
-                let start = std::time::Instant::now();
-                for _ in 0..5000 { t.render(&talk, false).unwrap(); }
-                eprintln!("{} {} {:?}: {:.1} us", family["name"], name, template.frugal.is_some(), start.elapsed().as_secs_f64() / 5000. * 1e6);
-            }
-            let start = std::time::Instant::now();
-            use rayon::prelude::*;
-            (0..20000).into_par_iter().for_each(|_| { deep.render(&talk, false).unwrap(); });
-            eprintln!("  parallel thread each 20000: {:?}", start.elapsed());
-            let mut low = template.clone();
-            for fuel in [100, 200, 300, 500, 1000, 2000, 3000, 5000, 10000] {
-                low.environment.set_fuel(Some(fuel)); low.frugal = None;
-                if low.render(&talk, false).is_ok() { eprintln!("  fuel {fuel} is enough"); break; }
-            }
+            let none = ChatOptions::default();
+            let template = ChatTemplate::parse(source, Vec::new(), &none).unwrap();
+            let Some(few) = template.frugal else { continue };
+            frugal += 1;
+            let turns: Vec<Value> = (0..20)
+                .map(|turn| Turn::plain(["user", "assistant"][turn % 2], &"word ".repeat(300)))
+                .map(|turn| turn.fields.value())
+                .collect();
+            let written = few.get_template(NAME).unwrap().render(Value::from_pairs([
+                ("messages", Value::from(turns)),
+                ("bos_token", Value::from("<s>")),
+            ]));
+            assert!(written.is_ok(), "{}: {written:?}", family["name"]);
         }
+        assert!(frugal > 0);
     }
 
     /// A name that every template is given is nobody else's to set.

@@ -167,9 +167,9 @@ pub async fn complete(State(api): State<Arc<Api>>, request: Request) -> Result<R
     let variables = fields.variables();
     let tokenizer = Arc::clone(&api.answers.tokenizer);
     let prompt = aside(&api, body, move || {
-        prompt(&tokenizer, &conversation, &variables)
-    })
-    .await?;
+        conversation.tokens(&tokenizer, &variables)
+    });
+    let prompt = prompt.await?;
     let described = Described::new("chatcmpl", &choice);
     let pieces = api.answers.ask(Asked {
         choice,
@@ -240,22 +240,6 @@ pub async fn complete(State(api): State<Arc<Api>>, request: Request) -> Result<R
     };
     let last = move |usage| counts_usage.then(|| chunk(Vec::new(), Some(usage)));
     Ok(events(pieces, Some(first), next, last))
-}
-
-/// What the model reads: all that the conversation has, or it is refused by its field.
-fn prompt(
-    tokenizer: &ChatTokenizer,
-    conversation: &Conversation,
-    variables: &JsonObject,
-) -> Result<Vec<u32>, ApiError> {
-    let messages = &conversation.messages;
-    let prompt = tokenizer.prompt_with(messages, variables).map_err(|error| {
-        // What is taken without tools is refused for their sake.
-        let is_of_tools = !variables.is_empty() && tokenizer.prompt(messages).is_ok();
-        ApiError::from(error).or_about(if is_of_tools { "tools" } else { "messages" })
-    })?;
-    conversation.check_read(&prompt.unread())?;
-    Ok(prompt.into_ids())
 }
 
 impl ChatFields {

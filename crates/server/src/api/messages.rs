@@ -106,9 +106,25 @@ impl Conversation {
         Ok(conversation)
     }
 
+    /// What the model reads: all that the conversation has, or it is refused by its field.
+    pub fn tokens(
+        &self,
+        tokenizer: &ChatTokenizer,
+        variables: &JsonObject,
+    ) -> Result<Vec<u32>, ApiError> {
+        let prompt = tokenizer.prompt_with(&self.messages, variables);
+        let prompt = prompt.map_err(|error| {
+            // What is taken without tools is refused for their sake.
+            let is_of_tools = !variables.is_empty() && tokenizer.prompt(&self.messages).is_ok();
+            ApiError::from(error).or_about(if is_of_tools { "tools" } else { "messages" })
+        })?;
+        self.check_read(&prompt.unread())?;
+        Ok(prompt.into_ids())
+    }
+
     /// Refuses what the template has not read: it would not be part of what the model is told. An id that a tool's answer has
     /// says nothing more than its place does, where answers stand in the order of the calls.
-    pub fn check_read(&self, unread: &[UnreadKey]) -> Result<(), ApiError> {
+    fn check_read(&self, unread: &[UnreadKey]) -> Result<(), ApiError> {
         let is_told = |unread: &&UnreadKey| {
             let is_id = unread.key == "tool_call_id";
             is_id && (unread.turn).is_some_and(|turn| !self.out_of_order.contains(&turn))
