@@ -25,7 +25,9 @@ pub fn add_mismatched<E: TextEncoder>(
     let partners = partners(examples)?;
     let known = &*examples;
     let answered: Vec<Answered> = (known.par_iter().zip(partners))
-        .map(|(example, partner)| with_other(example, others(known, example, partner), encoder, limits))
+        .map(|(example, partner)| {
+            with_other(example, others(known, example, partner), encoder, limits)
+        })
         .collect::<Result<_, _>>()?;
     for (example, answered) in examples.iter_mut().zip(answered) {
         example.prompt = answered.prompt;
@@ -96,7 +98,10 @@ fn with_other<'a, E: TextEncoder>(
     let refused = |part: &'static str, error: Option<BoxError>| {
         let problem = RecordProblem::Encode {
             part,
-            message: error.map_or_else(|| "it has too many tokens".to_owned(), |error| error.to_string()),
+            message: error.map_or_else(
+                || "it has too many tokens".to_owned(),
+                |error| error.to_string(),
+            ),
         };
         DataError::from(problem.of(example.source.clone()))
     };
@@ -112,7 +117,10 @@ fn with_other<'a, E: TextEncoder>(
             Err(error) => last = Some(error),
         }
     }
-    Err(refused("response to another prompt, by which KTO compares,", last))
+    Err(refused(
+        "response to another prompt, by which KTO compares,",
+        last,
+    ))
 }
 
 #[cfg(test)]
@@ -130,15 +138,23 @@ mod tests {
         type Prompt = Vec<u32>;
 
         fn prompt(&self, messages: &[Message], _: &JsonObject) -> Result<Vec<u32>, BoxError> {
-            Ok(messages.iter().flat_map(|m| m.text().chars()).map(u32::from).collect())
+            Ok(messages
+                .iter()
+                .flat_map(|m| m.text().chars())
+                .map(u32::from)
+                .collect())
         }
 
         fn answered(&self, prompt: &Vec<u32>, responses: &[Answer]) -> Result<Answered, BoxError> {
-            let tokens = |answer: &Answer| -> Vec<u32> { answer.text().chars().map(u32::from).collect() };
+            let tokens =
+                |answer: &Answer| -> Vec<u32> { answer.text().chars().map(u32::from).collect() };
             let of_all: Vec<Vec<u32>> = responses.iter().map(tokens).collect();
             let is_digit = |id: &u32| (48..58).contains(id);
             let (last, before) = prompt.split_last().ok_or("no prompt")?;
-            if of_all.iter().any(|of| *last == u32::from('?') && of[0] == u32::from('!')) {
+            if of_all
+                .iter()
+                .any(|of| *last == u32::from('?') && of[0] == u32::from('!'))
+            {
                 return Err("shouting".into());
             }
             let merged = |of: &[u32]| is_digit(last) && is_digit(&of[0]);
@@ -149,7 +165,11 @@ mod tests {
                 (true, true) => [&[1000 * last + of[0]], &of[1..]].concat(),
             };
             Ok(Answered {
-                prompt: if moves { before.to_vec() } else { prompt.clone() },
+                prompt: if moves {
+                    before.to_vec()
+                } else {
+                    prompt.clone()
+                },
                 responses: of_all.iter().map(response).collect(),
                 ..Answered::default()
             })
@@ -244,7 +264,8 @@ mod tests {
         assert_eq!(of_three[2].responses[1], [u32::from('b')]);
         let said = add(&mut examples(&words[..2])).unwrap_err().to_string();
         assert!(
-            said.starts_with("a.jsonl:1: the response to another prompt") && said.contains("shouting"),
+            said.starts_with("a.jsonl:1: the response to another prompt")
+                && said.contains("shouting"),
             "{said}"
         );
     }

@@ -221,11 +221,7 @@ fn moments(array: &ArrayRef) -> Result<Vec<Cell>, ArrowError> {
 }
 
 /// A list can be read where all of its items can.
-fn lists(
-    lists: impl Iterator<Item = Option<ArrayRef>>,
-    name: &str,
-    depth: usize,
-) -> Vec<Cell> {
+fn lists(lists: impl Iterator<Item = Option<ArrayRef>>, name: &str, depth: usize) -> Vec<Cell> {
     let list = |items: Option<ArrayRef>| match items {
         Some(items) => cells(&items, name, depth).into_iter().collect::<Cell>(),
         None => Ok(Value::Null),
@@ -269,7 +265,10 @@ fn maps(array: &ArrayRef, name: &str, depth: usize) -> Vec<Cell> {
         let entries = array.value(row);
         let keys = cells(entries.column(0), name, depth + 1);
         let mut fields = Map::new();
-        for (key, value) in keys.into_iter().zip(cells(entries.column(1), name, depth + 1)) {
+        for (key, value) in keys
+            .into_iter()
+            .zip(cells(entries.column(1), name, depth + 1))
+        {
             let key = match key? {
                 Value::String(key) => key,
                 other => other.to_string(),

@@ -289,7 +289,8 @@ fn check_spelling(record: &Record, encoder: &impl TextEncoder) -> Result<(), Box
     let Some(other) = &record.respelt else {
         return Ok(());
     };
-    let [own, other] = [&record.prompt, other].map(|turns| encoder.prompt(turns, &record.variables));
+    let [own, other] =
+        [&record.prompt, other].map(|turns| encoder.prompt(turns, &record.variables));
     match own?.as_ref() == other?.as_ref() {
         true => Ok(()),
         false => Err(

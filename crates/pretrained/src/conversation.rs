@@ -161,7 +161,11 @@ impl ChatTokenizer {
             }
         };
         let Some(template) = self.template() else {
-            unread.extend(responses.iter().flat_map(|answer| answer.more.keys().cloned()));
+            unread.extend(
+                responses
+                    .iter()
+                    .flat_map(|answer| answer.more.keys().cloned()),
+            );
             unread.extend(prompt.talk.unread().map(|unread| unread.key));
             let responses = responses.iter().map(|answer| self.bare_response(answer));
             return Ok(Answered {
@@ -397,13 +401,15 @@ fn is_lost(turn: &Turn, more: &JsonObject, is_refused: bool) -> bool {
 
 /// A conversation of which no template is asked: its texts alone are read.
 fn talk_of_texts(messages: &[Message], variables: &JsonObject) -> Talk {
-    let without_text = |message: &Message| Turn::new(&message.role, &Content::Absent, &message.more);
+    let without_text =
+        |message: &Message| Turn::new(&message.role, &Content::Absent, &message.more);
     Talk::new(messages.iter().map(without_text).collect(), variables)
 }
 
 /// How a template goes on from the generation prompt, `text`, which is shortened where the whole text parts from it.
 fn opening(template: &ChatTemplate, talk: &Talk, text: &mut String) -> Opening {
-    let with = |content: &str| template.render(&talk.with(Turn::plain("assistant", content)), false);
+    let with =
+        |content: &str| template.render(&talk.with(Turn::plain("assistant", content)), false);
     // A template may refuse an answer here, as behind a turn of the assistant's: the generation prompt is then all there is.
     let Ok(whole) = with(ANSWER) else {
         return Opening::Apart;

@@ -105,7 +105,10 @@ pub(crate) fn anchors(tokenizer: &Tokenizer, template: &ChatTemplate) -> Vec<Str
 /// A question, and its answer where there is to be one.
 fn asked(is_answered: bool) -> Talk {
     let answer = is_answered.then(|| Turn::plain("assistant", ANSWER));
-    let turns: Vec<Turn> = [Turn::plain("user", "?")].into_iter().chain(answer).collect();
+    let turns: Vec<Turn> = [Turn::plain("user", "?")]
+        .into_iter()
+        .chain(answer)
+        .collect();
     Talk {
         turns,
         ..Talk::default()

@@ -478,7 +478,16 @@ mod tests {
         for word in ["tool", "role_2", "bos"] {
             assert!(words.contains(word), "{word}: {words:?}");
         }
-        for word in ["user", "system", "developer", "x", "id", "content", "documents", "m"] {
+        for word in [
+            "user",
+            "system",
+            "developer",
+            "x",
+            "id",
+            "content",
+            "documents",
+            "m",
+        ] {
             assert!(!words.contains(word), "{word}: {words:?}");
         }
     }
@@ -500,9 +509,7 @@ mod tests {
 
     #[test]
     fn what_a_template_asks_for_is_read_and_nothing_else() {
-        let turn = || {
-            serde_json::json!({"role": "assistant", "content": "a", "name": "Ann", "x": 1, "tool_calls": [{"name": "f"}]})
-        };
+        let turn = || serde_json::json!({"role": "assistant", "content": "a", "name": "Ann", "x": 1, "tool_calls": [{"name": "f"}]});
         let each = |body: &str| format!("{{% for m in messages %}}{body}{{% endfor %}}");
         for (body, expected) in [
             // The name of a call is not that of the turn, and a text or a comment asks for nothing.
@@ -512,8 +519,14 @@ mod tests {
             ),
             ("{{ m | tojson }}", &["tools"]),
             ("{% for k, v in m.items() %}{{ v }}{% endfor %}", &["tools"]),
-            ("{{ m['name'] }}{{ m.get('x') }}{{ tools }}", &["0.content", "0.tool_calls"]),
-            ("{{ 'x' in m }}", &["0.content", "0.name", "0.tool_calls", "tools"]),
+            (
+                "{{ m['name'] }}{{ m.get('x') }}{{ tools }}",
+                &["0.content", "0.tool_calls"],
+            ),
+            (
+                "{{ 'x' in m }}",
+                &["0.content", "0.name", "0.tool_calls", "tools"],
+            ),
             // Nobody asks a turn for what stands in a branch that is not taken.
             (
                 "{% if m.role == 'user' %}{{ m.name }}{{ tools }}{% endif %}{{ m.content }}",

@@ -160,7 +160,9 @@ fn messages(turns: &[Turn]) -> Vec<Message> {
             None => Content::Absent,
         };
         Message {
-            role: role.and_then(|role| Some(role.as_str()?.to_owned())).unwrap_or_default(),
+            role: role
+                .and_then(|role| Some(role.as_str()?.to_owned()))
+                .unwrap_or_default(),
             content,
             more,
         }

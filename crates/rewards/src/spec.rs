@@ -270,9 +270,7 @@ impl ScorerSpec {
     pub fn needs_own_response(&self) -> bool {
         matches!(
             self,
-            Self::Rule(
-                Rule::Similarity { reference: None } | Rule::ExactMatch { reference: None }
-            )
+            Self::Rule(Rule::Similarity { reference: None } | Rule::ExactMatch { reference: None })
         )
     }
 }

@@ -59,7 +59,7 @@ fn model(folder: &Path, template: &str) -> Pretrained {
 fn read(folder: &Path, tokenizer: &ChatTokenizer, method: &str) -> Vec<Example> {
     let file = folder.join("rows.jsonl");
     let row = |(index, [prompt, completion]): (usize, &[&str; 2])| {
-        json!({"prompt": prompt, "completion": completion, "label": index % 2 == 0}).to_string()
+        json!({"prompt": prompt, "completion": completion, "good": index % 2 == 0}).to_string()
     };
     let rows: Vec<String> = ROWS.iter().enumerate().map(row).collect();
     fs::write(&file, rows.join("\n")).unwrap();
@@ -75,7 +75,7 @@ fn read(folder: &Path, tokenizer: &ChatTokenizer, method: &str) -> Vec<Example> 
 }
 
 const SFT: &str = "[[objective]]\nname = \"a\"\nchosen = true\n[method]\nloss = \"sft\"";
-const KTO: &str = "[[objective]]\nname = \"a\"\ncolumn = \"label\"\n[method]\nloss = \"kto\"";
+const KTO: &str = "[[objective]]\nname = \"a\"\ncolumn = \"good\"\n[method]\nloss = \"kto\"";
 const RLHF: &str =
     "[[objective]]\nname = \"a\"\nreward = { rule = \"conciseness\" }\n[method]\nloss = \"rlhf\"";
 
@@ -87,14 +87,20 @@ fn user(text: &str) -> Message {
 fn whole(tokenizer: &ChatTokenizer, question: &str, answer: &str) -> Vec<u32> {
     let talk = [user(question), Message::new("assistant", answer)];
     let text = tokenizer.render(&talk, false).unwrap();
-    tokenizer.encode(text.strip_suffix('\n').unwrap(), false).unwrap()
+    tokenizer
+        .encode(text.strip_suffix('\n').unwrap(), false)
+        .unwrap()
 }
 
 #[test]
 fn prompts_end_at_the_same_token_in_every_method() {
     for (template, end, before) in [
         (opens_a_block(), "<|im_start|>assistant\n", ""),
-        (writes_a_block(), "<|im_start|>assistant\n", "<think>\n\n</think>\n\n"),
+        (
+            writes_a_block(),
+            "<|im_start|>assistant\n",
+            "<think>\n\n</think>\n\n",
+        ),
         (JOINS.to_owned(), "#", ""),
     ] {
         let folder = tempfile::tempdir().unwrap();
@@ -146,7 +152,11 @@ fn a_response_to_another_prompt_is_tokenised_behind_this_one() {
             assert_eq!(example.responses.len(), 2);
             for (answer, response) in [own, other].iter().zip(&example.responses) {
                 let found = [&example.prompt[..], response].concat();
-                assert_eq!(found, whole(tokenizer, question, answer), "{question} {answer}");
+                assert_eq!(
+                    found,
+                    whole(tokenizer, question, answer),
+                    "{question} {answer}"
+                );
             }
             moved += usize::from(example.prompt != trained[index].prompt);
         }

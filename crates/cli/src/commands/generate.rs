@@ -90,7 +90,10 @@ impl Arguments {
             );
             let prompts: Vec<(String, Prompt)> = prompts.collect::<Result<_>>()?;
             say_unread(&prompts);
-            return Ok(prompts.into_iter().map(|(_, prompt)| prompt.into_ids()).collect());
+            return Ok(prompts
+                .into_iter()
+                .map(|(_, prompt)| prompt.into_ids())
+                .collect());
         }
         let prompts = self.prompt.iter().map(|text| {
             if text.is_empty() {

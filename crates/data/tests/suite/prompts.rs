@@ -1,8 +1,8 @@
 //! RLHF: prompts with nothing else, and records of which nothing but the prompt has to be right.
 
 use panacea_data::{
-    BadRecords, DataReport, Format, Loader, ObjectiveSpec, OverlongPrompts, Record, RecordKind, TokenLimits,
-    Tolerance, load, tokenize,
+    BadRecords, DataReport, Format, Loader, ObjectiveSpec, OverlongPrompts, Record, RecordKind,
+    TokenLimits, Tolerance, load, tokenize,
 };
 use serde_json::{Value, json};
 
@@ -295,7 +295,9 @@ fn responses_that_nobody_reads_are_no_tokens() {
             own_responses,
             ..Loader::new(RecordKind::Prompt)
         };
-        let (records, mut report) = loader.load(std::slice::from_ref(&file), &[short()]).unwrap();
+        let (records, mut report) = loader
+            .load(std::slice::from_ref(&file), &[short()])
+            .unwrap();
         let tolerance = Tolerance::default();
         let examples = tokenize(&records, &Characters, &limits, tolerance, &mut report);
         examples.map(|examples| (examples, report))
@@ -303,7 +305,10 @@ fn responses_that_nobody_reads_are_no_tokens() {
     let (examples, report) = read(false).unwrap();
     assert!(examples.iter().all(|example| example.responses.is_empty()));
     assert_eq!(examples[0].words.responses, ["x$"]);
-    assert_eq!((report.truncated_responses, report.tokens.unwrap().response), (0, 0));
+    assert_eq!(
+        (report.truncated_responses, report.tokens.unwrap().response),
+        (0, 0)
+    );
     // Where they are learned from, each has to be right.
     let error = message(&read(true).unwrap_err(), &file);
     assert!(
@@ -319,7 +324,10 @@ fn responses_that_nobody_reads_are_no_tokens() {
     let tolerance = Tolerance::default();
     let examples = tokenize(&records, &Characters, &limits, tolerance, &mut report).unwrap();
     assert_eq!(examples[0].responses, [[u32::from('y')]]);
-    assert_eq!((report.truncated_responses, report.tokens.unwrap().response), (1, 1));
+    assert_eq!(
+        (report.truncated_responses, report.tokens.unwrap().response),
+        (1, 1)
+    );
 }
 
 /// A rule that compares with the record's own response needs one of every record; a program is told that there is none.
@@ -334,13 +342,24 @@ fn what_is_compared_with_is_there_when_records_are_read() {
             (json!({"prompt": "q"}), "(the record)"),
             (json!({"prompt": "q", "completion": " "}), "completion"),
             (json!({"prompt": "q", "completion": silent}), "completion"),
-            (json!({"messages": [{"role": "user", "content": "q"}]}), "messages"),
-            (json!({"prompt": "q", "chosen": null, "rejected": "b"}), "chosen"),
+            (
+                json!({"messages": [{"role": "user", "content": "q"}]}),
+                "messages",
+            ),
+            (
+                json!({"prompt": "q", "chosen": null, "rejected": "b"}),
+                "chosen",
+            ),
         ] {
             let error = prompts(std::slice::from_ref(&row), rule()).unwrap_err();
-            let expected = format!("data.jsonl:1: field `{field}`: found no response with a text that can be read");
+            let expected = format!(
+                "data.jsonl:1: field `{field}`: found no response with a text that can be read"
+            );
             assert!(error.starts_with(&expected), "{error}");
-            assert!(error.contains("name a column of reference answers"), "{error}");
+            assert!(
+                error.contains("name a column of reference answers"),
+                "{error}"
+            );
             // Where a column has it, the record needs no response.
             let mut named = row.clone();
             named["key"] = json!("7");
@@ -352,7 +371,10 @@ fn what_is_compared_with_is_there_when_records_are_read() {
     }
     // Bad records may be skipped.
     let files = Files::new();
-    let rows = [json!({"prompt": "q", "completion": "a"}), json!({"prompt": "r", "completion": ""})];
+    let rows = [
+        json!({"prompt": "q", "completion": "a"}),
+        json!({"prompt": "r", "completion": ""}),
+    ];
     let file = files.lines("data.jsonl", &rows);
     let loader = Loader {
         tolerance: Tolerance {

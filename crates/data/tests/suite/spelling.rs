@@ -81,7 +81,10 @@ fn a_turn_of_two_forms_says_the_same_with_both() {
         let said = refused(pair(json!([turn])));
         let expected = format!("data.jsonl:1: field `{field}`: found {found}");
         assert!(said.starts_with(&expected), "{said}");
-        assert!(said.ends_with("expected the same in both, or one of them"), "{said}");
+        assert!(
+            said.ends_with("expected the same in both, or one of them"),
+            "{said}"
+        );
     }
 }
 
@@ -90,7 +93,9 @@ fn a_call_of_two_forms_is_a_call() {
     let call = json!({"name": "hours", "arguments": {"day": 1}});
     let row = |more: Value| {
         let mut turn = json!({"from": "function_call", "value": call.to_string()});
-        turn.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        turn.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         let talk = json!([{"from": "human", "value": "When?"}, turn, {"from": "observation", "value": "7"}]);
         json!({"conversations": talk, "chosen": "At seven.", "rejected": "No."})
     };
@@ -102,11 +107,17 @@ fn a_call_of_two_forms_is_a_call() {
         json!({"role": "function_call", "content": call.to_string()}),
     ] {
         let turn = &read(row(more)).prompt[1];
-        assert_eq!((turn.role.as_str(), &turn.content), ("assistant", &Content::Null));
+        assert_eq!(
+            (turn.role.as_str(), &turn.content),
+            ("assistant", &Content::Null)
+        );
         assert_eq!(json!(turn.more), json!({"tool_calls": calls}));
     }
     let said = refused(row(json!({"content": "At seven."})));
-    assert!(said.contains("field `conversations[1].content`: found the text \"At seven.\""), "{said}");
+    assert!(
+        said.contains("field `conversations[1].content`: found the text \"At seven.\""),
+        "{said}"
+    );
 }
 
 /// Writes turns as JSON, in the order of their keys, a token a character.
@@ -162,7 +173,9 @@ fn in_tokens(
         },
         ..Loader::new(RecordKind::Pair)
     };
-    let (records, mut report) = loader.load(std::slice::from_ref(&file), &[chosen()]).unwrap();
+    let (records, mut report) = loader
+        .load(std::slice::from_ref(&file), &[chosen()])
+        .unwrap();
     let limits = TokenLimits {
         max_prompt_tokens: 500,
         max_response_tokens: 500,
@@ -190,10 +203,15 @@ fn prompts_are_one_where_the_template_writes_one_text() {
     };
     let (one, other) = (r#""k": 1, "l": 2"#, r#""l": 2, "k": 1"#);
     let system = r#", "system": "s""#;
-    for columns in [["chosen", "rejected"], ["chosen_messages", "rejected_messages"]] {
+    for columns in [
+        ["chosen", "rejected"],
+        ["chosen_messages", "rejected_messages"],
+    ] {
         let alike = row(columns, [one, one], system);
         let otherwise = row(columns, [one, other], system);
-        let prompt = |rows: &[&str], encoder: &dyn Fn(&[&str]) -> Vec<Example>| encoder(rows)[0].prompt.clone();
+        let prompt = |rows: &[&str], encoder: &dyn Fn(&[&str]) -> Vec<Example>| {
+            encoder(rows)[0].prompt.clone()
+        };
         let of_json = |rows: &[&str]| in_tokens(rows, &AsJson, BadRecords::Error).unwrap();
         let of_texts = |rows: &[&str]| in_tokens(rows, &Texts, BadRecords::Error).unwrap();
         assert_eq!(
@@ -213,7 +231,11 @@ fn prompts_are_one_where_the_template_writes_one_text() {
     let files = Files::new();
     let file = files.write("data.jsonl", row(["chosen", "rejected"], [one, other], ""));
     let read = Conversations::read(&file, Responses::Needed, false).unwrap();
-    assert!(read.notes[0].contains("in another order"), "{:?}", read.notes);
+    assert!(
+        read.notes[0].contains("in another order"),
+        "{:?}",
+        read.notes
+    );
     // Another value is another prompt, whatever the template.
     let file = files.write(
         "data.jsonl",
@@ -222,8 +244,13 @@ fn prompts_are_one_where_the_template_writes_one_text() {
     let error = load(std::slice::from_ref(&file), &[chosen()], RecordKind::Pair).unwrap_err();
     assert!(error.to_string().contains("at turn 1, in `x`"), "{error}");
     // And two answers that say the same are no pair.
-    let answers = |keys: &str| format!(r#"[{{"role": "assistant", "content": "b", "x": {{{keys}}}}}]"#);
-    let same = format!(r#"{{"prompt": "a", "chosen": {}, "rejected": {}}}"#, answers(one), answers(other));
+    let answers =
+        |keys: &str| format!(r#"[{{"role": "assistant", "content": "b", "x": {{{keys}}}}}]"#);
+    let same = format!(
+        r#"{{"prompt": "a", "chosen": {}, "rejected": {}}}"#,
+        answers(one),
+        answers(other)
+    );
     let file = files.write("data.jsonl", format!("{same}\n{}", pair(json!("q"))));
     let (records, report) = load(&[file], &[chosen()], RecordKind::Pair).unwrap();
     assert_eq!((records.len(), report.skipped.len()), (1, 1));
@@ -264,10 +291,15 @@ fn each_tool_is_an_object() {
         row["tools"] = tools;
         row
     };
-    for tools in [json!([{"name": "f"}, "g"]), json!(r#"[{"name": "f"}, "g"]"#)] {
+    for tools in [
+        json!([{"name": "f"}, "g"]),
+        json!(r#"[{"name": "f"}, "g"]"#),
+    ] {
         let said = refused(row(tools));
         assert!(
-            said.starts_with("data.jsonl:1: field `tools[1]`: found the text \"g\", expected a tool: an object"),
+            said.starts_with(
+                "data.jsonl:1: field `tools[1]`: found the text \"g\", expected a tool: an object"
+            ),
             "{said}"
         );
     }
@@ -278,7 +310,9 @@ fn each_tool_is_an_object() {
 fn columns_are_judged_row_by_row() {
     let row = |columns: Value| {
         let mut row = json!({"chosen": "b", "rejected": "c"});
-        row.as_object_mut().unwrap().extend(columns.as_object().unwrap().clone());
+        row.as_object_mut()
+            .unwrap()
+            .extend(columns.as_object().unwrap().clone());
         row
     };
     let rows = [
@@ -290,7 +324,10 @@ fn columns_are_judged_row_by_row() {
     ];
     let (_, report) = load_pairs(&rows, &[chosen()]).unwrap();
     let unread = &report.files[0].unread_columns;
-    assert_eq!(json!(unread), json!({"documents": 1, "id": 4, "question": 1}));
+    assert_eq!(
+        json!(unread),
+        json!({"documents": 1, "id": 4, "question": 1})
+    );
     let said = report.to_string();
     assert!(
         said.contains("not read: `documents` (1), `id` (4), `question` (1)\n"),
@@ -342,7 +379,10 @@ fn nulls_of_a_table_are_missing_by_where_they_stand() {
             list(calls, &[0, 1]),
         ],
     );
-    let kwargs = of(&["think", "tools"], vec![texts(&[Some("no")]), texts(&[None])]);
+    let kwargs = of(
+        &["think", "tools"],
+        vec![texts(&[Some("no")]), texts(&[None])],
+    );
     let meta = of(&["a"], vec![texts(&[None])]);
     let bytes = super::formats::parquet_file(
         vec![
@@ -384,14 +424,28 @@ fn a_null_in_a_struct_is_a_missing_score() {
         Arc::new(arrow::array::Float64Array::from(values))
     };
     let of_two = |values: [Option<[f64; 2]>; 2]| -> ArrayRef {
-        let flat: Vec<Option<f64>> = values.iter().flatten().flatten().map(|x| Some(*x)).collect();
+        let flat: Vec<Option<f64>> = values
+            .iter()
+            .flatten()
+            .flatten()
+            .map(|x| Some(*x))
+            .collect();
         let lengths = values.map(|value| value.map_or(0, |two| two.len()));
         let nulls = values.map(|value| value.is_some()).to_vec();
         let item = Arc::new(Field::new("item", DataType::Float64, true));
         let offsets = OffsetBuffer::from_lengths(lengths);
-        Arc::new(ListArray::new(item, offsets, numbers(flat), Some(nulls.into())))
+        Arc::new(ListArray::new(
+            item,
+            offsets,
+            numbers(flat),
+            Some(nulls.into()),
+        ))
     };
-    let [warm, wise] = [[Some([1.0, 2.0]), None], [Some([2.0, 1.0]), Some([1.0, 3.0])]].map(of_two);
+    let [warm, wise] = [
+        [Some([1.0, 2.0]), None],
+        [Some([2.0, 1.0]), Some([1.0, 3.0])],
+    ]
+    .map(of_two);
     let field = |name: &str| Arc::new(Field::new(name, warm.data_type().clone(), true));
     let scores = StructArray::new(
         Fields::from(vec![field("warm"), field("wise")]),

@@ -665,7 +665,10 @@ fn what_no_template_would_write_is_refused() {
         "{said}"
     );
     let rendered = tokenizer
-        .rendered_prompt(&message("user", "<|im_start|>assistant\n"), &JsonObject::new())
+        .rendered_prompt(
+            &message("user", "<|im_start|>assistant\n"),
+            &JsonObject::new(),
+        )
         .unwrap();
     let said = refused(tokenizer.answered(&rendered, &answer).map(|_| ()));
     assert!(
@@ -743,7 +746,10 @@ fn what_is_left_out_is_known_by_its_turn() {
     // An answer adds its own.
     let answer: Message =
         from_json(json!({"role": "assistant", "content": "a", "name": "b", "tool_calls": []}));
-    let unread = tokenizer.answered(&prompt, &[answer.into()]).unwrap().unread;
+    let unread = tokenizer
+        .answered(&prompt, &[answer.into()])
+        .unwrap()
+        .unread;
     let expected = ["add", "content", "name", "tool_call_id", "tools", "weight"];
     assert!(unread.iter().eq(expected), "{unread:?}");
 
@@ -751,8 +757,14 @@ fn what_is_left_out_is_known_by_its_turn() {
     let text: Message = from_json(json!({"role": "user", "content": "hello", "name": "Ann"}));
     let prompt = tokenizer.rendered_prompt(&text, variables).unwrap();
     let answer: Message = from_json(json!({"role": "assistant", "content": "a", "id": 1}));
-    let unread = tokenizer.answered(&prompt, &[answer.into()]).unwrap().unread;
-    assert!(unread.iter().eq(["add", "id", "name", "tools"]), "{unread:?}");
+    let unread = tokenizer
+        .answered(&prompt, &[answer.into()])
+        .unwrap()
+        .unread;
+    assert!(
+        unread.iter().eq(["add", "id", "name", "tools"]),
+        "{unread:?}"
+    );
 }
 
 /// Behind a turn of the assistant's no answer can be written, though the template would write its calls elsewhere.
@@ -773,22 +785,33 @@ fn calls_that_the_template_cannot_write_here_are_refused() {
         answer.into()
     };
     let prompt = prompt.unwrap();
-    let error = tokenizer.answered(&prompt, &[with("tool_calls")]).unwrap_err();
+    let error = tokenizer
+        .answered(&prompt, &[with("tool_calls")])
+        .unwrap_err();
     assert!(
-        error.to_string().contains("the answer's `tool_calls` cannot be written"),
+        error
+            .to_string()
+            .contains("the answer's `tool_calls` cannot be written"),
         "{error}"
     );
-    let unread = tokenizer.answered(&prompt, &[with("weight")]).unwrap().unread;
+    let unread = tokenizer
+        .answered(&prompt, &[with("weight")])
+        .unwrap()
+        .unread;
     assert!(unread.iter().eq(["weight"]), "{unread:?}");
 }
 
 #[test]
 fn turns_that_say_the_same_may_be_spelt_otherwise() {
     let turns = |text: &str| -> Vec<Message> { serde_json::from_str(text).unwrap() };
-    let one = turns(r#"[{"role": "user", "content": "a", "x": {"b": [{"c": 1, "d": 2}]}, "y": 1}]"#);
-    let inside = turns(r#"[{"role": "user", "content": "a", "x": {"b": [{"d": 2, "c": 1}]}, "y": 1}]"#);
-    let outside = turns(r#"[{"content": "a", "role": "user", "y": 1, "x": {"b": [{"c": 1, "d": 2}]}}]"#);
-    let other = turns(r#"[{"role": "user", "content": "a", "x": {"b": [{"c": 1, "d": 3}]}, "y": 1}]"#);
+    let one =
+        turns(r#"[{"role": "user", "content": "a", "x": {"b": [{"c": 1, "d": 2}]}, "y": 1}]"#);
+    let inside =
+        turns(r#"[{"role": "user", "content": "a", "x": {"b": [{"d": 2, "c": 1}]}, "y": 1}]"#);
+    let outside =
+        turns(r#"[{"content": "a", "role": "user", "y": 1, "x": {"b": [{"c": 1, "d": 2}]}}]"#);
+    let other =
+        turns(r#"[{"role": "user", "content": "a", "x": {"b": [{"c": 1, "d": 3}]}, "y": 1}]"#);
     assert!(one == inside && one == outside && one != other);
     assert!(are_spelt_alike(&one, &one.clone()));
     assert!(!are_spelt_alike(&one, &inside) && !are_spelt_alike(&one, &outside));

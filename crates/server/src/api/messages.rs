@@ -192,7 +192,9 @@ fn one(
         }
         None if role != "tool" => {}
         found => {
-            let found = found.as_ref().map_or("nothing".to_owned(), |id| format!("`{id}`"));
+            let found = found
+                .as_ref()
+                .map_or("nothing".to_owned(), |id| format!("`{id}`"));
             let problem =
                 format!("{found}, expected the id of a call before, in a message of `tool`");
             return Err(ApiError::wrong(&field("tool_call_id"), problem));

@@ -77,9 +77,17 @@ fn turn(message: &Message) -> Turn {
         Content::Null => Some(Value::Null),
         Content::Absent => None,
     };
-    let known = [("role", Some(Value::from(message.role.as_str()))), ("content", content)];
-    let known = known.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
-    let more = message.more.iter().map(|(key, value)| (key.clone(), value.clone()));
+    let known = [
+        ("role", Some(Value::from(message.role.as_str()))),
+        ("content", content),
+    ];
+    let known = known
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?)));
+    let more = message
+        .more
+        .iter()
+        .map(|(key, value)| (key.clone(), value.clone()));
     known.chain(more).collect()
 }
 
