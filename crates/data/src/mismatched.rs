@@ -212,7 +212,7 @@ mod tests {
     }
 
     fn partners(prompts: &str) -> String {
-        let responses: Vec<String> = ('A'..'Z').map(String::from).collect();
+        let responses: Vec<String> = ('A'..='Z').map(String::from).collect();
         let prompts: Vec<String> = prompts.chars().map(String::from).collect();
         let words = prompts.iter().zip(&responses);
         let words: Vec<[&str; 2]> = words.map(|(p, r)| [p.as_str(), r.as_str()]).collect();

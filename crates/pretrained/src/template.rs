@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use chrono::Local;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Object, Serde, Value};
+use minijinja::value::{Serde, Value};
 use minijinja::{Environment, Error, ErrorKind};
 
 use crate::message::{Answer, Content, JsonObject, Message};
 use crate::room::{self, FEW_CALLS, FEW_STEPS, MOST_STEPS};
-use crate::watched::Watched;
+use crate::watched::{Given, Watched};
 use crate::{ChatOptions, dates, python};
 
 const NAME: &str = "chat_template";
@@ -244,28 +244,6 @@ impl ChatTemplate {
             return Ok(text);
         }
         room::with_deep_stack(|| render(&self.environment).map_err(in_words))?
-    }
-}
-
-/// All variables of a rendering, those before which others go last.
-#[derive(Debug)]
-struct Given {
-    always: [(&'static str, Value); 4],
-    of_all: Arc<[(String, Value)]>,
-    own: Arc<Watched>,
-}
-
-impl Object for Given {
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        self.get_value_by_str(key.as_str()?)
-    }
-
-    fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
-        let of_all = || self.of_all.iter().rev().find(|(name, _)| name == key);
-        let always = || self.always.iter().find(|(name, _)| *name == key);
-        (self.own.get_value_by_str(key))
-            .or_else(|| of_all().map(|(_, value)| value.clone()))
-            .or_else(|| always().map(|(_, value)| value.clone()))
     }
 }
 

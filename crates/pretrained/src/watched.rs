@@ -82,3 +82,25 @@ impl Object for Watched {
         Some(self.0.len())
     }
 }
+
+/// All variables of a rendering, those before which others go last.
+#[derive(Debug)]
+pub(crate) struct Given {
+    pub always: [(&'static str, Value); 4],
+    pub of_all: Arc<[(String, Value)]>,
+    pub own: Arc<Watched>,
+}
+
+impl Object for Given {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        self.get_value_by_str(key.as_str()?)
+    }
+
+    fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
+        let of_all = || self.of_all.iter().rev().find(|(name, _)| name == key);
+        let always = || self.always.iter().find(|(name, _)| *name == key);
+        (self.own.get_value_by_str(key))
+            .or_else(|| of_all().map(|(_, value)| value.clone()))
+            .or_else(|| always().map(|(_, value)| value.clone()))
+    }
+}
