@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use panacea_benches::{SMOLLM2_135M, on_the_sphere, pairs};
 use panacea_data::{
-    BatchPlan, DataReport, LabelSource, ObjectiveSpec, RecordKind, TokenLimits, Tolerance, load,
-    tokenize,
+    BatchPlan, DataReport, LabelSource, ObjectiveSpec, Record, RecordKind, TokenLimits, Tolerance,
+    load, tokenize,
 };
 use panacea_evaluator::hypervolume;
 use panacea_model::{PackedBatch, Sequence};
@@ -27,17 +27,18 @@ fn data(criterion: &mut Criterion) {
     };
     let mut group = criterion.benchmark_group("data");
     group.bench_function("tokenize_the_quickstart", |b| {
-        b.iter(|| {
+        let tokenized = |records: Vec<Record>| {
             let mut report = DataReport::default();
             tokenize(
-                &records,
+                records,
                 tokenizer,
                 &limits,
                 Tolerance::default(),
                 &mut report,
             )
             .expect("it is text")
-        });
+        };
+        b.iter_batched(|| records.clone(), tokenized, BatchSize::LargeInput);
     });
     group.bench_function("batch_plan_of_10000", |b| {
         b.iter(|| BatchPlan::new(10_000, 8, 17).batch(3));

@@ -1,24 +1,9 @@
-//! A chat template, on a small conversation.
 #![no_main]
 
 use std::sync::LazyLock;
 
-use libfuzzer_sys::fuzz_target;
-use panacea_fuzz::{Bound, Scratch, check, open_and_use_tokenizer, tiny};
+use panacea_fuzzing::Ready;
 
-static FOLDER: LazyLock<Scratch> = LazyLock::new(|| {
-    let folder = Scratch::new();
-    tiny("llama").write(folder.path());
-    folder
-});
+static READY: LazyLock<Ready> = LazyLock::new(|| panacea_fuzzing::target("chat_template").ready());
 
-/// The constant is for what a chat template may make, of which there are two forms at a time.
-const BOUND: Bound = Bound {
-    constant: 160 << 20,
-    times: 2000,
-};
-
-fuzz_target!(|bytes: &[u8]| {
-    FOLDER.write("chat_template.jinja", bytes);
-    check(BOUND, bytes.len(), || open_and_use_tokenizer(FOLDER.path()));
-});
+libfuzzer_sys::fuzz_target!(|input: &[u8]| panacea_fuzzing::fuzz(&READY, input));

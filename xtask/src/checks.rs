@@ -17,7 +17,7 @@ struct Check {
     environment: Option<(&'static str, &'static str)>,
 }
 
-const CHECKS: [Check; 11] = [
+const CHECKS: [Check; 12] = [
     Check {
         name: "formatting",
         program: Program::Cargo,
@@ -79,6 +79,13 @@ const CHECKS: [Check; 11] = [
         arguments: "clippy --package panacea-devices --package panacea-kernels --package panacea-benches --bins --lib \
                     --features panacea-benches/cuda,panacea-benches/wgpu --locked -- -D warnings",
         environment: Some(("DOCS_RS", "1")),
+    },
+    // The crate for libFuzzer has a lock file of its own. What it calls is tested above, and that it calls it: nothing is compiled.
+    Check {
+        name: "fuzzing",
+        program: Program::Cargo,
+        arguments: "tree --manifest-path fuzz/Cargo.toml --locked --depth 0",
+        environment: None,
     },
     Check {
         name: "dependencies",

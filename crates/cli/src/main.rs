@@ -11,9 +11,10 @@ macro_rules! say {
 }
 
 mod commands;
-mod prompts;
+mod input;
 mod session;
 mod shell;
+mod terminal;
 
 use std::env;
 use std::process::ExitCode;

@@ -2,16 +2,19 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
+use panacea_config::{InputPlan, Plan};
 use panacea_devices::{Device, Precision};
 use panacea_interview::Profiles;
 use panacea_methods::Served;
 use panacea_model::{Bits, Decoder, Sampling, Steering};
 use panacea_objectives::Preference;
 use panacea_pretrained::{ChatTokenizer, Pretrained};
-use panacea_runs::RunFolder;
-use panacea_serving::{Policy, changed_since, open_language_model, open_model_of};
+use panacea_runs::{RunFolder, RunRecord};
+use panacea_serving::{Policy, changed_since, open_language_model};
+
+use crate::input::InputArguments;
 
 /// Where runs are kept.
 pub const RUNS: &str = "runs";
@@ -34,6 +37,8 @@ pub struct ModelArguments {
     /// Where runs are kept.
     #[arg(long, default_value = RUNS)]
     pub runs: PathBuf,
+    #[command(flatten)]
+    pub input: InputArguments,
     /// flex (the CPU), wgpu, vulkan, cuda or cuda:INDEX.
     #[arg(long, default_value = "flex")]
     pub device: String,
@@ -76,6 +81,16 @@ impl SamplingArguments {
     }
 }
 
+/// A model with what steers it, by their files: no weight is in memory yet, so that what is given to it can be checked first.
+pub struct Opened {
+    pub pretrained: Pretrained,
+    /// How conversations are written and files read.
+    pub input: InputPlan,
+    /// What steers the model, and at which preference.
+    run: Option<(RunFolder, RunRecord, Preference)>,
+    device: Device,
+}
+
 /// A model in memory, with what steers it.
 pub struct Steered {
     pub pretrained: Pretrained,
@@ -84,59 +99,77 @@ pub struct Steered {
 }
 
 impl ModelArguments {
-    /// The model with all bits of its weights.
-    pub fn open(&self) -> Result<Steered> {
-        self.open_in(None)
-    }
-
-    /// The model with weights of few bits, if so many are said.
-    pub fn open_in(&self, bits: Option<FewBits>) -> Result<Steered> {
-        let run = self
-            .run
-            .as_ref()
-            .map(|run| RunFolder::open(&RunFolder::locate(&self.runs, run)?));
+    /// Finds the run and the profile, and opens the model's files.
+    pub fn open(&self) -> Result<Opened> {
+        let run = self.run.as_ref().map(|run| self.open_run(run));
         let run = run.transpose()?;
+        let plan = run.as_ref().map(|(_, record, _)| &record.plan);
+        let input = self.input.over(plan)?;
         let device = panacea_devices::select(&self.device)?;
-        let pretrained = match &run {
-            Some(run) => open_model_of(&run.record()?.plan, Some(&self.model))?,
-            None => open_language_model(&self.model)?,
-        };
+        let pretrained = open_language_model(&self.model)?.with_chat(input.chat.clone());
         // A model without a tokenizer can be asked where tokens are given.
         let notes = pretrained.tokenizer().map(ChatTokenizer::notes);
         say_aside(&notes.unwrap_or_default());
-        if let Some(run) = &run {
-            say_aside(&changed_since(&run.record()?, &pretrained));
+        if let Some((_, record, _)) = &run {
+            say_aside(&changed_since(record, &pretrained));
         }
-        let decoder = load(&pretrained, &device, bits)?;
-        let steering = match &run {
-            Some(run) => Some(open_at(run, &self.preference_on(run)?, &decoder)?),
-            None => None,
-        };
-        Ok(Steered {
+        Ok(Opened {
             pretrained,
-            decoder,
-            steering,
+            input,
+            run,
+            device,
         })
+    }
+
+    /// The run, at what was asked for, or was found for the person whose profile it is.
+    fn open_run(&self, name: &str) -> Result<(RunFolder, RunRecord, Preference)> {
+        let run = RunFolder::open(&RunFolder::locate(&self.runs, name)?)?;
+        let record = run.record()?;
+        let preference = match (&self.preference, &self.profile) {
+            (Some(preference), _) => preference.clone(),
+            (None, Some(profile)) => {
+                let (preference, answers) = preference_of(profile, &run, &record.plan)?;
+                eprintln!("profile {profile}: λ = {preference:.3}, after {answers} answers");
+                preference
+            }
+            (None, None) => bail!("either --preference or --profile says how it is steered"),
+        };
+        Ok((run, record, preference))
     }
 }
 
-impl ModelArguments {
-    /// What was asked for, or was found for the person whose profile it is.
-    fn preference_on(&self, run: &RunFolder) -> Result<Preference> {
-        if let Some(preference) = &self.preference {
-            return Ok(preference.clone());
-        }
-        let name = self.profile.as_deref();
-        let name = name.context("either --preference or --profile says how it is steered")?;
-        let profiles = Profiles::of(run, &run.record()?.plan)?;
-        say_aside(&profiles.notes);
-        let profile = profiles.open(name)?;
-        let preference = profile.preference();
-        eprintln!(
-            "profile {name}: λ = {preference:.3}, after {} answers",
-            profile.session().belief().answers()
-        );
-        Ok(preference)
+/// The preference that was found for the person of a profile, and after how many of their answers.
+pub fn preference_of(profile: &str, run: &RunFolder, plan: &Plan) -> Result<(Preference, usize)> {
+    let profiles = Profiles::of(run, plan)?;
+    say_aside(&profiles.notes);
+    let profile = profiles.open(profile)?;
+    let answers = profile.session().belief().answers();
+    Ok((profile.preference(), answers))
+}
+
+impl Opened {
+    pub fn tokenizer(&self) -> Result<&ChatTokenizer> {
+        Ok(self.pretrained.tokenizer()?)
+    }
+
+    /// The run's objectives; none where the base model answers.
+    pub fn objectives(&self) -> Option<Vec<String>> {
+        let plan = self.run.as_ref().map(|(_, record, _)| &record.plan);
+        plan.map(Plan::objective_names)
+    }
+
+    /// Reads the weights, of few bits if so many are said.
+    pub fn load(self, bits: Option<FewBits>) -> Result<Steered> {
+        let decoder = load(&self.pretrained, &self.device, bits)?;
+        let steering = match &self.run {
+            Some((run, _, preference)) => Some(open_at(run, preference, &decoder)?),
+            None => None,
+        };
+        Ok(Steered {
+            pretrained: self.pretrained,
+            decoder,
+            steering,
+        })
     }
 }
 

@@ -115,3 +115,51 @@ fn a_mistake_is_an_error_that_names_it() {
         );
     }
 }
+
+#[test]
+fn a_configuration_to_begin_with_is_written_once() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("my own.toml");
+    let file = file.to_str().unwrap();
+    let output = panacea(&["config", "init", "--from", "sft", file]);
+    assert!(output.status.success(), "{output:?}");
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        told.contains(&format!("cargo xtask train --config '{file}'")),
+        "{told}"
+    );
+    let printed = panacea(&["config", "init", "--from", "sft"]).stdout;
+    assert_eq!(fs::read(file).unwrap(), printed);
+
+    let again = panacea(&["config", "init", "--from", "dpo", file]);
+    let message = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(
+        !again.status.success() && message.contains("a new file"),
+        "{message}"
+    );
+    assert_eq!(fs::read(file).unwrap(), printed);
+}
+
+#[test]
+fn keys_are_told_at_the_terminal() {
+    let told = |arguments: &[&str]| {
+        let output = panacea(&[&["config"], arguments].concat());
+        let text = [output.stdout, output.stderr].concat();
+        (
+            output.status.success(),
+            String::from_utf8(text).expect("UTF-8"),
+        )
+    };
+    let (is_fine, all) = told(&["keys"]);
+    assert!(is_fine && all.contains("[adapter]  The SVD-LoRA"), "{all}");
+    let (is_fine, rank) = told(&["keys", "adapter.rank"]);
+    assert!(is_fine && rank.starts_with("adapter.rank = 8\n"), "{rank}");
+    let (is_fine, unknown) = told(&["keys", "adapter.rang"]);
+    assert!(
+        !is_fine && unknown.contains("did you mean `adapter.rank`?"),
+        "{unknown}"
+    );
+    let (is_fine, schema) = told(&["schema"]);
+    let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
+    assert!(is_fine && schema["properties"]["adapter"]["properties"]["rank"].is_object());
+}

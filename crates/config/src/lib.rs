@@ -33,9 +33,13 @@
 //!
 //! Each section of a configuration has a file in `sections`: its keys (documentation, default, range, and when they have
 //! an effect), what they resolve to, and how that is written back. `names` are the values to choose from, `when` the
-//! conditions. `reading` notes the place of each value, `problems` holds the mistakes, and `reference` writes the page of
-//! all keys and a file in which each stands.
+//! conditions. `input` is what a configuration says of files and conversations where nothing is trained. `reading` notes
+//! the place of each value, `problems` holds the mistakes, `reference` writes the page of all keys and a file in which
+//! each stands, `keys` says the same at a terminal and to editors, and `beginnings` are files to begin with.
 
+mod beginnings;
+mod input;
+mod keys;
 mod names;
 mod plan;
 mod problems;
@@ -48,6 +52,9 @@ mod sources;
 mod spec;
 mod when;
 
+pub use beginnings::{BEGINNINGS, Beginning};
+pub use input::InputPlan;
+pub use keys::{UnknownKey, about, json_schema, keys};
 pub use names::{
     Activations, AdvantagesName, AggregationName, DpoLossName, FormatChoice, LossName, MethodName,
     OneOrMany, ScheduleKind, TemplateVariables,

@@ -9,6 +9,7 @@ use crate::reading::{Overrides, SECTIONS};
 use crate::resolver::Resolver;
 use crate::schema::{KeyDefault, KeyReference};
 use crate::spec::Spec;
+use crate::when::{Choices, When};
 
 const INTRODUCTION: &str = "\
 # Configuration
@@ -17,7 +18,10 @@ What a run trains, on what and how stands in a TOML file:
 
 ```sh
 cargo xtask train --config my.toml --set optimizer.steps=200
-cargo xtask train --print-config > my.toml   # every key with its default, to begin with
+cargo xtask config init --from dpo my.toml    # or kto, sft, rlhf, reward-model: a file to begin with
+cargo xtask config keys adapter               # what stands on this page, at the terminal
+cargo xtask config schema > panacea.schema.json   # for editors: `#:schema ./panacea.schema.json` in the first line
+cargo xtask train --print-config              # every key with its default
 ```
 
 What the command line says goes before the file. A key that is unknown, of the wrong type or out of range is refused with its
@@ -81,7 +85,22 @@ pub fn reference() -> String {
 impl Spec {
     /// It as a configuration file in which every key stands with what it does, under the command line: what it says, and
     /// behind `#` the default of every other key.
-    pub fn with_every_key(mut self, overrides: &Overrides) -> Result<String, ConfigErrors> {
+    pub fn with_every_key(self, overrides: &Overrides) -> Result<String, ConfigErrors> {
+        self.written(overrides, |_, _| true)
+    }
+
+    /// The same without the keys that say nothing and have no effect under its method.
+    pub fn with_keys_of_its_method(self, overrides: &Overrides) -> Result<String, ConfigErrors> {
+        self.written(overrides, |choices, when| {
+            when.is_none_or(|when| (when.holds)(choices))
+        })
+    }
+
+    fn written(
+        mut self,
+        overrides: &Overrides,
+        matters: fn(&Choices, Option<When>) -> bool,
+    ) -> Result<String, ConfigErrors> {
         self.apply(overrides);
         let mut resolver = Resolver {
             sources: std::mem::take(&mut self.sources),
@@ -95,6 +114,7 @@ impl Spec {
         if let Some(errors) = ConfigErrors::from_problems(resolver.sources.problems) {
             return Err(errors);
         }
+        let choices = self.choices();
         let mut file = String::new();
         let objective = said.get("objective").and_then(Value::as_array);
         let objective = objective.map_or(&[][..], Vec::as_slice);
@@ -102,15 +122,19 @@ impl Spec {
             let reference = (section.reference)();
             let said = match section.name() {
                 "" => Some(&said),
-                name => {
-                    let about = format!("{}{}", reference.text, needs(reference.when));
-                    file += &format!("\n{}[{name}]\n", comment(&about));
-                    said.get(name).and_then(Value::as_table)
-                }
+                name => said.get(name).and_then(Value::as_table),
             };
-            for key in &reference.keys {
-                file += &line(key, said.and_then(|said| said.get(key.name)));
+            let said = |key: &KeyReference| said.and_then(|said| said.get(key.name));
+            let section_matters = matters(&choices, reference.when);
+            let keys = reference.keys.iter().filter(|key| {
+                said(key).is_some() || section_matters && matters(&choices, key.when)
+            });
+            let keys: String = keys.map(|key| line(key, said(key))).collect();
+            if !keys.is_empty() && !section.name().is_empty() {
+                let about = format!("{}{}", reference.text, needs(reference.when));
+                file += &format!("\n{}[{}]\n", comment(&about), section.name());
             }
+            file += &keys;
             if section.name() == "data" {
                 file += &objectives(objective.iter().filter_map(Value::as_table));
             }
@@ -153,8 +177,8 @@ fn objectives<'a>(objectives: impl Iterator<Item = &'a Table>) -> String {
 }
 
 /// What a key or a section needs to have an effect, as a sentence.
-fn needs(when: Option<&str>) -> String {
-    when.map_or_else(String::new, |when| format!(" Needs {when}."))
+pub(crate) fn needs(when: Option<When>) -> String {
+    when.map_or_else(String::new, |when| format!(" Needs {}.", when.words))
 }
 
 /// `words`, with keys, signs and what stands in quotation marks as code.
@@ -175,12 +199,17 @@ fn code(words: &str) -> String {
 
 /// Text as lines of a TOML comment, at most 100 characters each where its words allow.
 fn comment(text: &str) -> String {
+    wrapped(&text.replace('`', ""), "#", 100)
+}
+
+/// Text as lines that begin with `margin`, at most `width` characters each where its words allow.
+pub(crate) fn wrapped(text: &str, margin: &str, width: usize) -> String {
     let mut lines = String::new();
-    let mut line = String::from("#");
-    for word in text.replace('`', "").split(' ') {
-        if line.chars().count() + 1 + word.chars().count() > 100 && line != "#" {
+    let mut line = margin.to_owned();
+    for word in text.split(' ') {
+        if line.chars().count() + 1 + word.chars().count() > width && line != margin {
             lines += &format!("{line}\n");
-            line.truncate(1);
+            line.truncate(margin.len());
         }
         line = line + " " + word;
     }

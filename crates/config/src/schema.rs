@@ -1,13 +1,15 @@
 //! What is known of sections and keys: type, default, range, when a key has an effect, and what the file says of it.
 //! `section!` makes an [`Entry`] of every key it declares; resolving, the warnings about keys without effect,
-//! `docs/configuration.md` and `train --print-config` all come from there.
+//! `docs/configuration.md`, `train --print-config` and the commands of `config` all come from there.
 
+use std::iter;
 use std::path::PathBuf;
 
 use panacea_data::{BadRecords, Format, OverlongPrompts};
 use panacea_devices::Precision;
 use serde::de::{DeserializeOwned, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Value as Json, json};
 use toml::Table;
 
 use crate::names::{
@@ -84,6 +86,9 @@ pub(crate) trait Setting: Serialize {
     /// What may stand there, in words.
     fn kind() -> String;
 
+    /// What may stand there, as JSON Schema.
+    fn schema() -> Json;
+
     /// The value as it stands in TOML.
     fn show(&self) -> String {
         toml::Value::try_from(self).map_or_else(|_| String::new(), |value| value.to_string())
@@ -93,6 +98,10 @@ pub(crate) trait Setting: Serialize {
 impl Setting for f64 {
     fn kind() -> String {
         "a number".into()
+    }
+
+    fn schema() -> Json {
+        json!({"type": "number"})
     }
 
     fn show(&self) -> String {
@@ -111,6 +120,10 @@ macro_rules! whole_numbers {
                 "a whole number".into()
             }
 
+            fn schema() -> Json {
+                json!({"type": "integer", "minimum": 0})
+            }
+
             fn show(&self) -> String {
                 self.to_string()
             }
@@ -120,41 +133,67 @@ macro_rules! whole_numbers {
 
 whole_numbers!(u64, usize);
 
-/// Types with a name for what may stand there.
+/// Types with words and a schema for what may stand there.
 macro_rules! kinds {
-    ($($setting:ty: $kind:expr,)+) => {
+    ($($setting:ty: $kind:expr, $schema:expr;)+) => {
         $(impl Setting for $setting {
             fn kind() -> String {
                 $kind.into()
+            }
+
+            fn schema() -> Json {
+                $schema
             }
         })+
     };
 }
 
 kinds! {
-    bool: "true or false",
-    String: "a text",
-    PathBuf: "a path",
+    bool: "true or false", json!({"type": "boolean"});
+    String: "a text", json!({"type": "string"});
+    PathBuf: "a path", json!({"type": "string"});
     TemplateVariables: "a table of texts, numbers, true and false",
-    OneOrMany: "a path or a list of paths",
-    Vec<String>: "a list of texts",
-    Vec<f64>: "a list of numbers",
-    [f64; 2]: "two numbers",
-    FormatChoice: format!("\"auto\", {}", names_of::<Format>()),
-    Precision: names_of::<Self>(),
-    BadRecords: names_of::<Self>(),
-    OverlongPrompts: names_of::<Self>(),
-    MethodName: names_of::<Self>(),
-    LossName: names_of::<Self>(),
-    DpoLossName: names_of::<Self>(),
-    AggregationName: names_of::<Self>(),
-    AdvantagesName: names_of::<Self>(),
-    Activations: names_of::<Self>(),
-    ScheduleKind: names_of::<Self>(),
+        json!({"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}});
+    OneOrMany: "a path or a list of paths", one_or_many();
+    Vec<String>: "a list of texts", list(&json!({"type": "string"}));
+    Vec<f64>: "a list of numbers", list(&json!({"type": "number"}));
+    [f64; 2]: "two numbers", json!({"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2});
+    FormatChoice: format!("\"auto\", {}", quoted::<Format>()),
+        json!({"enum": Vec::from_iter(iter::once("auto").chain(names_of::<Format>()))});
 }
 
-/// The names of an enumeration, each in quotation marks, with commas between them.
-pub(crate) fn names_of<T: DeserializeOwned>() -> String {
+/// Enumerations.
+macro_rules! choices {
+    ($($setting:ty),+) => {
+        kinds! { $($setting: quoted::<Self>(), json!({"enum": names_of::<Self>()});)+ }
+    };
+}
+
+choices!(
+    Precision,
+    BadRecords,
+    OverlongPrompts,
+    MethodName,
+    LossName,
+    DpoLossName,
+    AggregationName,
+    AdvantagesName,
+    Activations,
+    ScheduleKind
+);
+
+/// The schema of a list.
+fn list(of: &Json) -> Json {
+    json!({"type": "array", "items": of})
+}
+
+/// The schema of a text or a list of texts.
+pub(crate) fn one_or_many() -> Json {
+    json!({"anyOf": [{"type": "string"}, list(&json!({"type": "string"}))]})
+}
+
+/// The names of an enumeration.
+pub(crate) fn names_of<T: DeserializeOwned>() -> Vec<&'static str> {
     let mut names: Vec<&str> = Vec::new();
     for name in asked_of::<T>() {
         // Another spelling of a name is no choice of its own.
@@ -162,7 +201,14 @@ pub(crate) fn names_of<T: DeserializeOwned>() -> String {
             names.push(name);
         }
     }
-    let quoted = names.iter().map(|name| format!("\"{name}\""));
+    names
+}
+
+/// The names of an enumeration, each in quotation marks, with commas between them.
+fn quoted<T: DeserializeOwned>() -> String {
+    let quoted = names_of::<T>()
+        .into_iter()
+        .map(|name| format!("\"{name}\""));
     quoted.collect::<Vec<_>>().join(", ")
 }
 
@@ -211,7 +257,6 @@ pub(crate) fn asked_of<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
 }
 
 /// What the reference says of a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct KeyReference {
     /// The key without its section.
     pub name: &'static str,
@@ -219,10 +264,12 @@ pub(crate) struct KeyReference {
     pub text: String,
     /// The values that may stand there.
     pub expected: String,
+    /// The same, as JSON Schema; it knows types, and not every range.
+    pub schema: Json,
     /// What holds where it does not stand there.
     pub default: KeyDefault,
     /// When it has an effect, if that is not said of its section.
-    pub when: Option<&'static str>,
+    pub when: Option<When>,
 }
 
 /// What holds where a key does not stand in the configuration.
@@ -244,7 +291,7 @@ impl<T: Setting, D: HasUsual<T>> Entry<T, D> {
         words: Option<&'static str>,
         section_when: Option<When>,
     ) -> KeyReference {
-        let when = |when: Option<When>| when.map(|when| when.words);
+        let is_of_section = |when: &When| section_when.is_some_and(|of| of.words == when.words);
         let default = match (self.default.usual(), words) {
             (_, Some(words)) => KeyDefault::Words(words),
             (Some(value), None) => KeyDefault::Value(value.show()),
@@ -254,8 +301,9 @@ impl<T: Setting, D: HasUsual<T>> Entry<T, D> {
             name,
             text: joined(doc),
             expected: (self.range.as_ref()).map_or_else(T::kind, |range| range.words.to_owned()),
+            schema: T::schema(),
             default,
-            when: when(self.when).filter(|words| when(section_when) != Some(words)),
+            when: self.when.filter(|when| !is_of_section(when)),
         }
     }
 }
@@ -283,7 +331,7 @@ pub(crate) struct SectionReference {
     /// What the section is about, in Markdown.
     pub text: String,
     /// When its keys have an effect, if not always and if they say nothing else.
-    pub when: Option<&'static str>,
+    pub when: Option<When>,
     /// Its keys.
     pub keys: Vec<KeyReference>,
 }

@@ -53,7 +53,7 @@ pub struct Spec {
 
 impl Spec {
     /// The choices that decide which of its keys have an effect.
-    fn choices(&self) -> Choices {
+    pub(crate) fn choices(&self) -> Choices {
         let method = self.method.name.unwrap_or_default();
         let is_steered = method != MethodName::RewardModel;
         let loss = is_steered.then(|| self.method.loss.unwrap_or_default());

@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use panacea_config::{Activations, Learning, Length, Overrides, Plan, ScheduleKind, Spec};
-use panacea_data::{BadRecords, Example, Format, Judgement, Source};
+use panacea_config::{
+    Activations, InputPlan, Learning, Length, Overrides, Plan, ScheduleKind, Spec,
+};
+use panacea_data::{BadRecords, Example, Format, Judgement, Source, Tolerance};
 use panacea_devices::Precision;
 use panacea_methods::Trainings;
 use panacea_objectives::{Aggregation, BradleyTerry, Dpo, DpoLoss, Kto, Loss, Preference, Sft};
-use panacea_pretrained::TemplateValue;
+use panacea_pretrained::{ChatOptions, TemplateValue};
 
 const MINIMAL: &str = include_str!("files/minimal.toml");
 
@@ -435,6 +437,73 @@ fn a_format_is_known_or_found_out() {
         "{message}"
     );
     assert!(message.ends_with("or `auto`"), "{message}");
+}
+
+/// What is scored or answered is read as the run read its own, but for what is set.
+#[test]
+fn files_are_read_as_a_run_reads_its_own() {
+    let keys: [&[&str]; 2] = [&InputPlan::CHAT_KEYS, &InputPlan::RECORD_KEYS];
+    let input = |run: Option<&Plan>, set: &[&str]| {
+        let set: Vec<String> = set.iter().map(ToString::to_string).collect();
+        InputPlan::resolve(run, &set, &keys).map_err(|error| error.to_string())
+    };
+    let nothing = input(None, &[]).unwrap();
+    assert_eq!(nothing.chat, ChatOptions::default());
+    assert_eq!((nothing.format, nothing.rendered), (None, false));
+    assert_eq!(nothing.tolerance, Tolerance::default());
+
+    let run = "\
+        model.template = { enable_thinking = false, depth = 3, date = '2001-02-03' }\n\
+        data.format = 'hh-rlhf'\ndata.rendered = true\ndata.bad_records = 'skip'\ndata.max_skipped = 0.25\n";
+    let run = resolve(&run.lines().fold(MINIMAL.to_owned(), |text, line| {
+        let (section, rest) = line.split_once('.').unwrap();
+        text.replace(&format!("[{section}]"), &format!("[{section}]\n{rest}"))
+    }));
+    let run = run.unwrap();
+    let as_trained = input(Some(&run), &[]).unwrap();
+    assert_eq!(&as_trained.chat, run.chat());
+    assert_eq!(as_trained.format, Some(Format::HhRlhf));
+    assert_eq!(as_trained.tolerance, run.data().tolerance);
+    assert_eq!(as_trained.tolerance.max_skipped, 0.25);
+    assert!(as_trained.rendered && !as_trained.is_set("data.format"));
+
+    let set = ["data.format=auto", "model.template.enable_thinking=true"];
+    let changed = input(Some(&run), &set).unwrap();
+    assert!(changed.format.is_none() && changed.is_set("data.format"));
+    assert!(changed.rendered && !changed.is_set("data.rendered"));
+    let variable = |name: &str| changed.chat.variables[name].clone();
+    assert_eq!(variable("enable_thinking"), TemplateValue::Bool(true));
+    assert_eq!(variable("depth"), TemplateValue::Int(3));
+    assert_eq!(changed.chat.date.as_deref(), Some("2001-02-03"));
+
+    for (set, expected) in [
+        (
+            "optimizer.steps=3",
+            "optimizer.steps: it has no effect here; expected model.tokenizer, model.chat_template, model.template.NAME, data.format",
+        ),
+        (
+            "data.train=a.jsonl",
+            "--set data.train=a.jsonl: data.train: it has no effect here",
+        ),
+        ("data.fromat=auto", "did you mean \"format\"?"),
+        ("data.format=csv", "unknown variant `csv`"),
+        ("data.max_skipped=2", "data.max_skipped: found 2, expected"),
+        (
+            "model.template.messages=1",
+            "`messages` comes from the conversation",
+        ),
+        ("model.template.date=today", "today"),
+        ("format", "expected section.key=value"),
+    ] {
+        let said = input(None, &[set]).unwrap_err();
+        assert!(said.contains(expected), "{set}: {said}");
+    }
+    let idle = input(None, &["data.max_skipped=0.3"]).unwrap();
+    assert!(idle.warnings[0].contains("data.max_skipped has no effect"));
+    // Where no files are read.
+    let said = InputPlan::resolve(None, &["data.format=auto".to_owned()], &keys[..1]);
+    let said = said.unwrap_err().to_string();
+    assert!(said.ends_with("it has no effect here; expected model.tokenizer, model.chat_template, model.template.NAME"), "{said}");
 }
 
 #[test]

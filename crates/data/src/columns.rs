@@ -1,6 +1,6 @@
 //! The columns of a file, and which of them are of no use.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::readers::fields::Row;
 
@@ -24,5 +24,14 @@ impl Columns {
     /// Those that hold something which nobody reads.
     pub(crate) fn unread(self) -> BTreeMap<String, usize> {
         self.0
+    }
+}
+
+/// Adds the names that are new; most rows bring none, and then nothing is copied.
+pub(crate) fn note<'a>(names: &mut BTreeSet<String>, more: impl Iterator<Item = &'a String>) {
+    for name in more {
+        if !names.contains(name) {
+            names.insert(name.clone());
+        }
     }
 }

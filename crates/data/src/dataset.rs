@@ -3,15 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::columns::Columns;
+use crate::columns::note;
 use crate::error::{DataError, ObjectiveError, RecordProblem, Trouble};
-use crate::labels::Finding;
+use crate::file::{FileReader, Taker};
+use crate::labels::{Finding, verdict};
+use crate::mismatched::add_mismatched;
 use crate::objective::{LabelSource, ObjectiveSpec};
 use crate::readers::fields::{self, Row};
-use crate::readers::{Format, Reading, packed};
-use crate::record::{Record, Scores, Source};
-use crate::report::{DataReport, FileReport, ObjectiveReport, SkipReason, Skipped};
-use crate::rows::for_each_row;
+use crate::readers::{Format, Reading};
+use crate::record::{Example, Record, Scores, Source};
+use crate::report::{DataReport, ObjectiveReport, SkipReason, Skipped};
+use crate::rows::Rows;
+use crate::tokenize::{TextEncoder, TokenLimits, Tokenizing};
 use crate::tolerance::Tolerance;
 use crate::{Judgement, RecordKind};
 
@@ -103,12 +106,57 @@ impl Loader {
         shared: &[PathBuf],
         objectives: &[ObjectiveSpec],
     ) -> Result<(Vec<Record>, DataReport), DataError> {
+        let mut all = Vec::new();
+        let report = self.read(shared, objectives, &mut |records, _| {
+            all.extend(records);
+            Ok(())
+        })?;
+        Ok((all, report))
+    }
+
+    /// Reads all files and makes tokens of them: what [`tokenize`](crate::tokenize) makes of what [`load`] reads. Of the records,
+    /// no more than a few megabytes, or one, are in memory at a time in whole words.
+    ///
+    /// Those that are judged alone, for KTO, get a response to another prompt behind their own. It may be far away, so that the
+    /// words of all of them are in memory until every record was read.
+    ///
+    /// # Errors
+    /// Those of both; for KTO also that there is only one prompt.
+    pub fn examples(
+        &self,
+        shared: &[PathBuf],
+        objectives: &[ObjectiveSpec],
+        encoder: &impl TextEncoder,
+        limits: &TokenLimits,
+    ) -> Result<(Vec<Example>, DataReport), DataError> {
+        let mut tokenizing = Tokenizing::new(encoder, limits, self.tolerance)?;
+        let is_for_kto = self.kind == RecordKind::Unpaired;
+        if is_for_kto {
+            tokenizing.keep_judged();
+        }
+        let mut add =
+            |records: Vec<Record>, report: &mut DataReport| tokenizing.add(records, report);
+        let mut report = self.read(shared, objectives, &mut add)?;
+        let mut examples = tokenizing.finish(&mut report)?;
+        if is_for_kto && !examples.is_empty() {
+            add_mismatched(&mut examples, encoder, limits)?;
+        }
+        Ok((examples, report))
+    }
+
+    /// Reads all files and hands the records on, some at a time.
+    fn read(
+        &self,
+        shared: &[PathBuf],
+        objectives: &[ObjectiveSpec],
+        hand_on: &mut HandOn<'_>,
+    ) -> Result<DataReport, DataError> {
         ObjectiveSpec::check_all(objectives)?;
         for objective in objectives {
             objective.check_kind(self.kind)?;
         }
         self.check_files(shared, objectives)?;
-        let mut loading = Loading::new(self, objectives);
+        let mut loading = Loading::new(self, objectives, hand_on);
         let over_shared: Vec<usize> = (0..objectives.len())
             .filter(|&i| objectives[i].own_files(self.part).is_empty())
             .collect();
@@ -147,11 +195,20 @@ impl Loader {
     }
 }
 
+/// What takes the records that were read.
+type HandOn<'a> = dyn FnMut(Vec<Record>, &mut DataReport) -> Result<(), DataError> + 'a;
+
+/// Records are handed on once their texts have so many bytes. It is work for all cores, and little beside a model.
+const ENOUGH: usize = 4 << 20;
+
 /// The state of one load.
 struct Loading<'a> {
     loader: &'a Loader,
     objectives: &'a [ObjectiveSpec],
+    hand_on: &'a mut HandOn<'a>,
+    /// Those that were not handed on yet, and the bytes of their texts.
     records: Vec<Record>,
+    bytes: usize,
     report: DataReport,
     /// Per objective, what its rows have: for the message when there is no label.
     columns: Vec<BTreeSet<String>>,
@@ -159,7 +216,11 @@ struct Loading<'a> {
 }
 
 impl<'a> Loading<'a> {
-    fn new(loader: &'a Loader, objectives: &'a [ObjectiveSpec]) -> Self {
+    fn new(
+        loader: &'a Loader,
+        objectives: &'a [ObjectiveSpec],
+        hand_on: &'a mut HandOn<'a>,
+    ) -> Self {
         let report = DataReport {
             objectives: objectives
                 .iter()
@@ -173,7 +234,9 @@ impl<'a> Loading<'a> {
         Self {
             loader,
             objectives,
+            hand_on,
             records: Vec::new(),
+            bytes: 0,
             report,
             columns: vec![BTreeSet::new(); objectives.len()],
             score_keys: vec![BTreeSet::new(); objectives.len()],
@@ -188,61 +251,18 @@ impl<'a> Loading<'a> {
         readers: &[usize],
         objective: Option<&str>,
     ) -> Result<(), DataError> {
-        let read_before = self.report.read;
-        let mut format = format;
-        let mut columns = Columns::default();
-        let mut without_format = None;
-        for_each_row(file, &mut |source, row| {
-            self.report.read += 1;
-            let taken = row.map_err(Trouble::Record).and_then(|row| {
-                let unpacked = match self.loader.as_written {
-                    true => None,
-                    false => packed::unpacked(row).map_err(RecordProblem::Field)?,
-                };
-                let row = unpacked.as_ref().map_or(row, |unpacked| &unpacked.row);
-                let format = match format {
-                    Some(format) => format,
-                    None => *format.insert(Format::detect(&source, row, self.loader.kind)?),
-                };
-                columns.add(row, |column| {
-                    format.reads(row, column)
-                        || readers.iter().any(|&i| self.objectives[i].reads(column))
-                        || self.reference_columns().any(|read| read == column)
-                });
-                let kept = self.report.kept;
-                let note = self.take_row(&source, row, format, readers)?;
-                // What is said of a record that is not used would be said of the wrong ones.
-                if self.report.kept > kept {
-                    let of_texts = unpacked.iter().flat_map(|unpacked| &unpacked.notes);
-                    of_texts.for_each(|note| self.report.note(note));
-                    note.iter().for_each(|note| self.report.note(note));
-                }
-                Ok(())
-            });
-            match taken {
-                Ok(()) => Ok(()),
-                Err(Trouble::Load(error)) => Err(error),
-                Err(Trouble::Record(problem)) => {
-                    let refusal = problem.of(source);
-                    if matches!(refusal.problem, RecordProblem::Columns { .. }) {
-                        without_format.get_or_insert_with(|| refusal.clone());
-                    }
-                    self.loader.tolerance.refuse(refusal, &mut self.report)
-                }
-            }
-        })?;
-        // Not one record has the columns of a format: that is the file's fault.
-        if let (None, Some(refusal)) = (format, without_format) {
-            return Err(refusal.into());
-        }
-        self.report.files.extend(format.map(|format| FileReport {
-            file: file.to_owned(),
+        let reader = FileReader {
+            kind: self.loader.kind,
             format,
-            records: self.report.read - read_before,
-            objective: objective.map(str::to_owned),
-            unread_columns: columns.unread(),
-        }));
-        Ok(())
+            tolerance: self.loader.tolerance,
+            as_written: self.loader.as_written,
+            objective,
+        };
+        let mut taker = ForObjectives {
+            loading: self,
+            readers,
+        };
+        reader.read(Rows::File(file), &mut taker)
     }
 
     /// Takes what a row has for the objectives `readers`, and returns what the report says of how it was read.
@@ -506,7 +526,13 @@ impl<'a> Loading<'a> {
     fn keep(&mut self, record: Record) {
         self.report.count_used(&record.judgements, &record.scores);
         self.report.kept += 1;
+        self.bytes += record.text_bytes();
         self.records.push(record);
+    }
+
+    fn hand_on(&mut self) -> Result<(), DataError> {
+        self.bytes = 0;
+        (self.hand_on)(std::mem::take(&mut self.records), &mut self.report)
     }
 
     fn skip(&mut self, source: &Source, reason: SkipReason) {
@@ -525,7 +551,8 @@ impl<'a> Loading<'a> {
         }
     }
 
-    fn finish(self) -> Result<(Vec<Record>, DataReport), DataError> {
+    fn finish(mut self) -> Result<DataReport, DataError> {
+        self.hand_on()?;
         self.loader.tolerance.check(&self.report)?;
         for (i, counts) in self.report.objectives.iter().enumerate() {
             let objective = &self.objectives[i];
@@ -551,29 +578,41 @@ impl<'a> Loading<'a> {
                 note: note.to_owned(),
             });
         }
-        Ok((self.records, self.report))
+        Ok(self.report)
     }
 }
 
-/// 1 for a response that an objective prefers to every one that it compares it with, 0 for one that it prefers to none,
-/// nothing for others.
-fn verdict(response: usize, judgements: &[Judgement], objective: usize) -> Option<f64> {
-    let about =
-        (judgements.iter()).filter(|judgement| judgement.responses().any(|r| r == response));
-    let mut wins = about.filter_map(|judgement| {
-        let label = judgement.labels[objective].filter(|&label| label != 0.5)?;
-        Some((label > 0.5) == (judgement.response == response))
-    });
-    let first = wins.next()?;
-    wins.all(|win| win == first)
-        .then_some(f64::from(u8::from(first)))
+/// Takes the rows of one file for some of the objectives.
+struct ForObjectives<'l, 'a> {
+    loading: &'l mut Loading<'a>,
+    /// Their indices.
+    readers: &'l [usize],
 }
 
-/// Adds the names that are new; most rows bring none, and then nothing is copied.
-fn note<'a>(names: &mut BTreeSet<String>, more: impl Iterator<Item = &'a String>) {
-    for name in more {
-        if !names.contains(name) {
-            names.insert(name.clone());
+impl Taker for ForObjectives<'_, '_> {
+    fn report(&mut self) -> &mut DataReport {
+        &mut self.loading.report
+    }
+
+    fn reads(&self, column: &str) -> bool {
+        let mut readers = self.readers.iter();
+        readers.any(|&i| self.loading.objectives[i].reads(column))
+            || (self.loading.reference_columns()).any(|read| read == column)
+    }
+
+    fn take(
+        &mut self,
+        source: &Source,
+        row: &Row,
+        format: Format,
+    ) -> Result<Option<String>, Trouble> {
+        self.loading.take_row(source, row, format, self.readers)
+    }
+
+    fn row_is_done(&mut self) -> Result<(), DataError> {
+        match self.loading.bytes < ENOUGH {
+            true => Ok(()),
+            false => self.loading.hand_on(),
         }
     }
 }

@@ -56,6 +56,14 @@ pub enum RecordProblem {
         /// What the parser says.
         message: String,
     },
+    /// It is longer than a record of a gzipped file may be.
+    #[error(
+        "the record has more than {longest} bytes as text, which is out of proportion to the gzipped file: it is damaged, or made to fill the memory; if it is neither, gunzip it"
+    )]
+    TooLarge {
+        /// Bytes that it may have.
+        longest: usize,
+    },
     /// Its columns belong to no known shape.
     #[error(
         "cannot tell the format from the columns {}: {hint}; the formats are {known}",
@@ -83,6 +91,16 @@ pub enum RecordProblem {
         /// The format it was read as.
         format: &'static str,
     },
+    /// The model cannot read so much at once.
+    #[error(
+        "found {tokens} tokens with the answer, expected at most {context}, which is what the model reads at once; shorten it"
+    )]
+    TooLong {
+        /// Tokens of the prompt and its longest response, or one of an answer.
+        tokens: usize,
+        /// Tokens that the model reads.
+        context: usize,
+    },
     /// The tokenizer or the chat template refuses it.
     #[error("the {part} cannot be tokenised: {message}")]
     Encode {
@@ -99,10 +117,12 @@ impl RecordProblem {
         match self {
             Self::NotUtf8 { .. } => "the line is not UTF-8",
             Self::Json { .. } => "the line is not JSON",
+            Self::TooLarge { .. } => "the record is too long",
             Self::Columns { .. } => "no format has their columns",
             Self::Field(_) => "a field cannot be used",
             Self::Label(_) => "a label or score cannot be used",
             Self::NeedsPairs { .. } => "one response where two are needed",
+            Self::TooLong { .. } => "more tokens than the model reads",
             Self::Encode { .. } => "the template or tokenizer refuses them",
         }
     }
@@ -141,8 +161,8 @@ pub enum DataError {
     },
     /// What a clone of a repository holds in place of a large file.
     #[error(
-        "{}: a Git LFS pointer, not the file itself: fetch it with `git lfs pull` in that repository",
-        file.display()
+        "{}: {}",
+        file.display(), panacea_files::LFS_ADVICE
     )]
     LfsPointer {
         /// The file.
@@ -161,6 +181,22 @@ pub enum DataError {
     EmptyFile {
         /// The file.
         file: PathBuf,
+    },
+    /// The text holds no prompt.
+    #[error("{}: found no prompt, expected one on each line", file.display())]
+    NoPrompt {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Every record was skipped.
+    #[error("{}: no record is left of {read}: {reasons}", file.display())]
+    AllSkipped {
+        /// The file.
+        file: PathBuf,
+        /// Records in all.
+        read: usize,
+        /// The reasons with their counts.
+        reasons: String,
     },
     /// A record cannot be used, and bad records are errors.
     #[error(transparent)]

@@ -5,6 +5,7 @@
 
 use serde_json::Value;
 
+use crate::Judgement;
 use crate::error::FieldProblem;
 use crate::objective::{LabelSource, ObjectiveSpec, Rule, Strength};
 use crate::readers::fields::{Row, describe, is_unreadable};
@@ -272,4 +273,18 @@ fn numbers(value: &Value, field: &str, responses: usize) -> Result<Vec<Option<f6
         )),
     };
     items.iter().map(number).collect()
+}
+
+/// 1 for a response that an objective prefers to every one that it compares it with, 0 for one that it prefers to none,
+/// nothing for others.
+pub(crate) fn verdict(response: usize, judgements: &[Judgement], objective: usize) -> Option<f64> {
+    let about =
+        (judgements.iter()).filter(|judgement| judgement.responses().any(|r| r == response));
+    let mut wins = about.filter_map(|judgement| {
+        let label = judgement.labels[objective].filter(|&label| label != 0.5)?;
+        Some((label > 0.5) == (judgement.response == response))
+    });
+    let first = wins.next()?;
+    wins.all(|win| win == first)
+        .then_some(f64::from(u8::from(first)))
 }

@@ -21,8 +21,8 @@
 //!
 //! ```
 //! use panacea_data::{
-//!     BatchPlan, BoxError, LabelSource, ObjectiveSpec, OverlongPrompts, RecordKind, TextEncoder,
-//!     TokenLimits, Tolerance, load, tokenize,
+//!     BatchPlan, BoxError, LabelSource, Loader, ObjectiveSpec, OverlongPrompts, RecordKind, TextEncoder,
+//!     TokenLimits, load,
 //! };
 //! use panacea_pretrained::{Answer, Answered, JsonObject, Message};
 //!
@@ -32,10 +32,11 @@
 //! impl TextEncoder for Characters {
 //!     type Prompt = Vec<u32>;
 //!
-//!     fn prompt(&self, messages: &[Message], _: &JsonObject) -> Result<Vec<u32>, BoxError> {
-//!         Ok(messages.iter().flat_map(|m| m.text().chars()).map(u32::from).collect())
+//!     fn prompt(&self, messages: &[Message], _: &JsonObject, most: usize) -> Result<Option<Vec<u32>>, BoxError> {
+//!         let ids: Vec<u32> = messages.iter().flat_map(|m| m.text().chars()).map(u32::from).collect();
+//!         Ok((ids.len() <= most).then_some(ids))
 //!     }
-//!     fn answered(&self, prompt: &Vec<u32>, responses: &[Answer]) -> Result<Answered, BoxError> {
+//!     fn answered(&self, prompt: &Vec<u32>, responses: &[Answer], _: usize) -> Result<Answered, BoxError> {
 //!         let tokens = |answer: &Answer| answer.text().chars().map(u32::from).chain([0]).collect();
 //!         let responses = responses.iter().map(tokens).collect();
 //!         Ok(Answered { prompt: prompt.clone(), responses, ..Answered::default() })
@@ -51,7 +52,7 @@
 //! "#)?;
 //! let objectives = ["helpful", "concise"]
 //!     .map(|name| ObjectiveSpec::new(name, LabelSource::Score(name.to_owned())));
-//! let (records, mut report) = load(&[file], &objectives, RecordKind::Pair)?;
+//! let (records, _) = load(&[file.clone()], &objectives, RecordKind::Pair)?;
 //! assert_eq!(records[0].judgements[0].labels, [Some(0.0), Some(1.0)]); // they disagree
 //! assert_eq!(records[1].judgements[0].labels, [Some(1.0), None]); // nothing about conciseness
 //!
@@ -60,7 +61,7 @@
 //!     max_response_tokens: 320,
 //!     overlong_prompts: OverlongPrompts::Skip,
 //! };
-//! let examples = tokenize(&records, &Characters, &limits, Tolerance::default(), &mut report)?;
+//! let (examples, report) = Loader::new(RecordKind::Pair).examples(&[file], &objectives, &Characters, &limits)?;
 //! println!("{report}");
 //!
 //! let mut plan = BatchPlan::of_examples(&examples, 1, 42);
@@ -70,15 +71,18 @@
 //! # }
 //! ```
 
+mod array;
 mod batches;
 mod columns;
 mod conversations;
 mod dataset;
 mod error;
+mod file;
 mod fingerprint;
 mod labels;
 mod mismatched;
 mod objective;
+mod pages;
 mod parquet_rows;
 mod readers;
 mod record;
@@ -89,11 +93,10 @@ mod tolerance;
 mod visit;
 
 pub use batches::BatchPlan;
-pub use conversations::{Conversation, Conversations, Responses};
+pub use conversations::{Conversations, Responses};
 pub use dataset::{Loader, Part, load};
 pub use error::{BoxError, DataError, FieldProblem, ObjectiveError, RecordProblem, Refusal};
 pub use fingerprint::fingerprint;
-pub use mismatched::add_mismatched;
 pub use objective::{LabelSource, ObjectiveSpec, Rule, Strength};
 pub use panacea_objectives::{Judgement, RecordKind};
 pub use readers::Format;

@@ -15,9 +15,11 @@ use crate::tokenize::{TextEncoder, TokenLimits, fitting};
 ///
 /// A record's partner depends on the order of the files alone, so that what the reference says of it is computed once.
 ///
+/// The words of the responses, which it takes, are gone afterwards.
+///
 /// # Errors
 /// When there is only one prompt, or none of several responses can follow a prompt.
-pub fn add_mismatched<E: TextEncoder>(
+pub(crate) fn add_mismatched<E: TextEncoder>(
     examples: &mut [Example],
     encoder: &E,
     limits: &TokenLimits,
@@ -35,6 +37,7 @@ pub fn add_mismatched<E: TextEncoder>(
         for response in &mut example.responses {
             response.truncate(limits.max_response_tokens);
         }
+        example.words.responses = Vec::new();
     }
     Ok(())
 }
@@ -112,7 +115,7 @@ fn with_other<'a, E: TextEncoder>(
     let mut last = None;
     for other in others {
         let responses = [&words.responses[..], std::slice::from_ref(other)].concat();
-        match encoder.answered(&prompt, &responses) {
+        match encoder.answered(&prompt, &responses, limits.max_response_tokens) {
             Ok(answered) => return Ok(answered),
             Err(error) => last = Some(error),
         }
@@ -137,15 +140,23 @@ mod tests {
     impl TextEncoder for Digits {
         type Prompt = Vec<u32>;
 
-        fn prompt(&self, messages: &[Message], _: &JsonObject) -> Result<Vec<u32>, BoxError> {
-            Ok(messages
-                .iter()
-                .flat_map(|m| m.text().chars())
-                .map(u32::from)
-                .collect())
+        fn prompt(
+            &self,
+            messages: &[Message],
+            _: &JsonObject,
+            most: usize,
+        ) -> Result<Option<Vec<u32>>, BoxError> {
+            let texts = messages.iter().flat_map(|message| message.text().chars());
+            let ids: Vec<u32> = texts.map(u32::from).collect();
+            Ok((ids.len() <= most).then_some(ids))
         }
 
-        fn answered(&self, prompt: &Vec<u32>, responses: &[Answer]) -> Result<Answered, BoxError> {
+        fn answered(
+            &self,
+            prompt: &Vec<u32>,
+            responses: &[Answer],
+            _: usize,
+        ) -> Result<Answered, BoxError> {
             let tokens =
                 |answer: &Answer| -> Vec<u32> { answer.text().chars().map(u32::from).collect() };
             let of_all: Vec<Vec<u32>> = responses.iter().map(tokens).collect();
@@ -190,8 +201,8 @@ mod tests {
                 responses: vec![Answer::from(*response)],
                 ..Words::default()
             };
-            let of = Digits.prompt(&words.prompt, &words.variables).unwrap();
-            let answered = Digits.answered(&of, &words.responses).unwrap();
+            let of = Digits.prompt(&words.prompt, &words.variables, 9).unwrap();
+            let answered = Digits.answered(&of.unwrap(), &words.responses, 3).unwrap();
             Example {
                 source: Source {
                     file: "a.jsonl".into(),
@@ -220,6 +231,7 @@ mod tests {
         add(&mut examples).unwrap();
         let partner = |example: &Example| {
             assert_eq!(example.responses.len(), 2);
+            assert!(example.words.responses.is_empty());
             char::from_u32(example.responses[1][0]).unwrap()
         };
         examples.iter().map(partner).collect()

@@ -18,6 +18,7 @@ use parquet::file::metadata::ParquetMetaData;
 use serde_json::{Map, Value};
 
 use crate::error::DataError;
+use crate::pages::rows_at_once;
 use crate::readers::fields::{Row, unreadable};
 use crate::record::Source;
 use crate::visit::{Visit, spread_turns};
@@ -32,10 +33,16 @@ pub(crate) fn for_each_row(
         file: file.to_owned(),
         message,
     };
+    let beside = opened.try_clone().map_err(|error| DataError::Read {
+        file: file.to_owned(),
+        error,
+    })?;
     let mut batches = whole(|| {
         let builder = ParquetRecordBatchReaderBuilder::try_new(opened).map_err(in_words)?;
         check_compression(builder.metadata())?;
-        builder.build().map_err(in_words)
+        let rows = rows_at_once(&beside, builder.metadata(), builder.schema())?;
+        let rows = rows.min(rows_of_a_megabyte(builder.metadata()));
+        builder.with_batch_size(rows).build().map_err(in_words)
     })
     .map_err(problem)?;
     let mut next = || {
@@ -51,10 +58,22 @@ pub(crate) fn for_each_row(
                 .map(|(name, values)| (name.clone(), values[index].take()))
                 .collect();
             rows += 1;
-            visit(Source::new(file, rows), Ok(&row))?;
+            visit(Source::new(file, rows), Ok(row))?;
         }
     }
     Ok(rows)
+}
+
+/// As many rows as have about a megabyte, by the average of the part of the file where rows are longest.
+fn rows_of_a_megabyte(metadata: &ParquetMetaData) -> usize {
+    const USUAL: i64 = 1024;
+    const BYTES: i64 = 1 << 20;
+    let average = |bytes: i64, rows: i64| bytes / rows.max(1);
+    let groups = metadata.row_groups().iter();
+    let longest = groups
+        .map(|group| average(group.total_byte_size(), group.num_rows()))
+        .max();
+    (BYTES / longest.unwrap_or(1).max(1)).clamp(1, USUAL) as usize
 }
 
 fn in_words(error: impl ToString) -> String {

@@ -65,6 +65,14 @@ impl Record {
             false => &[],
         }
     }
+
+    /// Bytes of its texts.
+    pub(crate) fn text_bytes(&self) -> usize {
+        let turns = self.prompt.iter().chain(self.respelt.iter().flatten());
+        let prompt = turns.map(|turn| turn.text().len());
+        let responses = self.responses.iter().map(|answer| answer.text().len());
+        prompt.chain(responses).sum()
+    }
 }
 
 /// What a record itself gives to one of its responses: a score for every objective, `None` where the objective asks for
@@ -78,10 +86,26 @@ pub struct Words {
     pub prompt: Vec<Message>,
     /// As in [`Record::variables`].
     pub variables: JsonObject,
-    /// Each response of the record; whole, also where its tokens are cut.
+    /// Each response of a record without judgements; whole, also where its tokens are cut. Of responses that are judged, only
+    /// the tokens are asked for, and they may be very long: none is kept.
     pub responses: Vec<Answer>,
     /// As in [`Record::references`].
     pub references: BTreeMap<String, String>,
+}
+
+impl Words {
+    /// What is kept of a record; its judged responses, too, where `with_judged`.
+    pub(crate) fn of(record: Record, with_judged: bool) -> Self {
+        Self {
+            prompt: record.prompt,
+            variables: record.variables,
+            responses: match record.judgements.is_empty() || with_judged {
+                true => record.responses,
+                false => Vec::new(),
+            },
+            references: record.references,
+        }
+    }
 }
 
 /// One training record in tokens.
@@ -91,8 +115,8 @@ pub struct Example {
     pub source: Source,
     /// Chat template up to and including the header of the answer.
     pub prompt: Vec<u32>,
-    /// Each response that is read, with its end-of-turn token, unless it was truncated. For KTO the last one is a response to another
-    /// prompt: [`add_mismatched`](crate::add_mismatched).
+    /// Each response that is read, with its end-of-turn token, unless it was truncated. Behind those of records for KTO stands
+    /// a response to another prompt, where [`Loader::examples`](crate::Loader::examples) made them.
     pub responses: Vec<Vec<u32>>,
     /// As in [`Record::judgements`].
     pub judgements: Vec<Judgement>,

@@ -263,12 +263,16 @@ impl fmt::Display for DataReport {
                 writeln!(f, "            the first: {problem}")?;
             }
         }
+        let has_objectives = !self.objectives.is_empty();
         if let Some(tokens) = &self.tokens {
-            writeln!(
-                f,
-                "truncated   {} prompts, {} responses",
-                self.truncated_prompts, self.truncated_responses
-            )?;
+            // Where nothing is trained, nothing is cut.
+            if has_objectives {
+                writeln!(
+                    f,
+                    "truncated   {} prompts, {} responses",
+                    self.truncated_prompts, self.truncated_responses
+                )?;
+            }
             writeln!(
                 f,
                 "tokens      {} in prompts (longest {}), {} in responses (longest {})",
@@ -308,6 +312,9 @@ impl fmt::Display for DataReport {
                 self.stray_tokens.len(),
                 named.join(", ")
             )?;
+        }
+        if !has_objectives {
+            return Ok(());
         }
         let width = self
             .objectives

@@ -19,14 +19,22 @@ pub trait TextEncoder: Sync {
     /// A conversation up to an answer.
     type Prompt: AsRef<[u32]>;
 
-    /// The conversation through the chat template, which sees the variables beside it, with the header of the answer.
+    /// The conversation through the chat template, which sees the variables beside it, with the header of the answer; nothing
+    /// where these are more than `max_tokens`.
     fn prompt(
         &self,
         messages: &[Message],
         variables: &JsonObject,
-    ) -> Result<Self::Prompt, BoxError>;
-    /// The conversation with each of the responses as its answer, each with exactly one end-of-turn token.
-    fn answered(&self, prompt: &Self::Prompt, responses: &[Answer]) -> Result<Answered, BoxError>;
+        max_tokens: usize,
+    ) -> Result<Option<Self::Prompt>, BoxError>;
+    /// The conversation with each of the responses as its answer, each with exactly one end-of-turn token. Of one with more
+    /// than `max_tokens`, the first of them are enough, if they are more than so many.
+    fn answered(
+        &self,
+        prompt: &Self::Prompt,
+        responses: &[Answer],
+        max_tokens: usize,
+    ) -> Result<Answered, BoxError>;
 
     /// A special token that stands in a text of a record, where none is meant to.
     fn stray_token(&self, _record: &Record) -> Option<String> {
@@ -37,12 +45,22 @@ pub trait TextEncoder: Sync {
 impl TextEncoder for ChatTokenizer {
     type Prompt = Prompt;
 
-    fn prompt(&self, messages: &[Message], variables: &JsonObject) -> Result<Prompt, BoxError> {
-        Ok(self.prompt_with(messages, variables)?)
+    fn prompt(
+        &self,
+        messages: &[Message],
+        variables: &JsonObject,
+        max_tokens: usize,
+    ) -> Result<Option<Prompt>, BoxError> {
+        Ok(self.prompt_within(messages, variables, max_tokens)?)
     }
 
-    fn answered(&self, prompt: &Prompt, responses: &[Answer]) -> Result<Answered, BoxError> {
-        Ok(Self::answered(self, prompt, responses)?)
+    fn answered(
+        &self,
+        prompt: &Prompt,
+        responses: &[Answer],
+        max_tokens: usize,
+    ) -> Result<Answered, BoxError> {
+        Ok(self.answered_within(prompt, responses, max_tokens)?)
     }
 
     fn stray_token(&self, record: &Record) -> Option<String> {
@@ -64,7 +82,12 @@ pub struct Rendered<'a>(pub &'a ChatTokenizer);
 impl TextEncoder for Rendered<'_> {
     type Prompt = Prompt;
 
-    fn prompt(&self, messages: &[Message], variables: &JsonObject) -> Result<Prompt, BoxError> {
+    fn prompt(
+        &self,
+        messages: &[Message],
+        variables: &JsonObject,
+        max_tokens: usize,
+    ) -> Result<Option<Prompt>, BoxError> {
         let [only] = messages else {
             let problem = format!(
                 "found {} turns, expected one text with all of them, since data.rendered = true",
@@ -72,11 +95,16 @@ impl TextEncoder for Rendered<'_> {
             );
             return Err(problem.into());
         };
-        Ok(self.0.rendered_prompt(only, variables)?)
+        Ok(self.0.rendered_prompt_within(only, variables, max_tokens)?)
     }
 
-    fn answered(&self, prompt: &Prompt, responses: &[Answer]) -> Result<Answered, BoxError> {
-        Ok(self.0.answered(prompt, responses)?)
+    fn answered(
+        &self,
+        prompt: &Prompt,
+        responses: &[Answer],
+        max_tokens: usize,
+    ) -> Result<Answered, BoxError> {
+        Ok(self.0.answered_within(prompt, responses, max_tokens)?)
     }
 }
 
@@ -113,74 +141,151 @@ pub struct TokenLimits {
 /// A record that the tokenizer or the template refuses, where these are not to be skipped, or more of them than `tolerance`
 /// has; an objective all of whose records were skipped.
 pub fn tokenize(
-    records: &[Record],
+    records: Vec<Record>,
     encoder: &impl TextEncoder,
     limits: &TokenLimits,
     tolerance: Tolerance,
     report: &mut DataReport,
 ) -> Result<Vec<Example>, DataError> {
-    for (field, found) in [
-        ("max_prompt_tokens", limits.max_prompt_tokens),
-        ("max_response_tokens", limits.max_response_tokens),
-    ] {
-        if found == 0 {
-            return Err(DataError::Limit { field, found });
-        }
-    }
-    let tokenized: Vec<Result<Tokenized, RecordProblem>> = records
-        .par_iter()
-        .map(|record| tokenize_record(record, encoder, limits))
-        .collect();
+    let mut tokenizing = Tokenizing::new(encoder, limits, tolerance)?;
+    tokenizing.add(records, report)?;
+    tokenizing.finish(report)
+}
 
-    let mut examples = Vec::with_capacity(records.len());
-    let mut tokens = TokenReport::default();
-    for (record, tokenized) in records.iter().zip(tokenized) {
-        match tokenized {
-            Ok(Tokenized::Example {
-                example,
-                is_prompt_cut,
-                responses_cut,
-                notes,
-                unread,
-            }) => {
-                tokens.add(&example);
-                for note in notes {
-                    *report.boundaries.entry(note).or_default() += 1;
-                }
-                if let Some(token) = encoder.stray_token(record) {
-                    report.stray_tokens.push((record.source.clone(), token));
-                }
-                report.unread.add(unread);
-                report.count_dropped(record);
-                report.count_used(&example.judgements, &example.scores);
-                report.truncated_prompts += usize::from(is_prompt_cut);
-                report.truncated_responses += responses_cut;
-                examples.push(*example);
-            }
-            Ok(Tokenized::Skipped(reason)) => {
-                report.drop_record(record);
-                let source = record.source.clone();
-                report.skipped.push(Skipped { source, reason });
-            }
-            Err(problem) => {
-                report.drop_record(record);
-                tolerance.refuse(problem.of(record.source.clone()), report)?;
+/// Tokenises conversations without objectives: nothing is cut, every response counts, and what is longer than the model reads
+/// with its longest response, or with one token of an answer, is refused.
+pub(crate) fn tokenize_whole(
+    records: Vec<Record>,
+    encoder: &impl TextEncoder,
+    context: usize,
+    tolerance: Tolerance,
+    report: &mut DataReport,
+) -> Result<Vec<Example>, DataError> {
+    let mut tokenizing = Tokenizing::with(encoder, Extent::Whole { context }, tolerance);
+    tokenizing.add(records, report)?;
+    tokenizing.finish(report)
+}
+
+/// How much of a record is tokenised.
+#[derive(Clone, Copy)]
+enum Extent<'a> {
+    /// What these limits leave of it.
+    Within(&'a TokenLimits),
+    /// All of it, or it is refused: the model reads so many tokens.
+    Whole { context: usize },
+}
+
+/// Records that become examples, some at a time.
+pub(crate) struct Tokenizing<'a, E> {
+    encoder: &'a E,
+    extent: Extent<'a>,
+    tolerance: Tolerance,
+    /// Whether examples keep the words of responses that are judged.
+    keeps_judged: bool,
+    examples: Vec<Example>,
+    tokens: TokenReport,
+}
+
+impl<'a, E: TextEncoder> Tokenizing<'a, E> {
+    pub(crate) fn new(
+        encoder: &'a E,
+        limits: &'a TokenLimits,
+        tolerance: Tolerance,
+    ) -> Result<Self, DataError> {
+        for (field, found) in [
+            ("max_prompt_tokens", limits.max_prompt_tokens),
+            ("max_response_tokens", limits.max_response_tokens),
+        ] {
+            if found == 0 {
+                return Err(DataError::Limit { field, found });
             }
         }
+        Ok(Self::with(encoder, Extent::Within(limits), tolerance))
     }
-    report.tokens = Some(tokens);
-    tolerance.check(report)?;
-    match report
-        .objectives
-        .iter()
-        .find(|o| o.labelled > 0 && o.used == 0)
-    {
-        Some(objective) => Err(DataError::NothingLeft {
-            objective: objective.name.clone(),
-            labelled: objective.labelled,
-            reasons: report.reasons(),
-        }),
-        None => Ok(examples),
+
+    fn with(encoder: &'a E, extent: Extent<'a>, tolerance: Tolerance) -> Self {
+        Self {
+            encoder,
+            extent,
+            tolerance,
+            keeps_judged: false,
+            examples: Vec::new(),
+            tokens: TokenReport::default(),
+        }
+    }
+
+    /// Has the examples keep the words of responses that are judged.
+    pub(crate) fn keep_judged(&mut self) {
+        self.keeps_judged = true;
+    }
+
+    /// Tokenises the next records. Of their words, examples keep what is asked for later.
+    pub(crate) fn add(
+        &mut self,
+        records: Vec<Record>,
+        report: &mut DataReport,
+    ) -> Result<(), DataError> {
+        let tokenized: Vec<Result<Tokenized, RecordProblem>> = records
+            .par_iter()
+            .map(|record| match self.extent {
+                Extent::Within(limits) => tokenize_record(record, self.encoder, limits),
+                Extent::Whole { context } => whole_record(record, self.encoder, context),
+            })
+            .collect();
+        for (record, tokenized) in records.into_iter().zip(tokenized) {
+            match tokenized {
+                Ok(Tokenized::Example {
+                    mut example,
+                    is_prompt_cut,
+                    responses_cut,
+                    notes,
+                    unread,
+                }) => {
+                    self.tokens.add(&example);
+                    for note in notes {
+                        *report.boundaries.entry(note).or_default() += 1;
+                    }
+                    if let Some(token) = self.encoder.stray_token(&record) {
+                        report.stray_tokens.push((record.source.clone(), token));
+                    }
+                    report.unread.add(unread);
+                    report.count_dropped(&record);
+                    report.count_used(&example.judgements, &example.scores);
+                    report.truncated_prompts += usize::from(is_prompt_cut);
+                    report.truncated_responses += responses_cut;
+                    example.words = Words::of(record, self.keeps_judged);
+                    self.examples.push(*example);
+                }
+                Ok(Tokenized::Skipped(reason)) => {
+                    report.drop_record(&record);
+                    let source = record.source;
+                    report.skipped.push(Skipped { source, reason });
+                }
+                Err(problem) => {
+                    report.drop_record(&record);
+                    (self.tolerance).refuse(problem.of(record.source), report)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The examples, once there are no more records.
+    pub(crate) fn finish(self, report: &mut DataReport) -> Result<Vec<Example>, DataError> {
+        report.tokens = Some(self.tokens);
+        self.tolerance.check(report)?;
+        match report
+            .objectives
+            .iter()
+            .find(|o| o.labelled > 0 && o.used == 0)
+        {
+            Some(objective) => Err(DataError::NothingLeft {
+                objective: objective.name.clone(),
+                labelled: objective.labelled,
+                reasons: report.reasons(),
+            }),
+            None => Ok(self.examples),
+        }
     }
 }
 
@@ -202,15 +307,10 @@ fn tokenize_record(
     encoder: &impl TextEncoder,
     limits: &TokenLimits,
 ) -> Result<Tokenized, RecordProblem> {
-    let refused = |part: &'static str| {
-        move |error: BoxError| RecordProblem::Encode {
-            part,
-            message: error.to_string(),
-        }
-    };
-    check_spelling(record, encoder).map_err(refused("prompt"))?;
-    let fitting = fitting(&record.prompt, &record.variables, encoder, limits);
-    let Some((prompt, is_prompt_cut)) = fitting.map_err(refused("prompt"))? else {
+    check_spelling(record, encoder).map_err(|error| refused("prompt", error))?;
+    let fitting = fitting(&record.prompt, &record.variables, encoder, limits)
+        .map_err(|error| refused("prompt", error))?;
+    let Some((prompt, is_prompt_cut)) = fitting else {
         return Ok(Tokenized::Skipped(SkipReason::OverlongPrompt));
     };
     let Answered {
@@ -219,8 +319,8 @@ fn tokenize_record(
         notes,
         unread,
     } = encoder
-        .answered(&prompt, record.read_responses())
-        .map_err(refused("response"))?;
+        .answered(&prompt, record.read_responses(), limits.max_response_tokens)
+        .map_err(|error| refused("response", error))?;
     let mut responses_cut = 0;
     for response in &mut responses {
         responses_cut += usize::from(response.len() > limits.max_response_tokens);
@@ -248,18 +348,58 @@ fn tokenize_record(
             responses,
             judgements,
             scores: record.scores.clone(),
-            words: Words {
-                prompt: record.prompt.clone(),
-                variables: record.variables.clone(),
-                responses: record.responses.clone(),
-                references: record.references.clone(),
-            },
+            words: Words::default(),
         }),
         is_prompt_cut,
         responses_cut,
         notes,
         unread,
     })
+}
+
+/// A record that no objective asks anything of, whole.
+fn whole_record(
+    record: &Record,
+    encoder: &impl TextEncoder,
+    context: usize,
+) -> Result<Tokenized, RecordProblem> {
+    check_spelling(record, encoder).map_err(|error| refused("prompt", error))?;
+    let prompt = encoder
+        .prompt(&record.prompt, &record.variables, usize::MAX)
+        .map_err(|error| refused("prompt", error))?;
+    let Some(prompt) = prompt else {
+        return Ok(Tokenized::Skipped(SkipReason::OverlongPrompt));
+    };
+    let answered = encoder
+        .answered(&prompt, record.read_responses(), usize::MAX)
+        .map_err(|error| refused("response", error))?;
+    let longest = answered.responses.iter().map(Vec::len).max();
+    let tokens = answered.prompt.len() + longest.unwrap_or(1);
+    if tokens > context {
+        return Err(RecordProblem::TooLong { tokens, context });
+    }
+    Ok(Tokenized::Example {
+        example: Box::new(Example {
+            source: record.source.clone(),
+            prompt: answered.prompt,
+            responses: answered.responses,
+            judgements: Vec::new(),
+            scores: Vec::new(),
+            words: Words::default(),
+        }),
+        is_prompt_cut: false,
+        responses_cut: 0,
+        notes: answered.notes,
+        unread: answered.unread,
+    })
+}
+
+/// Says that the tokenizer or the template refuses a part of a record.
+fn refused(part: &'static str, error: BoxError) -> RecordProblem {
+    RecordProblem::Encode {
+        part,
+        message: error.to_string(),
+    }
 }
 
 /// The prompt in tokens, and whether it was cut; nothing where it has too many and is to be skipped.
@@ -269,9 +409,8 @@ pub(crate) fn fitting<E: TextEncoder>(
     encoder: &E,
     limits: &TokenLimits,
 ) -> Result<Option<(E::Prompt, bool)>, BoxError> {
-    let whole = encoder.prompt(messages, variables)?;
     let most = limits.max_prompt_tokens;
-    if whole.as_ref().len() <= most {
+    if let Some(whole) = encoder.prompt(messages, variables, most)? {
         return Ok(Some((whole, false)));
     }
     match limits.overlong_prompts {
@@ -289,9 +428,11 @@ fn check_spelling(record: &Record, encoder: &impl TextEncoder) -> Result<(), Box
     let Some(other) = &record.respelt else {
         return Ok(());
     };
-    let [own, other] =
-        [&record.prompt, other].map(|turns| encoder.prompt(turns, &record.variables));
-    match own?.as_ref() == other?.as_ref() {
+    let tokens = |turns: &[Message]| -> Result<_, BoxError> {
+        let prompt = encoder.prompt(turns, &record.variables, usize::MAX)?;
+        Ok(prompt.map(|prompt| prompt.as_ref().to_vec()))
+    };
+    match tokens(&record.prompt)? == tokens(other)? {
         true => Ok(()),
         false => Err(
             "found the same turns before both answers, but with the keys of an object in another order, which the template \
@@ -315,8 +456,7 @@ fn cut_prompt<E: TextEncoder>(
         .count();
     let (kept, turns) = messages.split_at(system);
     let fitting = |turns: &[Message]| -> Result<Option<E::Prompt>, BoxError> {
-        let prompt = encoder.prompt(&[kept, turns].concat(), variables)?;
-        Ok((prompt.as_ref().len() <= max_tokens).then_some(prompt))
+        encoder.prompt(&[kept, turns].concat(), variables, max_tokens)
     };
 
     for start in (1..turns.len()).filter(|&start| turns[start].role == "user") {
@@ -329,14 +469,16 @@ fn cut_prompt<E: TextEncoder>(
     let Some(last) = turns.last().filter(|last| last.role == "user") else {
         return Ok(None);
     };
-    let starts: Vec<usize> = last.text().char_indices().map(|(start, _)| start).collect();
+    let text = last.text();
     let mut best = None;
-    let (mut low, mut high) = (0, starts.len());
+    let (mut low, mut high) = (0, text.chars().count());
     while low < high {
         let middle = low.midpoint(high);
+        let start = text.char_indices().nth(middle).map(|(start, _)| start);
         let end_of_last = Message {
-            content: Content::Text(last.text()[starts[middle]..].to_owned()),
-            ..last.clone()
+            role: last.role.clone(),
+            content: Content::Text(text[start.unwrap_or(text.len())..].to_owned()),
+            more: last.more.clone(),
         };
         match fitting(&[end_of_last])? {
             Some(prompt) => {

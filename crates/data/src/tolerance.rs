@@ -22,7 +22,7 @@ pub enum BadRecords {
 pub struct Tolerance {
     /// What to do with one.
     pub bad_records: BadRecords,
-    /// The largest share of the records read that may be skipped for being unusable, from 0 to 1.
+    /// The largest share of the records read that may be skipped for being unusable, from 0 to 1; rounded up to whole records.
     pub max_skipped: f64,
 }
 
@@ -56,7 +56,9 @@ impl Tolerance {
     /// Stops where more records were refused than may be.
     pub(crate) fn check(self, report: &DataReport) -> Result<(), DataError> {
         let refused = report.refused();
-        if refused as f64 / report.read.max(1) as f64 <= self.max_skipped {
+        // Rounded up, so that one bad record does not stop a small file.
+        let most = (self.max_skipped * report.read as f64).ceil();
+        if refused as f64 <= most {
             return Ok(());
         }
         Err(DataError::TooManyRefused {

@@ -8,7 +8,7 @@ use crate::record::Source;
 
 /// What is called with every row, or with what is wrong with a line that is none.
 pub(crate) type Visit<'a> =
-    dyn FnMut(Source, Result<&Row, RecordProblem>) -> Result<(), DataError> + 'a;
+    dyn FnMut(Source, Result<Row, RecordProblem>) -> Result<(), DataError> + 'a;
 
 /// Turns that are kept as an object of lists, `{"role": [..], "content": [..]}`, as a list of objects: Hugging Face's
 /// `datasets` writes a `Sequence` of turns so.

@@ -2,6 +2,9 @@
 //!
 //! Each is written beside its place and renamed: a reader, or a crash, meets the old content or the new one.
 //! [`FileError`] says what was tried, on which path, and what to do about the reasons that people meet most.
+//!
+//! What is read must be there: a Git LFS pointer, a few lines of text that a clone holds in place of a large file that was not
+//! fetched, is refused by [`read`] and [`read_text`], since any reader of the file's format would only call it damaged.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -48,9 +51,34 @@ fn hint(error: &io::Error) -> &'static str {
     }
 }
 
+/// What to do about a Git LFS pointer.
+pub const LFS_ADVICE: &str =
+    "a Git LFS pointer, not the file itself: fetch it with `git lfs pull` in that repository";
+
+/// Whether a file that begins like this is a Git LFS pointer
+/// (<https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md>).
+#[must_use]
+pub fn is_lfs_pointer(begin: &[u8]) -> bool {
+    begin.starts_with(b"version https://git-lfs.github.com/spec/")
+}
+
+/// The bytes of a file.
+pub fn read(path: &Path) -> Result<Vec<u8>, FileError> {
+    whole(fs::read(path)).map_err(FileError::of("read", path))
+}
+
 /// The text of a file.
 pub fn read_text(path: &Path) -> Result<String, FileError> {
-    fs::read_to_string(path).map_err(FileError::of("read", path))
+    whole(fs::read_to_string(path)).map_err(FileError::of("read", path))
+}
+
+fn whole<T: AsRef<[u8]>>(content: io::Result<T>) -> io::Result<T> {
+    match content {
+        Ok(content) if is_lfs_pointer(content.as_ref()) => {
+            Err(io::Error::new(io::ErrorKind::InvalidData, LFS_ADVICE))
+        }
+        content => content,
+    }
 }
 
 /// Writes a file that was not there before; one that is there, or a link, stays as it is and is an error.
@@ -244,6 +272,22 @@ mod tests {
         let message = write_file(&path, b"one").unwrap_err().to_string();
         assert!(message.starts_with("cannot write "), "{message}");
         assert!(message.contains("absent/a.txt"), "{message}");
+    }
+
+    #[test]
+    fn a_pointer_of_git_lfs_is_no_content() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("a.txt");
+        let pointer =
+            "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 538090408\n";
+        write_file(&path, pointer.as_bytes()).unwrap();
+        let expected = format!("cannot read {}: a Git LFS pointer", path.display());
+        for error in [read(&path).unwrap_err(), read_text(&path).unwrap_err()] {
+            assert!(error.to_string().starts_with(&expected), "{error}");
+        }
+        write_file(&path, b"version 2").unwrap();
+        assert_eq!(read(&path).unwrap(), b"version 2");
+        assert_eq!(read_text(&path).unwrap(), "version 2");
     }
 
     #[test]

@@ -93,10 +93,31 @@ impl Sums for Vnni {
 }
 
 /// AVX2, with these sums.
+///
+/// Everything here is inlined by order: what the compiler leaves outside is compiled without these
+/// instructions, and each of them becomes a call.
 #[derive(Clone, Copy)]
 pub(crate) struct X86<S> {
     pub avx2: Avx2,
     pub sums: S,
+}
+
+impl<S> X86<S> {
+    /// Row i, and behind it row i + 4.
+    #[inline(always)]
+    fn two(self, rows: [&[u8; BLOCK / 2]; ROWS], i: usize) -> __m256i {
+        let (low, high) = (pulp::cast(*rows[i]), pulp::cast(*rows[i + 4]));
+        self.avx2.avx._mm256_set_m128i(high, low)
+    }
+}
+
+/// The first halves of rows, or the last.
+#[inline(always)]
+fn halves(rows: [&[u8; BLOCK]; ROWS], half: usize) -> [&[u8; BLOCK / 2]; ROWS] {
+    rows.map(
+        #[inline(always)]
+        |row| &row.as_chunks().0[half],
+    )
 }
 
 impl<S: Sums> Lanes for X86<S> {
@@ -105,25 +126,20 @@ impl<S: Sums> Lanes for X86<S> {
 
     #[inline(always)]
     fn turn(self, rows: [&[u8; BLOCK]; ROWS]) -> [Self::Bytes; FOURS] {
-        let half = |half: usize| {
-            self.turn_half(rows.map(
-                #[inline(always)]
-                |row| &row.as_chunks().0[half],
-            ))
-        };
-        let ([a, b, c, d], [e, f, g, h]) = (half(0), half(1));
+        let [a, b, c, d] = self.turn_half(halves(rows, 0));
+        let [e, f, g, h] = self.turn_half(halves(rows, 1));
         [a, b, c, d, e, f, g, h]
     }
 
     #[inline(always)]
     fn turn_half(self, rows: [&[u8; BLOCK / 2]; ROWS]) -> [Self::Bytes; FOURS / 2] {
-        let Avx2 { avx, avx2, .. } = self.avx2;
-        // Row i, and behind it row i + 4.
-        let two = |i: usize| avx._mm256_set_m128i(pulp::cast(*rows[i + 4]), pulp::cast(*rows[i]));
-        let (a, b, c, d) = (two(0), two(1), two(2), two(3));
-        let low = |a, b| avx2._mm256_unpacklo_epi32(a, b);
-        let high = |a, b| avx2._mm256_unpackhi_epi32(a, b);
-        let (ab, ab_2, cd, cd_2) = (low(a, b), high(a, b), low(c, d), high(c, d));
+        let avx2 = self.avx2.avx2;
+        let (a, b) = (self.two(rows, 0), self.two(rows, 1));
+        let (c, d) = (self.two(rows, 2), self.two(rows, 3));
+        let ab = avx2._mm256_unpacklo_epi32(a, b);
+        let ab_2 = avx2._mm256_unpackhi_epi32(a, b);
+        let cd = avx2._mm256_unpacklo_epi32(c, d);
+        let cd_2 = avx2._mm256_unpackhi_epi32(c, d);
         [
             avx2._mm256_unpacklo_epi64(ab, cd),
             avx2._mm256_unpackhi_epi64(ab, cd),

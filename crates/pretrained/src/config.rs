@@ -85,6 +85,11 @@ pub struct ModelConfig {
 }
 
 impl ModelConfig {
+    /// The most tokens that can follow a prompt of so many; 0 where there is no room for an answer.
+    pub fn room_after(&self, prompt_tokens: usize) -> usize {
+        self.max_position_embeddings.saturating_sub(prompt_tokens)
+    }
+
     /// Everything that tells one network from another, as text that stays the same: fingerprints of models, which runs are
     /// held against, come of it. What was not yet known when the first fingerprints were taken stands at its end, where it
     /// is another than it was then.

@@ -9,18 +9,35 @@ use std::collections::BTreeSet;
 use crate::ending::{ANSWER, OTHER_ANSWER};
 use crate::message::{Answer, Content, JsonObject, Message};
 use crate::template::{ChatTemplate, Talk, Turn, UnreadKey};
+use crate::tokenizer::FirstTokens;
 use crate::{ChatTokenizer, PretrainedError};
 
 /// A conversation up to an answer, in tokens.
 #[derive(Debug, Clone)]
 pub struct Prompt {
     ids: Vec<u32>,
-    /// What the tokens say.
-    text: String,
-    /// A place in `text` from which tokens do not depend on what stands before it, and how many of `ids` stand before it.
+    /// A place in the text from which tokens do not depend on what stands before it, and how many of `ids` stand before it.
     anchor: (usize, usize),
+    written: Written,
+}
+
+/// What a template writes for a conversation up to an answer.
+#[derive(Debug, Clone)]
+struct Written {
+    text: String,
     talk: Talk,
     opening: Opening,
+}
+
+impl Written {
+    /// A text that is taken as it is.
+    fn rendered(text: String, talk: Talk) -> Self {
+        Self {
+            text,
+            talk,
+            opening: Opening::Rendered,
+        }
+    }
 }
 
 impl Prompt {
@@ -37,7 +54,7 @@ impl Prompt {
     /// What the template has not asked for, in the order of the turns, variables last: keys beside the role, `content`
     /// where it says something, and variables of this conversation. Without a template that is everything but the texts.
     pub fn unread(&self) -> Vec<UnreadKey> {
-        self.talk.unread().collect()
+        self.written.talk.unread().collect()
     }
 }
 
@@ -91,22 +108,45 @@ impl ChatTokenizer {
         messages: &[Message],
         variables: &JsonObject,
     ) -> Result<Prompt, PretrainedError> {
-        match self.template() {
-            Some(template) => {
-                let turns = messages.iter().map(|message| template.turn(message));
-                let talk = Talk::new(turns.collect(), variables);
-                let rendered = template.render(&talk, true);
-                self.check_written(messages, &talk, rendered.is_err())?;
-                let mut text = rendered.map_err(|problem| self.refused(problem))?;
-                let opening = opening(template, &talk, &mut text);
-                self.opened(text, talk, opening)
-            }
-            None => {
-                let talk = talk_of_texts(messages, variables);
-                self.check_written(messages, &talk, false)?;
-                self.opened(self.render(messages, true)?, talk, Opening::Rendered)
-            }
-        }
+        let (prompt, _) = self.opened(self.written(messages, variables)?, usize::MAX)?;
+        Ok(prompt)
+    }
+
+    /// The same, if it has at most `max_tokens`; a much longer one is not tokenised to its end.
+    ///
+    /// # Errors
+    /// As of [`prompt_with`](Self::prompt_with).
+    pub fn prompt_within(
+        &self,
+        messages: &[Message],
+        variables: &JsonObject,
+        max_tokens: usize,
+    ) -> Result<Option<Prompt>, PretrainedError> {
+        self.opened_within(self.written(messages, variables)?, max_tokens)
+    }
+
+    /// What the template writes for a conversation up to an answer.
+    fn written(
+        &self,
+        messages: &[Message],
+        variables: &JsonObject,
+    ) -> Result<Written, PretrainedError> {
+        let Some(template) = self.template() else {
+            let talk = talk_of_texts(messages, variables);
+            self.check_written(messages, &talk, false)?;
+            return Ok(Written::rendered(self.render(messages, true)?, talk));
+        };
+        let turns = messages.iter().map(|message| template.turn(message));
+        let talk = Talk::new(turns.collect(), variables);
+        let rendered = template.render(&talk, true);
+        self.check_written(messages, &talk, rendered.is_err())?;
+        let mut text = rendered.map_err(|problem| self.refused(problem))?;
+        let opening = opening(template, &talk, &mut text);
+        Ok(Written {
+            text,
+            talk,
+            opening,
+        })
     }
 
     /// A prompt whose text already is what a template would write, special tokens and the answer's header included. What the
@@ -116,32 +156,60 @@ impl ChatTokenizer {
         message: &Message,
         variables: &JsonObject,
     ) -> Result<Prompt, PretrainedError> {
-        let talk = talk_of_texts(std::slice::from_ref(message), variables);
-        self.opened(message.text().to_owned(), talk, Opening::Rendered)
+        let (prompt, _) = self.opened(written_before(message, variables), usize::MAX)?;
+        Ok(prompt)
     }
 
-    fn opened(
+    /// The same, if it has at most `max_tokens`; a much longer one is not tokenised to its end.
+    pub fn rendered_prompt_within(
         &self,
-        text: String,
-        talk: Talk,
-        opening: Opening,
-    ) -> Result<Prompt, PretrainedError> {
-        let place = self.anchor_in(&text);
-        let mut ids = self.encode(&text[..place], false)?;
+        message: &Message,
+        variables: &JsonObject,
+        max_tokens: usize,
+    ) -> Result<Option<Prompt>, PretrainedError> {
+        self.opened_within(written_before(message, variables), max_tokens)
+    }
+
+    fn opened_within(
+        &self,
+        written: Written,
+        max_tokens: usize,
+    ) -> Result<Option<Prompt>, PretrainedError> {
+        let (prompt, is_whole) = self.opened(written, max_tokens.saturating_add(1))?;
+        if prompt.ids.len() > max_tokens {
+            return Ok(None);
+        }
+        if is_whole {
+            return Ok(Some(prompt));
+        }
+        // It began with tokens that were taken away, so that these are too few to tell.
+        let (prompt, _) = self.opened(prompt.written, usize::MAX)?;
+        Ok((prompt.ids.len() <= max_tokens).then_some(prompt))
+    }
+
+    /// The prompt, and whether it has all of its tokens: at least `wanted` are looked for.
+    fn opened(&self, written: Written, wanted: usize) -> Result<(Prompt, bool), PretrainedError> {
+        let (head, rest) = written.text.split_at(self.anchor_in(&written.text));
+        let place = head.len();
+        let FirstTokens { mut ids, are_all } = self.encode_first(head, wanted)?;
         let before = ids.len();
-        ids.extend(self.encode(&text[place..], false)?);
+        let mut is_whole = are_all;
+        if are_all {
+            let rest = self.encode_first(rest, wanted.saturating_sub(before))?;
+            ids.extend(rest.ids);
+            is_whole = rest.are_all;
+        }
         let removed = self.begin_once(&mut ids)?;
-        Ok(Prompt {
+        let prompt = Prompt {
             anchor: match removed {
                 0 => (place, before),
                 // What was taken away may have stood behind the place.
                 _ => (0, 0),
             },
             ids,
-            text,
-            talk,
-            opening,
-        })
+            written,
+        };
+        Ok((prompt, is_whole))
     }
 
     /// The conversation with each of `responses` as its answer.
@@ -153,6 +221,18 @@ impl ChatTokenizer {
         prompt: &Prompt,
         responses: &[Answer],
     ) -> Result<Answered, PretrainedError> {
+        self.answered_within(prompt, responses, usize::MAX)
+    }
+
+    /// The same for somebody who needs no more than `max_tokens` of each response: one that is much longer has only its first
+    /// tokens, more than so many, and no end of turn.
+    pub fn answered_within(
+        &self,
+        prompt: &Prompt,
+        responses: &[Answer],
+        max_tokens: usize,
+    ) -> Result<Answered, PretrainedError> {
+        let wanted = max_tokens.saturating_add(1);
         let mut unread = BTreeSet::new();
         let mut notes = Vec::new();
         let mut note = |text: String| {
@@ -160,14 +240,18 @@ impl ChatTokenizer {
                 notes.push(text);
             }
         };
+        let Written {
+            text: text_before,
+            talk,
+            opening,
+        } = &prompt.written;
         let Some(template) = self.template() else {
-            unread.extend(
-                responses
-                    .iter()
-                    .flat_map(|answer| answer.more.keys().cloned()),
-            );
-            unread.extend(prompt.talk.unread().map(|unread| unread.key));
-            let responses = responses.iter().map(|answer| self.bare_response(answer));
+            let of_responses = responses.iter().flat_map(|answer| answer.more.keys());
+            unread.extend(of_responses.cloned());
+            unread.extend(talk.unread().map(|unread| unread.key));
+            let responses = responses
+                .iter()
+                .map(|answer| self.bare_response(answer, wanted));
             return Ok(Answered {
                 prompt: prompt.ids.clone(),
                 responses: responses.collect::<Result<_, _>>()?,
@@ -175,7 +259,7 @@ impl ChatTokenizer {
                 unread,
             });
         };
-        match &prompt.opening {
+        match opening {
             Opening::Plain | Opening::Written(_) | Opening::Rendered => {}
             Opening::Shortened(text) => note(format!(
                 "the template's text of a conversation has no {text:?} before the answer, as its generation prompt has: \
@@ -201,7 +285,7 @@ impl ChatTokenizer {
                         .to_owned(),
                 );
             }
-            match (&prompt.opening, whole.strip_prefix(&prompt.text)) {
+            match (opening, whole.strip_prefix(text_before)) {
                 (Opening::Written(text), Some(behind)) if behind.starts_with(text) => {
                     note(format!(
                         "the template writes {text:?} before the answer: it is trained with it"
@@ -213,16 +297,26 @@ impl ChatTokenizer {
                     note("the template ends the prompt otherwise before an answer: the boundary is where they part".to_owned());
                 }
             }
-            let mut ids = self.encode(&whole[place..], false)?;
+            let wanted = rest.len().saturating_add(wanted);
+            let behind = shared_length(&whole, text_before);
+            let mut tokens = self.encode_first(&whole[place..], wanted)?;
             if before == 0 {
-                self.begin_once(&mut ids)?;
+                self.begin_once(&mut tokens.ids)?;
             }
-            wholes.push(ids);
+            let are_enough = tokens.ids.len() >= wanted && !self.may_end_inside(&whole, behind);
+            if !tokens.are_all && !are_enough {
+                tokens = self.encode_first(&whole[place..], usize::MAX)?;
+                if before == 0 {
+                    self.begin_once(&mut tokens.ids)?;
+                }
+            }
+            wholes.push(tokens);
         }
         // Where the last character of the prompt and the first of an answer make one token, it is the answer's.
         let shared = wholes
             .iter()
-            .map(|ids| ids.iter().zip(rest).take_while(|(a, b)| a == b).count())
+            .map(|whole| whole.ids.iter().zip(rest))
+            .map(|pairs| pairs.take_while(|(a, b)| a == b).count())
             .min()
             .unwrap_or(rest.len());
         if shared < rest.len() {
@@ -231,11 +325,11 @@ impl ChatTokenizer {
                     .to_owned(),
             );
         }
-        let responses = wholes.into_iter().map(|mut ids| {
-            ids.drain(..shared);
-            self.ended(ids)
+        let responses = wholes.into_iter().map(|mut whole| {
+            whole.ids.drain(..shared);
+            self.ended(whole)
         });
-        unread.extend(prompt.talk.unread().map(|unread| unread.key));
+        unread.extend(talk.unread().map(|unread| unread.key));
         Ok(Answered {
             responses: responses.collect::<Result<_, _>>()?,
             prompt: [head, &rest[..shared]].concat(),
@@ -254,12 +348,12 @@ impl ChatTokenizer {
         unread: &mut BTreeSet<String>,
     ) -> Result<String, PretrainedError> {
         let text = self.without_end_of_turn(response.text());
-        let apart = || [&prompt.text, text, &self.ending().text].concat();
-        let whole = match &prompt.opening {
+        let apart = || [&prompt.written.text, text, &self.ending().text].concat();
+        let whole = match &prompt.written.opening {
             Opening::Rendered => {
                 self.check_has_text(response)?;
                 unread.extend(response.more.keys().cloned());
-                return Ok([&prompt.text, text].concat());
+                return Ok([&prompt.written.text, text].concat());
             }
             Opening::Apart => {
                 if let Some(key) = template.key_read_of(response) {
@@ -274,7 +368,7 @@ impl ChatTokenizer {
             }
             Opening::Plain | Opening::Written(_) | Opening::Shortened(_) => {
                 let turn = Turn::answer(text, response);
-                let rendered = template.render(&prompt.talk.with(turn.clone()), false);
+                let rendered = template.render(&prompt.written.talk.with(turn.clone()), false);
                 let is_blank = text.trim().is_empty() && !response.more.is_empty();
                 if is_blank && is_lost(&turn, &response.more, rendered.is_err()) {
                     let keys: Vec<&str> = response.more.keys().map(String::as_str).collect();
@@ -340,7 +434,7 @@ impl ChatTokenizer {
     /// A whole text up to the end of its answer, if that is behind the prompt.
     fn up_to_its_end(&self, mut whole: String, prompt: &Prompt) -> Option<String> {
         let length = self.ending().cut(&whole)?.len();
-        if length < shared_length(&whole, &prompt.text) {
+        if length < shared_length(&whole, &prompt.written.text) {
             return None;
         }
         whole.truncate(length);
@@ -354,10 +448,10 @@ impl ChatTokenizer {
         prompt: &Prompt,
         whole: &str,
     ) -> Result<(), PretrainedError> {
-        let conversation = template.render(&prompt.talk, false);
+        let conversation = template.render(&prompt.written.talk, false);
         let conversation = conversation.map_err(|problem| self.refused(problem))?;
-        let parted = shared_length(&prompt.text, whole);
-        if parted < prompt.anchor.0 || parted < shared_length(&prompt.text, &conversation) {
+        let parted = shared_length(&prompt.written.text, whole);
+        if parted < prompt.anchor.0 || parted < shared_length(&prompt.written.text, &conversation) {
             let problem = "the turns before this answer are written otherwise than without it";
             return Err(self.refused(problem.to_owned()));
         }
@@ -365,15 +459,21 @@ impl ChatTokenizer {
     }
 
     /// A response without a template: its text, tokenised on its own.
-    fn bare_response(&self, response: &Answer) -> Result<Vec<u32>, PretrainedError> {
+    fn bare_response(&self, response: &Answer, wanted: usize) -> Result<Vec<u32>, PretrainedError> {
         self.check_has_text(response)?;
-        self.ended(self.encode(self.without_end_of_turn(response.text()), false)?)
+        let text = self.without_end_of_turn(response.text());
+        let mut tokens = self.encode_first(text, wanted)?;
+        if !tokens.are_all && self.may_end_inside(text, 0) {
+            tokens = self.encode_first(text, usize::MAX)?;
+        }
+        self.ended(tokens)
     }
 
-    /// Tokens with exactly one end of turn, at their end.
-    fn ended(&self, mut ids: Vec<u32>) -> Result<Vec<u32>, PretrainedError> {
+    /// Tokens with exactly one end of turn, at their end, if these are all.
+    fn ended(&self, tokens: FirstTokens) -> Result<Vec<u32>, PretrainedError> {
         let end = self.end_of_turn();
-        ids.pop_if(|last| *last == end);
+        let FirstTokens { mut ids, are_all } = tokens;
+        ids.pop_if(|last| are_all && *last == end);
         if let Some(position) = ids.iter().position(|&id| id == end) {
             let token = self.inner().id_to_token(end).unwrap_or_default();
             let problem = format!(
@@ -381,7 +481,9 @@ impl ChatTokenizer {
             );
             return Err(PretrainedError::tokenizer(self.origin(), problem));
         }
-        ids.push(end);
+        if are_all {
+            ids.push(end);
+        }
         Ok(ids)
     }
 
@@ -406,28 +508,39 @@ fn talk_of_texts(messages: &[Message], variables: &JsonObject) -> Talk {
     Talk::new(messages.iter().map(without_text).collect(), variables)
 }
 
+/// A text that is taken as it is.
+fn written_before(message: &Message, variables: &JsonObject) -> Written {
+    let talk = talk_of_texts(std::slice::from_ref(message), variables);
+    Written::rendered(message.text().to_owned(), talk)
+}
+
 /// How a template goes on from the generation prompt, `text`, which is shortened where the whole text parts from it.
 fn opening(template: &ChatTemplate, talk: &Talk, text: &mut String) -> Opening {
     let with =
-        |content: &str| template.render(&talk.with(Turn::plain("assistant", content)), false);
+        |content: &str| template.render_beside(&talk.with(Turn::plain("assistant", content)), text);
     // A template may refuse an answer here, as behind a turn of the assistant's: the generation prompt is then all there is.
     let Ok(whole) = with(ANSWER) else {
         return Opening::Apart;
     };
-    let Some(written) = whole.rfind(ANSWER) else {
+    // The text may go on as the answer begins.
+    let from = text.floor_char_boundary(whole.shared.saturating_sub(ANSWER.len()));
+    let end = [&text[from..whole.shared], &whole.behind].concat();
+    let Some(written) = end.rfind(ANSWER).map(|place| from + place) else {
         return Opening::Apart;
     };
-    if let Some(behind) = whole[..written].strip_prefix(text.as_str()) {
+    if whole.shared == text.len() && written >= text.len() {
+        let behind = &whole.behind[..written - text.len()];
         return match behind.trim() {
             "" => Opening::Plain,
             _ => Opening::Written(behind.to_owned()),
         };
     }
-    let (Ok(other), Ok(conversation)) = (with(OTHER_ANSWER), template.render(talk, false)) else {
+    let (Ok(other), Ok(conversation)) = (with(OTHER_ANSWER), template.render_beside(talk, text))
+    else {
         return Opening::Apart;
     };
-    let boundary = shared_length(text, &whole).min(shared_length(text, &other));
-    if boundary < shared_length(text, &conversation) {
+    let boundary = whole.shared.min(other.shared);
+    if boundary < conversation.shared {
         return Opening::Apart;
     }
     Opening::Shortened(text.split_off(boundary))

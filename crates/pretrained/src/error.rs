@@ -70,8 +70,8 @@ pub enum PretrainedError {
     },
     /// What a clone of a repository holds in place of a large file.
     #[error(
-        "{}: a Git LFS pointer, not the file itself: fetch it with `git lfs pull` in that repository, or with `cargo xtask fetch`",
-        path.display()
+        "{}: {}, or with `cargo xtask fetch`",
+        path.display(), panacea_files::LFS_ADVICE
     )]
     LfsPointer {
         /// The file.

@@ -2,13 +2,9 @@
 
 use std::path::Path;
 
-use crate::PretrainedError;
+use panacea_files::is_lfs_pointer;
 
-/// Whether a file that begins like this is a Git LFS pointer, a few lines of text that stand for a large file
-/// (<https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md>).
-pub fn is_lfs_pointer(begin: &[u8]) -> bool {
-    begin.starts_with(b"version https://git-lfs.github.com/spec/")
-}
+use crate::PretrainedError;
 
 /// Refuses a file that is a pointer: any reader of its format would only call it damaged.
 pub(crate) fn refuse_pointer(path: &Path, begin: &[u8]) -> Result<(), PretrainedError> {

@@ -52,6 +52,7 @@
 //! Files are input like any other: no length or offset is believed before it has been compared with the file's size, and every
 //! error ([`PretrainedError`]) names the file, the field or tensor, what was found and what was expected.
 
+mod beginnings;
 mod chat_options;
 mod config;
 mod config_json;
@@ -91,7 +92,6 @@ pub use conversation::{Answered, Prompt};
 pub use error::PretrainedError;
 pub use export::{write_classifier, write_model};
 pub use export_gguf::{GgufType, LoraMatrices, convert_to_gguf, write_gguf, write_gguf_adapter};
-pub use lfs::is_lfs_pointer;
 pub use message::{Answer, Content, JsonObject, Message, ROLES, are_spelt_alike, role};
 pub use pretrained::Pretrained;
 pub use rope::{Rope, RopeScaling};

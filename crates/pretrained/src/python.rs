@@ -384,7 +384,7 @@ mod tests {
             let (source, expected) = (case[0].as_str().unwrap(), case[1].as_str().unwrap());
             let template = ChatTemplate::parse(source, Vec::new(), &ChatOptions::default());
             let found = template.and_then(|template| {
-                template.render_with(Value::from(Serde(&golden["variables"])))
+                template.render_with(Value::from(Serde(&golden["variables"])), 0)
             });
             if found.as_deref() != Ok(expected) {
                 wrong.push(format!("{source}\n  {found:?}\n  {expected:?}"));
@@ -398,7 +398,7 @@ mod tests {
     fn hostile_templates_are_refused() {
         let render = |source: &str| {
             let template = ChatTemplate::parse(source, Vec::new(), &ChatOptions::default());
-            template.and_then(|template| template.render_with(Value::UNDEFINED))
+            template.and_then(|template| template.render_with(Value::UNDEFINED, 0))
         };
         let nested = |depth: usize| {
             format!(
@@ -412,8 +412,8 @@ mod tests {
         assert_eq!(render(fine).as_deref(), Ok("%12345     1 2 12345"));
         let error = render(&nested(10_000)).unwrap_err();
         assert!(error.contains("more than 150"), "{error}");
-        let many = "{{ 1 }}".repeat(50_000);
-        assert_eq!(render(&many).unwrap().len(), 50_000);
+        let many = "{{ 1 }}".repeat(30_000);
+        assert_eq!(render(&many).unwrap().len(), 30_000);
         let again_and_again = |start: &str, value: &str, times: usize, end: &str| {
             format!(
                 "{{% set ns = namespace(x={start}) %}}{{% for i in range({times}) %}}{{% set ns.x = {value} %}}{{% endfor %}}{end}"
@@ -427,7 +427,19 @@ mod tests {
         // The most that an ordinary stack has to hold.
         let compared = compared.replace("60000", "400");
         assert_eq!(render(&compared).as_deref(), Ok("True"));
-        let set = "{% set x = [x] %}".repeat(20_000);
+        for chain in ["not ", "-", "+1", ".a", "|e"] {
+            let chain = chain.repeat(250_000 / chain.len());
+            for source in [format!("{{{{ {chain}1 }}}}"), format!("{{{{ 1{chain} }}}}")] {
+                // Whatever comes of it, there is room for it.
+                let _ = render(&source);
+            }
+        }
+        let long = "x".repeat(300_000);
+        assert_eq!(
+            render(&long).unwrap_err(),
+            "it has 300000 bytes, expected at most 262144"
+        );
+        let set = "{% set x = [x] %}".repeat(15_000);
         assert_eq!(render(&set).as_deref(), Ok(""));
         let into_macros = "{% macro f(n) %}{{ f([[[[[[[[[[n]]]]]]]]]]) }}{% endmacro %}{{ f(1) }}";
         assert!(render(into_macros).unwrap_err().contains("recursion"));

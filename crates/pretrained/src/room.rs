@@ -5,7 +5,7 @@ use std::thread;
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, State, Value};
 
-/// The most steps for one conversation: about a second's work. 64 bytes of what is made count as a step, so that the memory
+/// The most steps for one conversation that is not long: about a second's work. 64 bytes of what is made count as a step, so that the memory
 /// is bounded too.
 pub(crate) const MOST_STEPS: u64 = 1_000_000;
 
@@ -14,12 +14,42 @@ pub(crate) const MOST_STEPS: u64 = 1_000_000;
 pub(crate) const FEW_STEPS: u64 = 5_000;
 pub(crate) const FEW_CALLS: usize = 20;
 
-/// Room for values as deep as [`MOST_STEPS`] can nest them. A value is freed by a call for each list that it stands in, of 300
+/// A conversation with more bytes of text is long.
+pub(crate) const LONG: usize = 1 << 20;
+
+/// The most steps for a conversation with so many bytes of text: a template may make 16 texts of the size of a long one.
+pub(crate) fn most_steps(bytes: usize) -> u64 {
+    match bytes > LONG {
+        true => MOST_STEPS + bytes as u64 / 4,
+        false => MOST_STEPS,
+    }
+}
+
+/// Room for values as deep as so many steps can nest them. A value is freed by a call for each list that it stands in, of 300
 /// bytes in the development profile.
-const DEEP_STACK: usize = 512 << 20;
+const DEEP_STACK: usize = 1 << 30;
 
 /// A template that is no longer than this cannot write more brackets than an ordinary stack has room for.
 const SHORT: usize = 8 << 10;
+
+/// Bytes of the longest template. It is parsed by calls in calls, of `not not …` one for four bytes and of `--…` one for each, and
+/// there is room for so many.
+const LONGEST: usize = 256 << 10;
+
+/// Runs `parse` where there is room for what a template of this source can write in one another.
+pub(crate) fn parse<T: Send>(
+    source: &str,
+    parse: impl FnOnce() -> Result<T, String> + Send,
+) -> Result<T, String> {
+    let length = source.len();
+    if length > LONGEST {
+        return Err(format!("it has {length} bytes, expected at most {LONGEST}"));
+    }
+    match length > SHORT {
+        true => with_deep_stack(parse)?,
+        false => parse(),
+    }
+}
 
 /// Whether a template might put a value into a list, that one into another, and so on: written out, or by what goes on from one
 /// round of a loop or call to the next.

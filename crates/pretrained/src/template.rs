@@ -1,7 +1,9 @@
 //! Chat templates: Jinja, rendered as Hugging Face's `apply_chat_template` does.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt::Write;
+use std::io;
 use std::sync::Arc;
 
 use chrono::Local;
@@ -39,8 +41,9 @@ pub(crate) struct Talk {
 #[derive(Debug, Clone)]
 pub(crate) struct Turn {
     fields: Arc<Watched>,
-    /// Whether it says something under `content`.
+    /// Whether it says something under `content`, and in how many bytes.
     has_text: bool,
+    text_bytes: usize,
 }
 
 /// Something of a conversation that the template has not asked for, so that it stands nowhere in what the template writes.
@@ -61,6 +64,11 @@ impl Talk {
             turns,
             variables: Watched::new(variables),
         }
+    }
+
+    /// Bytes of the texts of its turns.
+    fn text_bytes(&self) -> usize {
+        self.turns.iter().map(|turn| turn.text_bytes).sum()
     }
 
     /// The same with one more turn.
@@ -89,34 +97,41 @@ impl Talk {
 impl Turn {
     /// A turn with a text and nothing else.
     pub fn plain(role: &str, text: &str) -> Self {
-        Self::new(role, &Content::Text(text.to_owned()), &JsonObject::new())
+        Self::with_text(role, text, &JsonObject::new())
     }
 
     /// What it has beside role and content is given as it is.
     pub fn new(role: &str, content: &Content, more: &JsonObject) -> Self {
-        let of_content = match content {
-            Content::Text(text) => Some(Value::from(text.as_str())),
-            Content::Null => Some(Value::from(())),
-            Content::Absent => None,
-        };
-        let known = [(ROLE, Some(Value::from(role))), (CONTENT, of_content)];
+        match content {
+            Content::Text(text) => Self::with_text(role, text, more),
+            Content::Null => Self::with(role, "", Some(Value::from(())), more),
+            Content::Absent => Self::with(role, "", None, more),
+        }
+    }
+
+    fn with_text(role: &str, text: &str, more: &JsonObject) -> Self {
+        Self::with(role, text, Some(Value::from(text)), more)
+    }
+
+    fn with(role: &str, text: &str, content: Option<Value>, more: &JsonObject) -> Self {
+        let known = [(ROLE, Some(Value::from(role))), (CONTENT, content)];
         let known = known
             .into_iter()
             .filter_map(|(key, value)| Some((key.to_owned(), value?)));
         let more = (more.iter()).map(|(key, value)| (key.clone(), Value::from(Serde(value))));
         Self {
             fields: Watched::new(known.chain(more)),
-            has_text: !content.text().trim().is_empty(),
+            has_text: !text.trim().is_empty(),
+            text_bytes: text.len(),
         }
     }
 
     /// The assistant's turn with an answer, whose text is `text`.
     pub fn answer(text: &str, answer: &Answer) -> Self {
-        let content = match &answer.content {
-            Content::Text(_) => &Content::Text(text.to_owned()),
-            other => other,
-        };
-        Self::new("assistant", content, &answer.more)
+        match &answer.content {
+            Content::Text(_) => Self::with_text("assistant", text, &answer.more),
+            other => Self::new("assistant", other, &answer.more),
+        }
     }
 
     pub fn has_read(&self, key: &str) -> bool {
@@ -150,7 +165,7 @@ impl ChatTemplate {
             .trim_blocks(true)
             .lstrip_blocks(true)
             .build()
-            .map_err(|error| describe(&error))?;
+            .map_err(|error| describe(&error, MOST_STEPS))?;
         environment.set_syntax(syntax);
         environment.set_fuel(Some(MOST_STEPS));
         python::adapt(&mut environment);
@@ -164,9 +179,11 @@ impl ChatTemplate {
         let words = words_in(source);
         let source = python::with_percent_as_filter(&without_generation_tags(source))?;
         let might_nest = room::might_nest(&source);
-        environment
-            .add_template_owned(NAME, source)
-            .map_err(|error| describe(&error))?;
+        let environment = room::parse(&source.clone(), move || {
+            let added = environment.add_template_owned(NAME, source);
+            added.map_err(|error| describe(&error, MOST_STEPS))?;
+            Ok(environment)
+        })?;
         let frugal = might_nest.then(|| {
             let mut frugal = environment.clone();
             frugal.set_fuel(Some(FEW_STEPS));
@@ -189,8 +206,29 @@ impl ChatTemplate {
 
     /// What the template writes for a conversation. The turns and variables of `talk` remember what it asked them for.
     pub fn render(&self, talk: &Talk, add_generation_prompt: bool) -> Result<String, String> {
+        self.render_with(
+            self.variables(talk, add_generation_prompt),
+            talk.text_bytes(),
+        )
+    }
+
+    /// The same, of which only that is kept in which it is not as `known`.
+    pub fn render_beside(&self, talk: &Talk, known: &str) -> Result<Beside, String> {
+        let parting = || Parting {
+            known: known.as_bytes(),
+            shared: 0,
+            behind: Vec::new(),
+        };
+        let parted = self.render_to(self.variables(talk, false), talk.text_bytes(), parting)?;
+        let shared = known.floor_char_boundary(parted.shared);
+        let behind = [&known.as_bytes()[shared..parted.shared], &parted.behind].concat();
+        let behind = String::from_utf8(behind).map_err(|error| error.to_string())?;
+        Ok(Beside { shared, behind })
+    }
+
+    fn variables(&self, talk: &Talk, add_generation_prompt: bool) -> Value {
         let messages: Value = talk.turns.iter().map(|turn| turn.fields.value()).collect();
-        self.render_with(Value::from_object(Given {
+        Value::from_object(Given {
             own: Arc::clone(&talk.variables),
             of_all: Arc::clone(&self.variables),
             always: [
@@ -200,7 +238,7 @@ impl ChatTemplate {
                 ("tools", Value::from(())),
                 ("documents", Value::from(())),
             ],
-        }))
+        })
     }
 
     /// Whether the template speaks of a role.
@@ -231,19 +269,77 @@ impl ChatTemplate {
         Turn::new(role, &message.content, &message.more)
     }
 
-    pub(crate) fn render_with(&self, variables: Value) -> Result<String, String> {
-        let render = |environment: &Environment<'_>| -> Result<String, Error> {
-            environment.get_template(NAME)?.render(variables.clone())
+    /// What it writes, given variables that hold so many bytes of text.
+    pub(crate) fn render_with(&self, variables: Value, bytes: usize) -> Result<String, String> {
+        // A text that grows has room for up to twice what is in it.
+        let text = || Vec::with_capacity(bytes + bytes / 64 + 512);
+        let text = self.render_to(variables, bytes, text)?;
+        String::from_utf8(text).map_err(|error| error.to_string())
+    }
+
+    /// Writes to what `begin` makes, anew where a try has to be given up.
+    fn render_to<W: io::Write + Send>(
+        &self,
+        variables: Value,
+        bytes: usize,
+        begin: impl Fn() -> W + Sync,
+    ) -> Result<W, String> {
+        let render = |environment: &Environment<'_>| -> Result<W, Error> {
+            let mut out = begin();
+            let template = environment.get_template(NAME)?;
+            template.render_captured_to(variables.clone(), &mut out)?;
+            Ok(out)
         };
-        let in_words = |error: Error| describe(&error);
+        let steps = room::most_steps(bytes);
+        let environment = match steps {
+            MOST_STEPS => Cow::Borrowed(&self.environment),
+            more => {
+                let mut environment = self.environment.clone();
+                environment.set_fuel(Some(more));
+                Cow::Owned(environment)
+            }
+        };
+        let in_words = |error: Error| describe(&error, steps);
         let Some(frugal) = &self.frugal else {
-            return render(&self.environment).map_err(in_words);
+            return render(&environment).map_err(in_words);
         };
         // A thread for each conversation would cost more than most conversations do.
         if let Ok(text) = render(frugal) {
             return Ok(text);
         }
-        room::with_deep_stack(|| render(&self.environment).map_err(in_words))?
+        room::with_deep_stack(|| render(&environment).map_err(in_words))?
+    }
+}
+
+/// A text beside one that is known.
+pub(crate) struct Beside {
+    /// How many bytes both begin with, in whole characters.
+    pub shared: usize,
+    /// What comes then.
+    pub behind: String,
+}
+
+/// Takes a text that is written and keeps what stands behind the beginning that it shares with another.
+struct Parting<'a> {
+    known: &'a [u8],
+    shared: usize,
+    behind: Vec<u8>,
+}
+
+impl io::Write for Parting<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut same = 0;
+        if self.behind.is_empty() {
+            let pairs = self.known[self.shared..].iter().zip(bytes);
+            same = pairs.take_while(|(known, byte)| known == byte).count();
+            self.shared += same;
+        }
+        self.behind.extend_from_slice(&bytes[same..]);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -275,12 +371,12 @@ fn words_in(source: &str) -> HashSet<String> {
     words
 }
 
-/// The message and, where known, the template's line.
-fn describe(error: &Error) -> String {
+/// The message and, where known, the template's line; `steps` is how many it may take.
+fn describe(error: &Error, steps: u64) -> String {
     if error.kind() == ErrorKind::OutOfFuel {
         return format!(
-            "it takes more than {MOST_STEPS} steps for this conversation, or makes texts of more than {} MB",
-            MOST_STEPS * 64 / 1_000_000
+            "it takes more than {steps} steps for this conversation, or makes texts of more than {} MB",
+            steps * 64 / 1_000_000
         );
     }
     let mut text = error.to_string();

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use tokenizers::{AddedToken, Tokenizer};
 
+use crate::beginnings::Beginnings;
 use crate::ending::{self, Ending};
 use crate::foreign;
 use crate::json::{self, Fields};
@@ -36,6 +38,8 @@ pub struct ChatTokenizer {
     notes: Vec<String>,
     ending: Ending,
     anchors: Vec<String>,
+    /// How to cut long texts, once there was one; nothing where it is not known.
+    beginnings: OnceLock<Option<Beginnings>>,
     /// The texts of the special tokens and of the end of turn, and the characters that they begin with.
     special: Vec<String>,
     special_beginnings: Vec<char>,
@@ -43,6 +47,16 @@ pub struct ChatTokenizer {
     bos: Option<u32>,
     end_of_turn: u32,
     stop_ids: Vec<u32>,
+}
+
+/// A text that is no longer than this, in bytes, is always tokenised whole.
+const LONG: usize = 32 << 10;
+
+/// The tokens that a text begins with.
+pub(crate) struct FirstTokens {
+    pub ids: Vec<u32>,
+    /// Whether it has no others.
+    pub are_all: bool,
 }
 
 /// What a tokenizer is made from, in the form of Hugging Face's files.
@@ -329,6 +343,7 @@ impl ChatTokenizer {
             notes: files.notes.clone(),
             ending,
             anchors,
+            beginnings: OnceLock::new(),
             special,
             special_beginnings: beginnings.into_iter().collect(),
             vocab_size: model.vocab_size,
@@ -405,6 +420,46 @@ impl ChatTokenizer {
                 Err(PretrainedError::tokenizer(&self.origin, problem))
             }
         }
+    }
+
+    /// The first tokens of a text, without special ones around it: all, or at least `wanted` of those of a long one.
+    pub(crate) fn encode_first(
+        &self,
+        text: &str,
+        wanted: usize,
+    ) -> Result<FirstTokens, PretrainedError> {
+        if text.len() > LONG && wanted < text.len() / 8 {
+            let beginnings = self
+                .beginnings
+                .get_or_init(|| Beginnings::of(&self.tokenizer, self.vocab_size));
+            let first = (beginnings.as_ref())
+                .map(|known| known.first(text, wanted, |begin| self.encode(begin, false)));
+            if let Some(ids) = first.transpose()?.flatten() {
+                return Ok(FirstTokens {
+                    ids,
+                    are_all: false,
+                });
+            }
+        }
+        let ids = self.encode(text, false)?;
+        Ok(FirstTokens { ids, are_all: true })
+    }
+
+    /// Whether the end of turn might stand in a text behind a place, but for the text's end. That it does not is known without
+    /// its tokens.
+    pub(crate) fn may_end_inside(&self, text: &str, place: usize) -> bool {
+        let added = self.tokenizer.get_added_tokens_decoder();
+        let Some(token) = added
+            .get(&self.end_of_turn)
+            .filter(|token| !token.normalized)
+        else {
+            return true;
+        };
+        let from = text.floor_char_boundary(place.saturating_sub(token.content.len()));
+        let behind = &text[from..];
+        let inside = behind.strip_suffix(&token.content).unwrap_or(behind);
+        // The second is what a vocabulary with another character for spaces would read as the same.
+        inside.contains(&token.content) || inside.contains(&token.content.replace('▁', " "))
     }
 
     /// The text of tokens; `skip_special` leaves special tokens out.

@@ -2,7 +2,6 @@
 //! file is a configuration as well: its `[run]` table apart, it says what a person could have written.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use panacea_config::{Overrides, Plan, Spec, gone_keys};
@@ -95,7 +94,7 @@ impl RunRecord {
         struct Facts {
             run: RunFacts,
         }
-        let text = fs::read_to_string(path).map_err(RunError::io("read", path))?;
+        let text = files::read_text(path)?;
         let spec = Spec::from_toml(&text, &path.display().to_string());
         let plan = Plan::resolve(spec, &Overrides::default())?;
         let mut facts: Facts = toml::from_str(&text).map_err(|error| RunError::BrokenRun {

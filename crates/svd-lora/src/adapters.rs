@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn_tensor::{Device, Tensor, TensorData};
-use panacea_files::{FileError, write_file};
+use panacea_files::{read, write_file};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
@@ -100,12 +100,16 @@ impl Adapters {
     /// Reads what [`Adapters::save`] wrote.
     pub fn load(dir: &Path, device: &Device) -> Result<Self, AdapterError> {
         let path = dir.join(ADAPTER_CONFIG_FILE);
-        let text = std::fs::read(&path).map_err(FileError::of("read", &path))?;
+        let text = read(&path)?;
         let config: SvdLoraConfig =
             serde_json::from_slice(&text).map_err(|error| AdapterError::Malformed {
-                path,
+                path: path.clone(),
                 problem: error.to_string(),
             })?;
+        if config.rank == 0 {
+            let problem = "rank: found 0, expected a number above 0".to_owned();
+            return Err(AdapterError::Malformed { path, problem });
+        }
         let factors = FactorSet::load(&dir.join(ADAPTER_FILE), device)?;
         Ok(Self { config, factors })
     }

@@ -34,6 +34,7 @@ impl SvdLoraConfig {
 
     /// k + m: columns of U and V.
     pub fn columns(&self) -> usize {
-        self.rank + self.objectives.len()
+        // A file may say any rank; such a sum fits no tensor.
+        self.rank.saturating_add(self.objectives.len())
     }
 }

@@ -1,10 +1,10 @@
 //! Factor sets in safetensors files: `NAME.u`, `NAME.v`, `NAME.sigma`, `NAME.s`, all f32.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use burn_tensor::{Device, Tensor, TensorData};
-use panacea_files::{FileError, write_file};
+use panacea_files::{read, write_file};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
@@ -58,11 +58,11 @@ impl FactorSet {
             path: path.to_owned(),
             problem,
         };
-        let bytes = std::fs::read(path).map_err(FileError::of("read", path))?;
+        let bytes = read(path)?;
         let tensors = SafeTensors::deserialize(&bytes)
             .map_err(|error| malformed(format!("not a whole safetensors file: {error}")))?;
 
-        let mut names: Vec<String> = Vec::new();
+        let mut names = BTreeSet::new();
         for name in tensors.names() {
             let known = name
                 .rsplit_once('.')
@@ -72,9 +72,7 @@ impl FactorSet {
                     "tensor {name}: expected a name that ends in .u, .v, .sigma or .s"
                 ))
             })?;
-            if !names.iter().any(|n| n == module) {
-                names.push(module.to_owned());
-            }
+            names.insert(module.to_owned());
         }
 
         let tensor = |module: &str, part: Part| -> Result<Tensor<2>, AdapterError> {
@@ -178,6 +176,32 @@ mod tests {
     }
 
     #[test]
+    fn a_rank_that_no_adapter_has_is_an_error() {
+        let device = panacea_devices::of_environment();
+        let dir = tempfile::tempdir().unwrap();
+        let written = adapters(&device);
+        let with_rank = |rank: usize| {
+            written.save(dir.path()).unwrap();
+            let config = SvdLoraConfig {
+                rank,
+                ..written.config.clone()
+            };
+            let json = serde_json::to_vec(&config).unwrap();
+            std::fs::write(dir.path().join(crate::ADAPTER_CONFIG_FILE), json).unwrap();
+            let read = Adapters::load(dir.path(), &device)?;
+            read.check(&[("layers.0.q_proj".into(), [6, 3])])
+        };
+        with_rank(2).unwrap();
+        let message = with_rank(0).unwrap_err().to_string();
+        assert!(message.contains("rank: found 0"), "{message}");
+        let message = with_rank(usize::MAX).unwrap_err().to_string();
+        assert!(
+            message.contains("layers.0.q_proj.u: shape [6, 5]"),
+            "{message}"
+        );
+    }
+
+    #[test]
     fn a_truncated_file_is_an_error_that_names_it() {
         let dir = tempfile::tempdir().unwrap();
         adapters(&panacea_devices::of_environment())
@@ -190,5 +214,22 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(message.contains("adapter.safetensors"), "{message}");
+    }
+
+    #[test]
+    fn a_pointer_of_git_lfs_is_called_so() {
+        let pointer =
+            "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 538090408\n";
+        for name in [crate::ADAPTER_FILE, crate::ADAPTER_CONFIG_FILE] {
+            let dir = tempfile::tempdir().unwrap();
+            let device = panacea_devices::of_environment();
+            adapters(&device).save(dir.path()).unwrap();
+            std::fs::write(dir.path().join(name), pointer).unwrap();
+            let error = Adapters::load(dir.path(), &device).unwrap_err().to_string();
+            assert!(
+                error.contains(name) && error.contains("a Git LFS pointer"),
+                "{error}"
+            );
+        }
     }
 }

@@ -3,9 +3,7 @@
 use std::path::PathBuf;
 
 use panacea_config::Plan;
-use panacea_data::{
-    DataReport, Example, Loader, Part, Record, Rendered, TextEncoder, add_mismatched, tokenize,
-};
+use panacea_data::{DataReport, Example, Loader, Part, Rendered};
 use panacea_pretrained::ChatTokenizer;
 
 use crate::error::TrainerError;
@@ -33,10 +31,10 @@ impl Records {
         // Without a template nothing says again who speaks.
         loader.as_written = plan.data().rendered || !tokenizer.has_template();
         loader.own_responses = plan.method().learning.reads_own_responses();
-        let (records, mut report) = loader.load(files, plan.objectives())?;
-        let examples = match plan.data().rendered {
-            true => in_tokens(plan, &records, &Rendered(tokenizer), &mut report)?,
-            false => in_tokens(plan, &records, tokenizer, &mut report)?,
+        let (objectives, limits) = (plan.objectives(), &plan.data().limits);
+        let (examples, report) = match plan.data().rendered {
+            true => loader.examples(files, objectives, &Rendered(tokenizer), limits)?,
+            false => loader.examples(files, objectives, tokenizer, limits)?,
         };
         match examples.is_empty() {
             false => Ok(Self { examples, report }),
@@ -66,19 +64,4 @@ impl Records {
         }
         Self::load(plan, Part::Eval, files, tokenizer).map(Some)
     }
-}
-
-/// Records in tokens; those of KTO with a response to another prompt.
-fn in_tokens<E: TextEncoder>(
-    plan: &Plan,
-    records: &[Record],
-    encoder: &E,
-    report: &mut DataReport,
-) -> Result<Vec<Example>, TrainerError> {
-    let data = plan.data();
-    let mut examples = tokenize(records, encoder, &data.limits, data.tolerance, report)?;
-    if plan.method().learning.needs_kl() && !examples.is_empty() {
-        add_mismatched(&mut examples, encoder, &data.limits)?;
-    }
-    Ok(examples)
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use panacea_config::{Advantages, Learning, Plan, Rlhf};
+use panacea_files::read;
 use panacea_model::{Decoder, ValueHead};
 use panacea_runs::RunError;
 use panacea_svd_lora::{Adapters, SvdLoraConfig};
@@ -45,7 +46,7 @@ struct StateFile {
 impl StateFile {
     fn read(dir: &Path) -> Result<Self, TrainerError> {
         let path = dir.join(STATE_FILE);
-        let text = std::fs::read(&path).map_err(TrainerError::io("read", &path))?;
+        let text = read(&path)?;
         let state = serde_json::from_slice(&text).map_err(|error| RunError::BrokenRun {
             path,
             message: error.to_string(),

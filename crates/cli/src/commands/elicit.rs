@@ -1,11 +1,11 @@
 //! `elicit`: finds a person's preference from a few comparisons, in the terminal.
 
 use std::io::{self, BufRead, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use panacea_elicit::{Answer, Progress};
@@ -16,9 +16,9 @@ use panacea_interview::{
 use panacea_objectives::Preference;
 use panacea_reward_models::Base;
 use panacea_runs::RunFolder;
-use panacea_serving::{Policy, changed_since, open_model_of};
+use panacea_serving::{Policy, changed_since, open_language_model};
 
-use crate::prompts::read_prompts;
+use crate::input::{InputArguments, STDIN, read_prompts};
 use crate::session::{RUNS, say_aside};
 use crate::shell;
 
@@ -29,6 +29,9 @@ use crate::shell;
   cargo xtask elicit --run first --prompts prompts.jsonl --profile anna
   cargo xtask generate --model M --run first --profile anna --prompt 'Why is the sky blue?'
 
+Records are read as the run read its own: data.format, data.rendered, data.bad_records and data.max_skipped of its run.toml
+count, but for what --set says. What is skipped is counted on standard error.
+
 Every prompt is answered at preferences spread over all that the run can do; you see the two answers that say most about
 you. What you say is kept at once in runs/NAME/profiles/PROFILE: profile.jsonl, which generate and serve take and the next
 elicit goes on with, and preferences.jsonl, records that a training reads.")]
@@ -36,9 +39,9 @@ pub struct Arguments {
     /// The run; the newest one by default.
     #[arg(long)]
     run: Option<String>,
-    /// What is asked of the model: records in any format that `train` reads, told by their columns, or a text file
-    /// with a prompt on each line.
-    #[arg(long)]
+    /// What is asked of the model: records in any format that `train` reads, which are read as the run read its own, or a
+    /// text file with a prompt on each line.
+    #[arg(long, value_name = "FILE")]
     prompts: PathBuf,
     /// The name of the profile, which begins here or goes on.
     #[arg(long, default_value = "me")]
@@ -64,6 +67,8 @@ pub struct Arguments {
     /// The seed of sampling, and of a new profile.
     #[arg(long, default_value_t = 17)]
     seed: u64,
+    #[command(flatten)]
+    input: InputArguments,
     /// flex (the CPU), wgpu, vulkan, cuda or cuda:INDEX.
     #[arg(long, default_value = "flex")]
     device: String,
@@ -85,15 +90,20 @@ enum Said {
 
 impl Arguments {
     pub fn run(self) -> Result<ExitCode> {
+        if self.prompts == Path::new(STDIN) {
+            bail!("--prompts -: standard input is where your answers come from; give a file");
+        }
         let run = RunFolder::find(&self.runs, self.run.as_deref())?;
         let plan = run.record()?.plan;
         let profiles = Profiles::of(&run, &plan)?;
         let mut profile = profiles.open_or_begin(&self.profile, self.seed)?;
         say_aside(&profiles.notes);
         let device = panacea_devices::select(&self.device)?;
-        let pretrained = open_model_of(&plan, self.model.as_deref())?;
+        let input = self.input.over(Some(&plan))?;
+        let model = self.model.as_deref().unwrap_or(plan.model());
+        let pretrained = open_language_model(model)?.with_chat(input.chat.clone());
         say_aside(&changed_since(&run.record()?, &pretrained));
-        let prompts = read_prompts(&self.prompts, pretrained.tokenizer()?)?;
+        let prompts = read_prompts(&self.prompts, &input, &pretrained)?.all;
         let base = Base::load(pretrained, &device, plan.precision().on(&device)?)?;
         let policy = Policy::open(&run, &base.decoder)?;
         say_aside(&policy.notes);
@@ -106,7 +116,6 @@ impl Arguments {
             policy,
         };
         let before = profile.session().entries().len();
-        let tokenizer = interview.base.pretrained.tokenizer()?;
         let mut last = None;
         // Prompts on end whose answers left nothing to ask.
         let mut in_vain = 0;
@@ -116,8 +125,11 @@ impl Arguments {
                 break;
             }
             in_vain += 1;
-            let prompt = Prompt::new(asked.prompt.clone(), asked.variables.clone(), tokenizer)
-                .with_context(|| asked.source.to_string())?;
+            let prompt = Prompt {
+                messages: asked.words.prompt.clone(),
+                variables: asked.words.variables.clone(),
+                tokens: asked.prompt.clone(),
+            };
             let preferences = spread(profile.session(), self.answers);
             // When a prompt comes round again, its answers are others.
             interview.writing.seed = self.seed.wrapping_add((turn * self.answers) as u64);

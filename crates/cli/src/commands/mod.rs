@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod chat;
+mod config;
 mod devices;
 mod elicit;
 mod eval_front;
@@ -37,6 +38,7 @@ enum Command {
     Elicit(elicit::Arguments),
     Export(export::Arguments),
     Indicators(indicators::Arguments),
+    Config(config::Arguments),
     Fetch(fetch::Arguments),
     Devices(devices::Arguments),
 }
@@ -55,6 +57,7 @@ impl Cli {
             Command::Elicit(arguments) => arguments.run(),
             Command::Export(arguments) => arguments.run(),
             Command::Indicators(arguments) => arguments.run(),
+            Command::Config(arguments) => arguments.run(),
             Command::Fetch(arguments) => arguments.run(),
             Command::Devices(arguments) => arguments.run(),
         }

@@ -5,63 +5,48 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use panacea_data::{Conversations, Responses};
 use panacea_model::{PackedBatch, Sequence};
 use serde_json::{Value, json};
 
-use crate::prompts::unread_note;
-use crate::session::{ModelArguments, say_aside};
+use crate::input::read_records;
+use crate::session::ModelArguments;
 
 /// Log-probabilities of given responses: a JSON line {"sum_logprob", "tokens"} for each record.
 #[derive(Args)]
 #[command(after_help = "Examples:
   cargo xtask score --model models/smollm2-135m-instruct --input pairs.jsonl
   cargo xtask score --model M --run first --preference 0.5,0.5 --input pairs.jsonl
+  cargo xtask score --model M --input pairs.jsonl --set data.bad_records=skip --set model.template.enable_thinking=false
+  zcat pairs.jsonl.gz | cargo xtask score --model M --input -
 
-Records are JSON Lines, JSON or Parquet in any format that `train` reads, told by their columns, such as {\"prompt\": TEXT or a
-list of messages, \"response\": TEXT}. What a run says in [data] is not used: a record that cannot be read is an error.
+Records are JSON Lines, JSON or Parquet in any format that `train` reads, such as {\"prompt\": TEXT or a list of messages,
+\"response\": TEXT}. They are read as the run read its own: data.format, data.rendered, data.bad_records and data.max_skipped of its
+run.toml count, but for what --set says; without a run, the defaults. What is skipped is counted on standard error. All
+of them are read before the model is.
 The prompt goes through the chat template, and so does the response: what the template writes for it, up to the end-of-turn
 token, is counted. A record with several responses has a list under each name, in their order.")]
 pub struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
-    /// A file of records.
-    #[arg(long)]
+    /// A file of records; - is standard input, as JSON.
+    #[arg(long, value_name = "FILE")]
     input: PathBuf,
 }
 
 impl Arguments {
     pub fn run(self) -> Result<ExitCode> {
-        let steered = self.model.open()?;
-        let tokenizer = steered.tokenizer()?;
-        // All of them, before the first is scored.
-        let as_written = !tokenizer.has_template();
-        let Conversations { all, notes } =
-            Conversations::read(&self.input, Responses::Needed, as_written)?;
-        say_aside(&notes);
+        let opened = self.model.open()?;
+        let records = read_records(&self.input, &opened.input, &opened.pretrained)?;
+        let steered = opened.load(None)?;
         let (adapters, preference) = match &steered.steering {
             Some(steering) => (Some(&*steering.adapters), &steering.preference[..]),
             None => (None, &[][..]),
         };
-        let mut said = Vec::new();
-        for record in all {
+        for record in records {
             let place = || record.source.to_string();
-            let prompt = tokenizer
-                .prompt_with(&record.prompt, &record.variables)
-                .with_context(place)?;
-            let answered = tokenizer
-                .answered(&prompt, &record.responses)
-                .with_context(place)?;
-            let unread = answered.unread.iter().map(|key| unread_note(key));
-            for note in answered.notes.iter().cloned().chain(unread) {
-                if !said.contains(&note) {
-                    eprintln!("{}: {note}", place());
-                    said.push(note);
-                }
-            }
             let sequence = Sequence {
-                prompt: &answered.prompt,
-                responses: answered.responses.iter().map(Vec::as_slice).collect(),
+                prompt: &record.prompt,
+                responses: record.responses.iter().map(Vec::as_slice).collect(),
                 preference,
             };
             let batch = PackedBatch::new(&[sequence]).with_context(place)?;
@@ -71,7 +56,7 @@ impl Arguments {
                 .with_context(place)?;
             let mut rest = &log_probs[..];
             let (mut sums, mut tokens) = (Vec::<Value>::new(), Vec::<Value>::new());
-            for response in &answered.responses {
+            for response in &record.responses {
                 let (own, behind) = rest.split_at(response.len());
                 sums.push(own.iter().sum::<f64>().into());
                 tokens.push(response.len().into());

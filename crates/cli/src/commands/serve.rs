@@ -19,6 +19,7 @@ use panacea_server::{
 };
 use panacea_serving::{Policy, changed_since, open_language_model};
 
+use crate::input::ChatArguments;
 use crate::session::{FewBits, RUNS, load, parse_bits, say_aside};
 
 /// Seconds; longer is for ever.
@@ -82,6 +83,8 @@ pub struct Arguments {
     /// `file`, the weights take the memory that they take in the file; with 8 or 4, those of 32 bits are kept beside them.
     #[arg(long, value_name = "8|4|file", value_parser = parse_bits)]
     bits: Option<FewBits>,
+    #[command(flatten)]
+    chat: ChatArguments,
     /// flex (the CPU), wgpu, vulkan, cuda or cuda:INDEX.
     #[arg(long, default_value = "flex")]
     device: String,
@@ -153,12 +156,12 @@ impl Arguments {
         }
     }
 
-    /// How the runs' conversations are written: all of them alike, since there is one tokenizer. Where only the day of training
+    /// How the runs' conversations are written, but for what --set says: all of them alike, since there is one tokenizer. Where only the day of training
     /// differs, it is the last of them for all.
     fn chat(&self) -> Result<ChatOptions> {
         let mut all: Option<(&String, ChatOptions)> = None;
         for run in &self.served {
-            let mut chat = self.find(run)?.0.record()?.plan.chat().clone();
+            let mut chat = self.chat.over(Some(&self.find(run)?.0.record()?.plan))?;
             if let Some((first, others)) = all {
                 chat.date = others.date.clone().max(chat.date);
                 let others = ChatOptions {
@@ -168,7 +171,7 @@ impl Arguments {
                 if others != chat {
                     bail!(
                         "runs {first} and {run} were trained with different conversations, so one server cannot write those of both: \
-                         {others:?} and {chat:?} in their configurations' [model]; serve them apart"
+                         {others:?} and {chat:?} in their configurations' [model]; serve them apart, or let --set say the same for both"
                     );
                 }
                 all = Some((first, others));
@@ -176,7 +179,10 @@ impl Arguments {
                 all = Some((run, chat));
             }
         }
-        Ok(all.map(|(_, chat)| chat).unwrap_or_default())
+        match all {
+            Some((_, chat)) => Ok(chat),
+            None => self.chat.over(None),
+        }
     }
 
     /// The run's folder, and the weights behind its name.

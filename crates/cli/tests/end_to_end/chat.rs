@@ -161,7 +161,11 @@ fn a_line_that_is_refused_says_what_there_is_and_ends_a_script() {
             "/preference tone=1,help=2\n",
             &["no objective `tone`", "helpfulness"],
         ),
-        (GREEDY, "/profile\n", &["elicit --run first --profile NAME"]),
+        (
+            GREEDY,
+            "/profile\n",
+            &["elicit --run first --prompts FILE --profile NAME"],
+        ),
         (GREEDY, "/profile nobody\n", &["no profile `nobody`"]),
         (GREEDY, "/retry\n", &["nothing was asked yet"]),
         (GREEDY, "/save talk.jsonl\n", &["nothing was said yet"]),

@@ -24,8 +24,8 @@ section! {
         /// no number, a conversation that the chat template refuses): `"error"` stops there, `"skip"` leaves it out, counts it
         /// by reason and names the first. A label that is null, empty or a word such as "N/A" is missing, which is no fault.
         bad_records: BadRecords = BadRecords::Error;
-        /// With `bad_records = "skip"`, the largest share of the records read that may be skipped so; with more the run stops and
-        /// says why they were. Records with a prompt that is too long, equal responses or no label do not count: nothing is wrong
+        /// With `bad_records = "skip"`, the largest share of the records read that may be skipped so, rounded up to whole records;
+        /// with more the run stops and says why they were. Records with a prompt that is too long, equal responses or no label do not count: nothing is wrong
         /// with them.
         max_skipped: f64 = Tolerance::MAX_SKIPPED, in RATIO, when SKIPS;
         /// Tokens of a prompt, at most.
@@ -74,7 +74,28 @@ impl DataPlan {
     }
 }
 
+/// How the records of a file are read, whatever is done with them.
+pub(crate) struct RecordReading {
+    pub format: Option<Format>,
+    pub tolerance: Tolerance,
+    pub rendered: bool,
+}
+
 impl Resolver {
+    pub(crate) fn record_reading(&mut self, spec: &DataSpec) -> RecordReading {
+        RecordReading {
+            format: match self.take(spec.format()) {
+                FormatChoice::Auto => None,
+                FormatChoice::Named(format) => Some(format),
+            },
+            tolerance: Tolerance {
+                bad_records: self.take(spec.bad_records()),
+                max_skipped: self.take(spec.max_skipped()),
+            },
+            rendered: self.take(spec.rendered()),
+        }
+    }
+
     pub(crate) fn data(&mut self, spec: &DataSpec, objectives: &[ObjectiveSpec]) -> DataPlan {
         let train = self.take_or(spec.train(), OneOrMany::default()).0;
         let have_own_files = objectives
@@ -86,7 +107,11 @@ impl Resolver {
                 "there are no records to train on; name files with --train, or here",
             );
         }
-        let rendered = self.take(spec.rendered());
+        let RecordReading {
+            format,
+            tolerance,
+            rendered,
+        } = self.record_reading(spec);
         let overlong_prompts = self.take(spec.overlong_prompts());
         if rendered && overlong_prompts == OverlongPrompts::Truncate {
             let message = "\"truncate\" cuts words before the template is applied, \
@@ -109,14 +134,8 @@ impl Resolver {
         DataPlan {
             train,
             eval: self.take_or(spec.eval(), OneOrMany::default()).0,
-            format: match self.take(spec.format()) {
-                FormatChoice::Auto => None,
-                FormatChoice::Named(format) => Some(format),
-            },
-            tolerance: Tolerance {
-                bad_records: self.take(spec.bad_records()),
-                max_skipped: self.take(spec.max_skipped()),
-            },
+            format,
+            tolerance,
             limits: TokenLimits {
                 max_prompt_tokens: self.take(spec.max_prompt_tokens()),
                 max_response_tokens: self.take(spec.max_response_tokens()),

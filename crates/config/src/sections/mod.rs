@@ -84,7 +84,7 @@ macro_rules! section {
                 let empty = Self::default();
                 crate::schema::SectionReference {
                     text: crate::schema::joined(&[$($doc),+]),
-                    when: Self::WHEN.map(|when| when.words),
+                    when: Self::WHEN,
                     keys: vec![$(empty.$key().reference(
                         stringify!($key),
                         &[$($key_doc),+],

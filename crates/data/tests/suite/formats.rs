@@ -360,7 +360,7 @@ fn rows() -> [Value; 3] {
     ]
 }
 
-fn gzip(content: &str) -> Vec<u8> {
+pub(super) fn gzip(content: &str) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(content.as_bytes()).unwrap();
     encoder.finish().unwrap()

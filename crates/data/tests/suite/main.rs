@@ -1,5 +1,6 @@
 //! The crate as its users see it: files in, records, examples and errors out.
 
+mod conversations;
 mod errors;
 mod formats;
 mod labels;

@@ -282,3 +282,85 @@ fn a_null_is_no_variable_of_the_template() {
         serde_json::json!([{"mode": "short"}, {"tone": "warm"}])
     );
 }
+
+/// What the format has for the number of bytes of a page: twice as much, seven bits a byte, in four bytes.
+fn written(bytes: usize) -> [u8; 4] {
+    let twice = 2 * bytes;
+    [0, 7, 14, 21].map(|shift| (twice >> shift) as u8 & 127 | if shift < 21 { 128 } else { 0 })
+}
+
+/// Two pairs with `bytes` of text, whose page says that it has `claimed`.
+fn claiming(bytes: usize, claimed: usize, compression: Compression) -> String {
+    let long = "a".repeat(bytes);
+    let columns = vec![
+        ("prompt", texts([&long, &long])),
+        ("chosen", texts(["long", "words"])),
+        ("rejected", texts(["a", "b"])),
+    ];
+    let mut file = parquet_file(columns, compression);
+    // A text has its length before it.
+    let place = (file.windows(4)).position(|window| window == written(4 + bytes));
+    let place = place.unwrap();
+    file[place..place + 4].copy_from_slice(&written(claimed));
+    let files = Files::new();
+    let file = files.write("data.parquet", file);
+    match load(std::slice::from_ref(&file), &[chosen()], RecordKind::Pair) {
+        Ok((records, _)) => format!("{} records", records.len()),
+        Err(error) => message(&error, &file),
+    }
+}
+
+#[test]
+fn a_page_that_unpacks_to_very_much_is_refused() {
+    let bytes = 24 << 20;
+    for compression in [
+        Compression::GZIP(Default::default()),
+        Compression::ZSTD(Default::default()),
+    ] {
+        let error = claiming(bytes, 4 + bytes, compression);
+        assert!(
+            error.starts_with(
+                "data.parquet: cannot read the Parquet file: up to column `prompt` bytes of unpacked pages are 50331656, expected at most"
+            ),
+            "{error}"
+        );
+    }
+    // Of what cannot be made so small, this much is nothing special.
+    assert_eq!(claiming(bytes, 4 + bytes, Compression::SNAPPY), "2 records");
+}
+
+#[test]
+fn a_page_that_lies_about_its_length_is_refused() {
+    let bytes = 1 << 20;
+    for compression in [
+        Compression::SNAPPY,
+        Compression::GZIP(Default::default()),
+        Compression::BROTLI(Default::default()),
+        Compression::LZ4,
+        Compression::LZ4_RAW,
+        Compression::ZSTD(Default::default()),
+    ] {
+        assert_eq!(claiming(bytes, 4 + bytes, compression), "2 records");
+        let more = claiming(bytes, 100 << 20, compression);
+        assert!(
+            more.contains("bytes of unpacked pages are 105906180"),
+            "{compression}: {more}"
+        );
+        let less = claiming(bytes, 10, compression);
+        let unpacked = ["gzip", "brotli"];
+        let is_unpacked =
+            (unpacked.iter()).any(|name| compression.to_string().to_lowercase().starts_with(name));
+        match is_unpacked {
+            true => assert!(
+                less.contains(
+                    "column `prompt`: a page says that it unpacks to 10 bytes, and has more"
+                ),
+                "{compression}: {less}"
+            ),
+            false => assert!(
+                less.starts_with("data.parquet: cannot read"),
+                "{compression}: {less}"
+            ),
+        }
+    }
+}

@@ -299,7 +299,7 @@ fn responses_that_nobody_reads_are_no_tokens() {
             .load(std::slice::from_ref(&file), &[short()])
             .unwrap();
         let tolerance = Tolerance::default();
-        let examples = tokenize(&records, &Characters, &limits, tolerance, &mut report);
+        let examples = tokenize(records, &Characters, &limits, tolerance, &mut report);
         examples.map(|examples| (examples, report))
     };
     let (examples, report) = read(false).unwrap();
@@ -322,7 +322,7 @@ fn responses_that_nobody_reads_are_no_tokens() {
     };
     let (records, mut report) = loader.load(&[file], &[short()]).unwrap();
     let tolerance = Tolerance::default();
-    let examples = tokenize(&records, &Characters, &limits, tolerance, &mut report).unwrap();
+    let examples = tokenize(records, &Characters, &limits, tolerance, &mut report).unwrap();
     assert_eq!(examples[0].responses, [[u32::from('y')]]);
     assert_eq!(
         (report.truncated_responses, report.tokens.unwrap().response),

@@ -8,6 +8,7 @@ use panacea_data::{
 };
 use serde_json::{Value, json};
 
+use super::formats::gzip;
 use super::tokens::Characters;
 use super::{Files, chosen, message, score, shorter};
 
@@ -36,7 +37,7 @@ fn prepare(file: PathBuf, tolerance: Tolerance) -> Result<(Vec<Example>, DataRep
         overlong_prompts: OverlongPrompts::Skip,
     };
     let (records, mut report) = load_with(&[file], &[score("s"), shorter()], tolerance)?;
-    let examples = tokenize(&records, &Characters, &limits, tolerance, &mut report)?;
+    let examples = tokenize(records, &Characters, &limits, tolerance, &mut report)?;
     Ok((examples, report))
 }
 
@@ -183,6 +184,11 @@ fn a_share_of_the_records_may_be_skipped() {
          correct these records, set `data.format` if they were read as another format, or raise `data.max_skipped` if the others are enough"
     );
     assert!(load(1, 100, skipping(0.0)).is_err());
+    // Rounded up: one bad record does not stop a small file.
+    assert_eq!(load(1, 3, usual).unwrap().0.len(), 2);
+    assert_eq!(load(2, 15, usual).unwrap().0.len(), 13);
+    assert!(load(2, 3, usual).is_err());
+    assert!(load(1, 3, skipping(0.0)).is_err());
 }
 
 /// What the template refuses counts with what the reader has refused before.
@@ -193,7 +199,7 @@ fn the_share_is_that_of_all_refusals() {
     let lines = ["17".to_owned(), refused.to_string(), good(), good()];
     let file = files.write("data.jsonl", lines.join("\n"));
     assert_eq!(prepare(file.clone(), skipping(0.5)).unwrap().0.len(), 2);
-    let error = prepare(file.clone(), skipping(0.4))
+    let error = prepare(file.clone(), skipping(0.25))
         .unwrap_err()
         .to_string();
     assert!(error.starts_with("2 of 4 records"), "{error}");
@@ -300,4 +306,49 @@ fn nothing_is_noted_of_a_row_that_is_not_used() {
     let (records, report) = loader.load(&[file], &[chosen()]).unwrap();
     assert_eq!(records.len(), 1);
     assert_eq!(report.notes.values().collect::<Vec<_>>(), [&1]);
+}
+
+/// A few KB of gzip can hold a line without an end.
+#[test]
+fn a_record_that_is_too_long_is_refused_before_it_is_in_memory() {
+    let files = Files::new();
+    let good = good();
+    let long = format!(r#"{{"prompt": "{}"}}"#, "a".repeat(40 << 20));
+    let file = files.write("data.jsonl.gz", gzip(&format!("{good}\n{long}\n{good}")));
+    let refused = load_with(
+        std::slice::from_ref(&file),
+        &[score("s")],
+        Tolerance::default(),
+    );
+    let refused = message(&refused.unwrap_err(), &file);
+    assert!(
+        refused.starts_with("data.jsonl.gz:2: the record has more than ")
+            && refused.contains("bytes as text, which is out of proportion to the gzipped file"),
+        "{refused}"
+    );
+    let (records, report) =
+        load_with(std::slice::from_ref(&file), &[score("s")], skipping(0.5)).unwrap();
+    let lines: Vec<usize> = records.iter().map(|record| record.source.line).collect();
+    assert_eq!(lines, [1, 3]);
+    assert!(
+        report.to_string().contains("the record is too long"),
+        "{report}"
+    );
+
+    // One that is not gzipped takes no more memory than its file.
+    let pair = format!(
+        r#"{{"prompt": "q", "responses": ["{}", "b"], "scores": {{"s": [1, 2]}}}}"#,
+        "a".repeat(20 << 20)
+    );
+    let plain = files.write("long.jsonl", pair);
+    let (records, _) = load_with(&[plain], &[score("s")], Tolerance::default()).unwrap();
+    assert_eq!(records.len(), 1);
+
+    let file = files.write("data.json.gz", gzip(&format!("[{good}, {long}]")));
+    let refused = load_with(std::slice::from_ref(&file), &[score("s")], skipping(0.5));
+    let refused = message(&refused.unwrap_err(), &file);
+    assert!(
+        refused.starts_with("data.json.gz:2: the record has more"),
+        "{refused}"
+    );
 }

@@ -126,12 +126,23 @@ struct AsJson;
 impl TextEncoder for AsJson {
     type Prompt = Vec<u32>;
 
-    fn prompt(&self, messages: &[Message], _: &JsonObject) -> Result<Vec<u32>, BoxError> {
+    fn prompt(
+        &self,
+        messages: &[Message],
+        _: &JsonObject,
+        most: usize,
+    ) -> Result<Option<Vec<u32>>, BoxError> {
         let text = serde_json::to_string(messages)?;
-        Ok(text.chars().map(u32::from).collect())
+        let ids: Vec<u32> = text.chars().map(u32::from).collect();
+        Ok((ids.len() <= most).then_some(ids))
     }
 
-    fn answered(&self, prompt: &Vec<u32>, responses: &[Answer]) -> Result<Answered, BoxError> {
+    fn answered(
+        &self,
+        prompt: &Vec<u32>,
+        responses: &[Answer],
+        _: usize,
+    ) -> Result<Answered, BoxError> {
         let tokens = |answer: &Answer| answer.text().chars().map(u32::from).collect();
         Ok(Answered {
             prompt: prompt.clone(),
@@ -147,15 +158,25 @@ struct Texts;
 impl TextEncoder for Texts {
     type Prompt = Vec<u32>;
 
-    fn prompt(&self, messages: &[Message], none: &JsonObject) -> Result<Vec<u32>, BoxError> {
+    fn prompt(
+        &self,
+        messages: &[Message],
+        none: &JsonObject,
+        most: usize,
+    ) -> Result<Option<Vec<u32>>, BoxError> {
         let texts: Vec<Message> = (messages.iter())
             .map(|turn| Message::new(turn.role.clone(), turn.text()))
             .collect();
-        AsJson.prompt(&texts, none)
+        AsJson.prompt(&texts, none, most)
     }
 
-    fn answered(&self, prompt: &Vec<u32>, responses: &[Answer]) -> Result<Answered, BoxError> {
-        AsJson.answered(prompt, responses)
+    fn answered(
+        &self,
+        prompt: &Vec<u32>,
+        responses: &[Answer],
+        most: usize,
+    ) -> Result<Answered, BoxError> {
+        AsJson.answered(prompt, responses, most)
     }
 }
 
@@ -181,7 +202,7 @@ fn in_tokens(
         max_response_tokens: 500,
         overlong_prompts: OverlongPrompts::Skip,
     };
-    let examples = tokenize(&records, encoder, &limits, loader.tolerance, &mut report);
+    let examples = tokenize(records, encoder, &limits, loader.tolerance, &mut report);
     examples.map_err(|error| message(&error, &file))
 }
 
@@ -230,12 +251,18 @@ fn prompts_are_one_where_the_template_writes_one_text() {
     }
     let files = Files::new();
     let file = files.write("data.jsonl", row(["chosen", "rejected"], [one, other], ""));
-    let read = Conversations::read(&file, Responses::Needed, false).unwrap();
-    assert!(
-        read.notes[0].contains("in another order"),
-        "{:?}",
-        read.notes
-    );
+    // So it is without objectives, but where nobody reads the answers: the prompt is then that before the first.
+    let how = |responses: Responses| Conversations {
+        responses,
+        format: None,
+        tolerance: Tolerance::default(),
+        as_written: false,
+        context: 1000,
+    };
+    how(Responses::Needed).load(&file, &Texts).unwrap();
+    let error = how(Responses::Needed).load(&file, &AsJson).unwrap_err();
+    assert!(error.to_string().contains("in another order"), "{error}");
+    how(Responses::Unread).load(&file, &AsJson).unwrap();
     // Another value is another prompt, whatever the template.
     let file = files.write(
         "data.jsonl",

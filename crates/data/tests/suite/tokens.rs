@@ -24,7 +24,12 @@ fn text(ids: &[u32]) -> String {
 impl TextEncoder for Characters {
     type Prompt = Vec<u32>;
 
-    fn prompt(&self, messages: &[Message], _: &JsonObject) -> Result<Vec<u32>, BoxError> {
+    fn prompt(
+        &self,
+        messages: &[Message],
+        _: &JsonObject,
+        max_tokens: usize,
+    ) -> Result<Option<Vec<u32>>, BoxError> {
         let turns: String = messages
             .iter()
             .map(|message| format!("{}{}", &message.role[..1], message.text()))
@@ -32,10 +37,16 @@ impl TextEncoder for Characters {
         if turns.contains('#') {
             return Err("the template knows no #".into());
         }
-        Ok(ids(&format!("<{turns}>")))
+        let ids = ids(&format!("<{turns}>"));
+        Ok((ids.len() <= max_tokens).then_some(ids))
     }
 
-    fn answered(&self, prompt: &Vec<u32>, responses: &[Answer]) -> Result<Answered, BoxError> {
+    fn answered(
+        &self,
+        prompt: &Vec<u32>,
+        responses: &[Answer],
+        _: usize,
+    ) -> Result<Answered, BoxError> {
         if responses.iter().any(|answer| answer.text().contains('$')) {
             return Err("a $ inside a response ends it".into());
         }
@@ -77,7 +88,7 @@ fn run(
         overlong_prompts,
     };
     let examples = tokenize(
-        &records,
+        records,
         &Characters,
         &limits,
         Tolerance::default(),
@@ -235,7 +246,7 @@ fn responses_that_differ_behind_the_limit_only_are_skipped() {
         overlong_prompts: OverlongPrompts::Skip,
     };
     let examples = tokenize(
-        &records,
+        records,
         &Characters,
         &limits,
         Tolerance::default(),
@@ -255,7 +266,7 @@ fn nothing_left_is_an_error() {
         overlong_prompts: OverlongPrompts::Skip,
     };
     let error = tokenize(
-        &records,
+        records.clone(),
         &Characters,
         &limits,
         Tolerance::default(),
@@ -269,7 +280,7 @@ fn nothing_left_is_an_error() {
     );
     limits.max_response_tokens = 0;
     let error = tokenize(
-        &records,
+        records,
         &Characters,
         &limits,
         Tolerance::default(),
@@ -291,7 +302,7 @@ fn a_refusing_template_is_named_with_its_record() {
         overlong_prompts: OverlongPrompts::Skip,
     };
     let error = tokenize(
-        &records,
+        records,
         &Characters,
         &limits,
         Tolerance::default(),
@@ -329,7 +340,7 @@ fn keys_of_which_nothing_is_made_are_counted() {
         overlong_prompts: OverlongPrompts::Skip,
     };
     tokenize(
-        &records,
+        records,
         &Characters,
         &limits,
         Tolerance::default(),

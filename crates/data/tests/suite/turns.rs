@@ -5,12 +5,12 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, ListArray, StringArray, StructArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Fields};
-use panacea_data::{
-    Conversations, DataError, DataReport, Loader, Record, RecordKind, Responses, load,
-};
+use panacea_data::{DataReport, Loader, Record, RecordKind, Responses, load};
 use panacea_pretrained::{Content, Message};
 use serde_json::{Value, json};
 
+use super::conversations::conversations;
+use super::tokens::Characters;
 use super::{Files, chosen, load_pairs, message, score, shorter, turns};
 
 fn pair(prompt: Value) -> Value {
@@ -400,8 +400,8 @@ fn turns_that_an_answer_shows_are_its_text() {
             _ => json!({"prompt": "q", "completion": answer}),
         };
         let file = files.lines("data.jsonl", &[row]);
-        let read = Conversations::read(&file, Responses::Needed, false);
-        read.map(|read| read.all[0].responses[0].text().to_owned())
+        let read = conversations(Responses::Needed).load(&file, &Characters);
+        read.map(|(read, _)| read[0].words.responses[0].text().to_owned())
             .map_err(|error| error.to_string())
     };
     let called = json!({"role": "assistant", "name": "x", "content": "Hi"});
@@ -521,73 +521,4 @@ fn nulls_of_a_table_are_no_keys() {
         answer,
         json!({"content": null, "call": {"place": "bakery"}})
     );
-}
-
-#[test]
-fn conversations_are_read_without_objectives() {
-    let files = Files::new();
-    let read = |rows: &[Value], responses| -> Result<Conversations, DataError> {
-        Conversations::read(&files.lines("data.jsonl", rows), responses, false)
-    };
-    let found = read(
-        &[
-            json!({"prompt": "a"}),
-            json!({"prompt": [{"role": "human", "content": "b"}], "tools": []}),
-        ],
-        Responses::Optional,
-    );
-    let found = found.unwrap();
-    assert_eq!(found.all[0].prompt, turns(&[("user", "a")]));
-    assert_eq!(found.all[1].prompt, turns(&[("user", "b")]));
-    assert_eq!(json!(found.all[1].variables), json!({"tools": []}));
-    assert!(found.all[0].responses.is_empty() && found.notes.is_empty());
-    for row in [
-        json!({"prompt": "a", "response": "b"}),
-        json!({"question": "a", "completion": [{"role": "assistant", "content": "b"}]}),
-        json!({"instruction": "a", "output": "b"}),
-        json!({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}),
-    ] {
-        for responses in [Responses::Needed, Responses::Optional] {
-            let found = read(std::slice::from_ref(&row), responses).unwrap();
-            assert_eq!(found.all[0].prompt, turns(&[("user", "a")]));
-            assert_eq!(found.all[0].responses, ["b"]);
-            assert_eq!(found.all[0].source.line, 1);
-        }
-    }
-    let open = json!({"prompt": "Human: a\n\nAssistant:"});
-    let found = read(&[open.clone(), open], Responses::Optional).unwrap();
-    assert_eq!(found.notes.len(), 1, "{:?}", found.notes);
-    let found = Conversations::read(&files.path("data.jsonl"), Responses::Optional, true).unwrap();
-    assert_eq!(
-        found.all[1].prompt,
-        turns(&[("user", "Human: a\n\nAssistant:")])
-    );
-
-    for (rows, responses, expected) in [
-        (
-            vec![json!({"prompt": "a"})],
-            Responses::Needed,
-            "data.jsonl:1: cannot tell the format",
-        ),
-        (
-            vec![json!({"text": "a"})],
-            Responses::Optional,
-            "data.jsonl:1: cannot tell the format",
-        ),
-        (
-            vec![json!({"prompt": "a"}), json!({"prompt": " "})],
-            Responses::Optional,
-            "data.jsonl:2: field `prompt`: found an empty text",
-        ),
-        (
-            vec![json!({"prompt": "a", "response": ""})],
-            Responses::Needed,
-            "data.jsonl:1: field `response`: found an empty text",
-        ),
-        (vec![], Responses::Optional, "data.jsonl: found no record"),
-    ] {
-        let error = read(&rows, responses).unwrap_err();
-        let said = message(&error, &files.path("data.jsonl"));
-        assert!(said.starts_with(expected), "{said}");
-    }
 }

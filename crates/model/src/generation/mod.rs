@@ -124,8 +124,7 @@ impl Decoder {
     /// The most tokens that can follow `prompt`; at least 1, so that a prompt without room is refused where
     /// its length is checked.
     pub fn room_after(&self, prompt: &[u32]) -> usize {
-        let positions = self.config.max_position_embeddings;
-        positions.saturating_sub(prompt.len()).max(1)
+        self.config.room_after(prompt.len()).max(1)
     }
 }
 

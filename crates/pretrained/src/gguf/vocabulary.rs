@@ -13,6 +13,7 @@ use super::keys::of_tokenizer::{
     TOKEN_TYPES, TOKENS, UNKNOWN, token_type,
 };
 use crate::PretrainedError;
+use crate::beginnings::{LLAMA3_WORDS, QWEN2_WORDS};
 use crate::tokenizer::TokenizerFiles;
 
 /// `tokenizer.json` and `tokenizer_config.json`, made from the metadata.
@@ -223,11 +224,6 @@ pub(super) enum WordSplit {
     Llama3,
     Qwen2,
 }
-
-/// Llama 3 takes up to three digits together.
-const LLAMA3_WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-/// Qwen takes every digit alone.
-const QWEN2_WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 impl WordSplit {
     /// Every one, with the names that it goes by; the first is the one to write.

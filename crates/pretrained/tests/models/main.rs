@@ -5,5 +5,6 @@ mod export;
 mod folder;
 mod gguf;
 mod gguf_out;
+mod long;
 mod tiny;
 mod tokenizer;

@@ -14,9 +14,10 @@ use panacea_files::write_new_file;
 use panacea_objectives::Weights;
 use panacea_pretrained::{ChatTokenizer, Message};
 use panacea_runs::RunFolder;
-use panacea_serving::{changed_since, open_language_model, open_model_of};
+use panacea_serving::{changed_since, open_language_model};
 use serde_json::json;
 
+use crate::input::ChatArguments;
 use crate::session::{FewBits, RUNS, SamplingArguments, load, parse_bits, say_aside};
 use command::{Line, help};
 use input::{Lines, Stop};
@@ -59,6 +60,8 @@ pub struct Arguments {
     /// `file`, the weights take the memory that they take in the file; with 8 or 4, those of 32 bits are kept beside them.
     #[arg(long, value_name = "8|4|file", value_parser = parse_bits)]
     bits: Option<FewBits>,
+    #[command(flatten)]
+    chat: ChatArguments,
     /// flex (the CPU), wgpu, vulkan, cuda or cuda:INDEX.
     #[arg(long, default_value = "flex")]
     device: String,
@@ -91,15 +94,14 @@ impl Arguments {
         let folder = folder.map(|run| RunFolder::open(&RunFolder::locate(&self.runs, run)?));
         let folder = folder.transpose()?;
         let device = panacea_devices::select(&self.device)?;
+        let record = folder.as_ref().map(RunFolder::record).transpose()?;
         // A run's conversations are written as it learnt them.
-        let pretrained = match &folder {
-            Some(run) => open_model_of(&run.record()?.plan, Some(&self.model))?,
-            None => open_language_model(&self.model)?,
-        };
+        let chat = self.chat.over(record.as_ref().map(|record| &record.plan))?;
+        let pretrained = open_language_model(&self.model)?.with_chat(chat);
         let tokenizer = pretrained.tokenizer()?;
         say_aside(&tokenizer.notes());
-        if let Some(run) = &folder {
-            say_aside(&changed_since(&run.record()?, &pretrained));
+        if let Some(record) = &record {
+            say_aside(&changed_since(record, &pretrained));
         }
         if !tokenizer.has_template() {
             bail!(
@@ -109,14 +111,13 @@ impl Arguments {
             );
         }
         let decoder = load(&pretrained, &device, self.bits)?;
-        let run = folder.map(|folder| Run::open(folder, &decoder));
+        let run = folder.map(|folder| Run::open(folder, &self.runs, &decoder));
         let run = run.transpose()?;
         let mut lines = Lines::open(&self.runs)?;
-        let context = pretrained.config().max_position_embeddings;
         let is_on_terminal = lines.is_terminal();
         let stop = Stop::install()?;
         let mut chat = Chat {
-            writer: Writer::new(&decoder, tokenizer, context, manner, stop),
+            writer: Writer::new(&decoder, tokenizer, manner, stop),
             tokenizer,
             voice: run.as_ref().map(Run::at_equal_weights).transpose()?,
             run,

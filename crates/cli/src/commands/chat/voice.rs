@@ -1,5 +1,7 @@
 //! Who answers in a chat: a run, at the λ of the moment.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Result, bail};
 use panacea_interview::Profiles;
 use panacea_methods::Served;
@@ -8,7 +10,7 @@ use panacea_objectives::{Preference, Weights, rounded_weight};
 use panacea_runs::RunFolder;
 use panacea_serving::Policy;
 
-use crate::session::say_aside;
+use crate::session::{preference_of, say_aside};
 use crate::shell;
 
 /// A run that answers.
@@ -16,6 +18,8 @@ pub struct Run {
     folder: RunFolder,
     policy: Policy,
     objectives: Vec<String>,
+    /// Where it lies among others.
+    runs: PathBuf,
 }
 
 /// A run at one λ.
@@ -30,13 +34,15 @@ pub struct Voice {
 }
 
 impl Run {
-    pub fn open(folder: RunFolder, decoder: &Decoder) -> Result<Self> {
+    /// Opens a run among others in `runs`.
+    pub fn open(folder: RunFolder, runs: &Path, decoder: &Decoder) -> Result<Self> {
         let policy = Policy::open(&folder, decoder)?;
         say_aside(&policy.notes);
         Ok(Self {
             objectives: policy.plan().objective_names(),
             folder,
             policy,
+            runs: runs.to_owned(),
         })
     }
 
@@ -81,28 +87,22 @@ impl Run {
 
     /// The voice for a person, and after how many of their answers it was found.
     pub fn for_profile(&self, name: &str) -> Result<(Voice, usize)> {
-        let profiles = self.profiles()?;
-        say_aside(&profiles.notes);
-        let profile = profiles.open(name)?;
-        let answers = profile.session().belief().answers();
-        Ok((self.at(&profile.preference())?, answers))
+        let (preference, answers) = preference_of(name, &self.folder, self.policy.plan())?;
+        Ok((self.at(&preference)?, answers))
     }
 
     /// The names of the profiles that there are.
     pub fn profile_names(&self) -> Result<Vec<String>> {
-        let names = self.profiles()?.names()?;
+        let names = Profiles::of(&self.folder, self.policy.plan())?.names()?;
         if names.is_empty() {
             let run = self.name();
             bail!(
-                "run {run} has no profile yet: cargo xtask elicit --run {} --profile NAME makes one",
-                shell::word(&run)
+                "run {run} has no profile yet: cargo xtask elicit --run {}{} --prompts FILE --profile NAME makes one",
+                shell::word(&run),
+                shell::runs(&self.runs)
             );
         }
         Ok(names)
-    }
-
-    fn profiles(&self) -> Result<Profiles> {
-        Ok(Profiles::of(&self.folder, self.policy.plan())?)
     }
 
     /// λ as it may be typed: `brevity=0.2,detail=0.8`.

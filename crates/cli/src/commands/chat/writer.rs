@@ -4,18 +4,18 @@ use std::io::{self, IsTerminal, Write};
 
 use anyhow::{Result, bail};
 use panacea_model::{Decoder, Generation, NewToken, Request, RequestId, Sampling, StopReason};
-use panacea_pretrained::{ChatTokenizer, Message, TextStream};
+use panacea_pretrained::{ChatTokenizer, Message, ModelConfig, TextStream};
 
 use super::input::Stop;
 use super::voice::Voice;
+use crate::terminal::printable;
 
 /// What writes the answers of a chat.
 pub struct Writer<'m> {
     tokenizer: &'m ChatTokenizer,
     /// One session, so that what it keeps of earlier turns is of use to later ones.
     generation: Generation<'m>,
-    /// Tokens of a conversation, at most.
-    context: usize,
+    model: &'m ModelConfig,
     sampling: Sampling,
     max_new_tokens: usize,
     /// The seed of the next question.
@@ -54,14 +54,13 @@ impl<'m> Writer<'m> {
     pub fn new(
         decoder: &'m Decoder,
         tokenizer: &'m ChatTokenizer,
-        context: usize,
         manner: Manner,
         stop: Stop,
     ) -> Self {
         Self {
             tokenizer,
             generation: Generation::new(decoder, Generation::USUAL_LIMIT),
-            context,
+            model: decoder.config(),
             sampling: manner.sampling,
             max_new_tokens: manner.max_new_tokens,
             seed: manner.seed,
@@ -96,13 +95,13 @@ impl<'m> Writer<'m> {
         voices: &[(Option<&str>, Option<&Voice>)],
     ) -> Result<Vec<Option<String>>> {
         let prompt = self.tokenizer.encode_prompt(messages)?;
-        let room = self.context.saturating_sub(prompt.len());
+        let room = self.model.room_after(prompt.len());
         if room == 0 {
             bail!(
                 "with this the conversation has {} tokens, and the model reads {} with the answer: \
                  /clear begins a new one, and /save FILE before it keeps this one",
                 prompt.len(),
-                self.context
+                self.model.max_position_embeddings
             );
         }
         let mut answers = Vec::with_capacity(voices.len());
@@ -171,7 +170,7 @@ impl<'m> Writer<'m> {
             End::Stopped => Some("[stopped]".to_owned()),
             End::Length if room <= self.max_new_tokens => Some(format!(
                 "[cut: the conversation has filled the model's {} tokens; /clear begins a new one]",
-                self.context
+                self.model.max_position_embeddings
             )),
             End::Length => Some(format!(
                 "[cut after {} tokens; --max-new-tokens allows more]",
@@ -223,7 +222,7 @@ impl Screen {
                 writeln!(out, "{distance}[{label}]")?;
             }
             let from = self.bytes.unwrap_or(0);
-            write!(out, "{}", self.printable(&answer.text[from..]))?;
+            write!(out, "{}", printable(&answer.text[from..], self.is_terminal))?;
             out.flush()?;
             self.bytes = Some(answer.text.len());
             let Some(end) = answer.end else {
@@ -236,39 +235,5 @@ impl Screen {
             (self.shown, self.bytes) = (self.shown + 1, None);
         }
         Ok(())
-    }
-
-    /// A terminal gets no control characters of a model.
-    fn printable(&self, text: &str) -> String {
-        let is_shown = |c: char| !self.is_terminal || !c.is_control() || matches!(c, '\n' | '\t');
-        text.chars()
-            .map(|c| {
-                if is_shown(c) {
-                    c
-                } else {
-                    char::REPLACEMENT_CHARACTER
-                }
-            })
-            .collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_control_characters_of_a_model_reach_a_terminal() {
-        let text = "a\u{1b}[2Jb\r\u{7}\u{9b}c\tä\n";
-        let screen = |is_terminal| Screen {
-            shown: 0,
-            bytes: None,
-            is_terminal,
-        };
-        assert_eq!(
-            screen(true).printable(text),
-            "a\u{fffd}[2Jb\u{fffd}\u{fffd}\u{fffd}c\tä\n"
-        );
-        assert_eq!(screen(false).printable(text), text);
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use panacea_pretrained::{Answer, ChatTokenizer, Message, Pretrained, TextStream};
 
 /// Asks a model for all that it has.
-pub fn use_model(model: &Pretrained) {
+pub(crate) fn use_model(model: &Pretrained) {
     // Whatever is wrong with it, what is asked for next must be an answer or an error.
     let _ = model.check();
     let _ = model.fingerprint();
@@ -56,7 +56,7 @@ fn use_tokenizer(tokenizer: &ChatTokenizer) {
 }
 
 /// Opens the model of a folder for its tokenizer alone.
-pub fn open_and_use_tokenizer(folder: &Path) {
+pub(crate) fn open_and_use_tokenizer(folder: &Path) {
     let model = Pretrained::open(folder).expect("the model is valid");
     match model.tokenizer() {
         Ok(tokenizer) => use_tokenizer(tokenizer),

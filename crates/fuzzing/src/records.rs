@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use panacea_data::{
     BadRecords, BoxError, Format, LabelSource, Loader, ObjectiveSpec, OverlongPrompts, RecordKind,
-    Rule, TextEncoder, TokenLimits, Tolerance, fingerprint, tokenize,
+    Rule, TextEncoder, TokenLimits, Tolerance, fingerprint,
 };
 use panacea_pretrained::{Answer, Answered, JsonObject, Message};
 
@@ -14,12 +14,23 @@ struct Bytes;
 impl TextEncoder for Bytes {
     type Prompt = Vec<u32>;
 
-    fn prompt(&self, messages: &[Message], _: &JsonObject) -> Result<Self::Prompt, BoxError> {
+    fn prompt(
+        &self,
+        messages: &[Message],
+        _: &JsonObject,
+        max_tokens: usize,
+    ) -> Result<Option<Self::Prompt>, BoxError> {
         let text = messages.iter().flat_map(|message| message.text().bytes());
-        Ok(text.map(u32::from).collect())
+        let ids: Vec<u32> = text.map(u32::from).collect();
+        Ok((ids.len() <= max_tokens).then_some(ids))
     }
 
-    fn answered(&self, prompt: &Self::Prompt, responses: &[Answer]) -> Result<Answered, BoxError> {
+    fn answered(
+        &self,
+        prompt: &Self::Prompt,
+        responses: &[Answer],
+        _: usize,
+    ) -> Result<Answered, BoxError> {
         let tokens = |answer: &Answer| answer.text().bytes().map(u32::from).chain([0]).collect();
         Ok(Answered {
             prompt: prompt.clone(),
@@ -30,7 +41,7 @@ impl TextEncoder for Bytes {
 }
 
 /// Loads a file as the two bytes say, and makes tokens of it.
-pub fn load_records(path: &Path, format: u8, kind: u8) {
+pub(crate) fn load_records(path: &Path, format: u8, kind: u8) {
     let kinds = [
         RecordKind::Pair,
         RecordKind::Sft,
@@ -59,9 +70,6 @@ pub fn load_records(path: &Path, format: u8, kind: u8) {
     let objectives = [ObjectiveSpec::new("a", labels)];
     let files: [PathBuf; 1] = [path.to_owned()];
     let _ = fingerprint(path);
-    let Ok((records, mut report)) = loader.load(&files, &objectives) else {
-        return;
-    };
     let limits = TokenLimits {
         max_prompt_tokens: 16,
         max_response_tokens: 16,
@@ -70,6 +78,6 @@ pub fn load_records(path: &Path, format: u8, kind: u8) {
             _ => OverlongPrompts::Truncate,
         },
     };
-    let _ = tokenize(&records, &Bytes, &limits, tolerance, &mut report);
-    let _ = report.to_string();
+    let examples = loader.examples(&files, &objectives, &Bytes, &limits);
+    let _ = examples.map(|(_, report)| report.to_string());
 }

@@ -2,6 +2,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::backtrace::Backtrace;
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 
 /// How much memory a reader may hold at once, in bytes: `constant + times × length of the input`.
@@ -35,7 +36,9 @@ impl Counting {
         PEAK.fetch_max(held, Relaxed);
         if held > LIMIT.load(Relaxed) && !REPORTING.swap(true, Relaxed) {
             let limit = LIMIT.load(Relaxed);
-            eprintln!(
+            // A test's own output would be lost with the process.
+            let _ = writeln!(
+                io::stderr(),
                 "memory: {bytes} more bytes make {held}, allowed were {limit}\n{}",
                 Backtrace::force_capture()
             );
@@ -74,17 +77,24 @@ unsafe impl GlobalAlloc for Counting {
 }
 
 impl Bound {
-    /// Runs `read` on an input of `length` bytes; the process ends where it takes too much.
-    pub fn hold(self, length: usize, read: impl FnOnce()) {
+    /// What an input of this length may take.
+    pub fn of(self, length: usize) -> usize {
+        self.constant + self.times * length
+    }
+
+    /// Runs `read` on an input of `length` bytes and says how many bytes were held at once, also those that other threads took
+    /// meanwhile; the process ends where it takes too much.
+    pub(crate) fn hold(self, name: &str, length: usize, read: impl FnOnce()) -> usize {
         let before = HELD.load(Relaxed);
         PEAK.store(before, Relaxed);
-        LIMIT.store(before + self.constant + self.times * length, Relaxed);
+        LIMIT.store(before + self.of(length), Relaxed);
         read();
         LIMIT.store(usize::MAX, Relaxed);
         let most = PEAK.load(Relaxed) - before;
         if most > WORST.load(Relaxed) / 10 * 11 {
             WORST.store(most, Relaxed);
-            eprintln!("memory: {most} bytes for {length} of input");
+            eprintln!("memory: {most} bytes for {length} of input of {name}");
         }
+        most
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A folder of this process.
 pub struct Scratch(PathBuf);
@@ -14,7 +15,9 @@ impl Scratch {
             true => memory.to_path_buf(),
             false => std::env::temp_dir(),
         };
-        let folder = parent.join(format!("panacea-fuzz-{}", std::process::id()));
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let (process, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let folder = parent.join(format!("panacea-fuzz-{process}-{count}"));
         fs::create_dir_all(&folder).expect("folders can be made there");
         Self(folder)
     }
@@ -29,18 +32,11 @@ impl Scratch {
         fs::remove_file(self.0.join(name)).ok();
     }
 
-    /// Writes a file; a new one each time, since readers may still have the last one mapped.
-    pub fn write(&self, name: &str, contents: &[u8]) -> PathBuf {
+    /// Writes a file; a new one each time, since readers may still have the last one mapped. True, always.
+    pub fn write(&self, name: &str, contents: &[u8]) -> bool {
         self.remove(name);
-        let path = self.0.join(name);
-        fs::write(&path, contents).expect("files can be written there");
-        path
-    }
-}
-
-impl Default for Scratch {
-    fn default() -> Self {
-        Self::new()
+        fs::write(self.0.join(name), contents).expect("files can be written there");
+        true
     }
 }
 

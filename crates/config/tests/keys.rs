@@ -1,0 +1,156 @@
+//! Keys at a terminal and for editors, and configurations to begin with.
+
+use panacea_config::{BEGINNINGS, Overrides, Plan, Spec, about, json_schema, keys};
+use serde_json::Value;
+use toml::Table;
+
+const EVERYTHING: &str = include_str!("files/everything.toml");
+
+#[test]
+fn a_beginning_resolves_as_it_is() {
+    for beginning in BEGINNINGS {
+        let file = beginning.file().unwrap();
+        let spec = Spec::from_toml(&file, "my.toml");
+        let plan = Plan::resolve(spec, &Overrides::default());
+        let plan = plan.unwrap_or_else(|error| panic!("{error}\n{file}"));
+        assert_eq!(plan.warnings(), [""; 0], "{}", beginning.name);
+        let first = file.lines().next().unwrap_or_default();
+        assert_eq!(first, format!("# {}.", beginning.about));
+    }
+}
+
+/// Keys of other methods would only be in the way.
+#[test]
+fn a_beginning_has_the_keys_of_its_method() {
+    let file = |name: &str| {
+        let beginning = BEGINNINGS.iter().find(|beginning| beginning.name == name);
+        beginning.unwrap().file().unwrap()
+    };
+    let has = |file: &str, key: &str| {
+        let is_key = |line: &str| {
+            line.trim_start_matches("# ")
+                .starts_with(&format!("{key} = "))
+        };
+        file.lines().any(is_key)
+    };
+    let (dpo, rlhf, reward) = (file("dpo"), file("rlhf"), file("reward-model"));
+    assert!(has(&dpo, "dpo_loss") && has(&dpo, "beta") && has(&dpo, "steps"));
+    assert!(
+        !has(&dpo, "desirable_weight") && !dpo.contains("[rlhf]"),
+        "{dpo}"
+    );
+    assert!(has(&rlhf, "normalise") && rlhf.contains("[rlhf]") && !has(&rlhf, "dpo_loss"));
+    assert!(
+        has(&reward, "centering") && !reward.contains("[preference]"),
+        "{reward}"
+    );
+}
+
+#[test]
+fn every_key_is_told_of() {
+    let list = keys();
+    let schema = json_schema();
+    let sections = schema["properties"].as_object().unwrap();
+    let mut count = 0;
+    for (name, section) in sections {
+        let Some(of_section) = section["properties"].as_object() else {
+            continue;
+        };
+        for key in of_section.keys() {
+            let full = format!("{name}.{key}");
+            assert!(list.contains(&format!("\n  {key:<26} ")), "{key}");
+            assert!(
+                about(&full).unwrap().starts_with(&format!("{full} = ")),
+                "{full}"
+            );
+            assert!(
+                about(name).unwrap().contains(&format!("\n{full} = ")),
+                "{full}"
+            );
+            count += 1;
+        }
+    }
+    assert!(count > 40, "{count}");
+    assert!(about("seed").unwrap().starts_with("seed = 17\n"));
+    assert!(about("rank").unwrap().starts_with("adapter.rank = 8\n"));
+    assert!(
+        about("[[objective]]")
+            .unwrap()
+            .contains("\nscore\n    A key of the record")
+    );
+    for line in list.lines().filter(|line| line.starts_with("  ")) {
+        assert!(line.chars().count() <= 100, "{line}");
+    }
+}
+
+#[test]
+fn what_is_meant_is_guessed() {
+    let error = about("adapter.rang").unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "there is no section and no key `adapter.rang` (did you mean `adapter.rank`?); `config keys` lists them all"
+    );
+    assert!(about("").is_err());
+}
+
+/// Whether a value is what a schema says; what it says is what [`json_schema`] uses.
+fn fits(value: &Value, schema: &Value) -> bool {
+    let is_type = |name: &str| match name {
+        "object" => value.is_object(),
+        "array" => value.is_array(),
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_u64() || value.is_i64(),
+        "number" => value.is_number(),
+        other => panic!("{other}"),
+    };
+    let types = match &schema["type"] {
+        Value::String(name) => is_type(name),
+        Value::Array(names) => names.iter().any(|name| is_type(name.as_str().unwrap())),
+        _ => true,
+    };
+    let choices = schema["enum"].as_array();
+    let any = schema["anyOf"].as_array();
+    let required = schema["required"].as_array().into_iter().flatten();
+    types
+        && choices.is_none_or(|choices| choices.contains(value))
+        && any.is_none_or(|any| any.iter().any(|schema| fits(value, schema)))
+        && required
+            .into_iter()
+            .all(|key| value.get(key.as_str().unwrap()).is_some())
+        && value
+            .as_array()
+            .into_iter()
+            .flatten()
+            .all(|element| fits(element, &schema["items"]))
+        && value.as_object().into_iter().flatten().all(|(key, value)| {
+            match schema["properties"].get(key) {
+                Some(schema) => fits(value, schema),
+                None => schema["additionalProperties"] != Value::Bool(false),
+            }
+        })
+}
+
+#[test]
+fn files_fit_the_schema() {
+    let schema = json_schema();
+    let json = |text: &str| serde_json::to_value(text.parse::<Table>().unwrap()).unwrap();
+    for beginning in BEGINNINGS {
+        assert!(
+            fits(&json(&beginning.file().unwrap()), &schema),
+            "{}",
+            beginning.name
+        );
+    }
+    assert!(fits(&json(EVERYTHING), &schema));
+    for wrong in [
+        "[adapter]\nrang = 8",
+        "[adapter]\nrank = \"8\"",
+        "[method]\nloss = \"ppo\"",
+        "[data]\ntrain = 3",
+        "[[objective]]\nscore = \"s\"",
+        "[adaptr]",
+    ] {
+        assert!(!fits(&json(wrong), &schema), "{wrong}");
+    }
+}
