@@ -9,7 +9,7 @@ use panacea_config::{InputPlan, Plan};
 use panacea_data::{
     Conversations, DataError, DataReport, Example, Rendered, Responses, TextEncoder,
 };
-use panacea_pretrained::{ChatOptions, Pretrained};
+use panacea_pretrained::{ChatOptions, Message, Pretrained, Prompt, UnreadKey};
 
 /// The name of a file that is standard input.
 pub const STDIN: &str = "-";
@@ -94,6 +94,16 @@ pub struct Prompts {
     pub all: Vec<Example>,
     /// Whether each is a text that already is what the chat template would write.
     pub are_rendered: bool,
+}
+
+/// Says on standard error what the chat template leaves out of a prompt of the command line, as the report does of those in files.
+pub fn say_unread(prompt: &Prompt, messages: &[Message]) {
+    for UnreadKey { turn, key } in prompt.unread() {
+        let role = turn.map_or("", |turn| &messages[turn].role);
+        eprintln!(
+            "warning: the chat template does not read `{key}` of the turn of {role}, so that nothing is made of it"
+        );
+    }
 }
 
 /// All that standard input has.

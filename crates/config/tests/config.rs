@@ -327,6 +327,18 @@ fn conversations_are_written_as_the_configuration_says() {
             "{messages = \"x\"}",
             "`messages` comes from the conversation",
         ),
+        (
+            "{tools = \"x\"}",
+            "`tools` comes from the conversation, and is not to be set",
+        ),
+        (
+            "{eos_token = \"x\"}",
+            "`eos_token` comes from the tokenizer, and is not to be set",
+        ),
+        (
+            "{raise_exception = true}",
+            "`raise_exception` is the template's own",
+        ),
         ("{a = [1]}", "expected a text, a number, true or false"),
     ] {
         let overrides = set(&[&format!("model.template={value}")]);

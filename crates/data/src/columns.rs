@@ -4,24 +4,26 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::readers::fields::Row;
 
-/// Columns of a file that hold something, and whether they are read.
+/// In how many records of a file a column holds something that nobody reads.
 #[derive(Default)]
-pub(crate) struct Columns(BTreeMap<String, bool>);
+pub(crate) struct Columns(BTreeMap<String, usize>);
 
 impl Columns {
-    /// Adds the columns of a row; of those that are new, `is_read` says whether they are read.
+    /// Adds the columns of a row; `is_read` says of each whether it is read. Rows differ in it: of a prompt in two columns one
+    /// is read, and where there is the other alone, that one.
     pub(crate) fn add(&mut self, row: &Row, is_read: impl Fn(&str) -> bool) {
-        for (column, value) in row {
-            if !value.is_null() && !self.0.contains_key(column) {
-                self.0.insert(column.clone(), is_read(column));
+        let filled = row.iter().filter(|(_, value)| !value.is_null());
+        for (column, _) in filled.filter(|(column, _)| !is_read(column)) {
+            match self.0.get_mut(column) {
+                Some(records) => *records += 1,
+                None => _ = self.0.insert(column.clone(), 1),
             }
         }
     }
 
-    /// Those that nobody reads.
-    pub(crate) fn unread(self) -> Vec<String> {
-        let unread = self.0.into_iter().filter(|(_, is_read)| !is_read);
-        unread.map(|(column, _)| column).collect()
+    /// Those that hold something which nobody reads.
+    pub(crate) fn unread(self) -> BTreeMap<String, usize> {
+        self.0
     }
 }
 

@@ -168,8 +168,10 @@ fn said_by_user(source: Source, line: &str) -> Record {
     Record {
         source,
         prompt: vec![Message::new("user", line)],
+        respelt: None,
         variables: JsonObject::new(),
         responses: Vec::new(),
+        reads_responses: true,
         judgements: Vec::new(),
         scores: Vec::new(),
         references: BTreeMap::new(),
@@ -205,13 +207,16 @@ impl Taker for Conversing {
         let mut reading = reading.map_err(RecordProblem::Field)?;
         if self.responses == Responses::Unread {
             reading.responses.clear();
+            reading.respelt = None;
         }
         self.report.kept += 1;
         self.records.push(Record {
             source: source.clone(),
             prompt: reading.prompt,
+            respelt: reading.respelt,
             variables: reading.variables,
             responses: reading.responses,
+            reads_responses: true,
             judgements: Vec::new(),
             scores: Vec::new(),
             references: BTreeMap::new(),

@@ -7,6 +7,7 @@ use crate::columns::note;
 use crate::error::{DataError, ObjectiveError, RecordProblem, Trouble};
 use crate::file::{FileReader, Taker};
 use crate::labels::{Finding, verdict};
+use crate::mismatched::add_mismatched;
 use crate::objective::{LabelSource, ObjectiveSpec};
 use crate::readers::fields::{self, Row};
 use crate::readers::{Format, Reading};
@@ -49,6 +50,9 @@ pub struct Loader {
     pub tolerance: Tolerance,
     /// Whether texts are what the model reads as they are: those that hold JSON or a transcript are not read as turns.
     pub as_written: bool,
+    /// RLHF: whether the records' own responses are learned from beside the answers. Otherwise they are words to compare with,
+    /// unless their scores are asked for.
+    pub own_responses: bool,
 }
 
 /// Reads training records of shared files and of the objectives' own data sets.
@@ -92,6 +96,7 @@ impl Loader {
             format: None,
             tolerance: Tolerance::default(),
             as_written: false,
+            own_responses: false,
         }
     }
 
@@ -112,8 +117,11 @@ impl Loader {
     /// Reads all files and makes tokens of them: what [`tokenize`](crate::tokenize) makes of what [`load`] reads. Of the records,
     /// no more than a few megabytes, or one, are in memory at a time in whole words.
     ///
+    /// Those that are judged alone, for KTO, get a response to another prompt behind their own. It may be far away, so that the
+    /// words of all of them are in memory until every record was read.
+    ///
     /// # Errors
-    /// Those of both.
+    /// Those of both; for KTO also that there is only one prompt.
     pub fn examples(
         &self,
         shared: &[PathBuf],
@@ -122,10 +130,17 @@ impl Loader {
         limits: &TokenLimits,
     ) -> Result<(Vec<Example>, DataReport), DataError> {
         let mut tokenizing = Tokenizing::new(encoder, limits, self.tolerance)?;
+        let is_for_kto = self.kind == RecordKind::Unpaired;
+        if is_for_kto {
+            tokenizing.keep_judged();
+        }
         let mut add =
             |records: Vec<Record>, report: &mut DataReport| tokenizing.add(records, report);
         let mut report = self.read(shared, objectives, &mut add)?;
-        let examples = tokenizing.finish(&mut report)?;
+        let mut examples = tokenizing.finish(&mut report)?;
+        if is_for_kto && !examples.is_empty() {
+            add_mismatched(&mut examples, encoder, limits)?;
+        }
         Ok((examples, report))
     }
 
@@ -322,6 +337,14 @@ impl<'a> Loading<'a> {
         let reading = reading.map_err(RecordProblem::Field)?;
         let note = reading.note;
         let count = reading.responses.len();
+        let first = reading.responses.first();
+        for objective in objectives {
+            let compared = first.is_some_and(|own| !own.text().trim().is_empty());
+            if objective.compares_with_own_response() && !compared {
+                let problem = format.lacks_response(row, &objective.name);
+                return Err(RecordProblem::Field(problem).into());
+            }
+        }
         let mut found = Vec::with_capacity(readers.len());
         for &i in readers {
             let own = objectives[i].own_scores(row, count);
@@ -351,8 +374,10 @@ impl<'a> Loading<'a> {
         self.keep(Record {
             source: source.clone(),
             prompt: reading.prompt,
+            respelt: None,
             variables: reading.variables,
             responses: reading.responses,
+            reads_responses: self.loader.own_responses || readers.iter().any(asks),
             judgements: Vec::new(),
             scores,
             references,
@@ -488,8 +513,10 @@ impl<'a> Loading<'a> {
         self.keep(Record {
             source: source.clone(),
             prompt: reading.prompt,
+            respelt: reading.respelt,
             variables: reading.variables,
             responses: reading.responses,
+            reads_responses: true,
             judgements,
             scores: Vec::new(),
             references: BTreeMap::new(),

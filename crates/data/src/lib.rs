@@ -39,7 +39,7 @@
 //!     fn answered(&self, prompt: &Vec<u32>, responses: &[Answer], _: usize) -> Result<Answered, BoxError> {
 //!         let tokens = |answer: &Answer| answer.text().chars().map(u32::from).chain([0]).collect();
 //!         let responses = responses.iter().map(tokens).collect();
-//!         Ok(Answered { prompt: prompt.clone(), responses, notes: Vec::new() })
+//!         Ok(Answered { prompt: prompt.clone(), responses, ..Answered::default() })
 //!     }
 //! }
 //!
@@ -97,7 +97,6 @@ pub use conversations::{Conversations, Responses};
 pub use dataset::{Loader, Part, load};
 pub use error::{BoxError, DataError, FieldProblem, ObjectiveError, RecordProblem, Refusal};
 pub use fingerprint::fingerprint;
-pub use mismatched::add_mismatched;
 pub use objective::{LabelSource, ObjectiveSpec, Rule, Strength};
 pub use panacea_objectives::{Judgement, RecordKind};
 pub use readers::Format;

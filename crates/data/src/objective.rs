@@ -210,6 +210,11 @@ impl ObjectiveSpec {
         }
     }
 
+    /// Whether the reward compares answers with the record's own response.
+    pub(crate) fn compares_with_own_response(&self) -> bool {
+        matches!(&self.source, LabelSource::Reward(reward) if reward.needs_own_response())
+    }
+
     /// Refuses what cannot say whether a response is desirable by itself.
     pub(crate) fn check_unpaired(&self) -> Result<(), ObjectiveError> {
         match self.source {

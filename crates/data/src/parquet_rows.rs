@@ -123,19 +123,19 @@ fn column_values(array: &ArrayRef, name: &str) -> Vec<Value> {
         spread_turns(&mut value);
         value
     };
-    cells(array, name).into_iter().map(value).collect()
+    cells(array, name, 0).into_iter().map(value).collect()
 }
 
-/// One cell per entry of the column or the part of one that is called `name`.
-fn cells(array: &ArrayRef, name: &str) -> Vec<Cell> {
+/// One cell per entry of the column or the part of one that is called `name`, which is in `depth` objects.
+fn cells(array: &ArrayRef, name: &str, depth: usize) -> Vec<Cell> {
     match array.data_type() {
-        DataType::List(_) => lists(array.as_list::<i32>().iter(), name),
-        DataType::LargeList(_) => lists(array.as_list::<i64>().iter(), name),
-        DataType::FixedSizeList(_, _) => lists(array.as_fixed_size_list().iter(), name),
-        DataType::Struct(_) => structs(array, name),
-        DataType::Map(_, _) => maps(array, name),
+        DataType::List(_) => lists(array.as_list::<i32>().iter(), name, depth),
+        DataType::LargeList(_) => lists(array.as_list::<i64>().iter(), name, depth),
+        DataType::FixedSizeList(_, _) => lists(array.as_fixed_size_list().iter(), name, depth),
+        DataType::Struct(_) => structs(array, name, depth),
+        DataType::Map(_, _) => maps(array, name, depth),
         DataType::Dictionary(_, value) => match cast(array, value) {
-            Ok(values) => cells(&values, name),
+            Ok(values) => cells(&values, name, depth),
             Err(_) => nothing(array),
         },
         kind => {
@@ -240,20 +240,20 @@ fn moments(array: &ArrayRef) -> Result<Vec<Cell>, ArrowError> {
 }
 
 /// A list can be read where all of its items can.
-fn lists(lists: impl Iterator<Item = Option<ArrayRef>>, name: &str) -> Vec<Cell> {
+fn lists(lists: impl Iterator<Item = Option<ArrayRef>>, name: &str, depth: usize) -> Vec<Cell> {
     let list = |items: Option<ArrayRef>| match items {
-        Some(items) => cells(&items, name).into_iter().collect::<Cell>(),
+        Some(items) => cells(&items, name, depth).into_iter().collect::<Cell>(),
         None => Ok(Value::Null),
     };
     lists.map(list).collect()
 }
 
 /// An object can be read where all of its fields can.
-fn structs(array: &ArrayRef, name: &str) -> Vec<Cell> {
+fn structs(array: &ArrayRef, name: &str, depth: usize) -> Vec<Cell> {
     let array = array.as_struct();
     let names = array.column_names();
     let mut columns: Vec<Vec<Cell>> = (names.iter().zip(array.columns()))
-        .map(|(field, column)| cells(column, &format!("{name}.{field}")))
+        .map(|(field, column)| cells(column, &format!("{name}.{field}"), depth + 1))
         .collect();
     let mut object = |row: usize| {
         if array.is_null(row) {
@@ -265,7 +265,7 @@ fn structs(array: &ArrayRef, name: &str) -> Vec<Cell> {
             let cell = cell?;
             // A column has the keys of all of its rows: in a part of a turn, a null says no more than that another row has
             // something there. It is left out, as TRL does.
-            if !(cell.is_null() && name.contains('.')) {
+            if !(cell.is_null() && depth > 0) {
                 fields.insert((*field).to_owned(), cell);
             }
         }
@@ -275,16 +275,19 @@ fn structs(array: &ArrayRef, name: &str) -> Vec<Cell> {
 }
 
 /// A map column: an object with the keys as texts.
-fn maps(array: &ArrayRef, name: &str) -> Vec<Cell> {
+fn maps(array: &ArrayRef, name: &str, depth: usize) -> Vec<Cell> {
     let array = array.as_map();
     let object = |row: usize| {
         if array.is_null(row) {
             return Ok(Value::Null);
         }
         let entries = array.value(row);
-        let keys = cells(entries.column(0), name);
+        let keys = cells(entries.column(0), name, depth + 1);
         let mut fields = Map::new();
-        for (key, value) in keys.into_iter().zip(cells(entries.column(1), name)) {
+        for (key, value) in keys
+            .into_iter()
+            .zip(cells(entries.column(1), name, depth + 1))
+        {
             let key = match key? {
                 Value::String(key) => key,
                 other => other.to_string(),

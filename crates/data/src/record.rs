@@ -41,10 +41,14 @@ pub struct Record {
     pub source: Source,
     /// The conversation up to the response; the last turn is never the assistant's.
     pub prompt: Vec<Message>,
+    /// The same turns as they stand before the record's other answer, where objects in them have their keys in another order.
+    pub respelt: Option<Vec<Message>>,
     /// What the chat template sees beside the conversation, such as `tools`.
     pub variables: JsonObject,
     /// Two or more (pairs), one (SFT) or any number (KTO, RLHF): see [`RecordKind`](crate::RecordKind).
     pub responses: Vec<Answer>,
+    /// Whether the network reads them. For RLHF they may be there for their words alone, which answers are compared with.
+    pub reads_responses: bool,
     /// What the objectives say about them; at least one entry, where they are what is trained on.
     pub judgements: Vec<Judgement>,
     /// RLHF: the record's own scores of each response.
@@ -54,9 +58,18 @@ pub struct Record {
 }
 
 impl Record {
+    /// The responses that the network reads.
+    pub fn read_responses(&self) -> &[Answer] {
+        match self.reads_responses {
+            true => &self.responses,
+            false => &[],
+        }
+    }
+
     /// Bytes of its texts.
     pub(crate) fn text_bytes(&self) -> usize {
-        let prompt = self.prompt.iter().map(|turn| turn.text().len());
+        let turns = self.prompt.iter().chain(self.respelt.iter().flatten());
+        let prompt = turns.map(|turn| turn.text().len());
         let responses = self.responses.iter().map(|answer| answer.text().len());
         prompt.chain(responses).sum()
     }
@@ -81,12 +94,12 @@ pub struct Words {
 }
 
 impl Words {
-    /// What is kept of a record.
-    pub(crate) fn of(record: Record) -> Self {
+    /// What is kept of a record; its judged responses, too, where `with_judged`.
+    pub(crate) fn of(record: Record, with_judged: bool) -> Self {
         Self {
             prompt: record.prompt,
             variables: record.variables,
-            responses: match record.judgements.is_empty() {
+            responses: match record.judgements.is_empty() || with_judged {
                 true => record.responses,
                 false => Vec::new(),
             },
@@ -102,8 +115,8 @@ pub struct Example {
     pub source: Source,
     /// Chat template up to and including the header of the answer.
     pub prompt: Vec<u32>,
-    /// Each response with its end-of-turn token, unless it was truncated. For KTO the last one is a response to another
-    /// prompt: [`add_mismatched`](crate::add_mismatched).
+    /// Each response that is read, with its end-of-turn token, unless it was truncated. Behind those of records for KTO stands
+    /// a response to another prompt, where [`Loader::examples`](crate::Loader::examples) made them.
     pub responses: Vec<Vec<u32>>,
     /// As in [`Record::judgements`].
     pub judgements: Vec<Judgement>,

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::Judgement;
-use crate::error::{RecordProblem, list};
+use crate::error::RecordProblem;
 use crate::readers::Format;
 use crate::record::{Record, Scores, Source, marks};
 
@@ -54,11 +54,24 @@ pub struct FileReport {
     pub records: usize,
     /// The objective whose own data set it is.
     pub objective: Option<String>,
-    /// Columns that hold something and that nobody reads.
-    pub unread_columns: Vec<String>,
+    /// Columns that hold something which nobody reads, and in how many records it is so.
+    pub unread_columns: BTreeMap<String, usize>,
 }
 
-/// Keys of turns, and variables beside conversations, that neither a reader nor the chat template uses.
+impl FileReport {
+    /// The columns that nobody reads; those that are read in other records with how many it is so in.
+    fn not_read(&self) -> String {
+        let columns = self.unread_columns.iter();
+        let named = columns.map(|(column, &records)| match records == self.records {
+            true => format!("`{column}`"),
+            false => format!("`{column}` ({records})"),
+        });
+        named.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Keys of turns, and variables beside conversations, that neither a reader nor the chat template uses where they stand: each
+/// record is asked for itself.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Unread {
     /// How many records have any.
@@ -69,10 +82,10 @@ pub struct Unread {
 
 impl Unread {
     /// Adds those of a record.
-    pub(crate) fn add(&mut self, names: BTreeSet<&str>) {
+    pub(crate) fn add(&mut self, names: BTreeSet<String>) {
         self.records += usize::from(!names.is_empty());
         for name in names {
-            *self.names.entry(name.to_owned()).or_default() += 1;
+            *self.names.entry(name).or_default() += 1;
         }
     }
 }
@@ -240,7 +253,7 @@ impl fmt::Display for DataReport {
                 None => writeln!(f, ")")?,
             }
             if !file.unread_columns.is_empty() {
-                writeln!(f, "            not read: {}", list(&file.unread_columns))?;
+                writeln!(f, "            not read: {}", file.not_read())?;
             }
         }
         writeln!(f, "records     {} read, {} kept", self.read, self.kept)?;

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{BoxError, DataError, RecordProblem};
-use crate::record::{Example, Record, Words, marks};
+use crate::record::{Example, Record, Words};
 use crate::report::{DataReport, SkipReason, Skipped, TokenReport};
 use crate::tolerance::Tolerance;
 
@@ -40,11 +40,6 @@ pub trait TextEncoder: Sync {
     fn stray_token(&self, _record: &Record) -> Option<String> {
         None
     }
-
-    /// Whether something is made of a key of turns, or of a variable of records.
-    fn reads(&self, _name: &str) -> bool {
-        false
-    }
 }
 
 impl TextEncoder for ChatTokenizer {
@@ -72,15 +67,11 @@ impl TextEncoder for ChatTokenizer {
         let prompt = record.prompt.iter().map(Message::text);
         // The end of a turn may end a response.
         let responses =
-            (record.responses.iter()).map(|answer| self.without_end_of_turn(answer.text()));
+            (record.read_responses().iter()).map(|answer| self.without_end_of_turn(answer.text()));
         let found = prompt
             .chain(responses)
             .find_map(|text| self.special_token_in(text));
         found.map(str::to_owned)
-    }
-
-    fn reads(&self, name: &str) -> bool {
-        Self::reads(self, name)
     }
 }
 
@@ -94,7 +85,7 @@ impl TextEncoder for Rendered<'_> {
     fn prompt(
         &self,
         messages: &[Message],
-        _: &JsonObject,
+        variables: &JsonObject,
         max_tokens: usize,
     ) -> Result<Option<Prompt>, BoxError> {
         let [only] = messages else {
@@ -104,7 +95,7 @@ impl TextEncoder for Rendered<'_> {
             );
             return Err(problem.into());
         };
-        Ok(self.0.rendered_prompt_within(only.text(), max_tokens)?)
+        Ok(self.0.rendered_prompt_within(only, variables, max_tokens)?)
     }
 
     fn answered(
@@ -189,6 +180,8 @@ pub(crate) struct Tokenizing<'a, E> {
     encoder: &'a E,
     extent: Extent<'a>,
     tolerance: Tolerance,
+    /// Whether examples keep the words of responses that are judged.
+    keeps_judged: bool,
     examples: Vec<Example>,
     tokens: TokenReport,
 }
@@ -215,9 +208,15 @@ impl<'a, E: TextEncoder> Tokenizing<'a, E> {
             encoder,
             extent,
             tolerance,
+            keeps_judged: false,
             examples: Vec::new(),
             tokens: TokenReport::default(),
         }
+    }
+
+    /// Has the examples keep the words of responses that are judged.
+    pub(crate) fn keep_judged(&mut self) {
+        self.keeps_judged = true;
     }
 
     /// Tokenises the next records. Of their words, examples keep what is asked for later.
@@ -240,6 +239,7 @@ impl<'a, E: TextEncoder> Tokenizing<'a, E> {
                     is_prompt_cut,
                     responses_cut,
                     notes,
+                    unread,
                 }) => {
                     self.tokens.add(&example);
                     for note in notes {
@@ -248,12 +248,12 @@ impl<'a, E: TextEncoder> Tokenizing<'a, E> {
                     if let Some(token) = self.encoder.stray_token(&record) {
                         report.stray_tokens.push((record.source.clone(), token));
                     }
-                    report.unread.add(unread(&record, self.encoder));
+                    report.unread.add(unread);
                     report.count_dropped(&record);
                     report.count_used(&example.judgements, &example.scores);
                     report.truncated_prompts += usize::from(is_prompt_cut);
                     report.truncated_responses += responses_cut;
-                    example.words = Words::of(record);
+                    example.words = Words::of(record, self.keeps_judged);
                     self.examples.push(*example);
                 }
                 Ok(Tokenized::Skipped(reason)) => {
@@ -296,6 +296,8 @@ enum Tokenized {
         responses_cut: usize,
         /// Of the boundary between prompt and responses.
         notes: Vec<String>,
+        /// Keys and variables of which nothing is made.
+        unread: BTreeSet<String>,
     },
     Skipped(SkipReason),
 }
@@ -305,25 +307,19 @@ fn tokenize_record(
     encoder: &impl TextEncoder,
     limits: &TokenLimits,
 ) -> Result<Tokenized, RecordProblem> {
-    let whole = encoder
-        .prompt(&record.prompt, &record.variables, limits.max_prompt_tokens)
+    check_spelling(record, encoder).map_err(|error| refused("prompt", error))?;
+    let fitting = fitting(&record.prompt, &record.variables, encoder, limits)
         .map_err(|error| refused("prompt", error))?;
-    let is_prompt_cut = whole.is_none();
-    let prompt = match (whole, limits.overlong_prompts) {
-        (Some(whole), _) => Some(whole),
-        (None, OverlongPrompts::Skip) => None,
-        (None, OverlongPrompts::Truncate) => cut_prompt(record, encoder, limits.max_prompt_tokens)
-            .map_err(|error| refused("prompt", error))?,
-    };
-    let Some(prompt) = prompt else {
+    let Some((prompt, is_prompt_cut)) = fitting else {
         return Ok(Tokenized::Skipped(SkipReason::OverlongPrompt));
     };
-
     let Answered {
         prompt,
         mut responses,
         notes,
-    } = answered(record, encoder, &prompt, limits.max_response_tokens)
+        unread,
+    } = encoder
+        .answered(&prompt, record.read_responses(), limits.max_response_tokens)
         .map_err(|error| refused("response", error))?;
     let mut responses_cut = 0;
     for response in &mut responses {
@@ -357,6 +353,7 @@ fn tokenize_record(
         is_prompt_cut,
         responses_cut,
         notes,
+        unread,
     })
 }
 
@@ -366,6 +363,7 @@ fn whole_record(
     encoder: &impl TextEncoder,
     context: usize,
 ) -> Result<Tokenized, RecordProblem> {
+    check_spelling(record, encoder).map_err(|error| refused("prompt", error))?;
     let prompt = encoder
         .prompt(&record.prompt, &record.variables, usize::MAX)
         .map_err(|error| refused("prompt", error))?;
@@ -373,7 +371,7 @@ fn whole_record(
         return Ok(Tokenized::Skipped(SkipReason::OverlongPrompt));
     };
     let answered = encoder
-        .answered(&prompt, &record.responses, usize::MAX)
+        .answered(&prompt, record.read_responses(), usize::MAX)
         .map_err(|error| refused("response", error))?;
     let longest = answered.responses.iter().map(Vec::len).max();
     let tokens = answered.prompt.len() + longest.unwrap_or(1);
@@ -392,6 +390,7 @@ fn whole_record(
         is_prompt_cut: false,
         responses_cut: 0,
         notes: answered.notes,
+        unread: answered.unread,
     })
 }
 
@@ -403,57 +402,65 @@ fn refused(part: &'static str, error: BoxError) -> RecordProblem {
     }
 }
 
-/// Keys of the record's turns, and variables beside them, of which nothing is made.
-fn unread<'a>(record: &'a Record, encoder: &impl TextEncoder) -> BTreeSet<&'a str> {
-    let of_turns = record.prompt.iter().map(|turn| &turn.more);
-    let of_answers = record.responses.iter().map(|answer| &answer.more);
-    let all = of_turns.chain(of_answers).chain([&record.variables]);
-    let names = all.flat_map(|fields| fields.keys().map(String::as_str));
-    names.filter(|name| !encoder.reads(name)).collect()
+/// The prompt in tokens, and whether it was cut; nothing where it has too many and is to be skipped.
+pub(crate) fn fitting<E: TextEncoder>(
+    messages: &[Message],
+    variables: &JsonObject,
+    encoder: &E,
+    limits: &TokenLimits,
+) -> Result<Option<(E::Prompt, bool)>, BoxError> {
+    let most = limits.max_prompt_tokens;
+    if let Some(whole) = encoder.prompt(messages, variables, most)? {
+        return Ok(Some((whole, false)));
+    }
+    match limits.overlong_prompts {
+        OverlongPrompts::Skip => Ok(None),
+        OverlongPrompts::Truncate => {
+            let cut = cut_prompt(messages, variables, encoder, most)?;
+            Ok(cut.map(|prompt| (prompt, true)))
+        }
+    }
 }
 
-/// The conversation with the record's responses. Where nobody judges or scores them, they may be missing, and so may one that
-/// cannot be tokenised.
-fn answered<E: TextEncoder>(
-    record: &Record,
-    encoder: &E,
-    prompt: &E::Prompt,
-    max_tokens: usize,
-) -> Result<Answered, BoxError> {
-    let is_used = marks(&record.judgements, &record.scores)
-        .flatten()
-        .any(Option::is_some);
-    let refused = match encoder.answered(prompt, &record.responses, max_tokens) {
-        Err(_) if !is_used && !record.responses.is_empty() => {
-            "a response of the record's own cannot be tokenised, and nothing but its words is used"
-        }
-        other => return other,
+/// Of a pair of conversations one is taken as the prompt of both. Where the other has the keys of an object in another order,
+/// the template must write the same for it.
+fn check_spelling(record: &Record, encoder: &impl TextEncoder) -> Result<(), BoxError> {
+    let Some(other) = &record.respelt else {
+        return Ok(());
     };
-    let mut without = encoder.answered(prompt, &[], max_tokens)?;
-    without.notes.push(refused.to_owned());
-    Ok(without)
+    let tokens = |turns: &[Message]| -> Result<_, BoxError> {
+        let prompt = encoder.prompt(turns, &record.variables, usize::MAX)?;
+        Ok(prompt.map(|prompt| prompt.as_ref().to_vec()))
+    };
+    match tokens(&record.prompt)? == tokens(other)? {
+        true => Ok(()),
+        false => Err(
+            "found the same turns before both answers, but with the keys of an object in another order, which the template \
+             writes; expected the same text before both: give them the same order"
+                .into(),
+        ),
+    }
 }
 
 /// The longest end of a conversation whose prompt fits: whole turns if a user's turn can begin
 /// it, otherwise the end of the last turn. `None` where the template alone is too long.
 fn cut_prompt<E: TextEncoder>(
-    record: &Record,
+    messages: &[Message],
+    variables: &JsonObject,
     encoder: &E,
     max_tokens: usize,
 ) -> Result<Option<E::Prompt>, BoxError> {
-    let messages = &record.prompt;
     let system = messages
         .iter()
         .take_while(|message| matches!(message.role.as_str(), "system" | "developer"))
         .count();
     let (kept, turns) = messages.split_at(system);
-    let fitting = |turns: Vec<Message>| -> Result<Option<E::Prompt>, BoxError> {
-        let conversation = kept.iter().cloned().chain(turns).collect::<Vec<_>>();
-        encoder.prompt(&conversation, &record.variables, max_tokens)
+    let fitting = |turns: &[Message]| -> Result<Option<E::Prompt>, BoxError> {
+        encoder.prompt(&[kept, turns].concat(), variables, max_tokens)
     };
 
     for start in (1..turns.len()).filter(|&start| turns[start].role == "user") {
-        if let Some(prompt) = fitting(turns[start..].to_vec())? {
+        if let Some(prompt) = fitting(&turns[start..])? {
             return Ok(Some(prompt));
         }
     }
@@ -473,7 +480,7 @@ fn cut_prompt<E: TextEncoder>(
             content: Content::Text(text[start.unwrap_or(text.len())..].to_owned()),
             more: last.more.clone(),
         };
-        match fitting(vec![end_of_last])? {
+        match fitting(&[end_of_last])? {
             Some(prompt) => {
                 best = Some(prompt);
                 high = middle;

@@ -35,7 +35,7 @@ impl TextEncoder for Bytes {
         Ok(Answered {
             prompt: prompt.clone(),
             responses: responses.iter().map(tokens).collect(),
-            notes: Vec::new(),
+            ..Answered::default()
         })
     }
 }

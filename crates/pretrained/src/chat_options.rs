@@ -35,8 +35,20 @@ pub enum TemplateValue {
 }
 
 impl ChatOptions {
-    /// What every template is given, and no user may say.
-    pub const RESERVED: [&str; 4] = ["messages", "tools", "documents", "add_generation_prompt"];
+    /// Whose a name is that every template is given, so that no variable may have it, be it a user's or a record's; nothing
+    /// where it is free. Filters and tests are found apart from variables, and their names are free.
+    pub fn reserved(name: &str) -> Option<&'static str> {
+        match name {
+            "messages" | "tools" | "documents" | "add_generation_prompt" => {
+                Some("comes from the conversation")
+            }
+            "bos_token" | "eos_token" | "unk_token" | "sep_token" | "pad_token" | "cls_token"
+            | "mask_token" => Some("comes from the tokenizer"),
+            "raise_exception" | "strftime_now" | "range" | "namespace" | "dict" | "debug"
+            | "loop" | "self" => Some("is the template's own"),
+            _ => None,
+        }
+    }
 
     /// Whether a date is one, as [`date`](Self::date) has it; if not, what was expected.
     pub fn check_date(date: &str) -> Result<(), String> {

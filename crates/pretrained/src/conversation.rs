@@ -4,9 +4,11 @@
 //! is the beginning that it shares with the template's generation prompt; a response is what stands behind it, up to the token
 //! that ends the turn.
 
+use std::collections::BTreeSet;
+
 use crate::ending::{ANSWER, OTHER_ANSWER};
 use crate::message::{Answer, Content, JsonObject, Message};
-use crate::template::{ChatTemplate, Talk, answer, plain};
+use crate::template::{ChatTemplate, Talk, Turn, UnreadKey};
 use crate::tokenizer::FirstTokens;
 use crate::{ChatTokenizer, PretrainedError};
 
@@ -29,10 +31,10 @@ struct Written {
 
 impl Written {
     /// A text that is taken as it is.
-    fn rendered(text: String) -> Self {
+    fn rendered(text: String, talk: Talk) -> Self {
         Self {
             text,
-            talk: Talk::default(),
+            talk,
             opening: Opening::Rendered,
         }
     }
@@ -48,6 +50,12 @@ impl Prompt {
     pub fn into_ids(self) -> Vec<u32> {
         self.ids
     }
+
+    /// What the template has not asked for, in the order of the turns, variables last: keys beside the role, `content`
+    /// where it says something, and variables of this conversation. Without a template that is everything but the texts.
+    pub fn unread(&self) -> Vec<UnreadKey> {
+        self.written.talk.unread().collect()
+    }
 }
 
 impl AsRef<[u32]> for Prompt {
@@ -57,7 +65,7 @@ impl AsRef<[u32]> for Prompt {
 }
 
 /// A conversation with one or more answers to choose from, in tokens: `prompt ++ response` is what the template writes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Answered {
     /// What all responses have before them.
     pub prompt: Vec<u32>,
@@ -65,6 +73,8 @@ pub struct Answered {
     pub responses: Vec<Vec<u32>>,
     /// What a person should know about the boundary between them, each a sentence.
     pub notes: Vec<String>,
+    /// Keys of turns and of responses, and variables beside them, that the template has not asked for where they stand.
+    pub unread: BTreeSet<String>,
 }
 
 /// How a template goes on from a prompt to the answer.
@@ -121,20 +131,15 @@ impl ChatTokenizer {
         messages: &[Message],
         variables: &JsonObject,
     ) -> Result<Written, PretrainedError> {
-        for (index, message) in messages.iter().enumerate() {
-            if !matches!(message.content, Content::Text(_)) {
-                self.check_written(
-                    &format!("turn {} ({})", index + 1, message.role),
-                    &message.more,
-                )?;
-            }
-        }
         let Some(template) = self.template() else {
-            return Ok(Written::rendered(self.render(messages, true)?));
+            let talk = talk_of_texts(messages, variables);
+            self.check_written(messages, &talk, false)?;
+            return Ok(Written::rendered(self.render(messages, true)?, talk));
         };
         let turns = messages.iter().map(|message| template.turn(message));
         let talk = Talk::new(turns.collect(), variables);
         let rendered = template.render(&talk, true);
+        self.check_written(messages, &talk, rendered.is_err())?;
         let mut text = rendered.map_err(|problem| self.refused(problem))?;
         let opening = opening(template, &talk, &mut text);
         Ok(Written {
@@ -144,19 +149,25 @@ impl ChatTokenizer {
         })
     }
 
-    /// A prompt of a text that already is what a template would write, special tokens and the answer's header included.
-    pub fn rendered_prompt(&self, text: &str) -> Result<Prompt, PretrainedError> {
-        let (prompt, _) = self.opened(Written::rendered(text.to_owned()), usize::MAX)?;
+    /// A prompt whose text already is what a template would write, special tokens and the answer's header included. What the
+    /// message has beside it, and `variables`, are not read.
+    pub fn rendered_prompt(
+        &self,
+        message: &Message,
+        variables: &JsonObject,
+    ) -> Result<Prompt, PretrainedError> {
+        let (prompt, _) = self.opened(written_before(message, variables), usize::MAX)?;
         Ok(prompt)
     }
 
     /// The same, if it has at most `max_tokens`; a much longer one is not tokenised to its end.
     pub fn rendered_prompt_within(
         &self,
-        text: &str,
+        message: &Message,
+        variables: &JsonObject,
         max_tokens: usize,
     ) -> Result<Option<Prompt>, PretrainedError> {
-        self.opened_within(Written::rendered(text.to_owned()), max_tokens)
+        self.opened_within(written_before(message, variables), max_tokens)
     }
 
     fn opened_within(
@@ -222,13 +233,22 @@ impl ChatTokenizer {
         max_tokens: usize,
     ) -> Result<Answered, PretrainedError> {
         let wanted = max_tokens.saturating_add(1);
+        let mut unread = BTreeSet::new();
         let mut notes = Vec::new();
         let mut note = |text: String| {
             if !notes.contains(&text) {
                 notes.push(text);
             }
         };
+        let Written {
+            text: text_before,
+            talk,
+            opening,
+        } = &prompt.written;
         let Some(template) = self.template() else {
+            let of_responses = responses.iter().flat_map(|answer| answer.more.keys());
+            unread.extend(of_responses.cloned());
+            unread.extend(talk.unread().map(|unread| unread.key));
             let responses = responses
                 .iter()
                 .map(|answer| self.bare_response(answer, wanted));
@@ -236,13 +256,9 @@ impl ChatTokenizer {
                 prompt: prompt.ids.clone(),
                 responses: responses.collect::<Result<_, _>>()?,
                 notes,
+                unread,
             });
         };
-        let Written {
-            text: text_before,
-            opening,
-            ..
-        } = &prompt.written;
         match opening {
             Opening::Plain | Opening::Written(_) | Opening::Rendered => {}
             Opening::Shortened(text) => note(format!(
@@ -260,7 +276,7 @@ impl ChatTokenizer {
         let (head, rest) = prompt.ids.split_at(before);
         let mut wholes = Vec::with_capacity(responses.len());
         for response in responses {
-            let whole = self.whole(template, prompt, response)?;
+            let whole = self.whole(template, prompt, response, &mut unread)?;
             let text = self.without_end_of_turn(response.text());
             if !whole.contains(text.trim()) {
                 note(
@@ -313,45 +329,57 @@ impl ChatTokenizer {
             whole.ids.drain(..shared);
             self.ended(whole)
         });
+        unread.extend(talk.unread().map(|unread| unread.key));
         Ok(Answered {
             responses: responses.collect::<Result<_, _>>()?,
             prompt: [head, &rest[..shared]].concat(),
             notes,
+            unread,
         })
     }
 
-    /// What the template writes for a conversation with its answer, up to the end of the answer.
+    /// What the template writes for a conversation with its answer, up to the end of the answer. `unread` gets what the answer
+    /// has and the template does not ask for.
     fn whole(
         &self,
         template: &ChatTemplate,
         prompt: &Prompt,
         response: &Answer,
+        unread: &mut BTreeSet<String>,
     ) -> Result<String, PretrainedError> {
         let text = self.without_end_of_turn(response.text());
         let apart = || [&prompt.written.text, text, &self.ending().text].concat();
-        let read = response.more.keys().find(|key| template.reads(key));
-        let whole = match (&prompt.written.opening, read) {
-            (Opening::Rendered, _) => {
+        let whole = match &prompt.written.opening {
+            Opening::Rendered => {
                 self.check_has_text(response)?;
+                unread.extend(response.more.keys().cloned());
                 return Ok([&prompt.written.text, text].concat());
             }
-            (Opening::Apart, None) => {
+            Opening::Apart => {
+                if let Some(key) = template.key_read_of(response) {
+                    let problem = format!(
+                        "it takes no answer behind these turns, so that the answer's `{key}` cannot be written"
+                    );
+                    return Err(self.refused(problem));
+                }
                 self.check_has_text(response)?;
+                unread.extend(response.more.keys().cloned());
                 apart()
             }
-            (Opening::Apart, Some(key)) => {
-                let problem = format!(
-                    "it takes no answer behind these turns, so that the answer's `{key}` cannot be written"
-                );
-                return Err(self.refused(problem));
-            }
-            (_, _) => {
-                if text.trim().is_empty() && !response.more.is_empty() {
-                    self.check_written("the answer", &response.more)?;
+            Opening::Plain | Opening::Written(_) | Opening::Shortened(_) => {
+                let turn = Turn::answer(text, response);
+                let rendered = template.render(&prompt.written.talk.with(turn.clone()), false);
+                let is_blank = text.trim().is_empty() && !response.more.is_empty();
+                if is_blank && is_lost(&turn, &response.more, rendered.is_err()) {
+                    let keys: Vec<&str> = response.more.keys().map(String::as_str).collect();
+                    let problem = format!(
+                        "the answer has no text, and the template reads nothing of `{}`",
+                        keys.join("`, `")
+                    );
+                    return Err(self.refused(problem));
                 }
-                template
-                    .render(&prompt.written.talk.with(answer(text, response)), false)
-                    .map_err(|problem| self.refused(problem))?
+                unread.extend(turn.unread().map(str::to_owned));
+                rendered.map_err(|problem| self.refused(problem))?
             }
         };
         // Some templates write no turn without content.
@@ -371,20 +399,25 @@ impl ChatTokenizer {
             })
     }
 
-    /// What has no text has something else, and the template reads it.
-    fn check_written(&self, what: &str, more: &JsonObject) -> Result<(), PretrainedError> {
-        if more.keys().any(|key| self.reads(key)) {
-            return Ok(());
+    /// Every turn without a text has something else, and the template has read it.
+    fn check_written(
+        &self,
+        messages: &[Message],
+        talk: &Talk,
+        is_refused: bool,
+    ) -> Result<(), PretrainedError> {
+        for (index, (message, turn)) in messages.iter().zip(&talk.turns).enumerate() {
+            let has_text = matches!(message.content, Content::Text(_));
+            if !has_text && is_lost(turn, &message.more, is_refused) {
+                return Err(PretrainedError::LostTurn {
+                    path: self.template_from().to_owned(),
+                    turn: index,
+                    role: message.role.clone(),
+                    keys: message.more.keys().cloned().collect(),
+                });
+            }
         }
-        let keys: Vec<String> = more.keys().map(|key| format!("`{key}`")).collect();
-        let problem = match keys.is_empty() {
-            true => format!("{what} has no text and nothing else"),
-            false => format!(
-                "{what} has no text, and the template reads nothing of {}",
-                keys.join(", ")
-            ),
-        };
-        Err(self.refused(problem))
+        Ok(())
     }
 
     /// Where no template writes the answer, its text is all there is of it.
@@ -461,10 +494,30 @@ impl ChatTokenizer {
     }
 }
 
+/// Whether a turn without a text has nothing else that the template has asked for. A template that has refused the
+/// conversation may not have come to it: then only where it has looked for the text.
+fn is_lost(turn: &Turn, more: &JsonObject, is_refused: bool) -> bool {
+    let is_reached = !is_refused || turn.has_read_content();
+    is_reached && !more.keys().any(|key| turn.has_read(key))
+}
+
+/// A conversation of which no template is asked: its texts alone are read.
+fn talk_of_texts(messages: &[Message], variables: &JsonObject) -> Talk {
+    let without_text =
+        |message: &Message| Turn::new(&message.role, &Content::Absent, &message.more);
+    Talk::new(messages.iter().map(without_text).collect(), variables)
+}
+
+/// A text that is taken as it is.
+fn written_before(message: &Message, variables: &JsonObject) -> Written {
+    let talk = talk_of_texts(std::slice::from_ref(message), variables);
+    Written::rendered(message.text().to_owned(), talk)
+}
+
 /// How a template goes on from the generation prompt, `text`, which is shortened where the whole text parts from it.
 fn opening(template: &ChatTemplate, talk: &Talk, text: &mut String) -> Opening {
     let with =
-        |content: &str| template.render_beside(&talk.with(plain("assistant", content)), text);
+        |content: &str| template.render_beside(&talk.with(Turn::plain("assistant", content)), text);
     // A template may refuse an answer here, as behind a turn of the assistant's: the generation prompt is then all there is.
     let Ok(whole) = with(ANSWER) else {
         return Opening::Apart;

@@ -1,10 +1,9 @@
 //! What a chat template writes around answers, found out by rendering one.
 
-use minijinja::Value;
 use tokenizers::{AddedToken, Tokenizer};
 
 use crate::foreign;
-use crate::template::{ChatTemplate, Talk, plain};
+use crate::template::{ChatTemplate, Talk, Turn};
 
 /// What a template writes behind an answer.
 #[derive(Debug, Clone, Default)]
@@ -105,8 +104,11 @@ pub(crate) fn anchors(tokenizer: &Tokenizer, template: &ChatTemplate) -> Vec<Str
 
 /// A question, and its answer where there is to be one.
 fn asked(is_answered: bool) -> Talk {
-    let answer = is_answered.then(|| plain("assistant", ANSWER));
-    let turns: Vec<Value> = [plain("user", "?")].into_iter().chain(answer).collect();
+    let answer = is_answered.then(|| Turn::plain("assistant", ANSWER));
+    let turns: Vec<Turn> = [Turn::plain("user", "?")]
+        .into_iter()
+        .chain(answer)
+        .collect();
     Talk {
         turns,
         ..Talk::default()

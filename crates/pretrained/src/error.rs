@@ -158,6 +158,24 @@ pub enum PretrainedError {
         /// What is wrong, with the template's line where known.
         problem: String,
     },
+    /// A turn has no text, and the chat template reads nothing of what it has instead.
+    #[error(
+        "{}: chat template: turn {} ({role}) has no text, and {}", path.display(), turn + 1,
+        match &keys[..] {
+            [] => "nothing else".to_owned(),
+            keys => format!("the template reads nothing of `{}`", keys.join("`, `")),
+        }
+    )]
+    LostTurn {
+        /// The file that the template came from.
+        path: PathBuf,
+        /// The turn, from 0.
+        turn: usize,
+        /// Whose it is.
+        role: String,
+        /// What it has.
+        keys: Vec<String>,
+    },
     /// A model cannot be written as asked.
     #[error("{}: cannot export: {problem}", path.display())]
     Export {

@@ -110,6 +110,13 @@ impl Content {
     }
 }
 
+/// Whether things that are equal are spelt alike, too. JSON's objects are equal whatever the order of their keys, but a
+/// template that writes them as JSON shows it: turns that say the same may then be two texts.
+pub fn are_spelt_alike<T: Serialize + ?Sized>(one: &T, other: &T) -> bool {
+    let text = |it: &T| serde_json::to_string(it).ok();
+    text(one) == text(other)
+}
+
 /// The names of speakers that [`role`] knows, for messages.
 pub const ROLES: &str = "`system`, `developer`, `user` (`human`, `prompter`), `assistant` (`gpt`, `bot`, `chatbot`, `ai`, `model`, \
                          `chatgpt`, `bing`, `bard`) or `tool` (`observation`, `function`, `function_response`, `tool_response`, \

@@ -421,6 +421,12 @@ mod tests {
         };
         let deep = again_and_again("1", "[ns.x]", 99_999, "end");
         assert_eq!(render(&deep).as_deref(), Ok("end"));
+        let compared = "{% set ns = namespace(x=1, y=1) %}{% for i in range(60000) %}{% set ns.x = [ns.x] %}\
+                        {% set ns.y = [ns.y] %}{% endfor %}{{ ns.x == ns.y }}";
+        assert_eq!(render(compared).as_deref(), Ok("True"));
+        // The most that an ordinary stack has to hold.
+        let compared = compared.replace("60000", "400");
+        assert_eq!(render(&compared).as_deref(), Ok("True"));
         for chain in ["not ", "-", "+1", ".a", "|e"] {
             let chain = chain.repeat(250_000 / chain.len());
             for source in [format!("{{{{ {chain}1 }}}}"), format!("{{{{ 1{chain} }}}}")] {

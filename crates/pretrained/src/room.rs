@@ -9,6 +9,11 @@ use minijinja::{Error, ErrorKind, State, Value};
 /// is bounded too.
 pub(crate) const MOST_STEPS: u64 = 1_000_000;
 
+/// As many steps and calls in one another need no more stack than every thread has, of which two MiB are the least. A level
+/// of lists takes three steps and a call of 300 bytes, and a call of the template's takes some ten thousand.
+pub(crate) const FEW_STEPS: u64 = 5_000;
+pub(crate) const FEW_CALLS: usize = 20;
+
 /// A conversation with more bytes of text is long.
 pub(crate) const LONG: usize = 1 << 20;
 
@@ -53,7 +58,7 @@ pub(crate) fn might_nest(source: &str) -> bool {
     source.len() > SHORT || GROWING.iter().any(|word| source.contains(word))
 }
 
-/// Runs `work` on a thread of its own, which has room for deep values.
+/// Runs `work` on a thread of its own, which has room for deep values. That takes longer than most renderings.
 pub(crate) fn with_deep_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, String> {
     thread::scope(|scope| {
         let thread = thread::Builder::new()

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt::Write;
 use std::io;
+use std::sync::Arc;
 
 use chrono::Local;
 use minijinja::syntax::SyntaxConfig;
@@ -11,7 +12,8 @@ use minijinja::value::{Serde, Value};
 use minijinja::{Environment, Error, ErrorKind};
 
 use crate::message::{Answer, Content, JsonObject, Message};
-use crate::room::{self, MOST_STEPS};
+use crate::room::{self, FEW_CALLS, FEW_STEPS, MOST_STEPS};
+use crate::watched::{Given, Watched};
 use crate::{ChatOptions, dates, python};
 
 const NAME: &str = "chat_template";
@@ -20,45 +22,136 @@ const NAME: &str = "chat_template";
 #[derive(Debug, Clone)]
 pub(crate) struct ChatTemplate {
     environment: Environment<'static>,
-    /// Whether it might make values that need more stack than there is.
-    is_deep: bool,
-    variables: Vec<(String, Value)>,
-    /// What its source names: variables, attributes, and texts that are names.
-    names: HashSet<String>,
+    /// The same with as few steps as need no more stack than there is, where the template might make values that do.
+    frugal: Option<Environment<'static>>,
+    /// Special tokens, and the user's variables behind them.
+    variables: Arc<[(String, Value)]>,
+    /// The texts in its source that are words: among them the roles that it knows.
+    words: HashSet<String>,
 }
 
 /// What a template is given: turns, and the variables of this conversation alone, before which those of all others go.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Talk {
-    pub turns: Vec<Value>,
-    pub variables: Vec<(String, Value)>,
+    pub turns: Vec<Turn>,
+    pub variables: Arc<Watched>,
+}
+
+/// A turn as templates see it.
+#[derive(Debug, Clone)]
+pub(crate) struct Turn {
+    fields: Arc<Watched>,
+    /// Whether it says something under `content`, and in how many bytes.
+    has_text: bool,
+    text_bytes: usize,
+}
+
+/// Something of a conversation that the template has not asked for, so that it stands nowhere in what the template writes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct UnreadKey {
+    /// The turn that has it, from 0; nothing where it is a variable beside the turns.
+    pub turn: Option<usize>,
+    /// Its key or name.
+    pub key: String,
 }
 
 impl Talk {
-    pub fn new(turns: Vec<Value>, variables: &JsonObject) -> Self {
+    pub fn new(turns: Vec<Turn>, variables: &JsonObject) -> Self {
         let variables = variables
             .iter()
             .map(|(name, value)| (name.clone(), Value::from(Serde(value))));
         Self {
             turns,
-            variables: variables.collect(),
+            variables: Watched::new(variables),
         }
     }
 
     /// Bytes of the texts of its turns.
     fn text_bytes(&self) -> usize {
-        let text = |turn: &Value| turn.get_attr("content").ok()?.as_str().map(str::len);
-        self.turns.iter().filter_map(text).sum()
+        self.turns.iter().map(|turn| turn.text_bytes).sum()
     }
 
     /// The same with one more turn.
-    pub fn with(&self, turn: Value) -> Self {
+    pub fn with(&self, turn: Turn) -> Self {
         Self {
             turns: [&self.turns[..], &[turn]].concat(),
-            variables: self.variables.clone(),
+            variables: Arc::clone(&self.variables),
         }
     }
+
+    /// What no rendering has asked for.
+    pub fn unread(&self) -> impl Iterator<Item = UnreadKey> {
+        let of_turns = self.turns.iter().enumerate().flat_map(|(index, turn)| {
+            let keys = turn.unread();
+            keys.map(move |key| (Some(index), key))
+        });
+        let variables = self.variables.unread().map(|key| (None, key));
+        let all = of_turns.chain(variables);
+        all.map(|(turn, key)| UnreadKey {
+            turn,
+            key: key.to_owned(),
+        })
+    }
 }
+
+impl Turn {
+    /// A turn with a text and nothing else.
+    pub fn plain(role: &str, text: &str) -> Self {
+        Self::with_text(role, text, &JsonObject::new())
+    }
+
+    /// What it has beside role and content is given as it is.
+    pub fn new(role: &str, content: &Content, more: &JsonObject) -> Self {
+        match content {
+            Content::Text(text) => Self::with_text(role, text, more),
+            Content::Null => Self::with(role, "", Some(Value::from(())), more),
+            Content::Absent => Self::with(role, "", None, more),
+        }
+    }
+
+    fn with_text(role: &str, text: &str, more: &JsonObject) -> Self {
+        Self::with(role, text, Some(Value::from(text)), more)
+    }
+
+    fn with(role: &str, text: &str, content: Option<Value>, more: &JsonObject) -> Self {
+        let known = [(ROLE, Some(Value::from(role))), (CONTENT, content)];
+        let known = known
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.to_owned(), value?)));
+        let more = (more.iter()).map(|(key, value)| (key.clone(), Value::from(Serde(value))));
+        Self {
+            fields: Watched::new(known.chain(more)),
+            has_text: !text.trim().is_empty(),
+            text_bytes: text.len(),
+        }
+    }
+
+    /// The assistant's turn with an answer, whose text is `text`.
+    pub fn answer(text: &str, answer: &Answer) -> Self {
+        match &answer.content {
+            Content::Text(_) => Self::with_text("assistant", text, &answer.more),
+            other => Self::new("assistant", other, &answer.more),
+        }
+    }
+
+    pub fn has_read(&self, key: &str) -> bool {
+        self.fields.has_read(key)
+    }
+
+    /// Whether the template has asked what stands under `content`.
+    pub fn has_read_content(&self) -> bool {
+        self.has_read(CONTENT)
+    }
+
+    /// The keys that no rendering has asked for: those beside the role, and `content` where it says something.
+    pub fn unread(&self) -> impl Iterator<Item = &str> {
+        let says = move |key: &&str| *key != ROLE && (*key != CONTENT || self.has_text);
+        self.fields.unread().filter(says)
+    }
+}
+
+const ROLE: &str = "role";
+const CONTENT: &str = "content";
 
 impl ChatTemplate {
     /// Parses a template; `special_tokens` are variables such as `bos_token` and their values, before which the user's go.
@@ -83,14 +176,20 @@ impl ChatTemplate {
             dates::strftime(format, now)
                 .map_err(|problem| Error::new(ErrorKind::InvalidOperation, problem))
         });
-        let names = names_in(source);
+        let words = words_in(source);
         let source = python::with_percent_as_filter(&without_generation_tags(source))?;
-        let is_deep = room::might_nest(&source);
+        let might_nest = room::might_nest(&source);
         let environment = room::parse(&source.clone(), move || {
             let added = environment.add_template_owned(NAME, source);
             added.map_err(|error| describe(&error, MOST_STEPS))?;
             Ok(environment)
         })?;
+        let frugal = might_nest.then(|| {
+            let mut frugal = environment.clone();
+            frugal.set_fuel(Some(FEW_STEPS));
+            frugal.set_recursion_limit(FEW_CALLS);
+            frugal
+        });
         let special_tokens =
             (special_tokens.into_iter()).map(|(name, token)| (name, Value::from(token)));
         let own = options
@@ -99,13 +198,13 @@ impl ChatTemplate {
             .map(|(name, value)| (name.clone(), value.into()));
         Ok(Self {
             environment,
-            is_deep,
+            frugal,
             variables: special_tokens.chain(own).collect(),
-            names,
+            words,
         })
     }
 
-    /// What the template writes for a conversation.
+    /// What the template writes for a conversation. The turns and variables of `talk` remember what it asked them for.
     pub fn render(&self, talk: &Talk, add_generation_prompt: bool) -> Result<String, String> {
         self.render_with(
             self.variables(talk, add_generation_prompt),
@@ -115,60 +214,82 @@ impl ChatTemplate {
 
     /// The same, of which only that is kept in which it is not as `known`.
     pub fn render_beside(&self, talk: &Talk, known: &str) -> Result<Beside, String> {
-        let mut parting = Parting {
+        let parting = || Parting {
             known: known.as_bytes(),
             shared: 0,
             behind: Vec::new(),
         };
-        self.render_to(self.variables(talk, false), talk.text_bytes(), &mut parting)?;
-        let shared = known.floor_char_boundary(parting.shared);
-        let behind = [&known.as_bytes()[shared..parting.shared], &parting.behind].concat();
+        let parted = self.render_to(self.variables(talk, false), talk.text_bytes(), parting)?;
+        let shared = known.floor_char_boundary(parted.shared);
+        let behind = [&known.as_bytes()[shared..parted.shared], &parted.behind].concat();
         let behind = String::from_utf8(behind).map_err(|error| error.to_string())?;
         Ok(Beside { shared, behind })
     }
 
     fn variables(&self, talk: &Talk, add_generation_prompt: bool) -> Value {
-        let messages: Value = talk.turns.iter().cloned().collect();
-        let mut variables = vec![
-            ("messages", messages),
-            ("add_generation_prompt", Value::from(add_generation_prompt)),
-            // Given as None by transformers where the caller has none.
-            ("tools", Value::from(())),
-            ("documents", Value::from(())),
-        ];
-        let more = self.variables.iter().chain(&talk.variables);
-        variables.extend(more.map(|(name, value)| (name.as_str(), value.clone())));
-        Value::from_pairs(variables)
+        let messages: Value = talk.turns.iter().map(|turn| turn.fields.value()).collect();
+        Value::from_object(Given {
+            own: Arc::clone(&talk.variables),
+            of_all: Arc::clone(&self.variables),
+            always: [
+                ("messages", messages),
+                ("add_generation_prompt", Value::from(add_generation_prompt)),
+                // Given as None by transformers where the caller has none.
+                ("tools", Value::from(())),
+                ("documents", Value::from(())),
+            ],
+        })
     }
 
-    /// Whether the template speaks of a key of turns, or of a variable.
-    pub fn reads(&self, name: &str) -> bool {
-        self.names.contains(name)
+    /// Whether the template speaks of a role.
+    pub fn knows_role(&self, role: &str) -> bool {
+        self.words.contains(role)
+    }
+
+    /// The first key of an answer that the template asks for where it takes the answer, which need not be behind every
+    /// conversation.
+    pub fn key_read_of(&self, answer: &Answer) -> Option<String> {
+        let turn = Turn::answer(answer.text(), answer);
+        let talk = Talk {
+            turns: vec![Turn::plain("user", "?"), turn.clone()],
+            ..Talk::default()
+        };
+        // What it refuses, it may have read before.
+        self.render(&talk, false).ok();
+        let mut keys = answer.more.keys();
+        keys.find(|key| turn.has_read(key)).cloned()
     }
 
     /// A message as the template sees it: a developer's, where it knows no developer, is the system's.
-    pub fn turn(&self, message: &Message) -> Value {
+    pub fn turn(&self, message: &Message) -> Turn {
         let role = match message.role.as_str() {
-            "developer" if !self.reads("developer") => "system",
+            "developer" if !self.knows_role("developer") => "system",
             role => role,
         };
-        turn(role, &message.content, &message.more)
+        Turn::new(role, &message.content, &message.more)
     }
 
     /// What it writes, given variables that hold so many bytes of text.
     pub(crate) fn render_with(&self, variables: Value, bytes: usize) -> Result<String, String> {
         // A text that grows has room for up to twice what is in it.
-        let mut text = Vec::with_capacity(bytes + bytes / 64 + 512);
-        self.render_to(variables, bytes, &mut text)?;
+        let text = || Vec::with_capacity(bytes + bytes / 64 + 512);
+        let text = self.render_to(variables, bytes, text)?;
         String::from_utf8(text).map_err(|error| error.to_string())
     }
 
-    fn render_to(
+    /// Writes to what `begin` makes, anew where a try has to be given up.
+    fn render_to<W: io::Write + Send>(
         &self,
         variables: Value,
         bytes: usize,
-        out: &mut (impl io::Write + Send),
-    ) -> Result<(), String> {
+        begin: impl Fn() -> W + Sync,
+    ) -> Result<W, String> {
+        let render = |environment: &Environment<'_>| -> Result<W, Error> {
+            let mut out = begin();
+            let template = environment.get_template(NAME)?;
+            template.render_captured_to(variables.clone(), &mut out)?;
+            Ok(out)
+        };
         let steps = room::most_steps(bytes);
         let environment = match steps {
             MOST_STEPS => Cow::Borrowed(&self.environment),
@@ -178,16 +299,15 @@ impl ChatTemplate {
                 Cow::Owned(environment)
             }
         };
-        let described = |error: Error| describe(&error, steps);
-        let template = environment.get_template(NAME).map_err(described)?;
-        let render = || match template.render_captured_to(variables, out) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(described(error)),
+        let in_words = |error: Error| describe(&error, steps);
+        let Some(frugal) = &self.frugal else {
+            return render(&environment).map_err(in_words);
         };
-        match self.is_deep {
-            true => room::with_deep_stack(render)?,
-            false => render(),
+        // A thread for each conversation would cost more than most conversations do.
+        if let Ok(text) = render(frugal) {
+            return Ok(text);
         }
+        room::with_deep_stack(|| render(&environment).map_err(in_words))?
     }
 }
 
@@ -223,40 +343,9 @@ impl io::Write for Parting<'_> {
     }
 }
 
-/// The assistant's turn with an answer, whose text is `text`.
-pub(crate) fn answer(text: &str, answer: &Answer) -> Value {
-    match answer.content {
-        Content::Text(_) if answer.more.is_empty() => plain("assistant", text),
-        Content::Text(_) => turn("assistant", &Content::Text(text.to_owned()), &answer.more),
-        _ => turn("assistant", &answer.content, &answer.more),
-    }
-}
-
-/// A turn with a text and nothing else.
-pub(crate) fn plain(role: &str, text: &str) -> Value {
-    Value::from_pairs([("role", role), ("content", text)])
-}
-
-/// A turn as templates see it: what it has beside role and content is given as it is.
-fn turn(role: &str, content: &Content, more: &JsonObject) -> Value {
-    let content = match content {
-        Content::Text(text) if more.is_empty() => return plain(role, text),
-        Content::Text(text) => Some(Value::from(text.as_str())),
-        Content::Null => Some(Value::from(())),
-        Content::Absent => None,
-    };
-    let more = (more.iter()).map(|(key, value)| (key.as_str(), Value::from(Serde(value))));
-    let known = [("role", Some(Value::from(role))), ("content", content)];
-    let known = known
-        .into_iter()
-        .filter_map(|(key, value)| Some((key, value?)));
-    Value::from_pairs(known.chain(more))
-}
-
-/// The names between `{{` and `}}`, and `{%` and `%}`, also those in quotation marks, as in `turn['tool_calls']`.
-fn names_in(source: &str) -> HashSet<String> {
-    let is_part = |c: char| c.is_alphanumeric() || c == '_';
-    let mut names = HashSet::new();
+/// The texts in quotation marks between `{{` and `}}`, and `{%` and `%}`, that are words, as in `m.role == 'tool'`.
+fn words_in(source: &str) -> HashSet<String> {
+    let mut words = HashSet::new();
     let mut rest = source;
     while let Some(start) = rest.find('{') {
         rest = &rest[start + 1..];
@@ -271,21 +360,15 @@ fn names_in(source: &str) -> HashSet<String> {
         };
         while !rest.is_empty() && !rest.starts_with(closing) {
             let quoted = python::text_length(rest);
-            let (name, length) = match quoted {
-                0 => {
-                    let end = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
-                    let next = rest.chars().next().map_or(0, char::len_utf8);
-                    (&rest[..end], end.max(next))
-                }
-                _ => (rest[..quoted].trim_matches(['\'', '"']), quoted),
-            };
-            if !name.is_empty() && name.chars().all(is_part) {
-                names.insert(name.to_owned());
+            let next = rest.chars().next().map_or(0, char::len_utf8);
+            let word = rest[..quoted].trim_matches(['\'', '"']);
+            if !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || c == '_') {
+                words.insert(word.to_owned());
             }
-            rest = &rest[length..];
+            rest = &rest[quoted.max(next)..];
         }
     }
-    names
+    words
 }
 
 /// The message and, where known, the template's line; `steps` is how many it may take.
@@ -348,9 +431,9 @@ mod tests {
             ("eos_token".to_owned(), "</s>".to_owned()),
         ];
         let turns = [
-            plain("system", " Be brief. "),
-            plain("user", "Hi <b>\"you\"</b>"),
-            plain("assistant", "Ja"),
+            Turn::plain("system", " Be brief. "),
+            Turn::plain("user", "Hi <b>\"you\"</b>"),
+            Turn::plain("assistant", "Ja"),
         ];
         let talk = Talk::new(turns.to_vec(), &JsonObject::new());
         ChatTemplate::parse(source, tokens, &ChatOptions::default())?.render(&talk, true)
@@ -462,15 +545,114 @@ mod tests {
     }
 
     #[test]
-    fn what_a_template_names_is_found() {
-        let source = "tools {# weight #}{% if m['tool_calls'] and \"x y }}\" %}{{ m.name|tojson }}\
-                      {{- 'the id' }}{{ '\\'documents' }}{%- for t in role_2 %}{% endfor %} content {{ bos";
-        let names = names_in(source);
-        for name in ["tool_calls", "m", "name", "tojson", "role_2", "bos", "if"] {
-            assert!(names.contains(name), "{name}: {names:?}");
+    fn roles_that_a_template_speaks_of_are_found() {
+        let source = "'user' {# 'system' #}{% if m.role == 'tool' and \"x y }}\" %}{{ developer|tojson }}\
+                      {{- 'the id' }}{{ '\\'documents' }}{%- for t in [\"role_2\"] %}{% endfor %} content {{ 'bos";
+        let words = words_in(source);
+        for word in ["tool", "role_2", "bos"] {
+            assert!(words.contains(word), "{word}: {words:?}");
         }
-        for name in ["tools", "weight", "x", "id", "content", "documents", "y"] {
-            assert!(!names.contains(name), "{name}: {names:?}");
+        for word in [
+            "user",
+            "system",
+            "developer",
+            "x",
+            "id",
+            "content",
+            "documents",
+            "m",
+        ] {
+            assert!(!words.contains(word), "{word}: {words:?}");
+        }
+    }
+
+    /// The keys of the turn, and variables, that a template leaves out.
+    fn unread(source: &str, turn: serde_json::Value, variables: serde_json::Value) -> Vec<String> {
+        let template = ChatTemplate::parse(source, Vec::new(), &ChatOptions::default()).unwrap();
+        let message: Message = serde_json::from_value(turn).unwrap();
+        let variables = variables.as_object().unwrap();
+        let talk = Talk::new(vec![template.turn(&message)], variables);
+        template.render(&talk, false).unwrap();
+        talk.unread()
+            .map(|unread| match unread.turn {
+                Some(turn) => format!("{turn}.{}", unread.key),
+                None => unread.key,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_a_template_asks_for_is_read_and_nothing_else() {
+        let turn = || serde_json::json!({"role": "assistant", "content": "a", "name": "Ann", "x": 1, "tool_calls": [{"name": "f"}]});
+        let each = |body: &str| format!("{{% for m in messages %}}{body}{{% endfor %}}");
+        for (body, expected) in [
+            // The name of a call is not that of the turn, and a text or a comment asks for nothing.
+            (
+                "{{ m.content }}{% for c in m.tool_calls %}{{ c.name }}{% endfor %}{{ 'name' }}{# m.x #}",
+                &["0.name", "0.x", "tools"][..],
+            ),
+            ("{{ m | tojson }}", &["tools"]),
+            ("{% for k, v in m.items() %}{{ v }}{% endfor %}", &["tools"]),
+            (
+                "{{ m['name'] }}{{ m.get('x') }}{{ tools }}",
+                &["0.content", "0.tool_calls"],
+            ),
+            (
+                "{{ 'x' in m }}",
+                &["0.content", "0.name", "0.tool_calls", "tools"],
+            ),
+            // Nobody asks a turn for what stands in a branch that is not taken.
+            (
+                "{% if m.role == 'user' %}{{ m.name }}{{ tools }}{% endif %}{{ m.content }}",
+                &["0.name", "0.x", "0.tool_calls", "tools"],
+            ),
+            (
+                "{% if m and m is mapping and m | length %}{% endif %}",
+                &["0.content", "0.name", "0.x", "0.tool_calls", "tools"],
+            ),
+        ] {
+            let found = unread(&each(body), turn(), serde_json::json!({"tools": []}));
+            assert_eq!(found, expected, "{body}");
+        }
+        // An empty text is nothing that could be left out.
+        let empty = serde_json::json!({"role": "user", "content": " "});
+        assert!(unread("", empty, serde_json::json!({})).is_empty());
+    }
+
+    /// A thread of its own is for what nests deeply; ordinary conversations are written without one.
+    #[test]
+    fn ordinary_conversations_take_few_steps() {
+        let golden: serde_json::Value = panacea_test_support::golden("templates.json");
+        let mut frugal = 0;
+        for family in golden["families"].as_array().unwrap() {
+            let source = family["template"].as_str().unwrap();
+            let none = ChatOptions::default();
+            let template = ChatTemplate::parse(source, Vec::new(), &none).unwrap();
+            let Some(few) = template.frugal else { continue };
+            frugal += 1;
+            let turns: Vec<Value> = (0..20)
+                .map(|turn| Turn::plain(["user", "assistant"][turn % 2], &"word ".repeat(300)))
+                .map(|turn| turn.fields.value())
+                .collect();
+            let written = few.get_template(NAME).unwrap().render(Value::from_pairs([
+                ("messages", Value::from(turns)),
+                ("bos_token", Value::from("<s>")),
+            ]));
+            assert!(written.is_ok(), "{}: {written:?}", family["name"]);
+        }
+        assert!(frugal > 0);
+    }
+
+    /// A name that every template is given is nobody else's to set.
+    #[test]
+    fn functions_of_templates_are_reserved() {
+        let template = ChatTemplate::parse("", Vec::new(), &ChatOptions::default()).unwrap();
+        let functions: Vec<&str> = (template.environment.globals())
+            .map(|(name, _)| name)
+            .collect();
+        assert!(functions.contains(&"raise_exception"), "{functions:?}");
+        for name in functions {
+            assert!(ChatOptions::reserved(name).is_some(), "{name}");
         }
     }
 

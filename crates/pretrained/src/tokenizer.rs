@@ -372,6 +372,11 @@ impl ChatTokenizer {
         &self.anchors
     }
 
+    /// The file that the chat template came from.
+    pub(crate) fn template_from(&self) -> &Path {
+        &self.template_from
+    }
+
     pub(crate) fn refused(&self, problem: String) -> PretrainedError {
         PretrainedError::Template {
             path: self.template_from.clone(),
@@ -484,9 +489,9 @@ impl ChatTokenizer {
         }
     }
 
-    /// Whether the chat template speaks of a key of turns, or of a variable, by this name.
-    pub fn reads(&self, name: &str) -> bool {
-        (self.template.as_ref()).is_some_and(|template| template.reads(name))
+    /// Whether the chat template speaks of a role.
+    pub fn knows_role(&self, role: &str) -> bool {
+        (self.template.as_ref()).is_some_and(|template| template.knows_role(role))
     }
 
     /// The tokens before a response: [`prompt`](Self::prompt)'s.

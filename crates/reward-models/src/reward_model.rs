@@ -8,6 +8,7 @@ use panacea_devices::Precision;
 use panacea_model::{Decoder, ModelError, PackedBatch, Sequence, ValueHead};
 use panacea_pretrained::{
     Answer, Answered, ChatOptions, JsonObject, Message, Pretrained, PretrainedError,
+    are_spelt_alike,
 };
 use panacea_runs::{RunError, RunRecord};
 use panacea_svd_lora::{ADAPTER_CONFIG_FILE, AdapterError, Adapters};
@@ -209,8 +210,12 @@ impl RewardModel {
         let tokenizer = self.base.pretrained.tokenizer()?;
         let limit = self.base.pretrained.config().max_position_embeddings;
         let mut prompts: Vec<Answered> = Vec::new();
+        // Objects are equal whatever the order of their keys, and the template may write it.
         let is_same = |one: &Conversation<'_>, next: &Conversation<'_>| {
-            one.prompt == next.prompt && one.variables == next.variables
+            one.prompt == next.prompt
+                && one.variables == next.variables
+                && are_spelt_alike(one.prompt, next.prompt)
+                && are_spelt_alike(&one.variables, &next.variables)
         };
         let none = JsonObject::new();
         for same in conversations.chunk_by(is_same) {
@@ -379,5 +384,51 @@ mod tests {
         assert_eq!(reward(Some(&policy)), own);
         record("policy");
         assert_ne!(reward(Some(&policy)), own);
+    }
+
+    /// What a conversation is worth does not depend on its neighbours, also where they say the same in another order.
+    #[test]
+    fn each_conversation_is_read_as_it_is_spelt() {
+        let base = tempfile::tempdir().unwrap();
+        let config = json!({
+            "model_type": "llama", "vocab_size": 272, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
+            "num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 8, "hidden_act": "silu",
+            "max_position_embeddings": 128, "rms_norm_eps": 1e-5, "rope_theta": 1e4, "tie_word_embeddings": false
+        });
+        TinyModel::well_behaved(config, 0.4).write(base.path());
+        let template = "{% for m in messages %}{{ m.content or '-' }}{{ m.x | tojson }}{{ '<|im_end|>' }}{% endfor %}";
+        fs::write(base.path().join("chat_template.jinja"), template).unwrap();
+        let device = panacea_devices::select("flex").unwrap();
+        let pretrained = Pretrained::open(base.path()).unwrap();
+        let head = Tensor::from_data([[1.0f32, -2.0, 3.0, -4.0, 5.0, -6.0, 7.0, -8.0]], &device);
+        let model = RewardModel {
+            base: Base::load(pretrained, &device, FloatDType::F32).unwrap(),
+            adapters: None,
+            head: ValueHead {
+                weight: head,
+                bias: Tensor::zeros([1, 1], &device),
+            },
+            outputs: vec!["wit".to_owned()],
+        };
+        let turns = |text: &str| -> Vec<Message> { serde_json::from_str(text).unwrap() };
+        let prompts = [
+            r#"[{"role": "user", "content": null, "x": {"a": 1, "b": 2}}]"#,
+            r#"[{"role": "user", "content": null, "x": {"b": 2, "a": 1}}]"#,
+        ]
+        .map(turns);
+        assert_eq!(prompts[0], prompts[1]);
+        let answer = |prompt| Conversation {
+            prompt,
+            variables: None,
+            response: "world",
+        };
+        let rewards = |of: &[Conversation<'_>]| model.rewards(of).unwrap().concat();
+        let [one, other] = prompts.each_ref().map(|prompt| answer(prompt));
+        let alone = [rewards(&[one])[0], rewards(&[other])[0]];
+        assert_ne!(alone[0], alone[1]);
+        let together = rewards(&[one, other, other]);
+        for (found, expected) in together.iter().zip([alone[0], alone[1], alone[1]]) {
+            assert!((found - expected).abs() < 1e-4, "{together:?}, {alone:?}");
+        }
     }
 }

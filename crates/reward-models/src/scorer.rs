@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use burn_tensor::Device;
-use panacea_pretrained::Message;
-use panacea_rewards::{ModelSpec, Sample, ScoreError, Scorer, ScorerSpec, Verdict};
+use panacea_pretrained::{Content, Message};
+use panacea_rewards::{ModelSpec, Sample, ScoreError, Scorer, ScorerSpec, Turn, Verdict};
+use serde_json::Value;
 
 use crate::{Base, Conversation, RewardModel, RewardModelError};
 
@@ -138,18 +139,56 @@ impl Scorer for ModelScorer {
 }
 
 fn rewards(model: &RewardModel, samples: &[Sample<'_>]) -> Result<Vec<Vec<f64>>, RewardModelError> {
-    let prompt = |sample: &Sample<'_>| -> Vec<Message> {
-        let turns = sample.turns.iter().map(|turn| Message {
-            more: turn.more.clone(),
-            ..Message::new(turn.role.clone(), turn.content.clone())
-        });
-        turns.collect()
-    };
-    let prompts: Vec<Vec<Message>> = samples.iter().map(prompt).collect();
+    let prompts = samples.iter().map(|sample| messages(sample.turns));
+    let prompts: Vec<Vec<Message>> = prompts.collect();
     let conversations = (prompts.iter().zip(samples)).map(|(prompt, sample)| Conversation {
         prompt,
         variables: sample.variables,
         response: sample.response,
     });
     model.rewards(&conversations.collect::<Vec<_>>())
+}
+
+/// The turns as the policy's template saw them: without a text where they have none.
+fn messages(turns: &[Turn]) -> Vec<Message> {
+    let message = |turn: &Turn| {
+        let mut more = turn.clone();
+        let role = more.shift_remove("role");
+        let content = match more.shift_remove("content") {
+            Some(Value::String(text)) => Content::Text(text),
+            Some(_) => Content::Null,
+            None => Content::Absent,
+        };
+        Message {
+            role: role
+                .and_then(|role| Some(role.as_str()?.to_owned()))
+                .unwrap_or_default(),
+            content,
+            more,
+        }
+    };
+    turns.iter().map(message).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn turns_are_the_policys() {
+        let turns = json!([
+            {"role": "user", "content": "", "name": "Ann"},
+            {"role": "assistant", "content": null, "tool_calls": [{"function": {"name": "f"}}]},
+            {"role": "assistant", "reasoning_content": "hm"}
+        ]);
+        let policys: Vec<Message> = serde_json::from_value(turns.clone()).unwrap();
+        let as_turns: Vec<Turn> = serde_json::from_value(turns).unwrap();
+        let found = messages(&as_turns);
+        assert_eq!(found, policys);
+        let contents = found.iter().map(|message| &message.content);
+        let expected = [Content::Text(String::new()), Content::Null, Content::Absent];
+        assert!(contents.eq(&expected), "{found:?}");
+    }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 #[cfg(unix)]
 use rustix::process::{Pid, Signal, kill_process_group};
-use serde_json::json;
+use serde_json::{Map, json};
 
 use crate::error::{ScoreError, SpecError, quoted};
 use crate::scorer::{Sample, Scorer, Verdict};
@@ -183,10 +183,13 @@ impl Drop for Process {
 }
 
 fn lines_of(samples: &[Sample<'_>], reference: Option<&str>) -> Vec<u8> {
+    let none = Map::new();
     let mut lines = String::new();
     for (i, sample) in samples.iter().enumerate() {
         let line = json!({
             "prompt": sample.prompt,
+            "messages": sample.turns,
+            "variables": sample.variables.unwrap_or(&none),
             "response": sample.response,
             "response_tokens": sample.response_tokens,
             "reference": sample.reference_in(reference),
@@ -267,6 +270,7 @@ fn within<T>(limit: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
+    use crate::scorer::Turn;
     use crate::scorer::tests::{assert_says, numbers, sample};
 
     /// A program that has all the time it may need on a machine with much else to do.
@@ -299,10 +303,36 @@ mod tests {
     #[test]
     fn a_line_holds_one_record() {
         let lines = lines_of(&[sample("a\n\"b\"", "c"), sample("d", "e")], None);
-        let expected = r#"{"prompt":"a\n\"b\"","response":"c","response_tokens":1,"reference":null,"origin":"train.jsonl:12","left":1}
-{"prompt":"d","response":"e","response_tokens":1,"reference":null,"origin":"train.jsonl:12","left":0}
+        let expected = r#"{"prompt":"a\n\"b\"","messages":[],"variables":{},"response":"c","response_tokens":1,"reference":null,"origin":"train.jsonl:12","left":1}
+{"prompt":"d","messages":[],"variables":{},"response":"e","response_tokens":1,"reference":null,"origin":"train.jsonl:12","left":0}
 "#;
         assert_eq!(String::from_utf8(lines).unwrap(), expected);
+    }
+
+    /// A turn without a text is one, and what it has instead is there.
+    #[test]
+    fn turns_are_as_the_record_has_them() {
+        let turns = json!([
+            {"role": "assistant", "content": null, "tool_calls": [{"function": {"name": "hours", "arguments": {"z": 1, "a": null}}}]},
+            {"role": "assistant", "reasoning_content": "hm"}
+        ]);
+        let as_turns: Vec<Turn> = serde_json::from_value(turns.clone()).unwrap();
+        let variables = json!({"tools": [{"type": "function"}]});
+        let sample = Sample {
+            turns: &as_turns,
+            variables: variables.as_object(),
+            reference: Some("own"),
+            ..sample("d", "e")
+        };
+        let line = String::from_utf8(lines_of(&[sample], None)).unwrap();
+        assert!(
+            line.contains(&format!(r#""messages":{turns},"variables":{variables},"#)),
+            "{line}"
+        );
+        assert!(line.contains(r#""reference":"own""#), "{line}");
+        // Another column than the record's own response.
+        let line = String::from_utf8(lines_of(&[sample], Some("answer"))).unwrap();
+        assert!(line.contains(r#""reference":null"#), "{line}");
     }
 
     #[test]

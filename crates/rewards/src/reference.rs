@@ -37,15 +37,15 @@ pub const SCORERS: &[ScorerReference] = &[
     },
     ScorerReference {
         table: "{ rule = \"similarity\", reference = \"answer\" }",
-        text: "ROUGE-L against the text in this column of the record, from 0 to 1. Without `reference`, against the record's own first response.",
+        text: "ROUGE-L against the text in this column of the record, from 0 to 1. Without `reference`, against the record's own first response; a record without one is refused.",
     },
     ScorerReference {
         table: "{ rule = \"exact-match\", reference = \"answer\" }",
-        text: "1 where the answer is the text in this column of the record, blanks at both ends aside, else 0. Without `reference`, the record's own first response.",
+        text: "1 where the answer is the text in this column of the record, blanks at both ends aside, else 0. Without `reference`, the record's own first response; a record without one is refused.",
     },
     ScorerReference {
         table: "{ program = [\"python3\", \"judge.py\"], timeout_seconds = 30, reference = \"answer\" }",
-        text: "A program of yours: it reads a JSON object a line and writes a number a line. Its `reference` is the text in this column of the record. Without `reference`, the record's own first response, or null.",
+        text: "A program of yours: it reads a JSON object a line, with `prompt`, its turns as `messages`, `variables` such as `tools`, `response` and more, and writes a number a line. Its `reference` is the text in this column of the record, which must be there. Without `reference`, the record's own first response, or null where the record has none.",
     },
     ScorerReference {
         table: "{ endpoint = \"http://localhost:8000/v1\", model = \"judge\", instruction = \"Rate how polite the response is.\", scale = [1.0, 10.0], temperature = 0.0, structured = true, retries = 2, on_unreadable = \"error\", timeout_seconds = 60, parallel = 4, api_key_env = \"JUDGE_KEY\", reference = \"answer\" }",

@@ -44,16 +44,9 @@ impl<'a> Sample<'a> {
     }
 }
 
-/// One turn of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Turn {
-    /// Who speaks: `system`, `user`, `assistant`, …
-    pub role: String,
-    /// What is said.
-    pub content: String,
-    /// What else the turn has, such as `tool_calls`.
-    pub more: Map<String, Value>,
-}
+/// One turn of a conversation as it is in JSON: `role` (`system`, `user`, `assistant`, …), `content` (a text, or null beside
+/// calls of tools, or missing), and what else the turn has, such as `tool_calls`.
+pub type Turn = Map<String, Value>;
 
 /// A response that stands in a record, with the scores that the record gives to it.
 #[derive(Debug, Clone, PartialEq, Default)]

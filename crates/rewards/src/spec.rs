@@ -28,13 +28,17 @@ pub enum ScorerSpec {
     /// A program that is started once. It reads one JSON object per line from its standard input, such as
     ///
     /// ```json
-    /// {"prompt": "…", "response": "…", "response_tokens": 7, "reference": null, "origin": "train.jsonl:12", "left": 0}
+    /// {"prompt": "…", "messages": [{"role": "user", "content": "…"}], "variables": {}, "response": "…", "response_tokens": 7,
+    ///  "reference": null, "origin": "train.jsonl:12", "left": 0}
     /// ```
     ///
-    /// and writes one number per line to its standard output, in the same order, flushed at once. `reference` is the text of
-    /// the column that is named, and otherwise the record's own first response. `left` is the number
-    /// of lines that follow before numbers are waited for, so that a program may gather a batch. Its standard error is
-    /// shown when something goes wrong. It ends when its input ends; after a failure it is stopped.
+    /// and writes one number per line to its standard output, in the same order, flushed at once. `prompt` is the conversation
+    /// as one text; `messages` has its turns with all that the record has of them (`content` is null or missing where a turn
+    /// has no text, as beside `tool_calls`), and `variables` what the chat template sees beside them, such as `tools`.
+    /// `reference` is the text of the column that is named: a record without it is refused when it is read. Without a column it
+    /// is the text of the record's own first response, and null where the record has none; the program decides what that is
+    /// worth. `left` is the number of lines that follow before numbers are waited for, so that a program may gather a batch. Its
+    /// standard error is shown when something goes wrong. It ends when its input ends; after a failure it is stopped.
     Program {
         /// The program and its arguments.
         program: Vec<String>,
@@ -258,6 +262,16 @@ impl ScorerSpec {
             | Self::Endpoint(EndpointSpec { reference, .. }) => reference.as_deref(),
             Self::Rule(_) | Self::Model(_) | Self::Score { .. } => None,
         }
+    }
+
+    /// Whether it compares a response with the record's own, so that it can score nothing where the record has none. A program
+    /// is given null there.
+    #[must_use]
+    pub fn needs_own_response(&self) -> bool {
+        matches!(
+            self,
+            Self::Rule(Rule::Similarity { reference: None } | Rule::ExactMatch { reference: None })
+        )
     }
 }
 

@@ -178,6 +178,14 @@ impl ApiError {
         self
     }
 
+    /// The same about a field, unless it is about one already.
+    pub fn or_about(self, field: &str) -> Self {
+        match self.body.param {
+            Some(_) => self,
+            None => self.about(field),
+        }
+    }
+
     /// What clients read, also behind the beginning of a stream.
     pub fn response(self) -> ErrorResponse {
         ErrorResponse { error: self.body }
@@ -200,6 +208,16 @@ impl From<PretrainedError> for ApiError {
             // Where the server keeps its files is nobody's business.
             PretrainedError::Template { problem, .. } => {
                 Self::bad(format!("the model's chat template: {problem}"))
+            }
+            PretrainedError::LostTurn { turn, keys, .. } => {
+                let [key, what] = match keys.first() {
+                    Some(key) => [
+                        key.as_str(),
+                        "it stands in place of a text, and the model's chat template does not read it: that",
+                    ],
+                    None => ["content", "a message without a text"],
+                };
+                Self::unsupported(&format!("messages[{turn}].{key}"), what)
             }
             PretrainedError::Tokenizer { problem, .. } => {
                 Self::bad(format!("the model's tokenizer: {problem}"))

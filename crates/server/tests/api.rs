@@ -937,8 +937,9 @@ fn the_page_runs_nothing_but_its_own() {
 
 /// Writes names, calls and tools.
 const CALLING: &str = "{% for t in tools or [] %}{{ t.function.name }}{% endfor %}{% for m in messages %}\
-    {{ '<|im_start|>' + m.role }}{% if m.name %}{{ '@' + m.name }}{% endif %}{{ '\n' + (m.content or '') }}\
-    {% for call in m.tool_calls or [] %}{{ call.function.arguments.day }}{% endfor %}{{ '<|im_end|>\n' }}{% endfor %}\
+    {{ '<|im_start|>' + m.role }}{% if m.role == 'user' and m.name %}{{ '@' + m.name }}{% endif %}{{ '\n' }}\
+    {% if m.tool_calls %}{% for call in m.tool_calls %}{{ call.function.arguments.day }}{% endfor %}\
+    {% else %}{{ m.content }}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}\
     {% if 'tool' %}{% endif %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
 #[test]
@@ -1028,11 +1029,107 @@ fn calls_and_tools_are_given_to_the_template_or_refused() {
     for (pointer, value, param, part) in wrong {
         refused(&served, &set(pointer, value), param, part);
     }
+    for tool in [
+        json!({}),
+        json!({"name": "hours"}),
+        json!({"type": "function", "function": {"name": 7}}),
+        json!({"type": "retrieval", "function": {"name": "x"}}),
+        json!("hours"),
+    ] {
+        let add = |body: &mut Value| body["tools"].as_array_mut().unwrap().push(tool.clone());
+        refused(
+            &served,
+            &add,
+            "tools[1]",
+            "expected {\"type\": \"function\"",
+        );
+    }
+    let no_id = |body: &mut Value| body["messages"][2]["tool_call_id"] = json!(null);
+    refused(
+        &served,
+        &no_id,
+        "messages[2].tool_call_id",
+        "nothing, expected the id",
+    );
+
+    // A name is read of users alone, and a text beside calls is not.
+    let system_name = |body: &mut Value| {
+        body["messages"][0] = json!({"role": "system", "content": "x", "name": "Ann"});
+    };
+    refused(
+        &served,
+        &system_name,
+        "messages[0].name",
+        "does not read here",
+    );
+    let text_and_call = |body: &mut Value| body["messages"][1]["content"] = json!("hm");
+    refused(
+        &served,
+        &text_and_call,
+        "messages[1].content",
+        "does not read here",
+    );
+    // Without ids, answers stand in the order of the calls.
+    let two = |ids: [&str; 2]| {
+        let ids = ids.map(str::to_owned);
+        move |body: &mut Value| {
+            let mut second = body["messages"][1]["tool_calls"][0].clone();
+            second["id"] = json!("c2");
+            body["messages"][1]["tool_calls"]
+                .as_array_mut()
+                .unwrap()
+                .push(second);
+            let tool = |id: &String| json!({"role": "tool", "content": "7", "tool_call_id": id});
+            body["messages"][2] = tool(&ids[0]);
+            body["messages"][3] = tool(&ids[1]);
+        }
+    };
+    let mut in_order = body.clone();
+    two(["c1", "c2"])(&mut in_order);
+    served.answer("/v1/chat/completions", &in_order);
+    refused(
+        &served,
+        &two(["c2", "c1"]),
+        "messages[2].tool_call_id",
+        "not the next one",
+    );
+
+    // What the template refuses for the tools' sake is said of them.
+    let picky = CALLING.replace(
+        "{{ t.function.name }}",
+        "{{ t.function.parameters.type }}{% if not t.function.parameters %}\
+        {{ raise_exception('no parameters') }}{% endif %}",
+    );
+    assert_ne!(picky, CALLING);
+    let picky = Served::with_template(&picky, |_| ());
+    refused(&picky, &|_| (), "tools", "");
+    let alternating = |body: &mut Value| body["messages"][0]["role"] = json!("tool");
+    refused(
+        &served,
+        &alternating,
+        "messages[0].tool_call_id",
+        "expected the id",
+    );
+
     // A template without all that would leave it out.
     let plain = Served::new(|_| ());
-    refused(&plain, &|_| (), "tools", "has no `tools`");
-    let without_tools = |body: &mut Value| body["tools"] = json!([]);
-    refused(&plain, &without_tools, "messages[0].name", "a name");
+    let tools_alone =
+        |body: &mut Value| body["messages"] = json!([{"role": "user", "content": "?"}]);
+    refused(&plain, &tools_alone, "tools", "does not read here");
+    let without_tools = |body: &mut Value| {
+        body["tools"] = json!([]);
+        body["messages"].as_array_mut().unwrap().remove(2);
+    };
+    let name_alone = |body: &mut Value| {
+        without_tools(body);
+        body["messages"] = json!([body["messages"][0]]);
+    };
+    refused(
+        &plain,
+        &name_alone,
+        "messages[0].name",
+        "does not read here",
+    );
     let without_name = |body: &mut Value| {
         without_tools(body);
         body["messages"][0]["name"] = json!(null);
@@ -1041,7 +1138,7 @@ fn calls_and_tools_are_given_to_the_template_or_refused() {
         &plain,
         &without_name,
         "messages[1].tool_calls",
-        "has no `tool_calls`",
+        "does not read it",
     );
     let tool_alone = |body: &mut Value| {
         without_tools(body);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use panacea_config::Plan;
-use panacea_data::{DataReport, Example, Loader, Part, Rendered, add_mismatched};
+use panacea_data::{DataReport, Example, Loader, Part, Rendered};
 use panacea_pretrained::ChatTokenizer;
 
 use crate::error::TrainerError;
@@ -30,22 +30,22 @@ impl Records {
         loader.tolerance = plan.data().tolerance;
         // Without a template nothing says again who speaks.
         loader.as_written = plan.data().rendered || !tokenizer.has_template();
+        loader.own_responses = plan.method().learning.reads_own_responses();
         let (objectives, limits) = (plan.objectives(), &plan.data().limits);
-        let (mut examples, report) = match plan.data().rendered {
+        let (examples, report) = match plan.data().rendered {
             true => loader.examples(files, objectives, &Rendered(tokenizer), limits)?,
             false => loader.examples(files, objectives, tokenizer, limits)?,
         };
-        if examples.is_empty() {
-            let files: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
-            return Err(TrainerError::NoRecords {
-                files: files.join(", "),
-                report: Box::new(report),
-            });
+        match examples.is_empty() {
+            false => Ok(Self { examples, report }),
+            true => {
+                let files: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
+                Err(TrainerError::NoRecords {
+                    files: files.join(", "),
+                    report: Box::new(report),
+                })
+            }
         }
-        if plan.method().learning.needs_kl() {
-            add_mismatched(&mut examples)?;
-        }
-        Ok(Self { examples, report })
     }
 
     /// Reads the evaluation files of `plan`, or `files` in their place; nothing where there are neither.

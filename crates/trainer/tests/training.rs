@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use burn_tensor::{Tensor, TensorData};
 use panacea_config::{Learning, Overrides, Plan, Spec};
-use panacea_data::{Example, Judgement, Source, add_mismatched};
+use panacea_data::{Example, Judgement, Source};
 use panacea_model::{Decoder, MemoryPolicy, Steering, ValueHead};
 use panacea_objectives::{Aggregation, Loss, Preference, Sft};
 use panacea_pretrained::Pretrained;
@@ -71,7 +71,10 @@ fn examples(count: usize, responses: usize) -> Vec<Example> {
 /// Responses that are good or bad by themselves, with one to another prompt behind each.
 fn unpaired(count: usize) -> Vec<Example> {
     let mut examples = examples(count, 1);
-    add_mismatched(&mut examples).unwrap();
+    let first: Vec<Vec<u32>> = examples.iter().map(|of| of.responses[0].clone()).collect();
+    for (index, example) in examples.iter_mut().enumerate() {
+        example.responses.push(first[(index + 1) % count].clone());
+    }
     examples
 }
 

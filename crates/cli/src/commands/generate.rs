@@ -11,7 +11,7 @@ use panacea_model::{Generated, Request, StopReason};
 use panacea_pretrained::{ChatTokenizer, Message};
 use serde_json::{Map, Value, json};
 
-use crate::input::{Prompts, STDIN, all_of_stdin, read_prompts};
+use crate::input::{Prompts, STDIN, all_of_stdin, read_prompts, say_unread};
 use crate::session::{FewBits, ModelArguments, Opened, SamplingArguments, parse_bits};
 use crate::terminal::printable;
 
@@ -176,8 +176,9 @@ impl Arguments {
                 let system = self.system.iter();
                 let system = system.map(|text| Message::new("system", text.as_str()));
                 let messages: Vec<_> = system.chain([Message::new("user", text)]).collect();
-                let tokens = tokenizer.encode_prompt(&messages)?;
-                (Said::Messages(messages), tokens)
+                let prompt = tokenizer.prompt(&messages)?;
+                say_unread(&prompt, &messages);
+                (Said::Messages(messages), prompt.into_ids())
             }
         };
         Ok(Asked {

@@ -91,6 +91,14 @@ impl Learning {
         }
     }
 
+    /// RLHF: whether the records' own responses are learned from beside the answers.
+    pub fn reads_own_responses(&self) -> bool {
+        match self {
+            Self::Supervised(_) => false,
+            Self::Rlhf(rlhf) => rlhf.ptx_weight > 0.0,
+        }
+    }
+
     /// Whether the policy is compared with a reference.
     pub fn needs_reference(&self) -> bool {
         match self {

@@ -56,12 +56,9 @@ impl Resolver {
         let mut variables = self
             .take_or(spec.template(), TemplateVariables::default())
             .0;
-        for name in ChatOptions::RESERVED {
-            if variables.contains_key(name) {
-                self.problem(
-                    key,
-                    format!("`{name}` comes from the conversation, and is not to be set"),
-                );
+        for name in variables.keys() {
+            if let Some(whose) = ChatOptions::reserved(name) {
+                self.problem(key, format!("`{name}` {whose}, and is not to be set"));
             }
         }
         let date = match variables.remove(DATE) {

@@ -4,7 +4,7 @@
 //! parts and a `loss_weight`. The weights mark the last answer as the one to learn, which is
 //! what pair training does anyhow.
 
-use super::fields::{Row, required, with_system};
+use super::fields::{Row, required};
 use super::turns::{messages, split_pair};
 use super::{Reading, has_both};
 use crate::error::FieldProblem;
@@ -19,10 +19,5 @@ pub(super) fn detect(row: &Row) -> bool {
 pub(super) fn read(row: &Row) -> Result<Reading, FieldProblem> {
     let chosen = messages(required(row, CHOSEN)?, CHOSEN)?;
     let rejected = messages(required(row, REJECTED)?, REJECTED)?;
-    let (prompt, chosen, rejected) = split_pair(chosen, rejected, [CHOSEN, REJECTED])?;
-    Ok(Reading::chosen_first(
-        with_system(row, prompt)?,
-        chosen,
-        rejected,
-    ))
+    Reading::of_conversations(row, split_pair(chosen, rejected, [CHOSEN, REJECTED])?)
 }

@@ -1,6 +1,6 @@
 //! What readers share: fields, prompts, and what stands beside a conversation.
 
-use panacea_pretrained::{Content, JsonObject, Message};
+use panacea_pretrained::{ChatOptions, Content, JsonObject, Message};
 use serde_json::Value;
 
 use super::turns::{messages, turn};
@@ -182,32 +182,53 @@ pub(crate) fn variables(row: &Row) -> Result<JsonObject, FieldProblem> {
                 expected: "an object with variables of the chat template".to_owned(),
             });
         };
-        let reserved = ["messages", "add_generation_prompt"];
-        if let Some(name) = reserved.into_iter().find(|name| given.contains_key(*name)) {
-            return Err(FieldProblem {
-                field: format!("{KWARGS}.{name}"),
-                found: "a value".to_owned(),
-                expected: "none: every template is given it".to_owned(),
-            });
-        }
         // A table has the keys of all of its rows: a null must not hide what the run gives the template.
         given.retain(|_, value| !value.is_null());
+        let reserved = |name: &String| Some((name.clone(), ChatOptions::reserved(name)?));
+        if let Some((name, whose)) = given.keys().find_map(reserved) {
+            return Err(FieldProblem {
+                field: format!("{KWARGS}.{name}"),
+                found: describe(&given[&name]),
+                expected: format!("nothing: `{name}` {whose}, and is not to be set"),
+            });
+        }
         variables = given;
     }
     if let Some(value) = optional(row, "tools").filter(|value| *value != "") {
-        let Some(Value::Array(tools)) = parsed(value) else {
+        let Some(Value::Array(mut tools)) = parsed(value) else {
             return Err(FieldProblem {
                 field: "tools".to_owned(),
                 found: describe(value),
                 expected: "a list of tools, each an object as in transformers, or JSON text of it; give the column another name if it is not about tools".to_owned(),
             });
         };
+        if let Some(index) = tools.iter().position(|tool| !is_object(tool)) {
+            return Err(FieldProblem {
+                field: format!("tools[{index}]"),
+                found: describe(&tools[index]),
+                expected: "a tool: an object such as {\"type\": \"function\", \"function\": {\"name\": ..}}".to_owned(),
+            });
+        }
+        tools.iter_mut().for_each(drop_nulls);
         variables.insert("tools".to_owned(), Value::Array(tools));
     }
-    if let Some(value @ Value::Array(_)) = row.get("documents") {
-        variables.insert("documents".to_owned(), value.clone());
+    if let Some(Value::Array(documents)) = row.get("documents") {
+        let mut documents = documents.clone();
+        documents.iter_mut().for_each(drop_nulls);
+        variables.insert("documents".to_owned(), Value::Array(documents));
     }
     Ok(variables)
+}
+
+fn is_object(value: &Value) -> bool {
+    value.is_object() && !is_unreadable(value)
+}
+
+/// A table has the keys of all objects in a list: a null says no more than that another one has something there.
+fn drop_nulls(value: &mut Value) {
+    if let Value::Object(object) = value {
+        object.retain(|_, value| !value.is_null());
+    }
 }
 
 /// A value, or what its text says as JSON.

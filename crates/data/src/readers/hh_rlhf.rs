@@ -7,7 +7,7 @@
 
 use panacea_pretrained::{Content, Message};
 
-use super::fields::{Row, prompt_column, required, text, with_system};
+use super::fields::{Row, prompt_column, required, text};
 use super::turns::{split_pair, turn};
 use super::{Reading, has_both};
 use crate::error::FieldProblem;
@@ -31,12 +31,7 @@ pub(super) fn detect(row: &Row) -> bool {
 pub(super) fn read(row: &Row) -> Result<Reading, FieldProblem> {
     let chosen = transcript(text(required(row, "chosen")?, "chosen")?, "chosen")?;
     let rejected = transcript(text(required(row, "rejected")?, "rejected")?, "rejected")?;
-    let (prompt, chosen, rejected) = split_pair(chosen, rejected, ["chosen", "rejected"])?;
-    Ok(Reading::chosen_first(
-        with_system(row, prompt)?,
-        chosen,
-        rejected,
-    ))
+    Reading::of_conversations(row, split_pair(chosen, rejected, ["chosen", "rejected"])?)
 }
 
 /// Takes a transcript apart at its markers.

@@ -30,6 +30,7 @@ use crate::RecordKind;
 use crate::error::{DataError, FieldProblem, RecordProblem, Trouble};
 use crate::record::Source;
 use fields::{Row, has, non_blank};
+use turns::Pair;
 
 /// The shapes that can be read. In the configuration: `format = "hh-rlhf"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +63,8 @@ pub enum Format {
 pub(crate) struct Reading {
     /// The conversation up to the response.
     pub(crate) prompt: Vec<Message>,
+    /// As in [`Record::respelt`](crate::Record::respelt).
+    pub(crate) respelt: Option<Vec<Message>>,
     /// What the template sees beside it.
     pub(crate) variables: JsonObject,
     /// One response, or two and more.
@@ -81,10 +84,21 @@ impl Reading {
         }
     }
 
+    /// Two whole conversations, with the system message of their row.
+    fn of_conversations(row: &Row, pair: Pair) -> Result<Self, FieldProblem> {
+        let with_system = |turns| fields::with_system(row, turns);
+        let prompt = with_system(pair.prompt)?;
+        Ok(Self {
+            respelt: pair.respelt.map(with_system).transpose()?,
+            ..Self::chosen_first(prompt, pair.chosen, pair.rejected)
+        })
+    }
+
     /// Responses whose order says nothing.
     fn unordered(prompt: Vec<Message>, responses: Vec<Answer>) -> Self {
         Self {
             prompt,
+            respelt: None,
             variables: JsonObject::new(),
             responses,
             preferred: None,
@@ -220,6 +234,21 @@ impl Format {
         check_prompt(&prompt, self.prompt_field(row))?;
         let response = response.filter(|response| !response.is_blank());
         Reading::unordered(prompt, response.into_iter().collect()).complete(row)
+    }
+
+    /// What is wrong with a record that has no response which answers could be compared with.
+    pub(crate) fn lacks_response(self, row: &Row, objective: &str) -> FieldProblem {
+        let field = match self {
+            Self::Prompt => "(the record)".to_owned(),
+            format => format.response_field(row, 0),
+        };
+        FieldProblem {
+            field,
+            found: "no response with a text that can be read".to_owned(),
+            expected: format!(
+                "one, since the reward of `{objective}` compares answers with it; or name a column of reference answers with `reference`"
+            ),
+        }
     }
 
     /// Whether a column of this format says in its publishers' way that nobody has rated. Null and words such as "N/A" say

@@ -10,7 +10,7 @@
 //! that no word is cut. Words that both answers begin with become part of the prompt, which is why
 //! an explicit prompt is better.
 
-use panacea_pretrained::{Answer, Message};
+use panacea_pretrained::Message;
 use serde_json::Value;
 
 use super::fields::{self, Row, describe, prompt_column, required, with_system};
@@ -32,7 +32,7 @@ pub(super) fn read(row: &Row) -> Result<Reading, FieldProblem> {
     let rejected = required(row, "rejected")?;
     let (prompt, chosen, rejected) = match (chosen, rejected) {
         (Value::Array(turns), Value::Array(_)) if turns.len() > 1 || !has_prompt(row) => {
-            whole_conversations(row, chosen, rejected)?
+            return whole_conversations(row, chosen, rejected);
         }
         (Value::String(chosen), Value::String(rejected)) if !has_prompt(row) => {
             let (prompt, chosen, rejected) = part_texts(chosen, rejected)?;
@@ -70,14 +70,14 @@ fn whole_conversations(
     row: &Row,
     chosen: &Value,
     rejected: &Value,
-) -> Result<(Vec<Message>, Answer, Answer), FieldProblem> {
+) -> Result<Reading, FieldProblem> {
     let chosen = messages(chosen, "chosen")?;
     let rejected = messages(rejected, "rejected")?;
-    let (prompt, chosen, rejected) = split_pair(chosen, rejected, ["chosen", "rejected"])?;
+    let pair = split_pair(chosen, rejected, ["chosen", "rejected"])?;
     if has_prompt(row) {
-        check_repeats_question(&fields::prompt(row)?, &prompt)?;
+        check_repeats_question(&fields::prompt(row)?, &pair.prompt)?;
     }
-    Ok((with_system(row, prompt)?, chosen, rejected))
+    Reading::of_conversations(row, pair)
 }
 
 /// A prompt column beside whole conversations may only repeat what they hold; anything else

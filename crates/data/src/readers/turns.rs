@@ -1,6 +1,8 @@
 //! One turn of a conversation, and lists of them.
 
-use panacea_pretrained::{Answer, Content, JsonObject, Message, ROLES, role};
+use std::borrow::Cow;
+
+use panacea_pretrained::{Answer, Content, JsonObject, Message, ROLES, are_spelt_alike, role};
 use serde_json::{Value, json};
 
 use super::values::{describe, optional, text};
@@ -29,7 +31,8 @@ pub(crate) fn messages(value: &Value, field: &str) -> Result<Vec<Message>, Field
 }
 
 /// One turn: `role` and `content`, or `from` and `value`, and whatever else it has. What is null beside these is the same as
-/// nothing, as tables write it where another row has something there.
+/// nothing, as tables write it where another row has something there. A turn with the keys of both forms must say the same
+/// with both.
 pub(crate) fn message(value: &Value, field: &str) -> Result<Message, FieldProblem> {
     let problem = || FieldProblem {
         field: field.to_owned(),
@@ -37,7 +40,8 @@ pub(crate) fn message(value: &Value, field: &str) -> Result<Message, FieldProble
         expected: "a turn: an object with `role` and `content`, or with `from` and `value`"
             .to_owned(),
     };
-    let object = value.as_object().ok_or_else(problem)?;
+    let object = of_one_form(value.as_object().ok_or_else(problem)?, field)?;
+    let object = object.as_ref();
     let (role_key, content_key) = match (optional(object, "role"), optional(object, "from")) {
         (Some(_), _) => ("role", "content"),
         (None, Some(_)) => ("from", "value"),
@@ -53,7 +57,7 @@ pub(crate) fn message(value: &Value, field: &str) -> Result<Message, FieldProble
         more.extend(others.map(|(key, value)| (key.clone(), value.clone())));
     }
     let content_field = format!("{field}.{content_key}");
-    if speaker.eq_ignore_ascii_case(CALL) {
+    if is_call(&object[role_key]) {
         let call = optional(object, content_key).ok_or_else(problem)?;
         more.insert("tool_calls".to_owned(), calls(call, &content_field)?);
         return Ok(Message {
@@ -80,6 +84,70 @@ pub(crate) fn message(value: &Value, field: &str) -> Result<Message, FieldProble
         content,
         more,
     })
+}
+
+/// A turn that has keys of both forms, with those of ShareGPT's alone.
+fn of_one_form<'a>(
+    object: &'a JsonObject,
+    field: &str,
+) -> Result<Cow<'a, JsonObject>, FieldProblem> {
+    let is_of_both = ["role", "content"]
+        .iter()
+        .any(|key| optional(object, key).is_some());
+    if optional(object, "from").is_none() || !is_of_both {
+        return Ok(Cow::Borrowed(object));
+    }
+    let is_call = is_call(&object["from"]);
+    let says_the_same = |key: &str, one: &Value, other: &Value| match key {
+        "from" => is_same_speaker(one, other),
+        _ => is_same_text(one, other, is_call),
+    };
+    for [key, other] in [["from", "role"], ["value", "content"]] {
+        if let (Some(one), Some(two)) = (optional(object, key), optional(object, other))
+            && !says_the_same(key, one, two)
+        {
+            return Err(FieldProblem {
+                field: format!("{field}.{other}"),
+                found: format!("{}, and {} in `{key}`", describe(two), describe(one)),
+                expected: "the same in both, or one of them".to_owned(),
+            });
+        }
+    }
+    let mut one = object.clone();
+    one.shift_remove("role");
+    if let Some(content) = one.shift_remove("content")
+        && optional(&one, "value").is_none()
+    {
+        one.insert("value".to_owned(), content);
+    }
+    Ok(Cow::Owned(one))
+}
+
+/// Whether a speaker's turns are calls.
+fn is_call(speaker: &Value) -> bool {
+    speaker
+        .as_str()
+        .is_some_and(|name| name.eq_ignore_ascii_case(CALL))
+}
+
+/// Whether `from` and `role` name one speaker. Whose turns are calls is the assistant.
+fn is_same_speaker(from: &Value, named: &Value) -> bool {
+    let known = |speaker: &Value| match is_call(speaker) {
+        true => Some("assistant"),
+        false => role(speaker.as_str()?),
+    };
+    // A role that is a call makes something else of the text.
+    let are_calls = is_call(from) || !is_call(named);
+    from == named || (are_calls && known(from).is_some() && known(from) == known(named))
+}
+
+/// Whether `value` and `content` are one text. Beside calls an empty text is none.
+fn is_same_text(value: &Value, content: &Value, is_call: bool) -> bool {
+    let text = |value: &Value| content_text(value, "").ok();
+    let is_empty = |text: &String| text.trim().is_empty();
+    value == content
+        || (is_call && text(content).is_some_and(|text| is_empty(&text)))
+        || (text(value).is_some() && text(value) == text(content))
 }
 
 /// Calls of functions in the form that chat templates take them.
@@ -184,15 +252,31 @@ pub(crate) fn split_answer(
 }
 
 /// Two whole conversations that differ in nothing but the answer.
+pub(crate) struct Pair {
+    /// What both have before the answer, as the chosen one has it.
+    pub(crate) prompt: Vec<Message>,
+    /// The same as the rejected one has it, where objects have their keys in another order. Such objects are equal, but what a
+    /// template writes of them need not be.
+    pub(crate) respelt: Option<Vec<Message>>,
+    pub(crate) chosen: Answer,
+    pub(crate) rejected: Answer,
+}
+
+/// Takes two whole conversations apart before their answers.
 pub(crate) fn split_pair(
     chosen: Vec<Message>,
     rejected: Vec<Message>,
     [chosen_field, rejected_field]: [&str; 2],
-) -> Result<(Vec<Message>, Answer, Answer), FieldProblem> {
+) -> Result<Pair, FieldProblem> {
     let (prompt, chosen) = split_answer(chosen, chosen_field)?;
     let (other_prompt, rejected) = split_answer(rejected, rejected_field)?;
     if prompt == other_prompt {
-        return Ok((prompt, chosen, rejected));
+        return Ok(Pair {
+            respelt: Some(other_prompt).filter(|other| !are_spelt_alike(&prompt, other)),
+            prompt,
+            chosen,
+            rejected,
+        });
     }
     let parting = prompt
         .iter()

@@ -7,6 +7,7 @@ mod labels;
 mod parquet;
 mod prompts;
 mod refused;
+mod spelling;
 mod tokens;
 mod turns;
 

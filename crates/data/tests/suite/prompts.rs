@@ -1,8 +1,8 @@
 //! RLHF: prompts with nothing else, and records of which nothing but the prompt has to be right.
 
 use panacea_data::{
-    DataReport, Format, Loader, ObjectiveSpec, OverlongPrompts, Record, RecordKind, TokenLimits,
-    Tolerance, load, tokenize,
+    BadRecords, DataReport, Format, Loader, ObjectiveSpec, OverlongPrompts, Record, RecordKind,
+    TokenLimits, Tolerance, load, tokenize,
 };
 use serde_json::{Value, json};
 
@@ -276,28 +276,116 @@ fn a_reward_names_a_column_of_reference_answers() {
     }
 }
 
-/// The record's own response is compared with in words, and its tokens are not needed.
+/// A response that is compared with in words alone is not tokenised, so that it can neither be refused nor counted.
 #[test]
-fn a_response_that_cannot_be_tokenised_is_kept_in_words() {
-    let row = json!({"prompt": "q", "completion": "x$"});
+fn responses_that_nobody_reads_are_no_tokens() {
+    let rows = [
+        json!({"prompt": "q", "completion": "x$"}),
+        json!({"prompt": "r", "completion": "yy"}),
+    ];
     let limits = TokenLimits {
         max_prompt_tokens: 9,
-        max_response_tokens: 9,
+        max_response_tokens: 1,
         overlong_prompts: OverlongPrompts::Skip,
     };
-    let (records, mut report) = prompts(&[row], short()).unwrap();
-    let examples = tokenize(
-        records,
-        &Characters,
-        &limits,
-        Tolerance::default(),
-        &mut report,
-    )
-    .unwrap();
-    assert!(examples[0].responses.is_empty());
+    let files = Files::new();
+    let file = files.lines("data.jsonl", &rows);
+    let read = |own_responses: bool| {
+        let loader = Loader {
+            own_responses,
+            ..Loader::new(RecordKind::Prompt)
+        };
+        let (records, mut report) = loader
+            .load(std::slice::from_ref(&file), &[short()])
+            .unwrap();
+        let tolerance = Tolerance::default();
+        let examples = tokenize(records, &Characters, &limits, tolerance, &mut report);
+        examples.map(|examples| (examples, report))
+    };
+    let (examples, report) = read(false).unwrap();
+    assert!(examples.iter().all(|example| example.responses.is_empty()));
     assert_eq!(examples[0].words.responses, ["x$"]);
-    let note = "template    1 records: a response of the record's own cannot be tokenised";
-    assert!(report.to_string().contains(note), "{report}");
+    assert_eq!(
+        (report.truncated_responses, report.tokens.unwrap().response),
+        (0, 0)
+    );
+    // Where they are learned from, each has to be right.
+    let error = message(&read(true).unwrap_err(), &file);
+    assert!(
+        error.starts_with("data.jsonl:1: the response cannot be tokenised: a $ inside"),
+        "{error}"
+    );
+    let file = files.lines("data.jsonl", &rows[1..]);
+    let loader = Loader {
+        own_responses: true,
+        ..Loader::new(RecordKind::Prompt)
+    };
+    let (records, mut report) = loader.load(&[file], &[short()]).unwrap();
+    let tolerance = Tolerance::default();
+    let examples = tokenize(records, &Characters, &limits, tolerance, &mut report).unwrap();
+    assert_eq!(examples[0].responses, [[u32::from('y')]]);
+    assert_eq!(
+        (report.truncated_responses, report.tokens.unwrap().response),
+        (1, 1)
+    );
+}
+
+/// A rule that compares with the record's own response needs one of every record; a program is told that there is none.
+#[test]
+fn what_is_compared_with_is_there_when_records_are_read() {
+    for name in ["similarity", "exact-match"] {
+        let rule = || reward(json!({"rule": name}));
+        let (records, _) = prompts(&[json!({"prompt": "q", "completion": "a"})], rule()).unwrap();
+        assert_eq!(records[0].responses, ["a"]);
+        let silent = json!([{"role": "assistant", "content": null, "tool_calls": [{"name": "f"}]}]);
+        for (row, field) in [
+            (json!({"prompt": "q"}), "(the record)"),
+            (json!({"prompt": "q", "completion": " "}), "completion"),
+            (json!({"prompt": "q", "completion": silent}), "completion"),
+            (
+                json!({"messages": [{"role": "user", "content": "q"}]}),
+                "messages",
+            ),
+            (
+                json!({"prompt": "q", "chosen": null, "rejected": "b"}),
+                "chosen",
+            ),
+        ] {
+            let error = prompts(std::slice::from_ref(&row), rule()).unwrap_err();
+            let expected = format!(
+                "data.jsonl:1: field `{field}`: found no response with a text that can be read"
+            );
+            assert!(error.starts_with(&expected), "{error}");
+            assert!(
+                error.contains("name a column of reference answers"),
+                "{error}"
+            );
+            // Where a column has it, the record needs no response.
+            let mut named = row.clone();
+            named["key"] = json!("7");
+            let by_column = reward(json!({"rule": name, "reference": "key"}));
+            prompts(&[named], by_column).unwrap();
+            let program = reward(json!({"program": ["judge"]}));
+            prompts(&[row], program).unwrap();
+        }
+    }
+    // Bad records may be skipped.
+    let files = Files::new();
+    let rows = [
+        json!({"prompt": "q", "completion": "a"}),
+        json!({"prompt": "r", "completion": ""}),
+    ];
+    let file = files.lines("data.jsonl", &rows);
+    let loader = Loader {
+        tolerance: Tolerance {
+            bad_records: BadRecords::Skip,
+            max_skipped: 0.5,
+        },
+        ..Loader::new(RecordKind::Prompt)
+    };
+    let exact = reward(json!({"rule": "exact-match"}));
+    let (records, report) = loader.load(&[file], &[exact]).unwrap();
+    assert_eq!((records.len(), report.skipped.len()), (1, 1));
 }
 
 /// Conversations beside a prompt column are read as pairs are: they repeat its question, or are refused.

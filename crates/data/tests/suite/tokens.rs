@@ -51,7 +51,9 @@ impl TextEncoder for Characters {
             return Err("a $ inside a response ends it".into());
         }
         let note = |answer: &Answer| answer.text().starts_with('!').then(|| "shouted".to_owned());
+        let keys = responses.iter().flat_map(|answer| answer.more.keys());
         Ok(Answered {
+            unread: keys.cloned().collect(),
             prompt: prompt.clone(),
             responses: responses
                 .iter()
@@ -64,10 +66,6 @@ impl TextEncoder for Characters {
     fn stray_token(&self, record: &Record) -> Option<String> {
         let found = record.prompt.iter().any(|turn| turn.text().contains('<'));
         found.then(|| "<".to_owned())
-    }
-
-    fn reads(&self, name: &str) -> bool {
-        name == "name"
     }
 }
 
@@ -328,11 +326,12 @@ fn keys_of_which_nothing_is_made_are_counted() {
             .extend(more.as_object().unwrap().clone());
         row
     };
-    let user = json!({"role": "user", "content": "a", "name": "Ann", "weight": 1, "id": 7});
+    let user = json!({"role": "user", "content": "a"});
     let answer = json!({"role": "assistant", "content": "xx", "weight": 2});
+    let both = json!({"role": "assistant", "content": "xx", "weight": 2, "id": 7});
     let (records, mut report) = records(&[
-        row(user, answer.clone(), json!({"tools": []})),
-        row(json!({"role": "user", "content": "b"}), answer, json!({})),
+        row(user.clone(), both, json!({})),
+        row(user, answer, json!({})),
         json!({"prompt": "c", "chosen": "xx", "rejected": "y"}),
     ]);
     let limits = TokenLimits {
@@ -350,6 +349,6 @@ fn keys_of_which_nothing_is_made_are_counted() {
     .unwrap();
     assert_eq!(report.unread.records, 2);
     let expected = "warning     2 records have turns or variables with keys that neither reader nor template uses: \
-                    `id` (1), `tools` (1), `weight` (2)\n";
+                    `id` (1), `weight` (2)\n";
     assert!(report.to_string().contains(expected), "{report}");
 }

@@ -3,7 +3,8 @@
 use std::fs;
 
 use panacea_pretrained::{
-    Answer, Answered, ChatOptions, ChatTokenizer, Message, Pretrained, TemplateValue,
+    Answer, Answered, ChatOptions, ChatTokenizer, JsonObject, Message, Pretrained, TemplateValue,
+    are_spelt_alike,
 };
 use panacea_test_support::{CHAT_TEMPLATE, Noise, tokenizer_json, tokens, write_json};
 use serde_json::{Value, json};
@@ -466,7 +467,10 @@ fn a_rendered_prompt_is_taken_as_it_is() {
     let tokenizer = model.tokenizer().unwrap();
     let talk = [message("user", "hello")];
     let prompt = tokenizer
-        .rendered_prompt(&tokenizer.render(&talk, true).unwrap())
+        .rendered_prompt(
+            &message("user", &tokenizer.render(&talk, true).unwrap()),
+            &JsonObject::new(),
+        )
         .unwrap();
     for response in ["well", "well<|im_end|>", "\nwell"] {
         let found = tokenizer.answered(&prompt, &[response.into()]).unwrap();
@@ -528,7 +532,7 @@ fn variables_date_and_template_are_the_users() {
     let template = folder.path().join("mine.jinja");
     fs::write(
         &template,
-        "{{ strftime_now('%d %b %Y') }} {{ tone }} {{ think is false }} {{ eos_token }}",
+        "{{ strftime_now('%d %b %Y') }} {{ tone }} {{ think is false }} {{ image_token }}",
     )
     .unwrap();
     let chat = ChatOptions {
@@ -537,7 +541,7 @@ fn variables_date_and_template_are_the_users() {
         variables: [
             ("tone".to_owned(), TemplateValue::Text("dry".to_owned())),
             ("think".to_owned(), TemplateValue::Bool(false)),
-            ("eos_token".to_owned(), TemplateValue::Int(7)),
+            ("image_token".to_owned(), TemplateValue::Int(7)),
         ]
         .into(),
         ..ChatOptions::default()
@@ -625,7 +629,8 @@ fn calls_reasoning_and_tools_are_in_the_tokens() {
     );
     assert_eq!(found.prompt, prompt.ids());
     assert!(found.notes.is_empty(), "{:?}", found.notes);
-    assert!(tokenizer.reads("tool_calls") && !tokenizer.reads("weight"));
+    let unread: Vec<&str> = found.unread.iter().map(String::as_str).collect();
+    assert_eq!(unread, ["weight"]);
 }
 
 #[test]
@@ -660,7 +665,10 @@ fn what_no_template_would_write_is_refused() {
         "{said}"
     );
     let rendered = tokenizer
-        .rendered_prompt("<|im_start|>assistant\n")
+        .rendered_prompt(
+            &message("user", "<|im_start|>assistant\n"),
+            &JsonObject::new(),
+        )
         .unwrap();
     let said = refused(tokenizer.answered(&rendered, &answer).map(|_| ()));
     assert!(
@@ -698,4 +706,113 @@ fn a_developer_is_the_system_where_the_template_knows_none() {
         let text = model.tokenizer().unwrap().render(&talk, false).unwrap();
         assert!(text.starts_with(begin), "{text}");
     }
+}
+
+/// What the template does not ask a turn for stands nowhere in its text, whatever it asks other turns for.
+#[test]
+fn what_is_left_out_is_known_by_its_turn() {
+    let template = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' }}\
+        {% if m.role == 'user' and m.name %}{{ m.name + ': ' }}{% endif %}\
+        {% if m.tool_calls %}{% for call in m.tool_calls %}{{ call.name }}{% endfor %}{% else %}{{ m.content }}{% endif %}\
+        {{ '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
+    let model = model(template, &tokenizer_json());
+    let tokenizer = model.tokenizer().unwrap();
+    let call = json!([{"name": "hours"}]);
+    let talk: Vec<Message> = from_json(json!([
+        {"role": "system", "content": "x", "name": "rules"},
+        {"role": "user", "content": "hello", "name": "Ann"},
+        {"role": "assistant", "content": "hm", "tool_calls": call},
+        {"role": "assistant", "content": "", "tool_calls": call, "weight": null},
+        {"role": "tool", "content": "7", "tool_call_id": "c"}
+    ]));
+    let variables = json!({"tools": [], "add": 1});
+    let variables = variables.as_object().unwrap();
+    let prompt = tokenizer.prompt_with(&talk, variables).unwrap();
+    let unread: Vec<(Option<usize>, String)> = (prompt.unread().into_iter())
+        .map(|unread| (unread.turn, unread.key))
+        .collect();
+    let of = |turn: Option<usize>, key: &str| (turn, key.to_owned());
+    assert_eq!(
+        unread,
+        [
+            of(Some(0), "name"),
+            of(Some(2), "content"),
+            of(Some(3), "weight"),
+            of(Some(4), "tool_call_id"),
+            of(None, "tools"),
+            of(None, "add"),
+        ]
+    );
+    // An answer adds its own.
+    let answer: Message =
+        from_json(json!({"role": "assistant", "content": "a", "name": "b", "tool_calls": []}));
+    let unread = tokenizer
+        .answered(&prompt, &[answer.into()])
+        .unwrap()
+        .unread;
+    let expected = ["add", "content", "name", "tool_call_id", "tools", "weight"];
+    assert!(unread.iter().eq(expected), "{unread:?}");
+
+    // Where no template is asked, the texts are all that is read.
+    let text: Message = from_json(json!({"role": "user", "content": "hello", "name": "Ann"}));
+    let prompt = tokenizer.rendered_prompt(&text, variables).unwrap();
+    let answer: Message = from_json(json!({"role": "assistant", "content": "a", "id": 1}));
+    let unread = tokenizer
+        .answered(&prompt, &[answer.into()])
+        .unwrap()
+        .unread;
+    assert!(
+        unread.iter().eq(["add", "id", "name", "tools"]),
+        "{unread:?}"
+    );
+}
+
+/// Behind a turn of the assistant's no answer can be written, though the template would write its calls elsewhere.
+#[test]
+fn calls_that_the_template_cannot_write_here_are_refused() {
+    let template = format!(
+        "{{% for m in messages %}}{{% if not loop.first and m.role == messages[loop.index0 - 1].role %}}\
+         {{{{ raise_exception('roles must alternate') }}}}{{% endif %}}{{% for call in m.tool_calls or [] %}}\
+         {{{{ call.function.name }}}}{{% endfor %}}{{{{ {TURN} }}}}{{% endfor %}}\
+         {{% if add_generation_prompt %}}{{{{ '<|im_start|>assistant\\n' }}}}{{% endif %}}"
+    );
+    let model = model(&template, &tokenizer_json());
+    let tokenizer = model.tokenizer().unwrap();
+    let prompt = tokenizer.prompt(&[message("user", "a"), message("assistant", "b")]);
+    let with = |key: &str| -> Answer {
+        let answer: Message =
+            from_json(json!({"role": "assistant", "content": "c", key: called()}));
+        answer.into()
+    };
+    let prompt = prompt.unwrap();
+    let error = tokenizer
+        .answered(&prompt, &[with("tool_calls")])
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("the answer's `tool_calls` cannot be written"),
+        "{error}"
+    );
+    let unread = tokenizer
+        .answered(&prompt, &[with("weight")])
+        .unwrap()
+        .unread;
+    assert!(unread.iter().eq(["weight"]), "{unread:?}");
+}
+
+#[test]
+fn turns_that_say_the_same_may_be_spelt_otherwise() {
+    let turns = |text: &str| -> Vec<Message> { serde_json::from_str(text).unwrap() };
+    let one =
+        turns(r#"[{"role": "user", "content": "a", "x": {"b": [{"c": 1, "d": 2}]}, "y": 1}]"#);
+    let inside =
+        turns(r#"[{"role": "user", "content": "a", "x": {"b": [{"d": 2, "c": 1}]}, "y": 1}]"#);
+    let outside =
+        turns(r#"[{"content": "a", "role": "user", "y": 1, "x": {"b": [{"c": 1, "d": 2}]}}]"#);
+    let other =
+        turns(r#"[{"role": "user", "content": "a", "x": {"b": [{"c": 1, "d": 3}]}, "y": 1}]"#);
+    assert!(one == inside && one == outside && one != other);
+    assert!(are_spelt_alike(&one, &one.clone()));
+    assert!(!are_spelt_alike(&one, &inside) && !are_spelt_alike(&one, &outside));
 }

@@ -121,15 +121,15 @@ fn a_long_rendered_prompt_is_cut_like_any() {
     let tokenizer = model.tokenizer().unwrap();
     // Repeated begin-of-text tokens count once.
     let text = "<s>".repeat(20_000) + "hello";
-    let length = tokenizer.rendered_prompt(&text).unwrap().ids().len();
-    assert_eq!(length, 2);
-    let within = |most: usize| tokenizer.rendered_prompt_within(&text, most).unwrap();
+    let (text, none) = (Message::new("user", text), JsonObject::new());
+    let whole = tokenizer.rendered_prompt(&text, &none).unwrap();
+    assert_eq!(whole.ids().len(), 2);
+    let within = |most: usize| (tokenizer.rendered_prompt_within(&text, &none, most)).unwrap();
     assert!(within(1).is_none());
     let prompt = within(2).unwrap();
     assert_eq!(prompt.ids().len(), 2);
-    let prompt = tokenizer
-        .rendered_prompt("<|im_start|>assistant\n")
-        .unwrap();
+    let begin = Message::new("user", "<|im_start|>assistant\n");
+    let prompt = tokenizer.rendered_prompt(&begin, &none).unwrap();
     let long = "hello ".repeat(20_000);
     let whole = tokenizer
         .answered(&prompt, &[long.as_str().into()])

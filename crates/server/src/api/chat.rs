@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::task::block_in_place;
 use utoipa::ToSchema;
 
-use super::messages::{ChatMessage, messages, no_tools};
+use super::messages::{ChatMessage, Conversation, check_tools};
 use super::options::{Options, WithoutEffect};
 use super::shared::{Described, Usage, events, gather};
 use super::{Api, aside, body};
@@ -157,21 +157,19 @@ pub async fn complete(State(api): State<Arc<Api>>, request: Request) -> Result<R
     let options: Options = body::parse(&body.bytes)?;
     let fields: ChatFields = body::parse(&body.bytes)?;
     options.check()?;
-    fields.check(&api.answers.tokenizer)?;
+    fields.check()?;
     let choice = options.choice(&api.catalogue, &headers)?;
     let (n, max_tokens) = (options.n()?, options.max_tokens()?);
     let (sampling, stop) = (options.sampling()?, options.stop()?);
     let likelihoods = fields.likelihoods()?;
     api.answers.check_count(1, n, "messages")?;
-    let messages = messages(&fields.messages, &api.answers.tokenizer)?;
+    let conversation = Conversation::of(&fields.messages, &api.answers.tokenizer)?;
     let variables = fields.variables();
     let tokenizer = Arc::clone(&api.answers.tokenizer);
     let prompt = aside(&api, body, move || {
-        tokenizer.prompt_with(&messages, &variables)
-    })
-    .await
-    .map_err(|error| error.about("messages"))?
-    .into_ids();
+        conversation.tokens(&tokenizer, &variables)
+    });
+    let prompt = prompt.await?;
     let described = Described::new("chatcmpl", &choice);
     let pieces = api.answers.ask(Asked {
         choice,
@@ -245,11 +243,8 @@ pub async fn complete(State(api): State<Arc<Api>>, request: Request) -> Result<R
 }
 
 impl ChatFields {
-    fn check(&self, tokenizer: &ChatTokenizer) -> Result<(), ApiError> {
+    fn check(&self) -> Result<(), ApiError> {
         if !self.tools().is_empty() {
-            if !tokenizer.reads("tools") {
-                return Err(no_tools("tools", "tools"));
-            }
             // Whoever offers tools and lets the model choose expects calls apart from the text.
             if self
                 .tool_choice
@@ -260,6 +255,7 @@ impl ChatFields {
                             writes is text)";
                 return Err(ApiError::unsupported("tools", what));
             }
+            check_tools(self.tools())?;
         }
         let choices: [Value; 2] = ["none".into(), "auto".into()];
         if self

@@ -1,13 +1,13 @@
 //! The conversation of a request, in the form of the model's chat template.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 
-use panacea_pretrained::{ChatTokenizer, Content, JsonObject, Message};
+use panacea_pretrained::{ChatTokenizer, Content, JsonObject, Message, UnreadKey};
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::api_error::ApiError;
+use crate::api_error::{ApiError, shortened};
 
 /// A turn of the conversation.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -24,7 +24,7 @@ pub struct ChatMessage {
     name: Option<String>,
     /// What the assistant called, where the chat template reads it. Arguments are given to it as an object.
     tool_calls: Option<Vec<Value>>,
-    /// Which of the calls before a tool answers.
+    /// Which of the calls before a tool answers: one whose id the chat template does not read must be the next.
     tool_call_id: Option<String>,
     /// Must be nothing: not supported.
     function_call: Option<Value>,
@@ -66,28 +66,90 @@ impl ChatMessage {
     }
 }
 
-/// A conversation of a body's field `messages`, in the template's form. What the template would leave out is refused.
-pub fn messages(
-    messages: &[ChatMessage],
-    tokenizer: &ChatTokenizer,
-) -> Result<Vec<Message>, ApiError> {
-    if messages.is_empty() {
-        let message = "empty, expected at least one message".to_owned();
-        return Err(ApiError::wrong("messages", message));
+/// A conversation of a body's field `messages`, in the template's form.
+pub struct Conversation {
+    /// The turns.
+    pub messages: Vec<Message>,
+    /// Messages of `tool` that answer the calls before them in another order than these stand in.
+    out_of_order: Vec<usize>,
+}
+
+/// The calls of a conversation so far.
+#[derive(Default)]
+struct Calls {
+    ids: HashSet<String>,
+    /// Those of the last message with calls that no tool has answered yet, in their order.
+    waiting: VecDeque<String>,
+}
+
+impl Conversation {
+    /// What a body says.
+    pub fn of(messages: &[ChatMessage], tokenizer: &ChatTokenizer) -> Result<Self, ApiError> {
+        if messages.is_empty() {
+            let message = "empty, expected at least one message".to_owned();
+            return Err(ApiError::wrong("messages", message));
+        }
+        let mut calls = Calls::default();
+        let mut conversation = Self {
+            messages: Vec::with_capacity(messages.len()),
+            out_of_order: Vec::new(),
+        };
+        for (index, message) in messages.iter().enumerate() {
+            let field = |name: &str| format!("messages[{index}].{name}");
+            let next = calls.waiting.front().cloned();
+            let turn = one(message, tokenizer, &mut calls, &field)?;
+            if message.tool_call_id.is_some() && message.tool_call_id != next {
+                conversation.out_of_order.push(index);
+            }
+            conversation.messages.push(turn);
+        }
+        Ok(conversation)
     }
-    let mut called = HashSet::new();
-    let messages = messages.iter().enumerate();
-    let messages = messages.map(|(index, message)| {
-        let field = |name: &str| format!("messages[{index}].{name}");
-        one(message, tokenizer, &mut called, &field)
-    });
-    messages.collect()
+
+    /// What the model reads: all that the conversation has, or it is refused by its field.
+    pub fn tokens(
+        &self,
+        tokenizer: &ChatTokenizer,
+        variables: &JsonObject,
+    ) -> Result<Vec<u32>, ApiError> {
+        let prompt = tokenizer.prompt_with(&self.messages, variables);
+        let prompt = prompt.map_err(|error| {
+            // What is taken without tools is refused for their sake.
+            let is_of_tools = !variables.is_empty() && tokenizer.prompt(&self.messages).is_ok();
+            ApiError::from(error).or_about(if is_of_tools { "tools" } else { "messages" })
+        })?;
+        self.check_read(&prompt.unread())?;
+        Ok(prompt.into_ids())
+    }
+
+    /// Refuses what the template has not read: it would not be part of what the model is told. An id that a tool's answer has
+    /// says nothing more than its place does, where answers stand in the order of the calls.
+    fn check_read(&self, unread: &[UnreadKey]) -> Result<(), ApiError> {
+        let is_told = |unread: &&UnreadKey| {
+            let is_id = unread.key == "tool_call_id";
+            is_id && (unread.turn).is_some_and(|turn| !self.out_of_order.contains(&turn))
+        };
+        let Some(UnreadKey { turn, key }) = unread.iter().find(|unread| !is_told(unread)) else {
+            return Ok(());
+        };
+        let field = match turn {
+            Some(turn) => format!("messages[{turn}].{key}"),
+            None => key.clone(),
+        };
+        let what = match key.as_str() {
+            "tool_call_id" => {
+                "an answer to a call that is not the next one, where the model's chat template does not read the id,"
+            }
+            _ => "what the model's chat template does not read here",
+        };
+        Err(ApiError::unsupported(&field, what))
+    }
 }
 
 fn one(
     message: &ChatMessage,
     tokenizer: &ChatTokenizer,
-    called: &mut HashSet<String>,
+    known_calls: &mut Calls,
     field: &dyn Fn(&str) -> String,
 ) -> Result<Message, ApiError> {
     let known = ["system", "developer", "user", "assistant", "tool"];
@@ -95,8 +157,9 @@ fn one(
         let expected = format!("`{}`, expected {}", message.role, known.join(", "));
         return Err(ApiError::wrong(&field("role"), expected));
     };
-    if role == "tool" && !tokenizer.reads("tool") {
-        return Err(no_tools(&field("role"), "tool"));
+    if role == "tool" && !tokenizer.knows_role("tool") {
+        let what = "the use of tools (the model's chat template has no `tool`)";
+        return Err(ApiError::unsupported(&field("role"), what));
     }
     let nothing = |value: &Value| *value == Value::Array(Vec::new());
     for (name, value) in message.unsupported() {
@@ -105,37 +168,37 @@ fn one(
         }
     }
     let mut more = JsonObject::new();
-    if let Some(name) = &message.name {
-        if !tokenizer.reads("name") {
-            let what = "a name, of which the model's chat template has none,";
-            return Err(ApiError::unsupported(&field("name"), what));
-        }
-        more.insert("name".to_owned(), name.as_str().into());
-    }
+    more.extend((message.name.as_ref()).map(|name| ("name".to_owned(), name.as_str().into())));
     let calls = message.tool_calls.as_deref().unwrap_or_default();
     if !calls.is_empty() {
         let field = field("tool_calls");
-        if !tokenizer.reads("tool_calls") {
-            return Err(no_tools(&field, "tool_calls"));
-        }
         if role != "assistant" {
             let problem = format!("a message of `{role}` has some, expected the assistant's");
             return Err(ApiError::wrong(&field, problem));
         }
+        known_calls.waiting.clear();
         let calls = calls.iter().enumerate();
         let calls =
-            calls.map(|(index, call)| tool_call(call, called, &format!("{field}[{index}]")));
+            calls.map(|(index, call)| tool_call(call, known_calls, &format!("{field}[{index}]")));
         more.insert(
             "tool_calls".to_owned(),
             calls.collect::<Result<Value, _>>()?,
         );
     }
-    if let Some(id) = &message.tool_call_id {
-        if role != "tool" || !called.contains(id) {
-            let problem = format!("`{id}`, expected the id of a call before a message of `tool`");
+    match &message.tool_call_id {
+        Some(id) if role == "tool" && known_calls.ids.contains(id) => {
+            known_calls.waiting.retain(|waiting| waiting != id);
+            more.insert("tool_call_id".to_owned(), id.as_str().into());
+        }
+        None if role != "tool" => {}
+        found => {
+            let found = found
+                .as_ref()
+                .map_or("nothing".to_owned(), |id| format!("`{id}`"));
+            let problem =
+                format!("{found}, expected the id of a call before, in a message of `tool`");
             return Err(ApiError::wrong(&field("tool_call_id"), problem));
         }
-        more.insert("tool_call_id".to_owned(), id.as_str().into());
     }
     let content = match &message.content {
         Some(content) => Content::Text(text(content, &field("content"))?),
@@ -152,14 +215,27 @@ fn one(
     })
 }
 
-/// What the chat template says nothing of.
-pub fn no_tools(field: &str, name: &str) -> ApiError {
-    let what = format!("the use of tools (the model's chat template has no `{name}`)");
-    ApiError::unsupported(field, &what)
+/// Tools that a template is told of: each a function with a name.
+pub fn check_tools(tools: &[Value]) -> Result<(), ApiError> {
+    let is_tool = |tool: &Value| {
+        let name = tool.pointer("/function/name").and_then(Value::as_str);
+        tool.get("type").is_some_and(|kind| kind == "function")
+            && name.is_some_and(|name| !name.is_empty())
+    };
+    match tools.iter().position(|tool| !is_tool(tool)) {
+        None => Ok(()),
+        Some(index) => {
+            let message = format!(
+                "found {}, expected {{\"type\": \"function\", \"function\": {{\"name\": .., \"parameters\": {{..}}}}}}",
+                shortened(&tools[index].to_string())
+            );
+            Err(ApiError::wrong(&format!("tools[{index}]"), message))
+        }
+    }
 }
 
 /// A call as chat templates take it: with its arguments as an object, which clients send as JSON text.
-fn tool_call(call: &Value, called: &mut HashSet<String>, field: &str) -> Result<Value, ApiError> {
+fn tool_call(call: &Value, known: &mut Calls, field: &str) -> Result<Value, ApiError> {
     let mut call = call.clone();
     let problem = |problem: &str| ApiError::wrong(field, problem.to_owned());
     let function = call.get_mut("function").and_then(Value::as_object_mut);
@@ -172,7 +248,8 @@ fn tool_call(call: &Value, called: &mut HashSet<String>, field: &str) -> Result<
         function.insert("arguments".to_owned(), parsed.into());
     }
     if let Some(id) = call.get("id").and_then(Value::as_str) {
-        called.insert(id.to_owned());
+        known.ids.insert(id.to_owned());
+        known.waiting.push_back(id.to_owned());
     }
     Ok(call)
 }

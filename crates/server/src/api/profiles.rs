@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::block_in_place;
 use utoipa::ToSchema;
 
-use super::messages::{ChatMessage, messages};
+use super::messages::{ChatMessage, Conversation};
 use super::shared::gather;
 use super::{Api, aside, body};
 use crate::answers::Asked;
@@ -219,12 +219,18 @@ pub async fn ask(
         return Err(ApiError::wrong("candidates", message));
     }
     api.answers.check_count(1, candidates, "candidates")?;
-    let messages = messages(&question.messages, &api.answers.tokenizer)?;
+    let conversation = Conversation::of(&question.messages, &api.answers.tokenizer)?;
     let tokenizer = Arc::clone(&api.answers.tokenizer);
     let prompt = aside(&api, body, move || {
-        Prompt::new(messages, JsonObject::new(), &tokenizer)
+        let variables = JsonObject::new();
+        let tokens = conversation.tokens(&tokenizer, &variables)?;
+        Ok::<_, ApiError>(Prompt {
+            messages: conversation.messages,
+            variables,
+            tokens,
+        })
     });
-    let prompt = prompt.await.map_err(|error| error.about("messages"))?;
+    let prompt = prompt.await?;
 
     let seed = question.seed.unwrap_or_else(rand::random);
     let room = api.answers.context.saturating_sub(prompt.tokens.len());

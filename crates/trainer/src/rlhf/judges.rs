@@ -6,9 +6,10 @@ use std::sync::Mutex;
 
 use panacea_config::Plan;
 use panacea_data::{BoxError, Example, LabelSource, Source};
-use panacea_pretrained::{Answer, Message};
+use panacea_pretrained::{Answer, Content, Message};
 use panacea_reward_models::{Base, RewardModels};
 use panacea_rewards::{KnownResponse, Sample, Scorer, ScorerSpec, Scorers, Turn, Verdict};
+use serde_json::Value;
 
 use crate::error::TrainerError;
 
@@ -62,16 +63,32 @@ impl PromptText {
                 turns.collect::<Vec<_>>().join("\n")
             }
         };
-        let turns = messages.iter().map(|message| Turn {
-            role: message.role.clone(),
-            content: message.text().to_owned(),
-            more: message.more.clone(),
-        });
         Self {
             text,
-            turns: turns.collect(),
+            turns: messages.iter().map(turn).collect(),
         }
     }
+}
+
+/// A turn as scorers see it: all that it has, and no text where it has none.
+fn turn(message: &Message) -> Turn {
+    let content = match &message.content {
+        Content::Text(text) => Some(Value::from(text.as_str())),
+        Content::Null => Some(Value::Null),
+        Content::Absent => None,
+    };
+    let known = [
+        ("role", Some(Value::from(message.role.as_str()))),
+        ("content", content),
+    ];
+    let known = known
+        .into_iter()
+        .filter_map(|(key, value)| Some((key.to_owned(), value?)));
+    let more = message
+        .more
+        .iter()
+        .map(|(key, value)| (key.clone(), value.clone()));
+    known.chain(more).collect()
 }
 
 /// What a turn says: its text, and the calls of tools beside it as JSON.
@@ -228,5 +245,29 @@ fn without_end<'a>(tokens: &'a [u32], stop: &[u32]) -> &'a [u32] {
     match tokens.split_last() {
         Some((last, rest)) if stop.contains(last) => rest,
         _ => tokens,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Scorers have the turns of the record, and whoever reads words has the calls among them.
+    #[test]
+    fn a_turn_without_a_text_is_no_empty_text() {
+        let call = json!([{"function": {"name": "hours", "arguments": {"z": 1, "a": null}}}]);
+        let turns = json!([
+            {"role": "user", "content": "When?", "name": "Ann"},
+            {"role": "assistant", "content": null, "tool_calls": call},
+            {"role": "assistant", "reasoning_content": "hm"},
+            {"role": "tool", "content": ""}
+        ]);
+        let messages: Vec<Message> = serde_json::from_value(turns.clone()).unwrap();
+        let found = PromptText::of(&messages);
+        assert_eq!(json!(found.turns).to_string(), turns.to_string());
+        let text = format!("user: When?\nassistant: {call}\nassistant: \ntool: ");
+        assert_eq!(found.text, text);
     }
 }
