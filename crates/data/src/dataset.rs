@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::columns::note;
 use crate::error::{DataError, ObjectiveError, RecordProblem, Trouble};
 use crate::file::{FileReader, Taker};
-use crate::labels::{Finding, verdict};
+use crate::labels::{Finding, alone, verdict};
 use crate::mismatched::add_mismatched;
 use crate::objective::{LabelSource, ObjectiveSpec};
 use crate::readers::fields::{self, Row};
@@ -478,29 +478,7 @@ impl<'a> Loading<'a> {
 
     /// Compared responses, each judged by itself: KTO's records.
     fn judged_alone(&mut self, responses: usize, judgements: &[Judgement]) -> Vec<Judgement> {
-        let of_response = |response: usize| {
-            let label = |objective: usize| match judgements {
-                // The other one's label is the complement, soft ones included.
-                [only] if responses == 2 => {
-                    let first = only.labels[objective]?;
-                    Some(if only.response == response {
-                        first
-                    } else {
-                        1.0 - first
-                    })
-                }
-                _ => verdict(response, judgements, objective),
-            };
-            Judgement {
-                response,
-                against: None,
-                labels: (0..self.objectives.len()).map(label).collect(),
-            }
-        };
-        let each: Vec<Judgement> = (0..responses)
-            .map(of_response)
-            .filter(|judgement| judgement.labels.iter().any(Option::is_some))
-            .collect();
+        let each = alone(responses, judgements, self.objectives.len());
         // What is counted from here on are responses, not comparisons.
         for (i, counts) in self.report.objectives.iter_mut().enumerate() {
             let labelled = |of: &[Judgement]| of.iter().filter(|j| j.labels[i].is_some()).count();

@@ -275,6 +275,36 @@ fn numbers(value: &Value, field: &str, responses: usize) -> Result<Vec<Option<f6
     items.iter().map(number).collect()
 }
 
+/// Compared responses, each judged by itself.
+pub(crate) fn alone(
+    responses: usize,
+    judgements: &[Judgement],
+    objectives: usize,
+) -> Vec<Judgement> {
+    let of_response = |response: usize| {
+        let label = |objective: usize| match judgements {
+            // The other one's label is the complement, soft ones included.
+            [only] if responses == 2 => {
+                let first = only.labels[objective]?;
+                Some(match only.response == response {
+                    true => first,
+                    false => 1.0 - first,
+                })
+            }
+            _ => verdict(response, judgements, objective),
+        };
+        Judgement {
+            response,
+            against: None,
+            labels: (0..objectives).map(label).collect(),
+        }
+    };
+    (0..responses)
+        .map(of_response)
+        .filter(|judgement| judgement.labels.iter().any(Option::is_some))
+        .collect()
+}
+
 /// 1 for a response that an objective prefers to every one that it compares it with, 0 for one that it prefers to none,
 /// nothing for others.
 pub(crate) fn verdict(response: usize, judgements: &[Judgement], objective: usize) -> Option<f64> {

@@ -3,7 +3,8 @@
 use tokenizers::{AddedToken, Tokenizer};
 
 use crate::foreign;
-use crate::template::{ChatTemplate, Talk, Turn};
+use crate::talk::{Talk, Turn};
+use crate::template::ChatTemplate;
 
 /// What a template writes behind an answer.
 #[derive(Debug, Clone, Default)]

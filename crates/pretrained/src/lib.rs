@@ -79,6 +79,7 @@ mod python;
 mod room;
 mod rope;
 mod safetensors;
+mod talk;
 mod template;
 mod tensor;
 mod tensors;
@@ -95,7 +96,7 @@ pub use export_gguf::{GgufType, LoraMatrices, convert_to_gguf, write_gguf, write
 pub use message::{Answer, Content, JsonObject, Message, ROLES, are_spelt_alike, role};
 pub use pretrained::Pretrained;
 pub use rope::{Rope, RopeScaling};
-pub use template::UnreadKey;
+pub use talk::UnreadKey;
 pub use tensor::{QuantisedMatrix, TensorF32};
 pub use text_stream::TextStream;
 pub use tokenizer::ChatTokenizer;

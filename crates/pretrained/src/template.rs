@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use chrono::Local;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Serde, Value};
+use minijinja::value::Value;
 use minijinja::{Environment, Error, ErrorKind};
 
-use crate::message::{Answer, Content, JsonObject, Message};
+use crate::message::{Answer, Message};
 use crate::room::{self, FEW_CALLS, FEW_STEPS, MOST_STEPS};
-use crate::watched::{Given, Watched};
+use crate::talk::{Talk, Turn};
+use crate::watched::Given;
 use crate::{ChatOptions, dates, python};
 
 const NAME: &str = "chat_template";
@@ -29,129 +30,6 @@ pub(crate) struct ChatTemplate {
     /// The texts in its source that are words: among them the roles that it knows.
     words: HashSet<String>,
 }
-
-/// What a template is given: turns, and the variables of this conversation alone, before which those of all others go.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Talk {
-    pub turns: Vec<Turn>,
-    pub variables: Arc<Watched>,
-}
-
-/// A turn as templates see it.
-#[derive(Debug, Clone)]
-pub(crate) struct Turn {
-    fields: Arc<Watched>,
-    /// Whether it says something under `content`, and in how many bytes.
-    has_text: bool,
-    text_bytes: usize,
-}
-
-/// Something of a conversation that the template has not asked for, so that it stands nowhere in what the template writes.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct UnreadKey {
-    /// The turn that has it, from 0; nothing where it is a variable beside the turns.
-    pub turn: Option<usize>,
-    /// Its key or name.
-    pub key: String,
-}
-
-impl Talk {
-    pub fn new(turns: Vec<Turn>, variables: &JsonObject) -> Self {
-        let variables = variables
-            .iter()
-            .map(|(name, value)| (name.clone(), Value::from(Serde(value))));
-        Self {
-            turns,
-            variables: Watched::new(variables),
-        }
-    }
-
-    /// Bytes of the texts of its turns.
-    fn text_bytes(&self) -> usize {
-        self.turns.iter().map(|turn| turn.text_bytes).sum()
-    }
-
-    /// The same with one more turn.
-    pub fn with(&self, turn: Turn) -> Self {
-        Self {
-            turns: [&self.turns[..], &[turn]].concat(),
-            variables: Arc::clone(&self.variables),
-        }
-    }
-
-    /// What no rendering has asked for.
-    pub fn unread(&self) -> impl Iterator<Item = UnreadKey> {
-        let of_turns = self.turns.iter().enumerate().flat_map(|(index, turn)| {
-            let keys = turn.unread();
-            keys.map(move |key| (Some(index), key))
-        });
-        let variables = self.variables.unread().map(|key| (None, key));
-        let all = of_turns.chain(variables);
-        all.map(|(turn, key)| UnreadKey {
-            turn,
-            key: key.to_owned(),
-        })
-    }
-}
-
-impl Turn {
-    /// A turn with a text and nothing else.
-    pub fn plain(role: &str, text: &str) -> Self {
-        Self::with_text(role, text, &JsonObject::new())
-    }
-
-    /// What it has beside role and content is given as it is.
-    pub fn new(role: &str, content: &Content, more: &JsonObject) -> Self {
-        match content {
-            Content::Text(text) => Self::with_text(role, text, more),
-            Content::Null => Self::with(role, "", Some(Value::from(())), more),
-            Content::Absent => Self::with(role, "", None, more),
-        }
-    }
-
-    fn with_text(role: &str, text: &str, more: &JsonObject) -> Self {
-        Self::with(role, text, Some(Value::from(text)), more)
-    }
-
-    fn with(role: &str, text: &str, content: Option<Value>, more: &JsonObject) -> Self {
-        let known = [(ROLE, Some(Value::from(role))), (CONTENT, content)];
-        let known = known
-            .into_iter()
-            .filter_map(|(key, value)| Some((key.to_owned(), value?)));
-        let more = (more.iter()).map(|(key, value)| (key.clone(), Value::from(Serde(value))));
-        Self {
-            fields: Watched::new(known.chain(more)),
-            has_text: !text.trim().is_empty(),
-            text_bytes: text.len(),
-        }
-    }
-
-    /// The assistant's turn with an answer, whose text is `text`.
-    pub fn answer(text: &str, answer: &Answer) -> Self {
-        match &answer.content {
-            Content::Text(_) => Self::with_text("assistant", text, &answer.more),
-            other => Self::new("assistant", other, &answer.more),
-        }
-    }
-
-    pub fn has_read(&self, key: &str) -> bool {
-        self.fields.has_read(key)
-    }
-
-    /// Whether the template has asked what stands under `content`.
-    pub fn has_read_content(&self) -> bool {
-        self.has_read(CONTENT)
-    }
-
-    /// The keys that no rendering has asked for: those beside the role, and `content` where it says something.
-    pub fn unread(&self) -> impl Iterator<Item = &str> {
-        let says = move |key: &&str| *key != ROLE && (*key != CONTENT || self.has_text);
-        self.fields.unread().filter(says)
-    }
-}
-
-const ROLE: &str = "role";
-const CONTENT: &str = "content";
 
 impl ChatTemplate {
     /// Parses a template; `special_tokens` are variables such as `bos_token` and their values, before which the user's go.
@@ -424,6 +302,7 @@ fn raise_exception(message: String) -> Result<Value, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::JsonObject;
 
     fn render(source: &str) -> Result<String, String> {
         let tokens = vec![

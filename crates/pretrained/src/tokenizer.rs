@@ -12,7 +12,8 @@ use crate::beginnings::Beginnings;
 use crate::ending::{self, Ending};
 use crate::foreign;
 use crate::json::{self, Fields};
-use crate::template::{ChatTemplate, Talk};
+use crate::talk::Talk;
+use crate::template::ChatTemplate;
 use crate::{ChatOptions, JsonObject, Message, ModelConfig, PretrainedError, lfs};
 
 pub(crate) const TOKENIZER: &str = "tokenizer.json";
