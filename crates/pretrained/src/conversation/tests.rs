@@ -1,3 +1,5 @@
+//! Prompts and responses against what transformers makes of them.
+
 use std::path::{Path, PathBuf};
 
 use panacea_test_support::golden;
