@@ -11,9 +11,40 @@ pub fn printable(text: &str, is_terminal: bool) -> String {
         .collect()
 }
 
+/// So many seconds as a person would say it: 2 digits, since no estimate has more.
+pub fn span(seconds: f64) -> String {
+    let digits = |value: f64| match value < 9.95 {
+        true => format!("{value:.1}"),
+        false => format!("{value:.0}"),
+    };
+    match seconds {
+        _ if seconds < 0.95 => "less than a second".to_owned(),
+        _ if seconds < 90.0 => format!("{} s", digits(seconds)),
+        _ if seconds < 5400.0 => format!("{} min", digits(seconds / 60.0)),
+        _ if seconds < 172_800.0 => format!("{} h", digits(seconds / 3600.0)),
+        _ => format!("{} days", digits(seconds / 86400.0)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_have_two_digits() {
+        let cases = [
+            (0.3, "less than a second"),
+            (3.14, "3.1 s"),
+            (75.4, "75 s"),
+            (100.0, "1.7 min"),
+            (599.0, "10 min"),
+            (7200.0, "2.0 h"),
+            (250_000.0, "2.9 days"),
+        ];
+        for (seconds, expected) in cases {
+            assert_eq!(span(seconds), expected);
+        }
+    }
 
     #[test]
     fn no_control_characters_of_a_model_reach_a_terminal() {

@@ -477,7 +477,7 @@ fn cut_prompt<E: TextEncoder>(
         let start = text.char_indices().nth(middle).map(|(start, _)| start);
         let end_of_last = Message {
             role: last.role.clone(),
-            content: Content::Text(text[start.unwrap_or(text.len())..].to_owned()),
+            content: Content::Text(text[start.unwrap_or(text.len())..].into()),
             more: last.more.clone(),
         };
         match fitting(&[end_of_last])? {

@@ -49,17 +49,20 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// A template as most are, but for one that joins texts before it writes them, which copies them.
+/// A template as most are.
 const TEMPLATE: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
 
-fn model(folder: &Path) -> Pretrained {
+/// One that joins texts before it writes them, which copies them.
+const JOINING: &str = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
+fn model(folder: &Path, template: &str) -> Pretrained {
     let config = json!({
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 272, "hidden_size": 8, "intermediate_size": 8,
         "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4, "rms_norm_eps": 1e-5,
         "max_position_embeddings": 64, "tie_word_embeddings": true
     });
     TinyModel::well_behaved(config, 0.1).write(folder);
-    fs::write(folder.join("chat_template.jinja"), TEMPLATE).unwrap();
+    fs::write(folder.join("chat_template.jinja"), template).unwrap();
     Pretrained::open(folder).unwrap()
 }
 
@@ -92,17 +95,22 @@ fn most(folder: &Path, model: &Pretrained, long: Value) -> (usize, usize) {
 
 /// Here is one test only, since memory is counted for all threads together.
 #[test]
-fn a_long_record_takes_less_than_four_times_its_length() {
+fn a_long_record_takes_a_few_times_its_length() {
     let folder = tempfile::tempdir().unwrap();
-    let model = model(folder.path());
     let text = "What was said, \"word by word\", and\non many lines. ".repeat(120_000);
-    for long in [
-        json!({"prompt": "question", "chosen": text, "rejected": "no"}),
-        json!({"prompt": text, "chosen": "a long answer", "rejected": "no"}),
+    let answer = json!({"prompt": "question", "chosen": text, "rejected": "no"});
+    let prompt = json!({"prompt": text, "chosen": "a long answer", "rejected": "no"});
+    for (template, long, limit) in [
+        (TEMPLATE, &answer, 4),
+        (TEMPLATE, &prompt, 4),
+        (JOINING, &answer, 4),
+        // What a prompt comes to is written twice: with the header of an answer and without.
+        (JOINING, &prompt, 5),
     ] {
-        let (most, longest) = most(folder.path(), &model, long);
+        let model = model(folder.path(), template);
+        let (most, longest) = most(folder.path(), &model, long.clone());
         assert!(longest > 6_000_000);
         println!("{:.2}", most as f64 / longest as f64);
-        assert!(most < 4 * longest, "{most} for {longest}");
+        assert!(most < limit * longest, "{most} for {longest}");
     }
 }

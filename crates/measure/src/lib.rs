@@ -7,14 +7,18 @@
 //!   the records pose a problem whose best policy is known;
 //! - [`Opened::measure_rewards`] has it answer the records' prompts, and measures what its scorers say of the answers.
 //!
+//! [`Rates`] are how fast this machine is at that, and how much of it fits into a quarter of the training's time.
+//!
 //! Both results hold a `panacea_evaluator::Front`; that crate draws it and writes the report.
 
 mod by_records;
 mod by_rewards;
+mod cost;
 mod error;
 mod exact;
 mod opened;
 
 pub use by_rewards::{ScoredAnswer, Writing};
+pub use cost::{Asked, Rates, Sample, USUAL_PROMPTS};
 pub use error::MeasureError;
 pub use opened::{Choices, Measured, Opened};

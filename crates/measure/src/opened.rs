@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use panacea_config::Plan;
 use panacea_data::Example;
 use panacea_evaluator::{Cost, Front};
-use panacea_methods::Trainings;
+use panacea_methods::{Served, Trainings};
 use panacea_objectives::{Preference, simplex_grid, usual_divisions};
 use panacea_reward_models::Base;
 use panacea_runs::{RunFolder, training_totals};
@@ -13,6 +13,7 @@ use panacea_serving::{Policy, changed_since, open_model_of};
 use panacea_svd_lora::ADAPTER_FILE;
 use panacea_trainer::{Records, References, computed_by};
 
+use crate::cost::{Asked, Rates};
 use crate::error::MeasureError;
 
 /// What a user may choose about a measurement.
@@ -20,8 +21,6 @@ use crate::error::MeasureError;
 pub struct Choices<'a> {
     /// Held-out files; empty: those of the run.
     pub eval: &'a [PathBuf],
-    /// Held-out records, at most.
-    pub records: Option<usize>,
     /// What a run is measured by, in place of its own objectives, loss and held-out records.
     pub like: Option<&'a Plan>,
     /// The base model, where it has moved.
@@ -72,8 +71,6 @@ impl Opened {
         let tokenizer = pretrained.tokenizer()?;
         let eval = Records::load_held_out(&yardstick, choices.eval, tokenizer)?;
         let eval = eval.ok_or_else(|| MeasureError::NoHeldOut { run: run.name() })?;
-        let measured = choices.records.unwrap_or(usize::MAX);
-        let measured = measured.min(eval.examples.len());
         let device = panacea_devices::select(choices.device)?;
         let weights = plan.precision().on(&device)?;
         let base = Base::load(pretrained, &device, weights)?;
@@ -95,10 +92,43 @@ impl Opened {
             yardstick,
             base,
             policy,
+            measured: eval.examples.len(),
             eval,
-            measured,
             references,
         })
+    }
+
+    /// How fast this machine is with the run, at the preference in the middle.
+    pub fn rates(&self) -> Result<Rates, MeasureError> {
+        let centre = Preference::uniform(self.policy.plan().objectives().len());
+        let Served::Adapter(steering) = self.policy.serve(&centre)?;
+        let learning = &self.yardstick.method().learning;
+        Rates::of(&self.base.decoder, &steering, learning, &self.eval.examples)
+    }
+
+    /// What there is to measure at so many preferences, by the records or by rewards.
+    pub fn asked(&self, preferences: usize, by_rewards: bool) -> Asked<'_> {
+        Asked {
+            examples: &self.eval.examples,
+            references: &self.references,
+            learning: &self.yardstick.method().learning,
+            preferences,
+            by_rewards,
+            records: None,
+            answered_at: 0,
+            prompts: None,
+            max_new_tokens: 0,
+        }
+    }
+
+    /// Measures no more than the first `records`.
+    pub fn measure_first(&mut self, records: usize) {
+        self.measured = records.min(self.eval.examples.len());
+    }
+
+    /// Seconds that all trainings of the run took.
+    pub fn train_seconds(&self) -> Result<f64, MeasureError> {
+        Ok(self.cost(0.0)?.train_seconds)
     }
 
     /// The held-out records that are measured.

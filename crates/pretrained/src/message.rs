@@ -1,6 +1,8 @@
 //! Turns of a conversation, in the form chat templates take.
 
-use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 /// JSON by name, in the order given.
@@ -34,8 +36,8 @@ pub struct Answer {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Content {
-    /// A text.
-    Text(String),
+    /// A text, which is shared with the templates that it is given to.
+    Text(#[serde(serialize_with = "as_text", deserialize_with = "from_text")] Arc<str>),
     /// `null`, as beside calls of tools.
     Null,
     /// There is no such key.
@@ -46,7 +48,7 @@ pub enum Content {
 
 impl Message {
     /// A turn with a text and nothing else.
-    pub fn new(role: impl Into<String>, text: impl Into<String>) -> Self {
+    pub fn new(role: impl Into<String>, text: impl Into<Arc<str>>) -> Self {
         Self {
             role: role.into(),
             content: Content::Text(text.into()),
@@ -74,14 +76,17 @@ impl Answer {
 
 impl From<&str> for Answer {
     fn from(text: &str) -> Self {
-        Self::from(text.to_owned())
+        Self {
+            content: Content::Text(text.into()),
+            more: JsonObject::new(),
+        }
     }
 }
 
 impl From<String> for Answer {
     fn from(text: String) -> Self {
         Self {
-            content: Content::Text(text),
+            content: Content::Text(text.into()),
             more: JsonObject::new(),
         }
     }
@@ -108,6 +113,14 @@ impl Content {
     fn is_absent(&self) -> bool {
         matches!(self, Self::Absent)
     }
+}
+
+fn as_text<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(text)
+}
+
+fn from_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<str>, D::Error> {
+    String::deserialize(deserializer).map(Arc::from)
 }
 
 /// Whether things that are equal are spelt alike, too. JSON's objects are equal whatever the order of their keys, but a
@@ -141,6 +154,6 @@ pub fn role(name: &str) -> Option<&'static str> {
 /// Whether the answer is this text and nothing else.
 impl PartialEq<&str> for Answer {
     fn eq(&self, text: &&str) -> bool {
-        self.more.is_empty() && matches!(&self.content, Content::Text(own) if own == text)
+        self.more.is_empty() && matches!(&self.content, Content::Text(own) if **own == **text)
     }
 }

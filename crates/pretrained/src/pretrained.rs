@@ -193,6 +193,15 @@ impl Pretrained {
         }
     }
 
+    /// How many numbers the network has.
+    pub fn parameters(&self) -> usize {
+        let sizes = self
+            .expected
+            .values()
+            .map(|shape| shape.iter().product::<usize>());
+        sizes.sum()
+    }
+
     /// Compares the files with the configuration: every tensor that it asks for is there with the right shape, and none
     /// besides. All problems are reported at once.
     pub fn check(&self) -> Result<(), PretrainedError> {

@@ -15,8 +15,13 @@ use crate::room::{pay, pay_for_fields, pay_for_method};
 const PERCENT: &str = "python_percent";
 
 pub(crate) fn adapt(environment: &mut Environment<'static>) {
-    environment
-        .set_formatter(|output, state, value| Ok(output.write_str(&printed(state, value)?)?));
+    environment.set_formatter(|output, state, value| {
+        Ok(match value.as_str() {
+            // A long text is written without a copy.
+            Some(text) => output.write_str(text)?,
+            None => output.write_str(&printed(state, value)?)?,
+        })
+    });
     environment.set_unknown_method_callback(method);
     environment.add_filter("tojson", to_json);
     environment.add_filter("string", |state: &State, value: Value| {

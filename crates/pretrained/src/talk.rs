@@ -74,20 +74,21 @@ impl Talk {
 impl Turn {
     /// A turn with a text and nothing else.
     pub fn plain(role: &str, text: &str) -> Self {
-        Self::with_text(role, text, &JsonObject::new())
+        Self::with_text(role, text.into(), &JsonObject::new())
     }
 
     /// What it has beside role and content is given as it is.
     pub fn new(role: &str, content: &Content, more: &JsonObject) -> Self {
         match content {
-            Content::Text(text) => Self::with_text(role, text, more),
+            Content::Text(text) => Self::with_text(role, Arc::clone(text), more),
             Content::Null => Self::with(role, "", Some(Value::from(())), more),
             Content::Absent => Self::with(role, "", None, more),
         }
     }
 
-    fn with_text(role: &str, text: &str, more: &JsonObject) -> Self {
-        Self::with(role, text, Some(Value::from(text)), more)
+    fn with_text(role: &str, text: Arc<str>, more: &JsonObject) -> Self {
+        let content = Value::from(Arc::clone(&text));
+        Self::with(role, &text, Some(content), more)
     }
 
     fn with(role: &str, text: &str, content: Option<Value>, more: &JsonObject) -> Self {
@@ -106,7 +107,10 @@ impl Turn {
     /// The assistant's turn with an answer, whose text is `text`.
     pub fn answer(text: &str, answer: &Answer) -> Self {
         match &answer.content {
-            Content::Text(_) => Self::with_text("assistant", text, &answer.more),
+            Content::Text(own) if **own == *text => {
+                Self::with_text("assistant", Arc::clone(own), &answer.more)
+            }
+            Content::Text(_) => Self::with_text("assistant", text.into(), &answer.more),
             other => Self::new("assistant", other, &answer.more),
         }
     }

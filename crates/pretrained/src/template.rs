@@ -149,10 +149,12 @@ impl ChatTemplate {
 
     /// What it writes, given variables that hold so many bytes of text.
     pub(crate) fn render_with(&self, variables: Value, bytes: usize) -> Result<String, String> {
-        // A text that grows has room for up to twice what is in it.
-        let text = || Vec::with_capacity(bytes + bytes / 64 + 512);
-        let text = self.render_to(variables, bytes, text)?;
-        String::from_utf8(text).map_err(|error| error.to_string())
+        let text = || Whole {
+            text: Vec::new(),
+            expected: bytes + bytes / 64 + 512,
+        };
+        let whole = self.render_to(variables, bytes, text)?;
+        String::from_utf8(whole.text).map_err(|error| error.to_string())
     }
 
     /// Writes to what `begin` makes, anew where a try has to be given up.
@@ -195,6 +197,31 @@ pub(crate) struct Beside {
     pub shared: usize,
     /// What comes then.
     pub behind: String,
+}
+
+/// Keeps a text that is written. One that grows has room for up to twice what is in it: this one gets its room at once, but not before
+/// something long is written, since a template that joins texts has copies of them until then.
+struct Whole {
+    text: Vec<u8>,
+    expected: usize,
+}
+
+/// Below this, room for texts is none.
+const LONG: usize = 4096;
+
+impl io::Write for Whole {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let is_long = self.text.len() + bytes.len() > LONG;
+        if is_long && self.text.capacity() < self.expected {
+            self.text.reserve_exact(self.expected - self.text.len());
+        }
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Takes a text that is written and keeps what stands behind the beginning that it shares with another.

@@ -155,7 +155,7 @@ fn messages(turns: &[Turn]) -> Vec<Message> {
         let mut more = turn.clone();
         let role = more.shift_remove("role");
         let content = match more.shift_remove("content") {
-            Some(Value::String(text)) => Content::Text(text),
+            Some(Value::String(text)) => Content::Text(text.into()),
             Some(_) => Content::Null,
             None => Content::Absent,
         };
@@ -188,7 +188,7 @@ mod tests {
         let found = messages(&as_turns);
         assert_eq!(found, policys);
         let contents = found.iter().map(|message| &message.content);
-        let expected = [Content::Text(String::new()), Content::Null, Content::Absent];
+        let expected = [Content::Text("".into()), Content::Null, Content::Absent];
         assert!(contents.eq(&expected), "{found:?}");
     }
 }

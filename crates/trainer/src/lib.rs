@@ -18,6 +18,7 @@
 //!
 //! NaN and exploding norms are caught by the [`DivergenceGuard`].
 
+mod cost;
 mod divergence;
 mod error;
 mod evaluation;
@@ -34,6 +35,7 @@ mod supervised;
 mod training;
 mod trainings;
 
+pub use cost::{TrainingCost, seconds_per_row};
 pub use divergence::{
     Collapse, CollapseReason, Divergence, DivergenceGuard, Quantity, REPETITION_TOKENS,
 };

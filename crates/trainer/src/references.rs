@@ -80,6 +80,11 @@ impl References {
         self.get_or_compute(key(example), || response_log_probs(model, None, example))
     }
 
+    /// Whether [`References::of`] computes nothing for `example`.
+    pub fn knows(&self, example: &Example) -> bool {
+        self.known().log_probs.contains_key(&key(example))
+    }
+
     fn get_or_compute(
         &self,
         key: String,

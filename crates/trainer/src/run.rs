@@ -20,7 +20,7 @@ use crate::evaluation::{evaluate, references, summarise};
 use crate::rlhf::update::check_records;
 use crate::schedule::Schedule;
 use crate::state::TrainingState;
-use crate::training::Training;
+use crate::training::{Stepped, Training};
 
 /// Streams of random numbers that a seed is split into, so that none repeats another.
 const PREFERENCE_STREAM: u64 = 1 << 32;
@@ -67,13 +67,8 @@ impl Training<'_> {
             let records: Vec<&Example> = records.iter().map(|&i| &self.train[i]).collect();
             let preferences = self.sample_preferences(state.step);
             let factor = schedule.factor(state.step);
-            let stepped = self.on_device(step, run, || match &plan.method().learning {
-                Learning::Rlhf(rlhf) => {
-                    self.rlhf_step(&mut state, rlhf, &records, &preferences, factor)
-                }
-                Learning::Supervised(loss) => {
-                    self.loss_step(&mut state, loss, &records, &preferences, factor)
-                }
+            let stepped = self.on_device(step, run, || {
+                self.one_step(&mut state, &records, &preferences, factor)
             });
             // A failed scorer may work again when the run is resumed; a collapsed policy is kept to be inspected.
             let keeps = matches!(
@@ -134,6 +129,20 @@ impl Training<'_> {
         Ok(Outcome::Finished)
     }
 
+    /// Learns once from `records`, which are dealt to `preferences`, at `factor` of the learning rate.
+    pub(crate) fn one_step(
+        &self,
+        state: &mut TrainingState,
+        records: &[&Example],
+        preferences: &[Preference],
+        factor: f64,
+    ) -> Result<Stepped, TrainerError> {
+        match &self.plan.method().learning {
+            Learning::Rlhf(rlhf) => self.rlhf_step(state, rlhf, records, preferences, factor),
+            Learning::Supervised(loss) => self.loss_step(state, loss, records, preferences, factor),
+        }
+    }
+
     /// Does a step. What a device other than the CPU says when it fails becomes an error; what the step has changed in
     /// memory is lost then, the checkpoints are not.
     fn on_device<T>(
@@ -161,7 +170,7 @@ impl Training<'_> {
     }
 
     /// The preferences of the step behind `finished` steps, one a group, from the seed and the step alone.
-    fn sample_preferences(&self, finished: usize) -> Vec<Preference> {
+    pub(crate) fn sample_preferences(&self, finished: usize) -> Vec<Preference> {
         let mut rng = ChaCha8Rng::seed_from_u64(self.plan.seed());
         rng.set_stream(PREFERENCE_STREAM + finished as u64);
         let preference = self.plan.preference();

@@ -51,7 +51,10 @@ impl Training<'_> {
 
     /// Log-probabilities of a batch under the reference policy; each record's are computed when it is first drawn,
     /// alone, so that they do not depend on its neighbours.
-    fn references_of(&self, records: &[&Example]) -> Result<Vec<Vec<f64>>, TrainerError> {
+    pub(crate) fn references_of(
+        &self,
+        records: &[&Example],
+    ) -> Result<Vec<Vec<f64>>, TrainerError> {
         references(
             self.references,
             self.model,

@@ -1,5 +1,6 @@
 //! The trainings that a method takes, each in its folder.
 
+use panacea_config::Plan;
 use panacea_data::Example;
 use panacea_methods::Trainings;
 use panacea_model::Decoder;
@@ -91,7 +92,11 @@ impl Work<'_> {
             None => TrainingState::new(plan, self.model, &facts.model_fingerprint)?,
         };
         run.begin(record)?;
-        let training = Training {
+        (self.training(plan)).run(state, run, &self.interrupt, self.progress)
+    }
+
+    pub(crate) fn training<'a>(&'a self, plan: &'a Plan) -> Training<'a> {
+        Training {
             plan,
             model: self.model,
             replicas: self.replicas,
@@ -99,7 +104,6 @@ impl Work<'_> {
             eval: self.eval,
             references: &self.references,
             judges: self.judges,
-        };
-        training.run(state, run, &self.interrupt, self.progress)
+        }
     }
 }

@@ -208,7 +208,8 @@ impl Quickstart {
             let of_group = || chosen.iter().filter(|experiment| experiment.group == group);
             if of_group().next().is_some() {
                 let names = of_group().map(|experiment| self.run_name(experiment, 1));
-                let mut arguments = vec!["eval-front".to_owned(), "--prompts".into(), "0".into()];
+                let what = ["eval-front", "--prompts", "0", "--records", "all"];
+                let mut arguments: Vec<String> = what.map(str::to_owned).to_vec();
                 arguments.extend(names.flat_map(|name| ["--run".to_owned(), name]));
                 arguments.extend([
                     "--out".to_owned(),
@@ -264,6 +265,8 @@ impl Quickstart {
                 "eval-front".into(),
                 "--prompts".into(),
                 "0".into(),
+                "--records".into(),
+                "all".into(),
                 "--run".into(),
                 name,
             ])?;

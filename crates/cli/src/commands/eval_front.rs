@@ -2,21 +2,26 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use panacea_config::Plan;
 use panacea_evaluator::{Answer, Front, PromptSamples, Report};
-use panacea_measure::{Choices, Opened, Writing};
+use panacea_measure::{Asked, Choices, Opened, Sample, Writing};
 use panacea_methods::Served;
 use panacea_objectives::Preference;
 use panacea_runs::{CountedProgress, RunFolder, write_file};
 use panacea_trainer::{PromptText, Records};
 
 use crate::session::{RUNS, say_aside};
+use crate::terminal::span;
 
 /// Of a front with more points than this the terminal shows the vertices; the files have them all.
 const SHOWN_POINTS: usize = 21;
+
+/// Tokens of an answer, at most, where nothing else is said.
+pub const MAX_NEW_TOKENS: usize = 256;
 
 /// Measure a run's Pareto front on held-out records, and draw it.
 #[derive(Args)]
@@ -47,14 +52,16 @@ pub struct Arguments {
     /// fewer for more, so that the grid stays below 100 points.
     #[arg(long)]
     divisions: Option<usize>,
-    /// Held-out records that are measured. Default: all.
+    /// Held-out records that are measured, from the first on, or `all`. Default: as many as take a quarter of the time of
+    /// the training, with the answers.
     #[arg(long)]
-    records: Option<usize>,
-    /// Held-out prompts that are answered under every vertex and the centre; 0 is none.
-    #[arg(long, default_value_t = 20)]
-    prompts: usize,
+    records: Option<Count>,
+    /// Held-out prompts that are answered under every vertex and the centre; 0 is none. Default: 16, or as many as there is
+    /// time for.
+    #[arg(long)]
+    prompts: Option<usize>,
     /// Tokens of an answer, at most; fewer where the model's context ends.
-    #[arg(long, default_value_t = 256)]
+    #[arg(long, default_value_t = MAX_NEW_TOKENS)]
     max_new_tokens: usize,
     /// The reference of the hypervolume. Default: the componentwise minimum minus a tenth of the range.
     #[arg(long, value_delimiter = ',', allow_hyphen_values = true)]
@@ -81,6 +88,22 @@ enum By {
     Rewards,
 }
 
+/// So many, or all.
+#[derive(Clone, Copy)]
+struct Count(usize);
+
+impl FromStr for Count {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.parse()) {
+            ("all", _) => Ok(Self(usize::MAX)),
+            (_, Ok(count)) if count > 0 => Ok(Self(count)),
+            _ => Err("expected a number from 1 on, or all".to_owned()),
+        }
+    }
+}
+
 impl Arguments {
     pub fn run(self) -> Result<ExitCode> {
         let names: Vec<Option<&str>> = match self.run.as_slice() {
@@ -98,10 +121,17 @@ impl Arguments {
         let mut scored = String::new();
         let (mut samples, mut notes) = (Vec::new(), Vec::new());
         let mut out = self.out.clone();
+        // All runs are measured on the records of the first.
+        let mut sample: Option<Sample> = None;
         for name in names {
-            let opened = self.open(name, like.as_ref())?;
+            let mut opened = self.open(name, like.as_ref())?;
             out.get_or_insert_with(|| opened.run.path().to_owned());
             let grid = opened.grid(self.divisions);
+            let sample = match sample {
+                Some(sample) => sample,
+                None => *sample.insert(self.sample(&opened, grid.len())?),
+            };
+            opened.measure_first(sample.records);
             let measured = match self.by {
                 By::Records => opened.measure(&grid)?,
                 By::Rewards => {
@@ -119,8 +149,8 @@ impl Arguments {
             };
             fronts.push((opened.run.name(), measured.front));
             notes.extend(measured.notes);
-            if samples.is_empty() && self.prompts > 0 {
-                samples = self.answer(&opened, &mut notes)?;
+            if samples.is_empty() && sample.prompts > 0 {
+                samples = self.answer(&opened, sample.prompts, &mut notes)?;
             }
         }
         let names: Vec<&str> = fronts.iter().map(|(name, _)| name.as_str()).collect();
@@ -165,7 +195,6 @@ impl Arguments {
         let choices = Choices {
             like,
             eval: &self.eval,
-            records: self.records,
             model: self.model.as_deref(),
             device: &self.device,
         };
@@ -179,8 +208,27 @@ impl Arguments {
         Ok(opened)
     }
 
+    /// How much is measured, which is said before it is.
+    fn sample(&self, opened: &Opened, preferences: usize) -> Result<Sample> {
+        let asked = Asked {
+            records: self.records.map(|Count(records)| records),
+            answered_at: answered_at(opened.policy.plan().objectives().len()).len(),
+            prompts: self.prompts,
+            max_new_tokens: self.max_new_tokens,
+            ..opened.asked(preferences, self.by == By::Rewards)
+        };
+        let sample = opened.rates()?.sample(asked, opened.train_seconds()?);
+        eprintln!("{}", estimate("estimate", asked, sample));
+        Ok(sample)
+    }
+
     /// Greedy answers to held-out prompts at the vertices and the centre.
-    fn answer(&self, opened: &Opened, notes: &mut Vec<String>) -> Result<Vec<PromptSamples>> {
+    fn answer(
+        &self,
+        opened: &Opened,
+        count: usize,
+        notes: &mut Vec<String>,
+    ) -> Result<Vec<PromptSamples>> {
         let Opened {
             run,
             policy,
@@ -190,13 +238,8 @@ impl Arguments {
         } = opened;
         let tokenizer = base.pretrained.tokenizer()?;
         let plan = policy.plan();
-        let m = plan.objectives().len();
-        let mut preferences: Vec<Preference> = (0..m).map(|i| Preference::vertex(m, i)).collect();
-        if m > 1 {
-            preferences.insert(m.min(1), Preference::uniform(m));
-        }
-
-        let (texts, prompts) = prompts(eval, self.prompts);
+        let preferences = answered_at(plan.objectives().len());
+        let (texts, prompts) = prompts(eval, count);
         let progress =
             CountedProgress::new(preferences.len(), format!("answers of {}", run.name()));
         let mut samples: Vec<PromptSamples> = texts
@@ -235,6 +278,40 @@ impl Arguments {
         progress.finish();
         Ok(samples)
     }
+}
+
+/// The preferences at which answers are written for people to read: the vertices and the centre of `m` objectives.
+pub fn answered_at(m: usize) -> Vec<Preference> {
+    let mut preferences: Vec<Preference> = (0..m).map(|i| Preference::vertex(m, i)).collect();
+    if m > 1 {
+        preferences.insert(1, Preference::uniform(m));
+    }
+    preferences
+}
+
+/// What a measurement takes, in words behind `title`.
+pub fn estimate(title: &str, asked: Asked<'_>, sample: Sample) -> String {
+    let of = asked.examples.len();
+    let all = match sample.records < of {
+        true => format!(" (--records all: {})", span(sample.all_seconds)),
+        false => String::new(),
+    };
+    let mut text = format!(
+        "{title:<12}{} of {of} records at {} preferences: {}{all}",
+        sample.records,
+        asked.preferences,
+        span(sample.record_seconds)
+    );
+    if sample.prompts > 0 {
+        text.push_str(&format!(
+            "\n{:<12}answers to {} prompts at {} preferences: {} at most",
+            "",
+            sample.prompts,
+            asked.answered_at,
+            span(sample.answer_seconds)
+        ));
+    }
+    text
 }
 
 /// The first `count` different prompts of the records, in words and in tokens.

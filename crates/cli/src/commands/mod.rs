@@ -3,6 +3,7 @@
 mod chat;
 mod config;
 mod devices;
+mod dry_run;
 mod elicit;
 mod eval_front;
 mod eval_reward;

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use clap::Args;
-use panacea_config::{Overrides, Plan};
+use panacea_config::{Learning, Overrides, Plan};
 use panacea_data::Part;
 use panacea_devices::{Device, FloatDType};
 use panacea_model::Decoder;
 use panacea_pretrained::Pretrained;
 use panacea_reward_models::Base;
-use panacea_runs::RunFolder;
+use panacea_runs::{Interrupt, ProgressMode, RunFolder};
 use panacea_serving::open_model_of;
-use panacea_trainer::Records;
+use panacea_trainer::{Judges, Records, References, Work};
 
 use crate::session::say_aside;
 
@@ -109,6 +109,48 @@ impl Prepared {
         Ok(Base {
             decoder: Arc::new(decoder),
             pretrained: Arc::clone(&self.pretrained),
+        })
+    }
+}
+
+impl Prepared {
+    /// The weights on every device, and what scores answers: all that is left to be opened. `then` gets them as work to be
+    /// carried out, which nothing interrupts yet.
+    pub fn with_work<T>(
+        &self,
+        references: References,
+        then: impl FnOnce(Work<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let base = self.base()?;
+        let replicas = (self.devices[1..].iter())
+            .map(|device| Decoder::load_in(&base.pretrained, device, self.weights))
+            .collect::<Result<Vec<_>, _>>()?;
+        let tokenizer = self.pretrained.tokenizer()?;
+        let decode = |tokens: &[u32]| Ok(tokenizer.decode(tokens, true)?);
+        let judges = match self.plan.method().learning {
+            Learning::Rlhf(_) => {
+                let stop = tokenizer.stop_ids();
+                let (judges, apart) = Judges::open(&self.plan, &base, &decode, stop)?;
+                for path in apart {
+                    eprintln!(
+                        "reward model {}: weights of its own, beside the policy's",
+                        path.display()
+                    );
+                }
+                Some(judges)
+            }
+            Learning::Supervised(_) => None,
+        };
+        then(Work {
+            judges: judges.as_ref(),
+            model: &base.decoder,
+            replicas: &replicas,
+            train: &self.train.examples,
+            eval: (self.eval.as_ref()).map_or(&[], |loaded| &loaded.examples[..]),
+            references,
+            interrupt: Interrupt::manual(),
+            progress: ProgressMode::Auto,
+            note: &|note| eprintln!("{note}"),
         })
     }
 }

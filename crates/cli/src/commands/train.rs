@@ -6,15 +6,13 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
-use panacea_config::{Learning, Overrides, Plan, Spec};
+use panacea_config::{Overrides, Plan, Spec};
 use panacea_data::Example;
-use panacea_model::Decoder;
 use panacea_pretrained::Pretrained;
-use panacea_runs::{
-    EXIT_INTERRUPTED, Interrupt, ProgressMode, RunFacts, RunFolder, RunRecord, TrainingRun,
-};
-use panacea_trainer::{Judges, Outcome, References, Work, computed_by};
+use panacea_runs::{EXIT_INTERRUPTED, Interrupt, RunFacts, RunFolder, RunRecord, TrainingRun};
+use panacea_trainer::{Outcome, References, Work, computed_by};
 
+use super::dry_run::dry_run;
 use super::preparation::{PlanArguments, Prepared};
 use crate::session::RUNS;
 use crate::shell;
@@ -31,6 +29,7 @@ const QUICKSTART: &str = "configs/quickstart.toml";
   cargo xtask train
   cargo xtask train --config configs/smollm2-helpsteer2.toml --model models/smollm2-135m-instruct \\
       --train train.jsonl --eval test.jsonl --run first
+  cargo xtask train --dry-run
   cargo xtask train --run first --resume
   cargo xtask train --print-config > my.toml
   cargo xtask train --config my.toml --set optimizer.steps=200 --set adapter.rank=16
@@ -55,6 +54,10 @@ pub struct Arguments {
     /// default of every other key. Nothing is trained.
     #[arg(long, conflicts_with_all = ["run", "resume"])]
     print_config: bool,
+    /// Read the data and do a few steps, and say what the training and its evaluation will take on this machine: time,
+    /// memory, parameters. Nothing is written.
+    #[arg(long, conflicts_with_all = ["run", "resume", "print_config"])]
+    dry_run: bool,
 }
 
 impl Arguments {
@@ -77,12 +80,14 @@ impl Arguments {
             .transpose()?;
         let prepared = Prepared::of(Plan::resolve(spec, &overrides)?, resumed.as_deref())?;
         eprintln!("positions   {}", positions(&prepared.train.examples));
-        let tokenizer = prepared.pretrained.tokenizer()?;
 
         let record = RunRecord {
             plan: prepared.plan.clone(),
             facts: facts(&prepared.plan, &prepared.pretrained)?,
         };
+        if self.dry_run {
+            return dry_run(&prepared, &record, &self.runs);
+        }
         let stem = config
             .file_stem()
             .map_or_else(|| "run".into(), |s| s.to_string_lossy());
@@ -100,48 +105,21 @@ impl Arguments {
             run.folder().path().display()
         );
 
-        let base = prepared.base()?;
-        let weights = prepared.weights;
-        let replicas = (prepared.devices[1..].iter())
-            .map(|device| Decoder::load_in(&base.pretrained, device, weights))
-            .collect::<Result<Vec<_>, _>>()?;
         let fingerprint = &record.facts.model_fingerprint;
         let references = match record.plan.method().learning.needs_reference() {
             true => References::open(
                 &self.runs,
                 fingerprint,
-                &computed_by(record.plan.device(), weights),
+                &computed_by(record.plan.device(), prepared.weights),
             )?,
             false => References::in_memory(),
         };
-        let decode = |tokens: &[u32]| Ok(tokenizer.decode(tokens, true)?);
-        let judges = match record.plan.method().learning {
-            Learning::Rlhf(_) => {
-                let stop = tokenizer.stop_ids();
-                let (judges, apart) = Judges::open(&record.plan, &base, &decode, stop)?;
-                for path in apart {
-                    eprintln!(
-                        "reward model {}: weights of its own, beside the policy's",
-                        path.display()
-                    );
-                }
-                Some(judges)
-            }
-            Learning::Supervised(_) => None,
-        };
-        let work = Work {
-            judges: judges.as_ref(),
-            model: &base.decoder,
-            replicas: &replicas,
-            train: &prepared.train.examples,
-            eval: (prepared.eval.as_ref()).map_or(&[], |loaded| &loaded.examples[..]),
-            references,
-            interrupt: Interrupt::install()?,
-            progress: ProgressMode::Auto,
-            note: &|note| eprintln!("{note}"),
-        };
         let runs = shell::runs(&self.runs);
-        match work.carry_out(&record, &run)? {
+        let carry_out = |work: Work<'_>| {
+            let interrupt = Interrupt::install()?;
+            Ok(Work { interrupt, ..work }.carry_out(&record, &run)?)
+        };
+        match prepared.with_work(references, carry_out)? {
             Outcome::Finished => {
                 say!("run       {}", run.folder().path().display());
                 let command = match record.plan.method().is_reward_model() {

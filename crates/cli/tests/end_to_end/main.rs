@@ -33,6 +33,68 @@ fn assert_close(found: &[f64], expected: &[f64]) {
 }
 
 #[test]
+fn what_a_training_takes_is_said_before_it_and_nothing_is_written() {
+    let desk = Desk::new();
+    let said = desk.succeed("train --config run.toml --dry-run");
+    assert!(!desk.path("runs").exists());
+    let word = |line: &str, place: usize| -> String {
+        let line = said.lines().find(|found| found.starts_with(line)).unwrap();
+        line.split_whitespace().nth(place).unwrap().replace(',', "")
+    };
+    assert_eq!(word("parameters", 2), "trained", "{said}");
+    assert_eq!(word("evaluation", 1), "5", "{said}");
+    assert!(said.contains("5 of 5 records at 11 preferences"), "{said}");
+    assert!(
+        said.contains("answers to 5 prompts at 3 preferences"),
+        "{said}"
+    );
+    assert!(
+        cfg!(not(target_os = "linux")) || said.contains("memory  "),
+        "{said}"
+    );
+
+    // The rows are those that the training then has.
+    assert!(said.contains("training    30 steps, "), "{said}");
+    let rows: u64 = word("training", 3).parse().unwrap();
+    desk.succeed("train --config run.toml --run first");
+    let metrics = fs::read_to_string(desk.path("runs/first/metrics.jsonl")).unwrap();
+    let lines = metrics
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let tokens = lines.filter_map(|line| line["tokens"].as_u64());
+    assert_eq!(tokens.sum::<u64>(), rows);
+
+    // What is measured is said, too.
+    let output = desk.run("eval-front --run first --prompts 0");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        said.contains("estimate    5 of 5 records at 11 preferences: "),
+        "{said}"
+    );
+    let output = desk.run("eval-front --run first --prompts 0 --records 2");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("estimate    2 of 5 records"), "{said}");
+    assert!(said.contains("(--records all: "), "{said}");
+    let error = desk.fail("eval-front --run first --records none");
+    assert!(error.contains("a number from 1 on, or all"), "{error}");
+}
+
+#[test]
+fn several_trainings_are_estimated_together() {
+    let desk = Desk::new();
+    let soup = CONFIG.replace(
+        "[optimizer]",
+        "[method]\nname = \"rewarded_soups\"\n[optimizer]",
+    );
+    desk.write("soup.toml", &soup);
+    let said = desk.succeed("train --config soup.toml --dry-run");
+    assert!(
+        said.contains("training    2 trainings of 30 steps, "),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_run_is_trained_measured_asked_and_exported() {
     let desk = Desk::new();
     let output = desk.succeed("train --config run.toml --run first");
@@ -47,7 +109,8 @@ fn a_run_is_trained_measured_asked_and_exported() {
         assert!(desk.path("runs/first").join(file).exists(), "{file}");
     }
 
-    let output = desk.succeed("eval-front --run first --prompts 2 --max-new-tokens 5");
+    let output =
+        desk.succeed("eval-front --run first --records all --prompts 2 --max-new-tokens 5");
     assert!(
         output.contains("hypervolume") && output.contains("front.html"),
         "{output}"
@@ -184,7 +247,8 @@ fn soups_train_a_member_for_each_objective() {
     }
     desk.succeed(&format!("{train} --resume"));
     desk.succeed("train --config run.toml --run one --steps 20");
-    let output = desk.succeed("eval-front --run soup --run one --prompts 0 --divisions 4");
+    let output =
+        desk.succeed("eval-front --run soup --run one --records all --prompts 0 --divisions 4");
     assert!(
         output.contains("rewarded-soups") && output.contains("panacea-linear"),
         "{output}"
@@ -265,7 +329,7 @@ fn styles_are_learned_each_from_its_own_file() {
     }
 
     // J_i grows with λ_i: from another style's vertex over the middle of an edge to its own.
-    desk.succeed("eval-front --run styles --prompts 0 --divisions 2");
+    desk.succeed("eval-front --run styles --records all --prompts 0 --divisions 2");
     let front = desk.json("runs/styles/front.json");
     let points = front["methods"][0]["points"].as_array().unwrap();
     assert_eq!(points.len(), 6);
@@ -341,7 +405,7 @@ fn a_reward_model_is_trained_measured_exported_and_scores_a_policy() {
     desk.succeed("train --config policy.toml --run policy");
     let error = desk.fail("eval-reward --run policy");
     assert!(error.contains("eval-front --run policy"), "{error}");
-    desk.succeed("eval-front --run policy --by rewards --sampled --divisions 1 --prompts 0 --max-new-tokens 12");
+    desk.succeed("eval-front --run policy --by rewards --records all --sampled --divisions 1 --prompts 0 --max-new-tokens 12");
     let answers = fs::read_to_string(desk.path("runs/policy/answers.jsonl")).unwrap();
     let rewards: Vec<[f64; 2]> = (answers.lines())
         .map(|line| {
@@ -388,7 +452,7 @@ fn runs_are_measured_alike() {
     desk.succeed("train --config reinforced.toml --run reinforced --steps 1");
     desk.succeed("train --config run.toml --run paired");
     desk.succeed(
-        "eval-front --run reinforced --run paired --like reinforced --prompts 0 --divisions 2 --out both",
+        "eval-front --run reinforced --run paired --like reinforced --records all --prompts 0 --divisions 2 --out both",
     );
     let front = desk.json("both/front.json");
     let value = |method: usize, point: usize| -> Vec<f64> {

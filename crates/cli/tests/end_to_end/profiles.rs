@@ -143,7 +143,7 @@ fn a_preference_is_found_in_the_terminal_and_used() {
     assert!(error.contains("cannot be the name of a profile"), "{error}");
 
     // It goes on with another front: the λ to serve is one of its points.
-    desk.succeed("eval-front --run first --divisions 4 --prompts 0");
+    desk.succeed("eval-front --run first --records all --divisions 4 --prompts 0");
     let (success, text) = elicit(&desk, "--profile anna", "l\nl\nl\n");
     assert!(success && !text.contains("no measured front"), "{text}");
     assert!(
@@ -236,7 +236,7 @@ fn answers_are_scored_by_their_log_ratios() {
 #[test]
 fn a_preference_is_found_over_http_and_used() {
     let desk = desk();
-    desk.succeed("eval-front --run first --divisions 4 --prompts 0");
+    desk.succeed("eval-front --run first --records all --divisions 4 --prompts 0");
     let server = Server::start(&desk, "--run first --places 8");
     let place = format!("{}/v1/models/first/profiles", server.url);
     let list = || read_json(place.clone());

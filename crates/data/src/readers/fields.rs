@@ -68,7 +68,7 @@ pub(crate) fn prompt(row: &Row) -> Result<Vec<Message>, FieldProblem> {
     {
         let input = text(input, "input")?;
         if let (Some(last), false) = (turns.last_mut(), input.trim().is_empty()) {
-            last.content = Content::Text(format!("{}\n{input}", last.text()));
+            last.content = Content::Text(format!("{}\n{input}", last.text()).into());
         }
     }
     let before_question = turns.len().saturating_sub(1);

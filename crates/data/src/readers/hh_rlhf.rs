@@ -53,7 +53,7 @@ pub(super) fn transcript(text: &str, field: &str) -> Result<Vec<Message>, FieldP
         rest = &rest[end..];
         match turns.last_mut() {
             Some(last) if last.role == role => {
-                last.content = Content::Text(format!("{}\n\n{content}", last.text()));
+                last.content = Content::Text(format!("{}\n\n{content}", last.text()).into());
             }
             _ => turns.push(turn(role, content)),
         }

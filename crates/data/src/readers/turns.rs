@@ -73,7 +73,7 @@ pub(crate) fn message(value: &Value, field: &str) -> Result<Message, FieldProble
     })?;
     let content = match object.get(content_key) {
         Some(Value::Null) => Content::Null,
-        Some(content) => Content::Text(content_text(content, &content_field)?),
+        Some(content) => Content::Text(content_text(content, &content_field)?.into()),
         None => Content::Absent,
     };
     if more.is_empty() && !matches!(content, Content::Text(_)) {

@@ -201,7 +201,7 @@ fn one(
         }
     }
     let content = match &message.content {
-        Some(content) => Content::Text(text(content, &field("content"))?),
+        Some(content) => Content::Text(text(content, &field("content"))?.into()),
         None if more.contains_key("tool_calls") => Content::Null,
         None => {
             let problem = "nothing, expected a text, or calls of tools in the message".to_owned();

@@ -73,7 +73,7 @@ impl PromptText {
 /// A turn as scorers see it: all that it has, and no text where it has none.
 fn turn(message: &Message) -> Turn {
     let content = match &message.content {
-        Content::Text(text) => Some(Value::from(text.as_str())),
+        Content::Text(text) => Some(Value::from(&**text)),
         Content::Null => Some(Value::Null),
         Content::Absent => None,
     };
