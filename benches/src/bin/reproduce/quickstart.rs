@@ -210,10 +210,8 @@ impl Quickstart {
                 let names = of_group().map(|experiment| self.run_name(experiment, 1));
                 let mut arguments = vec!["eval-front".to_owned(), "--prompts".into(), "0".into()];
                 arguments.extend(names.flat_map(|name| ["--run".to_owned(), name]));
-                arguments.extend([
-                    "--out".to_owned(),
-                    self.out.join(group).display().to_string(),
-                ]);
+                let out = free(&self.out, group);
+                arguments.extend(["--out".to_owned(), out.display().to_string()]);
                 self.panacea(&arguments)?;
             }
         }
@@ -238,8 +236,11 @@ impl Quickstart {
     fn front(&self, experiment: &Experiment, seed: u64) -> Result<Front> {
         let name = self.run_name(experiment, seed);
         let folder = self.runs.join(&name);
-        let front = folder.join("front.json");
-        if !front.exists() {
+        let newest = || match RunFolder::open(&folder) {
+            Ok(run) => run.newest_front(),
+            Err(_) => Ok(None),
+        };
+        if newest()?.is_none() {
             let mut arguments: Vec<String> = vec!["train".into(), "--config".into()];
             arguments.push(
                 Path::new("configs")
@@ -268,6 +269,7 @@ impl Quickstart {
                 name,
             ])?;
         }
+        let front = newest()?.with_context(|| format!("{} has no front", folder.display()))?;
         Ok(Front::read(&front)?)
     }
 
@@ -369,6 +371,14 @@ impl Spread {
             None => format!("{:.decimals$}", self.mean),
         }
     }
+}
+
+/// A folder for the front of a group that is not there yet: `m2`, `m2-2` and so on. `eval-front` writes over none.
+fn free(out: &Path, group: &str) -> PathBuf {
+    let numbered = (2..).map(|n| format!("{group}-{n}"));
+    let mut names = std::iter::once(group.to_owned()).chain(numbered);
+    let free = names.find_map(|name| Some(out.join(name)).filter(|path| !path.exists()));
+    free.unwrap_or_else(|| out.join(group))
 }
 
 fn table(rows: &[Row], seeds: u64) -> String {
