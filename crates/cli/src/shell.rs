@@ -11,6 +11,17 @@ pub fn word(path: impl AsRef<Path>) -> String {
     shlex::try_quote(&text).map_or_else(|_| text.to_string(), |word| word.into_owned())
 }
 
+/// The command that this process was started with, as a shell takes it.
+pub fn this_command() -> String {
+    let arguments = std::env::args_os().skip(1).map(word);
+    let words = ["cargo".to_owned(), "xtask".to_owned()];
+    words
+        .into_iter()
+        .chain(arguments)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
 /// ` --runs FOLDER` where runs are kept elsewhere than usual.
 pub fn runs(folder: &Path) -> String {
     match folder.as_os_str() == RUNS {

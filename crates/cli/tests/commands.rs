@@ -46,7 +46,7 @@ fn the_quickstart_is_trained_and_measured_against_the_exact_front() {
     };
     run("train --steps 5 --run first");
     run("eval-front --run first --prompts 1 --max-new-tokens 8");
-    let front = fs::read_to_string(place.path().join("first/front.json")).unwrap();
+    let front = fs::read_to_string(place.path().join("first/evaluations/001/front.json")).unwrap();
     let front: serde_json::Value = serde_json::from_str(&front).unwrap();
     let indicators = &front["methods"][0]["indicators"];
     let ratio = indicators["hypervolume_ratio"].as_f64().unwrap();

@@ -1,12 +1,13 @@
 //! A configuration with every default filled in and every value checked: what the training loop sees.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use panacea_data::{Example, ObjectiveSpec};
 use panacea_devices::Precision;
 use panacea_methods::{Method, Trainings};
 use panacea_objectives::{Aggregation, Preference};
 use panacea_pretrained::ChatOptions;
+use toml::Table;
 
 use crate::problems::ConfigErrors;
 use crate::reading::Overrides;
@@ -14,9 +15,9 @@ use crate::resolver::Resolver;
 use crate::sections::general::General;
 use crate::sections::rlhf::RunScales;
 use crate::sections::{
-    AdapterPlan, CheckpointPlan, DataPlan, EvaluationPlan, EvaluationSpec, GeneralSpec, Learning,
-    MethodPlan, ModelSpec, OptimizerPlan, PrecisionSpec, PreferencePlan, PreferenceSpec, RlhfSpec,
-    label_ideal,
+    AdapterPlan, CheckpointPlan, DataPlan, DataSpec, EvaluationPlan, EvaluationSpec, GeneralSpec,
+    Learning, MethodPlan, MethodSpec, ModelSpec, OptimizerPlan, PrecisionSpec, PreferencePlan,
+    PreferenceSpec, RlhfSpec, label_ideal,
 };
 use crate::spec::Spec;
 
@@ -131,6 +132,69 @@ impl Plan {
     /// The trainings that the method takes.
     pub fn trainings(&self) -> Trainings {
         self.method.method.trainings(self.objectives.len())
+    }
+
+    /// How many trainings these are.
+    pub fn training_count(&self) -> usize {
+        match self.trainings() {
+            Trainings::One => 1,
+            Trainings::Each(preferences) => preferences.len(),
+        }
+    }
+
+    /// Every file of records to train on: those that objectives share, then each objective's own.
+    pub fn training_files(&self) -> Vec<&Path> {
+        let own = self
+            .objectives
+            .iter()
+            .flat_map(|objective| &objective.train);
+        self.data
+            .train
+            .iter()
+            .chain(own)
+            .map(PathBuf::as_path)
+            .collect()
+    }
+
+    /// Every file of records to evaluate on, likewise, with `shared` in place of those of the plan if there are any.
+    pub fn evaluation_files<'a>(&'a self, shared: &'a [PathBuf]) -> Vec<&'a Path> {
+        let shared = match shared {
+            [] => &self.data.eval,
+            shared => shared,
+        };
+        let own = self.objectives.iter().flat_map(|objective| &objective.eval);
+        shared.iter().chain(own).map(PathBuf::as_path).collect()
+    }
+
+    /// What decides the value of a record: the keys of the objectives, of the loss and of reading records, without the files,
+    /// as TOML. Plans with the same text judge the same records alike.
+    pub fn yardstick(&self) -> String {
+        let spec = self.to_spec();
+        let yardstick = Spec {
+            data: DataSpec {
+                train: None,
+                eval: None,
+                ..spec.data
+            },
+            objective: (spec.objective.into_iter())
+                .map(|objective| ObjectiveSpec {
+                    train: Vec::new(),
+                    eval: Vec::new(),
+                    ..objective
+                })
+                .collect(),
+            method: MethodSpec {
+                name: None,
+                aggregation: None,
+                ideal: None,
+                divisions: None,
+                ..spec.method
+            },
+            ..Spec::default()
+        };
+        let mut keys = Table::try_from(yardstick).expect("the keys of a plan are plain data");
+        keys.retain(|_, section| !section.as_table().is_some_and(Table::is_empty));
+        keys.to_string()
     }
 
     /// The plan of one of several trainings: the same work for a single preference.

@@ -173,7 +173,9 @@ pub enum EvaluatorError {
         path: PathBuf,
     },
     /// There is no pair to say how good a reward model is on an objective.
-    #[error("no held-out pair is labelled on objective `{0}`; evaluate on records that are")]
+    #[error(
+        "no pair of the evaluation is labelled on objective `{0}`; evaluate on records that are"
+    )]
     NoComparisons(String),
     /// A pair's probability or label is none.
     #[error(

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::indicators::{check_points, check_reference, ignored_warning};
 use crate::method::MethodPoints;
+use crate::provenance::Provenance;
 use crate::statistics::ObjectiveOrdering;
 use crate::{EvaluatorError, default_reference, hypervolume, inner_product, spacing, sparsity};
 
@@ -24,6 +25,9 @@ pub struct Front {
     /// The true front, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exact: Option<ExactFront>,
+    /// What was measured, and how; fronts of versions before it was kept have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<Provenance>,
 }
 
 /// What one method reaches.
@@ -189,6 +193,7 @@ impl Front {
             reference,
             methods,
             exact,
+            provenance: None,
         })
     }
 

@@ -57,6 +57,7 @@ mod indicators;
 mod method;
 pub mod plot;
 mod points_file;
+mod provenance;
 mod report;
 pub mod statistics;
 
@@ -67,4 +68,5 @@ pub use indicators::{
 };
 pub use method::{MethodPoints, PointRecords};
 pub use points_file::read_points;
-pub use report::{Answer, PromptSamples, Report, Table};
+pub use provenance::{MeasuredFile, MeasuredRun, Provenance};
+pub use report::{Answer, PromptSamples, REPORT_FILES, Report, Table};

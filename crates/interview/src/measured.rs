@@ -15,16 +15,15 @@ pub struct Measured {
 }
 
 impl Measured {
-    /// Reads `front.json` of a run with these objectives; nothing where there is none. Of several runs that were measured
-    /// together, the first is the one in whose folder the file lies.
+    /// Reads the newest `front.json` of a run with these objectives; nothing where there is none. Of several runs that were
+    /// measured together, the first is the one in whose folder the file lies.
     ///
     /// # Errors
     /// When it is broken, or of something else.
     pub fn of(run: &RunFolder, objectives: &[String]) -> Result<Option<Self>, InterviewError> {
-        let path = run.path().join("front.json");
-        if !path.exists() {
+        let Some(path) = run.newest_front()? else {
             return Ok(None);
-        }
+        };
         let front = Front::read(&path)?;
         let refuse = |problem: String| {
             Err(InterviewError::Front {

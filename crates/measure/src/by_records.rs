@@ -1,4 +1,4 @@
-//! The front of a run by the held-out records' own responses.
+//! The front of a run by the records' own responses.
 
 use std::time::Instant;
 
@@ -69,9 +69,10 @@ impl Opened {
         progress.finish();
 
         let mut notes = vec![format!(
-            "Run {}: {} held-out records, log-probabilities of their given responses.",
+            "Run {}: {} {} records, log-probabilities of their given responses.",
             self.run.name(),
-            examples.len()
+            examples.len(),
+            self.origin
         )];
         let mut method = MethodPoints::from_records(
             &self.policy.plan().method().label(),
@@ -107,7 +108,11 @@ impl Opened {
             ));
         }
         let front = Front::new(objectives, vec![method], None, exact)?;
-        Ok(Measured { front, notes })
+        Ok(Measured {
+            front,
+            notes,
+            provenance: self.provenance("records".to_owned(), examples.len()),
+        })
     }
 }
 

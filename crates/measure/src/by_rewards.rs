@@ -66,7 +66,7 @@ impl Opened {
         Ok(decoder.generate(requests)?)
     }
 
-    /// The front of the run over a grid of preferences, by what its scorers say of its answers to the held-out
+    /// The front of the run over a grid of preferences, by what its scorers say of its answers to the records'
     /// prompts; and the answers.
     pub fn measure_rewards(
         &self,
@@ -138,17 +138,22 @@ impl Opened {
             }
         };
         let points: Vec<PointRecords> = grid.iter().enumerate().map(point).collect();
+        let kind = match writing.is_sampled {
+            true => "sampled",
+            false => "greedy",
+        };
         let note = format!(
-            "Run {}: rewards of {} answers to {} held-out prompts at each λ, {} tokens at most.",
+            "Run {}: rewards of {kind} answers to {} {} prompts at each λ, {} tokens at most.",
             self.run.name(),
-            if writing.is_sampled {
-                "sampled"
-            } else {
-                "greedy"
-            },
             records.len(),
+            self.origin,
             writing.max_new_tokens
         );
+        let by = format!(
+            "rewards of {kind} answers of at most {} tokens",
+            writing.max_new_tokens
+        );
+        let provenance = self.provenance(by, records.len());
         let label = self.policy.plan().method().label();
         let cost = Some(self.cost(switch_seconds)?);
         let method = MethodPoints::from_records(&label, &objectives, points, cost)?;
@@ -166,6 +171,11 @@ impl Opened {
                 path.display()
             )
         }));
-        Ok((Measured { front, notes }, kept))
+        let measured = Measured {
+            front,
+            notes,
+            provenance,
+        };
+        Ok((measured, kept))
     }
 }

@@ -1,5 +1,6 @@
 //! Why a run cannot be measured.
 
+use panacea_data::DataError;
 use panacea_devices::DeviceError;
 use panacea_evaluator::EvaluatorError;
 use panacea_evaluator::exact::KlError;
@@ -22,6 +23,9 @@ pub enum MeasureError {
     /// What the run has trained.
     #[error(transparent)]
     Serving(#[from] ServingError),
+    /// The files of the records.
+    #[error(transparent)]
+    Data(#[from] DataError),
     /// The device.
     #[error(transparent)]
     Device(#[from] DeviceError),

@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use panacea_config::Plan;
-use panacea_data::Example;
-use panacea_evaluator::{Cost, Front};
+use panacea_data::{DataError, Example};
+use panacea_evaluator::{Cost, Front, MeasuredFile, MeasuredRun};
 use panacea_methods::{Served, Trainings};
 use panacea_objectives::{Preference, simplex_grid, usual_divisions};
 use panacea_reward_models::Base;
 use panacea_runs::{RunFolder, training_totals};
 use panacea_serving::{Policy, changed_since, open_model_of};
 use panacea_svd_lora::ADAPTER_FILE;
-use panacea_trainer::{Records, References, computed_by};
+use panacea_trainer::{Origin, Records, References, computed_by};
 
 use crate::cost::{Asked, Rates};
 use crate::error::MeasureError;
@@ -39,8 +39,12 @@ pub struct Opened {
     pub base: Base,
     /// What it serves.
     pub policy: Policy,
-    /// Held-out records.
+    /// The records that it is measured on.
     pub eval: Records,
+    /// What these are to its training.
+    pub origin: Origin,
+    /// Their files.
+    files: Vec<MeasuredFile>,
     /// How many of them are measured, from the first on.
     pub(crate) measured: usize,
     pub(crate) references: References,
@@ -52,6 +56,8 @@ pub struct Measured {
     pub front: Front,
     /// What a reader of the numbers should know.
     pub notes: Vec<String>,
+    /// What was measured, and on what.
+    pub provenance: MeasuredRun,
 }
 
 impl Opened {
@@ -71,6 +77,17 @@ impl Opened {
         let tokenizer = pretrained.tokenizer()?;
         let eval = Records::load_held_out(&yardstick, choices.eval, tokenizer)?;
         let eval = eval.ok_or_else(|| MeasureError::NoHeldOut { run: run.name() })?;
+        let files = yardstick.evaluation_files(choices.eval).into_iter();
+        let files: Vec<MeasuredFile> = files
+            .map(|file| {
+                Ok(MeasuredFile {
+                    path: file.display().to_string(),
+                    sha256: panacea_data::fingerprint(file)?,
+                })
+            })
+            .collect::<Result<_, DataError>>()?;
+        let contents: Vec<&str> = files.iter().map(|file| file.sha256.as_str()).collect();
+        let origin = Origin::of(&contents, &record.trained_on());
         let device = panacea_devices::select(choices.device)?;
         let weights = plan.precision().on(&device)?;
         let base = Base::load(pretrained, &device, weights)?;
@@ -94,6 +111,8 @@ impl Opened {
             policy,
             measured: eval.examples.len(),
             eval,
+            origin,
+            files,
             references,
         })
     }
@@ -131,7 +150,19 @@ impl Opened {
         Ok(self.cost(0.0)?.train_seconds)
     }
 
-    /// The held-out records that are measured.
+    /// What the run is measured on, for the front: `records` of them, `by` what.
+    pub(crate) fn provenance(&self, by: String, records: usize) -> MeasuredRun {
+        MeasuredRun {
+            run: self.run.name(),
+            by,
+            records,
+            origin: self.origin.to_string(),
+            files: self.files.clone(),
+            yardstick: self.yardstick.yardstick(),
+        }
+    }
+
+    /// The records that are measured.
     pub(crate) fn measured(&self) -> &[Example] {
         &self.eval.examples[..self.measured]
     }

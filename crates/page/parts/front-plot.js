@@ -151,6 +151,6 @@ export function captionOf(fronts) {
   const best = m === 2 && exact ? " The grey line is the best that any policy can do." : "";
   const hasDominated = fronts.some(({ points }) => points.some((point) => point.non_dominated === false));
   const hollow = hasDominated && m > 1 ? " Hollow: another point of the method is at least as good in everything." : "";
-  const measured = `${dots} is ${whose} under one λ, as held-out records have measured it; more is better.`;
+  const measured = `${dots} is ${whose} under one λ, as the records of the evaluation have measured it; more is better.`;
   return `${measured}${best}${hollow} A dashed rim: not measured at this λ.`;
 }

@@ -52,6 +52,16 @@ pub enum RunError {
         advice: &'static str,
     },
 
+    /// A finished run is to go on with more steps, and has nothing to go on from.
+    #[error(
+        "{path} is finished and has no checkpoint left, which going on with more steps takes; start a new run with another --run",
+        path = path.display()
+    )]
+    NothingToExtend {
+        /// The run's folder.
+        path: PathBuf,
+    },
+
     /// Another process trains in the same folder.
     #[error(
         "another training{holder} is at work in {path}; wait for it, stop it, or give this run another name with --run",
@@ -65,7 +75,10 @@ pub enum RunError {
     },
 
     /// A name that cannot be a folder's.
-    #[error("\"{name}\" cannot name a run: {reason}")]
+    #[error(
+        "{name:?} cannot name a run: {reason}; a name is that of one folder in --runs: it has no slash, backslash or control \
+         character, and begins with neither a dot nor a dash"
+    )]
     RunName {
         /// The name as it was given.
         name: String,

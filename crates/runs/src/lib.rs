@@ -9,15 +9,19 @@
 
 mod counted;
 mod error;
+mod evaluations;
 mod interrupt;
 mod metrics;
 mod progress;
 mod record;
 mod run_folder;
+mod summary;
 mod tensorboard;
+mod training_run;
 
 pub use counted::CountedProgress;
 pub use error::RunError;
+pub use evaluations::EvaluationFolder;
 pub use interrupt::{EXIT_INTERRUPTED, Interrupt};
 pub use metrics::{
     EvalMetrics, LogProbLevels, MetricsLine, MetricsLog, ObjectiveMetrics, ObjectiveValue,
@@ -25,6 +29,8 @@ pub use metrics::{
 };
 pub use panacea_files::{write_file, write_folder};
 pub use progress::{LINE_INTERVAL, Progress, ProgressMode};
-pub use record::{Differences, RunFacts, RunRecord};
-pub use run_folder::{Checkpoint, RunFolder, TrainingRun};
+pub use record::{Differences, Extension, RunFacts, RunRecord};
+pub use run_folder::{Checkpoint, RunFolder};
+pub use summary::{RunState, RunSummary};
 pub use tensorboard::EventWriter;
+pub use training_run::TrainingRun;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use panacea_config::{Overrides, Plan, Spec, gone_keys};
+use panacea_config::{Length, Overrides, Plan, Spec, gone_keys};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -35,12 +35,33 @@ pub struct RunFacts {
     /// The fingerprint of the chat template, likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template_fingerprint: Option<String>,
+    /// Records to train on, of which a number of epochs makes a number of steps; runs from before it was kept have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records: Option<usize>,
+    /// Where the run began, for whoever goes on elsewhere: the plan's relative paths begin there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<PathBuf>,
     /// The fingerprint of each data file, by its path as the plan has it.
     #[serde(default)]
     pub data_fingerprints: BTreeMap<PathBuf, String>,
+    /// Every time that more steps were asked for, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub extensions: Vec<Extension>,
     /// What it says by keys that are no more ([`gone_keys`]).
     #[serde(skip)]
     pub gone: Vec<String>,
+}
+
+/// More steps than a run began with. The steps up to `at` followed the schedule of `from` steps, those behind it that of `to`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extension {
+    /// Finished steps from which it went on; none of a run that is several trainings, each of which says its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<usize>,
+    /// The steps of the run before.
+    pub from: usize,
+    /// The steps of the run since.
+    pub to: usize,
 }
 
 /// How a run differs from the plan that it is to go on with.
@@ -50,6 +71,8 @@ pub struct Differences {
     pub conflicts: Vec<String>,
     /// What may differ, but is worth a word: rounding, or what is measured on the way.
     pub notes: Vec<String>,
+    /// The steps of the run and those of the plan, where these are more.
+    pub longer: Option<(usize, usize)>,
 }
 
 /// Keys that decide when something is saved or shown, and nothing about the numbers.
@@ -65,6 +88,9 @@ const NOTED: [&str; 7] = [
     "run.burn",
     "run.panacea",
 ];
+
+/// Keys that decide how many steps a run has.
+const LENGTH: [&str; 2] = ["optimizer.steps", "optimizer.epochs"];
 
 /// What decides tokens: files that count by their content.
 const TOKENS: [&str; 2] = ["model.tokenizer", "model.chat_template"];
@@ -88,8 +114,29 @@ impl RunRecord {
         Ok(files::write_file(path, self.to_toml()?.as_bytes())?)
     }
 
-    /// Reads `run.toml`.
+    /// Reads `run.toml`. Where one stands elsewhere than where the run began, relative paths of the plan are made whole, as far as
+    /// they lead to something from there.
     pub fn read(path: &Path) -> Result<Self, RunError> {
+        let mut record = Self::read_as_written(path)?;
+        let Some(directory) = record.facts.directory.clone() else {
+            return Ok(record);
+        };
+        if std::env::current_dir().is_ok_and(|here| here == directory) {
+            return Ok(record);
+        }
+        let mut spec = record.plan.to_spec();
+        for path in spec.paths_mut() {
+            *path = from(&directory, path);
+        }
+        record.plan = Plan::resolve(spec, &Overrides::default())?;
+        let fingerprints = std::mem::take(&mut record.facts.data_fingerprints);
+        record.facts.data_fingerprints = (fingerprints.into_iter())
+            .map(|(path, fingerprint)| (from(&directory, &path), fingerprint))
+            .collect();
+        Ok(record)
+    }
+
+    fn read_as_written(path: &Path) -> Result<Self, RunError> {
         #[derive(Deserialize)]
         struct Facts {
             run: RunFacts,
@@ -106,6 +153,38 @@ impl RunRecord {
             plan,
             facts: facts.run,
         })
+    }
+
+    /// Writes into `run.toml` that the run has more steps from here on.
+    pub(crate) fn extend(path: &Path, extension: Extension) -> Result<(), RunError> {
+        let mut record = Self::read_as_written(path)?;
+        let steps = Overrides {
+            steps: Some(extension.to),
+            ..Overrides::default()
+        };
+        record.plan = Plan::resolve(record.plan.to_spec(), &steps)?;
+        record.facts.extensions.push(extension);
+        record.write(path)
+    }
+
+    /// Steps of a training of this plan; nothing where they follow from a number of records that is not known.
+    pub fn total_steps(&self) -> Option<usize> {
+        self.steps_on(self.facts.records)
+    }
+
+    fn steps_on(&self, records: Option<usize>) -> Option<usize> {
+        let optimizer = self.plan.optimizer();
+        match (optimizer.length, records) {
+            (Length::Steps(steps), _) => Some(steps),
+            (Length::Epochs(_), records) => Some(optimizer.total_steps(records?)),
+        }
+    }
+
+    /// The fingerprints of the files that it trains on.
+    pub fn trained_on(&self) -> Vec<&str> {
+        let files = self.plan.training_files().into_iter();
+        let known = files.filter_map(|file| self.facts.data_fingerprints.get(file));
+        known.map(String::as_str).collect()
     }
 
     /// What differs between this run, as it was started, and the plan to go on with. Files count by
@@ -137,7 +216,20 @@ impl RunRecord {
         differences
             .conflicts
             .extend(gone.map(|gone| format!("the run has {gone}, which is no more")));
+        let records = next.facts.records.or(self.facts.records);
+        let lengths = (self.steps_on(records).zip(next.steps_on(records)))
+            .filter(|_| LENGTH.iter().any(|key| before.contains_key(*key)));
+        match lengths {
+            Some((old, new)) if new < old => differences.conflicts.push(format!(
+                "optimizer.steps: the run has {old}, now it is {new}; they can be raised, to go on with it, and not lowered"
+            )),
+            Some((old, new)) if new > old => differences.longer = Some((old, new)),
+            _ => {}
+        }
         for key in keys {
+            if lengths.is_some() && LENGTH.contains(&key.as_str()) {
+                continue;
+            }
             let (old, new) = (before.get(key), after.get(key));
             let identity = |told: Option<&Told>| told.map(|told| told.identity.clone());
             if identity(old) == identity(new) || FREE.contains(&key.as_str()) {
@@ -154,15 +246,15 @@ impl RunRecord {
         Ok(differences)
     }
 
-    /// Fails where [`RunRecord::differences`] finds a conflict; else the notes, for a person to read.
-    pub fn check_resume(&self, next: &Self, run: &Path) -> Result<Vec<String>, RunError> {
-        let Differences { conflicts, notes } = self.differences(next)?;
-        if conflicts.is_empty() {
-            return Ok(notes);
+    /// Fails where [`RunRecord::differences`] finds a conflict; else what else differs.
+    pub fn check_resume(&self, next: &Self, run: &Path) -> Result<Differences, RunError> {
+        let differences = self.differences(next)?;
+        if differences.conflicts.is_empty() {
+            return Ok(differences);
         }
         Err(RunError::ResumeConflict {
             path: run.to_path_buf(),
-            differences: conflicts,
+            differences: differences.conflicts,
         })
     }
 
@@ -231,6 +323,15 @@ impl RunRecord {
             Some((path, fingerprint)) => Told::file(path, fingerprint),
             None => Told::plain(value.to_string()),
         }
+    }
+}
+
+/// A path that is relative to `directory`, as it is from anywhere, if there is something.
+fn from(directory: &Path, path: &Path) -> PathBuf {
+    let there = directory.join(path);
+    match there.exists() {
+        true => there,
+        false => path.to_path_buf(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The folder of a run: what is where, who may write, and which checkpoint is the last whole one.
+//! The folder of a run: what is where, and which checkpoint is the last whole one.
 //!
 //! ```text
 //! runs/NAME/
@@ -7,11 +7,12 @@
 //!   tensorboard/         the same numbers as event files
 //!   checkpoints/000100/  a state to go on from, named by the optimizer steps that are finished
 //!   adapter/             the result
+//!   evaluations/001/     what was measured of it (see `EvaluationFolder`)
 //!   .lock                held by the process that trains
 //! ```
 
-use std::fs::{self, File, TryLockError};
-use std::io::{self, Read, Seek, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -19,15 +20,22 @@ use chrono::{DateTime, Local};
 
 use crate::error::RunError;
 use crate::record::RunRecord;
-use panacea_files::{self as files, FileError};
-
-const LOCK: &str = ".lock";
+use panacea_files as files;
 
 /// A run's folder, to read from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunFolder {
-    path: PathBuf,
+    pub(crate) path: PathBuf,
 }
+
+/// What a training makes before its first step is finished.
+const BEFORE_A_STEP: [&str; 5] = [
+    "tensorboard",
+    "members",
+    "checkpoints",
+    "metrics.jsonl",
+    "run.toml",
+];
 
 /// A whole checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,32 +47,27 @@ pub struct Checkpoint {
 }
 
 impl RunFolder {
-    /// The place of a run: a plain name stands for a folder in `runs`, anything with a separator for the
-    /// path that it is. Nothing is looked up yet.
+    /// The place of the run of this name in `runs`. Nothing is looked up yet.
+    ///
+    /// # Errors
+    /// [`RunError::RunName`] for what is no name of one folder: a path, an empty text, what begins with a dot or a dash, or
+    /// holds control characters.
     pub fn locate(runs: &Path, name: &str) -> Result<PathBuf, RunError> {
-        let refuse = |reason| {
-            Err(RunError::RunName {
-                name: name.to_owned(),
-                reason,
-            })
+        let reason = if name.trim().is_empty() {
+            "it is empty"
+        } else if name.contains(['/', '\\']) {
+            "it holds a slash, as a path does"
+        } else if name.starts_with(['.', '-']) {
+            "it begins with a dot or a dash"
+        } else if name.chars().any(char::is_control) {
+            "it holds a control character"
+        } else {
+            return Ok(runs.join(name));
         };
-        let path = Path::new(name);
-        if name.trim().is_empty() {
-            return refuse("it is empty");
-        }
-        if path.file_name().is_none() {
-            return refuse("it names no folder of its own");
-        }
-        if path.components().count() > 1 {
-            return Ok(path.to_path_buf());
-        }
-        if name.starts_with('.') || name.starts_with('-') {
-            return refuse("it starts with a dot or a dash");
-        }
-        if name.chars().any(char::is_control) {
-            return refuse("it holds a control character");
-        }
-        Ok(runs.join(name))
+        Err(RunError::RunName {
+            name: name.to_owned(),
+            reason,
+        })
     }
 
     /// A free place for a run that nobody named: date, time and the stem of its configuration file.
@@ -137,7 +140,7 @@ impl RunFolder {
             })
     }
 
-    fn last_written(&self) -> Result<SystemTime, RunError> {
+    pub(crate) fn last_written(&self) -> Result<SystemTime, RunError> {
         let modified = |path: &Path| fs::metadata(path).and_then(|data| data.modified());
         let started = modified(&self.run_toml()).map_err(RunError::io("read", &self.run_toml()))?;
         // A run that was stopped before its first step has no metrics.
@@ -186,9 +189,24 @@ impl RunFolder {
         self.path.join("adapter")
     }
 
+    /// `adapter-000100/`: what the run had come to after its last step, before it went on with more of them.
+    pub fn adapter_of(&self, step: usize) -> PathBuf {
+        self.path.join(format!("adapter-{step:06}"))
+    }
+
     /// `members/00`: one of several trainings that make up the run.
     pub fn member(&self, index: usize) -> PathBuf {
         self.path.join("members").join(format!("{index:02}"))
+    }
+
+    /// The trainings that make up the run, as far as they were begun; none where it is one training.
+    pub fn members(&self) -> Result<Vec<Self>, RunError> {
+        let members = self.path.join("members");
+        let names = files::folder_names(&members)?.into_iter();
+        let folders = names.map(|name| Self {
+            path: members.join(name),
+        });
+        Ok(folders.collect())
     }
 
     /// Every whole checkpoint, the oldest first. Half-written ones have other names and are left out.
@@ -214,6 +232,47 @@ impl RunFolder {
         Ok(self.whole_checkpoints()?.pop())
     }
 
+    /// Whether no training here has finished a step, and nothing else is in the folder that somebody may want.
+    pub fn never_began(&self) -> Result<bool, RunError> {
+        let entries = visible_entries(&self.path).map_err(RunError::io("read", &self.path))?;
+        if entries
+            .iter()
+            .any(|entry| !BEFORE_A_STEP.contains(&entry.as_str()))
+        {
+            return Ok(false);
+        }
+        let metrics = match fs::read(self.metrics()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            read => read.map_err(RunError::io("read", &self.metrics()))?,
+        };
+        // A killed process may have left the beginning of a line.
+        if metrics.contains(&b'\n') || self.latest_checkpoint()?.is_some() {
+            return Ok(false);
+        }
+        for member in self.members()? {
+            if !member.never_began()? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Takes away what a training made that never finished a step; `run.toml` goes last, so that the folder is one of such
+    /// a training for as long as anything is left.
+    pub(crate) fn clear_before_a_step(&self) -> Result<(), RunError> {
+        for name in BEFORE_A_STEP {
+            let path = self.path.join(name);
+            match path.is_dir() {
+                true => files::remove_folder(&path)?,
+                false if path.exists() => {
+                    fs::remove_file(&path).map_err(RunError::io("remove", &path))?;
+                }
+                false => {}
+            }
+        }
+        Ok(())
+    }
+
     /// What to do about a checkpoint whose files turn out to be damaged: the end of a sentence that says so.
     pub fn way_back(&self, damaged: &Checkpoint) -> Result<String, RunError> {
         let whole = self.whole_checkpoints()?;
@@ -229,145 +288,8 @@ impl RunFolder {
     }
 }
 
-/// A run's folder while this process trains in it: no other process can do so until this is dropped.
-///
-/// Dropping it before `run.toml` is written removes the folder again, so that a training that never
-/// started leaves nothing behind.
-#[derive(Debug)]
-pub struct TrainingRun {
-    folder: RunFolder,
-    /// Closed before the folder is looked at on drop; the operating system gives the lock back with it,
-    /// also when the process is killed.
-    lock: Option<File>,
-}
-
-impl TrainingRun {
-    /// Makes the folder of a new run. One that holds something already is refused.
-    pub fn create(path: &Path) -> Result<Self, RunError> {
-        refuse_occupied(path)?;
-        fs::create_dir_all(path).map_err(RunError::io("create the folder", path))?;
-        let lock = lock(path)?;
-        let run = Self {
-            folder: RunFolder {
-                path: path.to_path_buf(),
-            },
-            lock: Some(lock),
-        };
-        // Another process may have been first, between the look and the lock.
-        refuse_occupied(path)?;
-        Ok(run)
-    }
-
-    /// Goes on with an existing run, and clears away what a killed process left half-written.
-    pub fn resume(path: &Path) -> Result<Self, RunError> {
-        let folder = RunFolder::open(path)?;
-        let lock = lock(path)?;
-        files::recover(path)?;
-        files::recover(&folder.checkpoints())?;
-        Ok(Self {
-            folder,
-            lock: Some(lock),
-        })
-    }
-
-    /// The folder of a new run, or, to `resume` it, that of an old one, where `record` computes the same; with what may
-    /// differ and is worth a word.
-    pub fn create_or_resume(
-        path: &Path,
-        record: &RunRecord,
-        resume: bool,
-    ) -> Result<(Self, Vec<String>), RunError> {
-        if !resume {
-            return Ok((Self::create(path)?, Vec::new()));
-        }
-        let run = Self::resume(path)?;
-        let notes = run.folder.record()?.check_resume(record, path)?;
-        Ok((run, notes))
-    }
-
-    /// Writes `run.toml` into a new run. It is the last thing before training: a run that could not start leaves
-    /// no folder behind.
-    pub fn begin(&self, record: &RunRecord) -> Result<(), RunError> {
-        let path = self.folder.run_toml();
-        match path.exists() {
-            true => Ok(()),
-            false => record.write(&path),
-        }
-    }
-
-    /// The folder, to read from.
-    pub fn folder(&self) -> &RunFolder {
-        &self.folder
-    }
-
-    /// Saves the state after `step` finished steps: `write` fills a folder, which becomes a checkpoint
-    /// when it is whole. Then the oldest ones beyond the last `keep` are removed.
-    pub fn save_checkpoint<E: From<RunError> + From<FileError>>(
-        &self,
-        step: usize,
-        keep: usize,
-        write: impl FnOnce(&Path) -> Result<(), E>,
-    ) -> Result<PathBuf, E> {
-        let target = self.folder.checkpoints().join(format!("{step:06}"));
-        files::write_folder(&target, write)?;
-        let whole = self.folder.whole_checkpoints()?;
-        for checkpoint in whole.iter().rev().skip(keep.max(1)) {
-            files::remove_folder(&checkpoint.path)?;
-        }
-        Ok(target)
-    }
-
-    /// Saves the result: `write` fills a folder, which becomes `adapter/` when it is whole.
-    pub fn save_adapter<E: From<RunError> + From<FileError>>(
-        &self,
-        write: impl FnOnce(&Path) -> Result<(), E>,
-    ) -> Result<PathBuf, E> {
-        let target = self.folder.adapter();
-        files::write_folder(&target, write)?;
-        Ok(target)
-    }
-}
-
-impl Drop for TrainingRun {
-    fn drop(&mut self) {
-        self.lock = None;
-        if !self.folder.run_toml().exists() {
-            // Best effort: `remove_dir` takes empty folders only, so nothing of worth can go.
-            let _ = fs::remove_file(self.folder.path.join(LOCK));
-            let _ = fs::remove_dir(&self.folder.path);
-        }
-    }
-}
-
-fn refuse_occupied(path: &Path) -> Result<(), RunError> {
-    let folder = RunFolder {
-        path: path.to_path_buf(),
-    };
-    if folder.run_toml().exists() {
-        let progress = match folder.latest_checkpoint()? {
-            Some(checkpoint) => format!("its last checkpoint is of step {}", checkpoint.step),
-            None => "without a checkpoint yet".to_owned(),
-        };
-        return Err(RunError::RunExists {
-            path: path.to_path_buf(),
-            progress,
-        });
-    }
-    match visible_entries(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(RunError::io("read the folder", path)(error)),
-        Ok(entries) => match entries.into_iter().next() {
-            None => Ok(()),
-            Some(found) => Err(RunError::NotARun {
-                path: path.to_path_buf(),
-                found,
-            }),
-        },
-    }
-}
-
 /// Names in a folder, without those that begin with a dot: locks, temporary files, a desktop's notes.
-fn visible_entries(path: &Path) -> io::Result<Vec<String>> {
+pub(crate) fn visible_entries(path: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(path)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
@@ -383,125 +305,15 @@ fn has_visible_entry(path: &Path) -> bool {
     visible_entries(path).is_ok_and(|names| !names.is_empty())
 }
 
-/// Takes the lock of a run, and writes this process's number into it for others to show.
-fn lock(run: &Path) -> Result<File, RunError> {
-    let path = run.join(LOCK);
-    let mut file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(&path)
-        .map_err(RunError::io("write", &path))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            // Where the text cannot be read, the message goes without it.
-            let _ = file.read_to_string(&mut holder);
-            return Err(RunError::RunLocked {
-                path: run.to_path_buf(),
-                holder: match holder.trim() {
-                    "" => String::new(),
-                    process => format!(" (process {process})"),
-                },
-            });
-        }
-        // Some network file systems have no locks. Training there is worth more than the guard.
-        Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
-        Err(TryLockError::Error(error)) => return Err(RunError::io("lock", &path)(error)),
-    }
-    let write_holder = |file: &mut File| -> io::Result<()> {
-        file.set_len(0)?;
-        file.rewind()?;
-        writeln!(file, "{}", std::process::id())
-    };
-    write_holder(&mut file).map_err(RunError::io("write", &path))?;
-    Ok(file)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use chrono::TimeZone;
 
     use super::*;
-
-    fn started(path: &Path) -> TrainingRun {
-        let run = TrainingRun::create(path).unwrap();
-        files::write_file(&run.folder().run_toml(), b"seed = 1\n").unwrap();
-        run
-    }
-
-    fn save(run: &TrainingRun, step: usize, keep: usize) {
-        run.save_checkpoint(step, keep, |folder| -> Result<(), RunError> {
-            Ok(files::write_file(
-                &folder.join("state"),
-                step.to_string().as_bytes(),
-            )?)
-        })
-        .unwrap();
-    }
-
-    fn steps(run: &TrainingRun) -> Vec<usize> {
-        let whole = run.folder().whole_checkpoints().unwrap();
-        whole.iter().map(|checkpoint| checkpoint.step).collect()
-    }
-
-    #[test]
-    fn a_run_that_exists_is_refused_with_the_way_on() {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("first");
-        let run = started(&path);
-        save(&run, 50, 2);
-        drop(run);
-        let message = TrainingRun::create(&path).unwrap_err().to_string();
-        assert!(
-            message.contains("last checkpoint is of step 50"),
-            "{message}"
-        );
-        assert!(
-            message.contains("--resume") && message.contains("--run"),
-            "{message}"
-        );
-    }
-
-    #[test]
-    fn a_folder_with_other_things_is_refused_and_untouched() {
-        let place = tempfile::tempdir().unwrap();
-        fs::write(place.path().join("thesis.tex"), "").unwrap();
-        let message = TrainingRun::create(place.path()).unwrap_err().to_string();
-        assert!(message.contains("thesis.tex"), "{message}");
-        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn a_training_that_never_started_leaves_no_folder() {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("runs/first");
-        drop(TrainingRun::create(&path).unwrap());
-        assert!(!path.exists());
-    }
-
-    #[test]
-    fn two_trainings_in_one_folder_are_impossible() {
-        let place = tempfile::tempdir().unwrap();
-        let path = place.path().join("first");
-        let run = started(&path);
-        let message = TrainingRun::resume(&path).unwrap_err().to_string();
-        let process = format!("(process {})", std::process::id());
-        assert!(message.contains(&process), "{message}");
-        drop(run);
-        TrainingRun::resume(&path).unwrap();
-    }
-
-    #[test]
-    fn resuming_nothing_says_what_is_missing() {
-        let place = tempfile::tempdir().unwrap();
-        let absent = TrainingRun::resume(&place.path().join("absent")).unwrap_err();
-        assert!(absent.to_string().contains("no such folder"), "{absent}");
-        let empty = TrainingRun::resume(place.path()).unwrap_err();
-        assert!(empty.to_string().contains("no run.toml"), "{empty}");
-    }
+    use crate::training_run::TrainingRun;
+    use crate::training_run::tests::{save, started, steps};
 
     #[test]
     fn the_last_checkpoints_are_kept_and_half_written_ones_ignored() {
@@ -543,31 +355,6 @@ mod tests {
     }
 
     #[test]
-    fn a_checkpoint_that_fails_leaves_the_ones_before() {
-        let place = tempfile::tempdir().unwrap();
-        let run = started(&place.path().join("first"));
-        save(&run, 50, 1);
-        let failed = run.save_checkpoint(100, 1, |folder| {
-            fs::write(folder.join("half"), "half").unwrap();
-            let full = io::Error::from(io::ErrorKind::StorageFull);
-            Err(RunError::io("write", folder)(full))
-        });
-        assert!(failed.unwrap_err().to_string().contains("free some space"));
-        assert_eq!(steps(&run), [50]);
-        let left = fs::read_dir(run.folder().checkpoints()).unwrap().count();
-        assert_eq!(left, 1);
-    }
-
-    #[test]
-    fn saving_a_step_again_replaces_it() {
-        let place = tempfile::tempdir().unwrap();
-        let run = started(&place.path().join("first"));
-        save(&run, 50, 2);
-        save(&run, 50, 2);
-        assert_eq!(steps(&run), [50]);
-    }
-
-    #[test]
     fn the_newest_run_is_the_one_written_to_last() {
         let place = tempfile::tempdir().unwrap();
         let message = RunFolder::newest(place.path()).unwrap_err().to_string();
@@ -593,16 +380,32 @@ mod tests {
     #[test]
     fn names_become_places() {
         let runs = Path::new("runs");
-        assert_eq!(
-            RunFolder::locate(runs, "first").unwrap(),
-            Path::new("runs/first")
-        );
-        assert_eq!(
-            RunFolder::locate(runs, "out/first").unwrap(),
-            Path::new("out/first")
-        );
-        for bad in ["", "  ", ".", "..", "/", "../..", ".hidden", "--resume"] {
-            assert!(RunFolder::locate(runs, bad).is_err(), "{bad:?}");
+        for name in ["first", "a b", "ä.b-c", "7"] {
+            assert_eq!(RunFolder::locate(runs, name).unwrap(), runs.join(name));
+        }
+        for bad in [
+            "",
+            "  ",
+            ".",
+            "..",
+            "/",
+            "../..",
+            "out/first",
+            "out\\first",
+            "/tmp/first",
+            ".hidden",
+            "--resume",
+            "a\nb",
+            "a\u{7f}",
+        ] {
+            let error = RunFolder::locate(runs, bad).unwrap_err();
+            assert!(matches!(error, RunError::RunName { .. }), "{bad:?}");
+            let message = error.to_string();
+            assert!(
+                message.contains("a name is that of one folder")
+                    && !message.contains(char::is_control),
+                "{message}"
+            );
         }
     }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use panacea_config::{Overrides, Plan, Spec};
-use panacea_runs::{RunError, RunFacts, RunRecord};
+use panacea_runs::{Differences, Extension, RunError, RunFacts, RunRecord, TrainingRun};
 
 const MINIMAL: &str = include_str!("../../config/tests/files/minimal.toml");
 
@@ -34,6 +34,9 @@ fn record(text: &str) -> RunRecord {
             tokenizer_fingerprint: Some("0a0a0a0a0a0a0a0a".into()),
             template_fingerprint: Some("0b0b0b0b0b0b0b0b".into()),
             data_fingerprints: [("train.jsonl".into(), "feedfacefeedface".into())].into(),
+            records: Some(9),
+            directory: None,
+            extensions: Vec::new(),
             gone: Vec::new(),
         },
     }
@@ -56,7 +59,7 @@ fn a_record_reads_back_as_it_was_written() {
         assert_eq!(read, written);
         assert_eq!(
             written.check_resume(&read, place.path()).unwrap(),
-            [] as [String; 0]
+            Differences::default()
         );
         // And it is a configuration.
         let plan = Plan::resolve(Spec::read(&path).unwrap(), &Overrides::default()).unwrap();
@@ -168,7 +171,8 @@ fn the_day_of_a_run_from_before_it_was_kept_is_not_known() {
     before.facts.template_fingerprint = None;
     let notes = before
         .check_resume(&after, Path::new("runs/first"))
-        .unwrap();
+        .unwrap()
+        .notes;
     assert_eq!(notes.len(), 1, "{notes:?}");
     assert!(notes[0].contains("now writes \"2026-11-28\""), "{notes:?}");
     // One that is written down counts.
@@ -243,4 +247,101 @@ fn a_key_that_is_gone_stands_in_the_way_of_resuming_alone() {
     assert_eq!(older.plan, now.plan);
     let message = older.check_resume(&now, &path).unwrap_err().to_string();
     assert!(message.contains("data.length_buckets = true"), "{message}");
+}
+
+/// The plan of a run of nine records, of so many steps or epochs.
+fn lasting(length: &str) -> RunRecord {
+    record(&format!("{MINIMAL}\n[optimizer]\nbatch_size = 3\n{length}"))
+}
+
+#[test]
+fn steps_can_be_raised_and_not_lowered() {
+    for (before, after, longer) in [
+        ("steps = 20", "steps = 40", Some((20, 40))),
+        // Nine records in batches of three.
+        ("epochs = 2.0", "epochs = 3.0", Some((6, 9))),
+        ("epochs = 2.0", "steps = 7", Some((6, 7))),
+        ("steps = 6", "epochs = 2.0", None),
+    ] {
+        let differences = lasting(before).differences(&lasting(after)).unwrap();
+        assert_eq!(differences.conflicts, [""; 0], "{before} to {after}");
+        assert_eq!(differences.longer, longer, "{before} to {after}");
+    }
+    for (before, after) in [("steps = 20", "steps = 19"), ("epochs = 3.0", "steps = 8")] {
+        let conflicts = lasting(before).differences(&lasting(after)).unwrap();
+        let conflicts = conflicts.conflicts;
+        assert_eq!(conflicts.len(), 1, "{conflicts:?}");
+        assert!(conflicts[0].contains("can be raised"), "{conflicts:?}");
+    }
+}
+
+#[test]
+fn an_extended_run_keeps_its_adapter_and_its_record_says_so() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("first");
+    let (before, after) = (lasting("epochs = 2.0"), lasting("steps = 40"));
+    let run = TrainingRun::create(&path).unwrap();
+    run.begin(&before).unwrap();
+    let write = |folder: &Path| {
+        Ok::<(), RunError>(panacea_files::write_file(&folder.join("weights"), b"6")?)
+    };
+    run.save_adapter(write).unwrap();
+    drop(run);
+    // Without a checkpoint there is nothing to go on from.
+    let error = TrainingRun::create_or_resume(&path, &after, true).unwrap_err();
+    assert!(matches!(error, RunError::NothingToExtend { .. }), "{error}");
+    let run = TrainingRun::resume(&path).unwrap();
+    run.save_checkpoint(6, 1, write).unwrap();
+    drop(run);
+
+    let (run, _) = TrainingRun::create_or_resume(&path, &after, true).unwrap();
+    let extension = Extension {
+        at: Some(6),
+        from: 6,
+        to: 40,
+    };
+    assert_eq!(run.extension(), Some(extension));
+    // Until it begins, the run is as it was.
+    assert!(run.folder().adapter().exists());
+    assert_eq!(run.folder().record().unwrap(), before);
+    run.begin(&after).unwrap();
+    assert!(!run.folder().adapter().exists());
+    let kept = run.folder().path().join("adapter-000006/weights");
+    assert_eq!(std::fs::read(kept).unwrap(), b"6");
+    let record = run.folder().record().unwrap();
+    assert_eq!(record.total_steps(), Some(40));
+    assert_eq!(record.facts.extensions, [extension]);
+    drop(run);
+    // From now on it is a run of 40 steps.
+    let (run, _) = TrainingRun::create_or_resume(&path, &after, true).unwrap();
+    assert_eq!(run.extension(), None);
+    drop(run);
+    let error = TrainingRun::create_or_resume(&path, &before, true).unwrap_err();
+    assert!(
+        error.to_string().contains("the run has 40, now it is 6"),
+        "{error}"
+    );
+}
+
+/// A run that began elsewhere finds its files from wherever one stands, and files that are gone stay as they were written.
+#[test]
+fn relative_paths_begin_where_the_run_began() {
+    let place = tempfile::tempdir().unwrap();
+    let there = place.path().join("project");
+    std::fs::create_dir_all(there.join("models/tiny")).unwrap();
+    std::fs::write(there.join("train.jsonl"), "").unwrap();
+    let mut written = record(MINIMAL);
+    written.facts.directory = Some(there.clone());
+    let path = place.path().join("run.toml");
+    written.write(&path).unwrap();
+    let read = RunRecord::read(&path).unwrap();
+    assert_eq!(read.plan.model(), there.join("models/tiny"));
+    assert_eq!(read.plan.training_files(), [there.join("train.jsonl")]);
+    let fingerprints = &read.facts.data_fingerprints;
+    assert!(fingerprints.contains_key(&there.join("train.jsonl")));
+    assert_eq!(written.differences(&read).unwrap(), Differences::default());
+
+    std::fs::remove_file(there.join("train.jsonl")).unwrap();
+    let read = RunRecord::read(&path).unwrap();
+    assert_eq!(read.plan.training_files(), [Path::new("train.jsonl")]);
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// What a run reaches over a grid of preferences, by measurement on held-out records.
+/// What a run reaches over a grid of preferences, by measurement on records.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct MeasuredFront {
     /// The name of the method that was measured.

@@ -43,7 +43,7 @@ pub use error::TrainerError;
 pub use evaluation::{Evaluated, evaluate, record_values, references, summarise};
 pub use lanes::{Lane, Lanes};
 pub use optimizer::{AdamW, AdamWSettings};
-pub use records::Records;
+pub use records::{Origin, Records};
 pub use references::{References, computed_by};
 pub use rlhf::{Judges, PromptText, RewardMemory, Scored, open_scorers, scorer_specs};
 pub use run::Outcome;

@@ -1,5 +1,6 @@
 //! The records of a plan: from files to tokens.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use panacea_config::Plan;
@@ -7,6 +8,42 @@ use panacea_data::{DataReport, Example, Loader, Part, Rendered};
 use panacea_pretrained::ChatTokenizer;
 
 use crate::error::TrainerError;
+
+/// What evaluated records are to a training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// None of their files is one that it trained on.
+    HeldOut,
+    /// All of them are.
+    Training,
+    /// Some of them are.
+    Both,
+}
+
+impl Origin {
+    /// Of records in files with the fingerprints `evaluated`, to a training on files with the fingerprints `trained`: files
+    /// count by their content, whatever they are called.
+    pub fn of(evaluated: &[impl AsRef<str>], trained: &[impl AsRef<str>]) -> Self {
+        let is_trained = |one: &str| trained.iter().any(|other| other.as_ref() == one);
+        let known = evaluated.iter().filter(|one| is_trained(one.as_ref()));
+        match known.count() {
+            0 => Self::HeldOut,
+            all if all == evaluated.len() => Self::Training,
+            _ => Self::Both,
+        }
+    }
+}
+
+/// As it stands before "records".
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::HeldOut => "held-out",
+            Self::Training => "training",
+            Self::Both => "held-out and training",
+        })
+    }
+}
 
 /// The records of a plan in tokens, each with its words.
 pub struct Records {
@@ -63,5 +100,23 @@ impl Records {
             return Ok(None);
         }
         Self::load(plan, Part::Eval, files, tokenizer).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_held_out_where_none_of_their_files_was_trained_on() {
+        let none: [&str; 0] = [];
+        for (evaluated, trained, expected) in [
+            (&["a"][..], &["b", "c"][..], Origin::HeldOut),
+            (&["c", "b"], &["b", "c", "d"], Origin::Training),
+            (&["a", "b"], &["b"], Origin::Both),
+            (&["a"], &none, Origin::HeldOut),
+        ] {
+            assert_eq!(Origin::of(evaluated, trained), expected);
+        }
     }
 }

@@ -63,7 +63,7 @@ impl Work<'_> {
             for note in notes {
                 (self.note)(&format!("note: {note}"));
             }
-            if member.folder().adapter().exists() {
+            if member.folder().adapter().exists() && member.extension().is_none() {
                 continue;
             }
             let outcome = self.train(&record, &member)?;
@@ -89,6 +89,8 @@ impl Work<'_> {
                     source: Box::new(source),
                 })?
             }
+            // Its checkpoints were taken away, and with them the way to more steps.
+            None if run.folder().adapter().exists() => return Ok(Outcome::Finished),
             None => TrainingState::new(plan, self.model, &facts.model_fingerprint)?,
         };
         run.begin(record)?;

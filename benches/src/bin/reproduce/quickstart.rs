@@ -211,10 +211,8 @@ impl Quickstart {
                 let what = ["eval-front", "--prompts", "0", "--records", "all"];
                 let mut arguments: Vec<String> = what.map(str::to_owned).to_vec();
                 arguments.extend(names.flat_map(|name| ["--run".to_owned(), name]));
-                arguments.extend([
-                    "--out".to_owned(),
-                    self.out.join(group).display().to_string(),
-                ]);
+                let out = free(&self.out, group);
+                arguments.extend(["--out".to_owned(), out.display().to_string()]);
                 self.panacea(&arguments)?;
             }
         }
@@ -239,8 +237,11 @@ impl Quickstart {
     fn front(&self, experiment: &Experiment, seed: u64) -> Result<Front> {
         let name = self.run_name(experiment, seed);
         let folder = self.runs.join(&name);
-        let front = folder.join("front.json");
-        if !front.exists() {
+        let newest = || match RunFolder::open(&folder) {
+            Ok(run) => run.newest_front(),
+            Err(_) => Ok(None),
+        };
+        if newest()?.is_none() {
             let mut arguments: Vec<String> = vec!["train".into(), "--config".into()];
             arguments.push(
                 Path::new("configs")
@@ -271,6 +272,7 @@ impl Quickstart {
                 name,
             ])?;
         }
+        let front = newest()?.with_context(|| format!("{} has no front", folder.display()))?;
         Ok(Front::read(&front)?)
     }
 
@@ -372,6 +374,14 @@ impl Spread {
             None => format!("{:.decimals$}", self.mean),
         }
     }
+}
+
+/// A folder for the front of a group that is not there yet: `m2`, `m2-2` and so on. `eval-front` writes over none.
+fn free(out: &Path, group: &str) -> PathBuf {
+    let numbered = (2..).map(|n| format!("{group}-{n}"));
+    let mut names = std::iter::once(group.to_owned()).chain(numbered);
+    let free = names.find_map(|name| Some(out.join(name)).filter(|path| !path.exists()));
+    free.unwrap_or_else(|| out.join(group))
 }
 
 fn table(rows: &[Row], seeds: u64) -> String {

@@ -1,13 +1,15 @@
 //! `eval-front`: measures and draws the Pareto front of runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use panacea_config::Plan;
-use panacea_evaluator::{Answer, Front, PromptSamples, Report};
+use panacea_evaluator::{
+    Answer, Front, MeasuredRun, PromptSamples, Provenance, REPORT_FILES, Report,
+};
 use panacea_measure::{Asked, Choices, Opened, Sample, Writing};
 use panacea_methods::Served;
 use panacea_objectives::Preference;
@@ -15,6 +17,7 @@ use panacea_runs::{CountedProgress, RunFolder, write_file};
 use panacea_trainer::{PromptText, Records};
 
 use crate::session::{RUNS, say_aside};
+use crate::shell;
 use crate::terminal::span;
 
 /// Of a front with more points than this the terminal shows the vertices; the files have them all.
@@ -22,6 +25,8 @@ const SHOWN_POINTS: usize = 21;
 
 /// Tokens of an answer, at most, where nothing else is said.
 pub const MAX_NEW_TOKENS: usize = 256;
+/// The scored answers of `--by rewards`.
+const ANSWERS: &str = "answers.jsonl";
 
 /// Measure a run's Pareto front on held-out records, and draw it.
 #[derive(Args)]
@@ -69,7 +74,8 @@ pub struct Arguments {
     /// The base model, where it is no longer at the path that the run was trained on.
     #[arg(long)]
     model: Option<PathBuf>,
-    /// The folder to write to. Default: the (first) run's folder.
+    /// The folder to write to, without an evaluation in it. Default: the next of evaluations/001, 002 and so on in the (first)
+    /// run's folder.
     #[arg(long)]
     out: Option<PathBuf>,
     /// Where runs are kept.
@@ -113,19 +119,20 @@ impl Arguments {
         if self.sampled && self.by != By::Rewards {
             bail!("--sampled is about the answers that --by rewards scores: give both, or neither");
         }
+        if let Some(out) = &self.out {
+            refuse_occupied(out)?;
+        }
         let like = match &self.like {
             Some(name) => Some(RunFolder::find(&self.runs, Some(name))?.record()?.plan),
             None => None,
         };
-        let mut fronts = Vec::new();
+        let (mut runs, mut fronts, mut measured_runs) = (Vec::new(), Vec::new(), Vec::new());
         let mut scored = String::new();
         let (mut samples, mut notes) = (Vec::new(), Vec::new());
-        let mut out = self.out.clone();
         // All runs are measured on the records of the first.
         let mut sample: Option<Sample> = None;
         for name in names {
             let mut opened = self.open(name, like.as_ref())?;
-            out.get_or_insert_with(|| opened.run.path().to_owned());
             let grid = opened.grid(self.divisions);
             let sample = match sample {
                 Some(sample) => sample,
@@ -149,9 +156,13 @@ impl Arguments {
             };
             fronts.push((opened.run.name(), measured.front));
             notes.extend(measured.notes);
-            if samples.is_empty() && sample.prompts > 0 {
-                samples = self.answer(&opened, sample.prompts, &mut notes)?;
-            }
+            notes.push(files_note(&measured.provenance));
+            measured_runs.push(measured.provenance);
+            samples.push(match sample.prompts {
+                0 => Vec::new(),
+                count => self.answer(&opened, count, &mut notes)?,
+            });
+            runs.push(opened.run);
         }
         let names: Vec<&str> = fronts.iter().map(|(name, _)| name.as_str()).collect();
         // More names than that do not fit above a picture; the table and the legend tell the methods.
@@ -159,10 +170,22 @@ impl Arguments {
             0..=2 => names.join(", "),
             more => format!("{more} runs"),
         };
-        let front = Front::overlay(fronts, self.reference.clone())?;
+        let mut front = Front::overlay(fronts, self.reference.clone())?;
+        let provenance = Provenance {
+            panacea: env!("CARGO_PKG_VERSION").to_owned(),
+            command: shell::this_command(),
+            runs: measured_runs,
+        };
+        notes.push(format!(
+            "Made by panacea {}: {}",
+            provenance.panacea, provenance.command
+        ));
+        front.provenance = Some(provenance);
         // Where several runs have one method, its name in the front says whose answers these are.
-        for answer in samples.iter_mut().flat_map(|sample| &mut sample.answers) {
-            answer.method.clone_from(&front.methods[0].method);
+        for (samples, method) in samples.iter_mut().zip(&front.methods) {
+            for answer in samples.iter_mut().flat_map(|sample| &mut sample.answers) {
+                answer.method.clone_from(&method.method);
+            }
         }
         for warning in front.warnings() {
             eprintln!("warning: {warning}");
@@ -173,20 +196,30 @@ impl Arguments {
         say!("reference of the hypervolume: {}", reference.join(", "));
         let report = Report {
             front,
-            samples,
+            samples: PromptSamples::side_by_side(samples),
             notes,
             title,
         };
-        let out = out.context("at least one run was opened")?;
-        std::fs::create_dir_all(&out)
-            .with_context(|| format!("cannot create {}", out.display()))?;
-        for path in report.write(&out)? {
-            say!("{}", path.display());
-        }
-        if self.by == By::Rewards {
-            let path = out.join("answers.jsonl");
-            write_file(&path, scored.as_bytes())?;
-            say!("{}", path.display());
+        let answers = (self.by == By::Rewards).then_some(scored);
+        let write = |folder: &Path| -> Result<()> {
+            report.write(folder)?;
+            if let Some(answers) = &answers {
+                write_file(&folder.join(ANSWERS), answers.as_bytes())?;
+            }
+            Ok(())
+        };
+        let folder = match &self.out {
+            Some(out) => {
+                write(out)?;
+                out.clone()
+            }
+            None => {
+                let first = runs.first().context("at least one run was opened")?;
+                first.save_evaluation(write)?
+            }
+        };
+        for file in REPORT_FILES.into_iter().chain(answers.map(|_| ANSWERS)) {
+            say!("{}", folder.join(file).display());
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -201,7 +234,8 @@ impl Arguments {
         let opened = Opened::open(RunFolder::find(&self.runs, name)?, choices)?;
         say_aside(&opened.policy.notes);
         eprintln!(
-            "held-out records of run {}\n{}",
+            "{} records of run {}\n{}",
+            opened.origin,
             opened.run.name(),
             opened.eval.report
         );
@@ -222,7 +256,7 @@ impl Arguments {
         Ok(sample)
     }
 
-    /// Greedy answers to held-out prompts at the vertices and the centre.
+    /// Greedy answers to the records' prompts at the vertices and the centre.
     fn answer(
         &self,
         opened: &Opened,
@@ -259,8 +293,10 @@ impl Arguments {
             let tokens: Vec<f64> = answers.iter().map(|a| a.tokens.len() as f64).collect();
             let mean = tokens.iter().sum::<f64>() / tokens.len().max(1) as f64;
             let note = format!(
-                "Greedy answers to {} held-out prompts at λ = ({preference:.3}): {mean:.1} tokens on average (at most {}).",
+                "Run {}: greedy answers to {} {} prompts at λ = ({preference:.3}): {mean:.1} tokens on average (at most {}).",
+                run.name(),
                 prompts.len(),
+                opened.origin,
                 self.max_new_tokens
             );
             progress.note(&note);
@@ -312,6 +348,29 @@ pub fn estimate(title: &str, asked: Asked<'_>, sample: Sample) -> String {
         ));
     }
     text
+}
+
+/// An evaluation is never written over.
+fn refuse_occupied(out: &Path) -> Result<()> {
+    let files = REPORT_FILES.into_iter().chain([ANSWERS]);
+    let mut there = files.filter(|file| out.join(file).exists());
+    if let Some(file) = there.next() {
+        bail!(
+            "--out {}: it holds an evaluation already ({file}); give a folder that is new or empty, move this one away, or leave \
+             --out out: each evaluation of a run then gets a folder of its own, evaluations/001 and so on in the run's",
+            out.display()
+        );
+    }
+    Ok(())
+}
+
+/// Which files a run was measured on.
+fn files_note(run: &MeasuredRun) -> String {
+    let files = run.files.iter();
+    let files: Vec<String> = files
+        .map(|file| format!("{} (SHA-256 {})", file.path, file.sha256))
+        .collect();
+    format!("Run {}: records of {}.", run.run, files.join(", "))
 }
 
 /// The first `count` different prompts of the records, in words and in tokens.

@@ -16,7 +16,7 @@ use panacea_objectives::{Loss, Preference, sigmoid};
 use panacea_pretrained::ChatTokenizer;
 use panacea_runs::{CountedProgress, RunFolder};
 use panacea_serving::{RewardModelRun, changed_since, open_model_of};
-use panacea_trainer::{Evaluated, Records, evaluate};
+use panacea_trainer::{Evaluated, Origin, Records, evaluate};
 
 use crate::session::{RUNS, list, say_aside};
 use crate::shell;
@@ -82,9 +82,10 @@ impl Arguments {
             title: format!("reward model {}", run.name()),
             notes: vec![
                 format!(
-                    "Base model {}; {} held-out records of {}.",
+                    "Base model {}; {} {} records of {}.",
                     plan.model().display(),
                     held_out.len(),
+                    self.origin(&run, &plan)?,
                     list(self.files(&plan))
                 ),
                 "The length rule is the one of the two that is right more often on the training pairs."
@@ -111,6 +112,15 @@ impl Arguments {
         }
     }
 
+    /// What the records are to the run's training.
+    fn origin(&self, run: &RunFolder, plan: &Plan) -> Result<Origin> {
+        let files = plan.evaluation_files(&self.eval).into_iter();
+        let contents: Vec<String> = files
+            .map(panacea_data::fingerprint)
+            .collect::<Result<_, _>>()?;
+        Ok(Origin::of(&contents, &run.record()?.trained_on()))
+    }
+
     fn held_out(
         &self,
         run: &RunFolder,
@@ -123,7 +133,8 @@ impl Arguments {
                 run.name()
             );
         };
-        eprintln!("held-out records of run {}\n{}", run.name(), loaded.report);
+        let origin = self.origin(run, plan)?;
+        eprintln!("{origin} records of run {}\n{}", run.name(), loaded.report);
         let mut examples = loaded.examples;
         examples.truncate(self.records.unwrap_or(usize::MAX));
         Ok(examples)

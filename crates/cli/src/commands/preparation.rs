@@ -1,5 +1,6 @@
 //! What training needs before its first step: a plan, a model's files and records, all of them checked.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use panacea_pretrained::Pretrained;
 use panacea_reward_models::Base;
 use panacea_runs::{Interrupt, ProgressMode, RunFolder};
 use panacea_serving::open_model_of;
-use panacea_trainer::{Judges, Records, References, Work};
+use panacea_trainer::{Judges, Origin, Records, References, Work};
 
 use crate::session::say_aside;
 
@@ -67,6 +68,8 @@ pub struct Prepared {
     pub pretrained: Arc<Pretrained>,
     pub train: Records,
     pub eval: Option<Records>,
+    /// The fingerprints of their files.
+    pub fingerprints: BTreeMap<PathBuf, String>,
 }
 
 impl Prepared {
@@ -90,8 +93,9 @@ impl Prepared {
         eprintln!("training records\n{}", train.report);
         let plan = plan.with_ideal_of(&train.examples)?;
         let eval = Records::load_held_out(&plan, &[], tokenizer)?;
+        let fingerprints = fingerprints(&plan)?;
         if let Some(eval) = &eval {
-            eprintln!("held-out records\n{}", eval.report);
+            eprintln!("{} records\n{}", origin(&plan, &fingerprints), eval.report);
         }
         Ok(Self {
             plan,
@@ -100,6 +104,7 @@ impl Prepared {
             pretrained,
             train,
             eval,
+            fingerprints,
         })
     }
 
@@ -153,6 +158,30 @@ impl Prepared {
             note: &|note| eprintln!("{note}"),
         })
     }
+}
+
+/// The fingerprint of each file of records.
+fn fingerprints(plan: &Plan) -> Result<BTreeMap<PathBuf, String>> {
+    let mut fingerprints = BTreeMap::new();
+    for file in plan
+        .training_files()
+        .into_iter()
+        .chain(plan.evaluation_files(&[]))
+    {
+        if !fingerprints.contains_key(file) {
+            fingerprints.insert(file.to_owned(), panacea_data::fingerprint(file)?);
+        }
+    }
+    Ok(fingerprints)
+}
+
+/// What the records of a plan's evaluation are to its training.
+fn origin(plan: &Plan, fingerprints: &BTreeMap<PathBuf, String>) -> Origin {
+    let of = |files: Vec<&Path>| -> Vec<&String> {
+        let files = files.into_iter();
+        files.filter_map(|file| fingerprints.get(file)).collect()
+    };
+    Origin::of(&of(plan.evaluation_files(&[])), &of(plan.training_files()))
 }
 
 /// The plan on the day on which its run began, for the chat template: today, unless `resumed` goes on.

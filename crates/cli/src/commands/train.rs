@@ -1,6 +1,5 @@
 //! `train`: one adapter for every preference.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -8,9 +7,10 @@ use anyhow::Result;
 use clap::Args;
 use panacea_config::{Overrides, Plan, Spec};
 use panacea_data::Example;
-use panacea_pretrained::Pretrained;
-use panacea_runs::{EXIT_INTERRUPTED, Interrupt, RunFacts, RunFolder, RunRecord, TrainingRun};
-use panacea_trainer::{Outcome, References, Work, computed_by};
+use panacea_runs::{
+    EXIT_INTERRUPTED, Extension, Interrupt, RunFacts, RunFolder, RunRecord, TrainingRun,
+};
+use panacea_trainer::{Outcome, References, Schedule, Work, computed_by};
 
 use super::dry_run::dry_run;
 use super::preparation::{PlanArguments, Prepared};
@@ -31,10 +31,13 @@ const QUICKSTART: &str = "configs/quickstart.toml";
       --train train.jsonl --eval test.jsonl --run first
   cargo xtask train --dry-run
   cargo xtask train --run first --resume
+  cargo xtask train --run first --resume --steps 400
   cargo xtask train --print-config > my.toml
   cargo xtask train --config my.toml --set optimizer.steps=200 --set adapter.rank=16
 
-Ctrl-C finishes the step, saves a checkpoint and stops; --resume goes on from there.")]
+Ctrl-C finishes the step, saves a checkpoint and stops; --resume goes on from there. With more --steps than the run had, finished
+or not, it goes on to that many; the learning rate is from there on that of a run of so many steps, as in Hugging Face's Trainer.
+Whatever else decides the numbers has to stay.")]
 pub struct Arguments {
     /// The configuration file. Default: configs/quickstart.toml, or with --resume what the run began with.
     #[arg(long)]
@@ -44,7 +47,7 @@ pub struct Arguments {
     /// The run's name, a folder under --runs. Default: date, time and the configuration's name.
     #[arg(long)]
     run: Option<String>,
-    /// Go on with the run from its last checkpoint.
+    /// Go on with the run from its last checkpoint, or with more --steps beyond its end.
     #[arg(long, requires = "run")]
     resume: bool,
     /// Where runs are kept.
@@ -67,37 +70,35 @@ impl Arguments {
             return print_config(self.config.as_deref(), &overrides);
         }
         let config = self.config.clone().unwrap_or_else(|| QUICKSTART.into());
-        let spec = match (&self.config, &self.run) {
-            (None, Some(name)) if self.resume => {
-                let path = RunFolder::locate(&self.runs, name)?;
-                RunFolder::open(&path)?.record()?.plan.to_spec()
-            }
+        let named = self.run.as_ref();
+        let named = named.map(|name| RunFolder::locate(&self.runs, name));
+        let named = named.transpose()?;
+        let resumed = named.as_deref().filter(|_| self.resume);
+        let spec = match (&self.config, resumed) {
+            (None, Some(path)) => RunFolder::open(path)?.record()?.plan.to_spec(),
             _ => Spec::read(&config)?,
         };
-        let resumed = self.run.as_ref().filter(|_| self.resume);
-        let resumed = resumed
-            .map(|name| RunFolder::locate(&self.runs, name))
-            .transpose()?;
-        let prepared = Prepared::of(Plan::resolve(spec, &overrides)?, resumed.as_deref())?;
+        let prepared = Prepared::of(Plan::resolve(spec, &overrides)?, resumed)?;
         eprintln!("positions   {}", positions(&prepared.train.examples));
 
         let record = RunRecord {
             plan: prepared.plan.clone(),
-            facts: facts(&prepared.plan, &prepared.pretrained)?,
+            facts: facts(&prepared)?,
         };
         if self.dry_run {
             return dry_run(&prepared, &record, &self.runs);
         }
-        let stem = config
-            .file_stem()
-            .map_or_else(|| "run".into(), |s| s.to_string_lossy());
-        let path = match &self.run {
-            Some(name) => RunFolder::locate(&self.runs, name)?,
-            None => RunFolder::fresh(&self.runs, &stem, chrono::Local::now()),
-        };
+        let path = named.unwrap_or_else(|| {
+            let stem = config.file_stem();
+            let stem = stem.map_or_else(|| "run".into(), |stem| stem.to_string_lossy());
+            RunFolder::fresh(&self.runs, &stem, chrono::Local::now())
+        });
         let (run, notes) = TrainingRun::create_or_resume(&path, &record, self.resume)?;
         for note in notes {
             eprintln!("note: {note}");
+        }
+        if let Some(extension) = run.extension() {
+            eprintln!("{}", extended(run.folder(), extension, &record.plan));
         }
         eprintln!(
             "run {} in {}",
@@ -122,13 +123,9 @@ impl Arguments {
         match prepared.with_work(references, carry_out)? {
             Outcome::Finished => {
                 say!("run       {}", run.folder().path().display());
-                let command = match record.plan.method().is_reward_model() {
-                    true => "eval-reward",
-                    false => "eval-front",
-                };
                 say!(
-                    "next      cargo xtask {command} --run {}{runs}",
-                    shell::word(run.folder().name())
+                    "next      {}",
+                    next_command(run.folder(), &record.plan, &runs)
                 );
                 Ok(ExitCode::SUCCESS)
             }
@@ -173,15 +170,8 @@ fn print_config(config: Option<&Path>, overrides: &Overrides) -> Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-fn facts(plan: &Plan, pretrained: &Pretrained) -> Result<RunFacts> {
-    let mut data_fingerprints = BTreeMap::new();
-    let own = plan
-        .objectives()
-        .iter()
-        .flat_map(|o| o.train.iter().chain(&o.eval));
-    for file in plan.data().train.iter().chain(&plan.data().eval).chain(own) {
-        data_fingerprints.insert(file.clone(), panacea_data::fingerprint(file)?);
-    }
+fn facts(prepared: &Prepared) -> Result<RunFacts> {
+    let pretrained = &prepared.pretrained;
     let [tokenizer, template] = pretrained.tokenizer()?.fingerprints();
     Ok(RunFacts {
         panacea: env!("CARGO_PKG_VERSION").to_owned(),
@@ -189,9 +179,61 @@ fn facts(plan: &Plan, pretrained: &Pretrained) -> Result<RunFacts> {
         model_fingerprint: pretrained.fingerprint()?,
         tokenizer_fingerprint: Some(tokenizer.to_owned()),
         template_fingerprint: Some(template.to_owned()),
-        data_fingerprints,
+        records: Some(prepared.train.examples.len()),
+        directory: std::env::current_dir().ok(),
+        data_fingerprints: prepared.fingerprints.clone(),
+        extensions: Vec::new(),
         gone: Vec::new(),
     })
+}
+
+/// What more steps than a run had do to its learning rate.
+fn extended(run: &RunFolder, extension: Extension, plan: &Plan) -> String {
+    let Extension { at, from, to } = extension;
+    let optimizer = plan.optimizer();
+    let going_on = match at {
+        Some(at) => format!("going on from step {at}"),
+        None => "each of its trainings".to_owned(),
+    };
+    let mut text = format!("extended    from {from} to {to} steps, {going_on}\n");
+    let rates = at.filter(|&at| at > 0).map(|at| {
+        let rate = |steps: usize, finished: usize| {
+            optimizer.learning_rate * Schedule::of(optimizer, steps).factor(finished)
+        };
+        format!(
+            ": step {at} had {:.3e}, step {} has {:.3e}",
+            rate(from, at - 1),
+            at + 1,
+            rate(to, at)
+        )
+    });
+    text += &format!(
+        "            the learning rate is from here on that of a run of {to} steps{}",
+        rates.unwrap_or_default()
+    );
+    if run.adapter().exists() {
+        let kept = run.adapter_of(from);
+        text += &format!(
+            "\n            what it had come to is kept in {}",
+            kept.display()
+        );
+    }
+    text
+}
+
+/// What measures a run that is finished, as it can be typed.
+fn next_command(run: &RunFolder, plan: &Plan, runs: &str) -> String {
+    let command = match plan.method().is_reward_model() {
+        true => "eval-reward",
+        false => "eval-front",
+    };
+    let name = shell::word(run.name());
+    match plan.evaluation_files(&[]).is_empty() {
+        false => format!("cargo xtask {command} --run {name}{runs}"),
+        true => format!(
+            "cargo xtask {command} --run {name}{runs} --eval FILE\n          FILE stands for records that it was not trained on"
+        ),
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod configs;
 mod desk;
 mod inputs;
 mod profiles;
+mod runs;
 mod serve;
 mod templates;
 #[cfg(unix)]
@@ -116,12 +117,12 @@ fn a_run_is_trained_measured_asked_and_exported() {
         "{output}"
     );
     for file in ["front.svg", "front.png", "front.html", "report.md"] {
-        let length = fs::metadata(desk.path("runs/first").join(file))
+        let length = fs::metadata(desk.path("runs/first/evaluations/001").join(file))
             .unwrap()
             .len();
         assert!(length > 500, "{file} has {length} bytes");
     }
-    let front = desk.json("runs/first/front.json");
+    let front = desk.json("runs/first/evaluations/001/front.json");
     assert_eq!(front["objectives"], json!(["helpfulness", "conciseness"]));
     let method = &front["methods"][0];
     assert_eq!(method["method"], "panacea-linear");
@@ -254,7 +255,7 @@ fn soups_train_a_member_for_each_objective() {
         "{output}"
     );
 
-    let front = desk.json("runs/soup/front.json");
+    let front = desk.json("runs/soup/evaluations/001/front.json");
     let soup = &front["methods"][0];
     assert_eq!(
         (soup["method"].as_str(), soup["trainings"].as_u64()),
@@ -330,7 +331,7 @@ fn styles_are_learned_each_from_its_own_file() {
 
     // J_i grows with λ_i: from another style's vertex over the middle of an edge to its own.
     desk.succeed("eval-front --run styles --records all --prompts 0 --divisions 2");
-    let front = desk.json("runs/styles/front.json");
+    let front = desk.json("runs/styles/evaluations/001/front.json");
     let points = front["methods"][0]["points"].as_array().unwrap();
     assert_eq!(points.len(), 6);
     for (i, (style, _)) in STYLES.into_iter().enumerate() {
@@ -406,7 +407,8 @@ fn a_reward_model_is_trained_measured_exported_and_scores_a_policy() {
     let error = desk.fail("eval-reward --run policy");
     assert!(error.contains("eval-front --run policy"), "{error}");
     desk.succeed("eval-front --run policy --by rewards --records all --sampled --divisions 1 --prompts 0 --max-new-tokens 12");
-    let answers = fs::read_to_string(desk.path("runs/policy/answers.jsonl")).unwrap();
+    let answers =
+        fs::read_to_string(desk.path("runs/policy/evaluations/001/answers.jsonl")).unwrap();
     let rewards: Vec<[f64; 2]> = (answers.lines())
         .map(|line| {
             let line: Value = serde_json::from_str(line).unwrap();

@@ -158,7 +158,7 @@ fn a_preference_is_found_in_the_terminal_and_used() {
     let profiles = Profiles::of(&run, &run.record().unwrap().plan).unwrap();
     let served = profiles.open("anna").unwrap().preference();
     // Measured together with other runs, a method has the run's name behind its own.
-    let front = desk.path("runs/first/front.json");
+    let front = desk.path("runs/first/evaluations/001/front.json");
     let alone = fs::read_to_string(&front).unwrap();
     let together = alone.replace("\"panacea-linear\"", "\"panacea-linear (first)\"");
     assert_ne!(together, alone);

@@ -131,7 +131,7 @@ impl CalibrationReport {
         text += "\n![Calibration](calibration.svg)\n\n## Accuracy\n\n";
         text += &table(&self.table());
         text += "\nThe length rule prefers the longer answer or the shorter one, whichever was right more often on the \
-                 training pairs; the gain over it is paired by pair. Values are means over the held-out pairs ± one \
+                 training pairs; the gain over it is paired by pair. Values are means over these pairs ± one \
                  standard error; the log loss of a model that knows nothing is 0.6931. ECE is the expected calibration \
                  error, and \"by chance\" about what a model that is calibrated exactly would show on so few pairs.\n\n\
                  ## Reliability\n\n";

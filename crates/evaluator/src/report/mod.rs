@@ -49,6 +49,41 @@ pub struct Answer {
     pub tokens: usize,
 }
 
+impl PromptSamples {
+    /// The samples of several runs in one list: the answers to the same prompt together, and of these the ones under the same
+    /// preference beside each other, in the order of the runs.
+    #[must_use]
+    pub fn side_by_side(runs: Vec<Vec<Self>>) -> Vec<Self> {
+        let mut all: Vec<Self> = Vec::new();
+        for sample in runs.into_iter().flatten() {
+            match all.iter_mut().find(|known| known.prompt == sample.prompt) {
+                Some(known) => known.answers.extend(sample.answers),
+                None => all.push(sample),
+            }
+        }
+        for sample in &mut all {
+            let mut lambdas: Vec<Vec<f64>> = Vec::new();
+            for answer in &sample.answers {
+                if !lambdas.contains(&answer.lambda) {
+                    lambdas.push(answer.lambda.clone());
+                }
+            }
+            let place = |answer: &Answer| lambdas.iter().position(|known| *known == answer.lambda);
+            sample.answers.sort_by_key(place);
+        }
+        all
+    }
+}
+
+/// The files of a report.
+pub const REPORT_FILES: [&str; 5] = [
+    "front.json",
+    "front.svg",
+    "front.png",
+    "front.html",
+    "report.md",
+];
+
 impl Report {
     /// Writes `front.json`, `front.svg`, `front.png`, `front.html` and `report.md` into the folder `dir`,
     /// which is made if it is absent, and returns their paths. Everything is drawn before the first file
@@ -62,16 +97,15 @@ impl Report {
         let html = html::page(self, &svg);
         let markdown = markdown::report(self);
 
-        let files = [
-            ("front.json", self.front.to_json().into_bytes()),
-            ("front.svg", svg.into_bytes()),
-            ("front.png", png),
-            ("front.html", html.into_bytes()),
-            ("report.md", markdown.into_bytes()),
+        let json = self.front.to_json();
+        let contents: [&[u8]; 5] = [
+            json.as_bytes(),
+            svg.as_bytes(),
+            &png,
+            html.as_bytes(),
+            markdown.as_bytes(),
         ];
-        let files = files
-            .each_ref()
-            .map(|(name, content)| (*name, &content[..]));
+        let files: Vec<(&str, &[u8])> = REPORT_FILES.into_iter().zip(contents).collect();
         Ok(write_files(dir, &files)?)
     }
 }
@@ -124,6 +158,40 @@ mod tests {
     }
 
     #[test]
+    fn answers_of_several_runs_stand_beside_each_other() {
+        let samples = |method: &str, prompts: &[&str]| -> Vec<PromptSamples> {
+            let answer = |weight: f64| Answer {
+                method: method.to_owned(),
+                lambda: vec![weight, 1.0 - weight],
+                text: String::new(),
+                tokens: 1,
+            };
+            let sample = |prompt: &&str| PromptSamples {
+                prompt: (*prompt).to_owned(),
+                answers: vec![answer(1.0), answer(0.0)],
+            };
+            prompts.iter().map(sample).collect()
+        };
+        let all =
+            PromptSamples::side_by_side(vec![samples("a", &["x", "y"]), samples("b", &["y", "z"])]);
+        let told: Vec<(&str, Vec<(&str, f64)>)> = (all.iter())
+            .map(|sample| {
+                let answers = sample.answers.iter();
+                let answers = answers.map(|answer| (answer.method.as_str(), answer.lambda[0]));
+                (sample.prompt.as_str(), answers.collect())
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("x", vec![("a", 1.0), ("a", 0.0)]),
+                ("y", vec![("a", 1.0), ("b", 1.0), ("a", 0.0), ("b", 0.0)]),
+                ("z", vec![("b", 1.0), ("b", 0.0)]),
+            ]
+        );
+    }
+
+    #[test]
     fn all_files_are_written_into_a_new_folder() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let dir = folder.path().join("runs/one");
@@ -133,16 +201,7 @@ mod tests {
             .iter()
             .filter_map(|path| path.file_name()?.to_str())
             .collect();
-        assert_eq!(
-            names,
-            [
-                "front.json",
-                "front.svg",
-                "front.png",
-                "front.html",
-                "report.md"
-            ]
-        );
+        assert_eq!(names, REPORT_FILES);
         assert_eq!(Front::read(&files[0]).expect("reads back"), report.front);
         assert_eq!(
             std::fs::read_dir(&dir).expect("there").count(),

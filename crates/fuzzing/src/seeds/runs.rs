@@ -125,6 +125,9 @@ pub(super) fn runs(seeds: &mut Seeds) {
                 tokenizer_fingerprint: Some("t".to_owned()),
                 template_fingerprint: None,
                 data_fingerprints: [("train.jsonl".into(), "d".to_owned())].into(),
+                records: Some(9),
+                directory: None,
+                extensions: Vec::new(),
                 gone: Vec::new(),
             },
         };

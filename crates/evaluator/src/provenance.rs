@@ -1,0 +1,141 @@
+//! Where a front comes from: what was measured, on which records, by which command.
+
+use serde::{Deserialize, Serialize};
+
+/// Where a front comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// The version of this project that measured it.
+    pub panacea: String,
+    /// The command that made it, as a shell takes it.
+    pub command: String,
+    /// The runs, in the order of the front's methods.
+    pub runs: Vec<MeasuredRun>,
+}
+
+/// A run, and what it was measured on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MeasuredRun {
+    /// The run's name.
+    pub run: String,
+    /// What its values are: of the records' own responses, or rewards of answers.
+    pub by: String,
+    /// How many records, from the first on.
+    pub records: usize,
+    /// What these are to the training: held-out, or the training's own.
+    pub origin: String,
+    /// The files of the records.
+    pub files: Vec<MeasuredFile>,
+    /// What decides how a record is judged: the keys of the objectives, the loss and the reading of records, as TOML.
+    pub yardstick: String,
+}
+
+/// A file of records.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MeasuredFile {
+    /// Its path, as it was given.
+    pub path: String,
+    /// SHA-256 of the file.
+    pub sha256: String,
+}
+
+impl MeasuredRun {
+    /// Why the values of two runs are no numbers of one kind, as a clause; nothing where they are.
+    #[must_use]
+    pub fn not_comparable(&self, other: &Self) -> Option<String> {
+        let contents = |run: &Self| -> Vec<String> {
+            let files = run.files.iter();
+            files.map(|file| file.sha256.clone()).collect()
+        };
+        let paths = |run: &Self| -> String {
+            let paths = run.files.iter().map(|file| file.path.as_str());
+            paths.collect::<Vec<_>>().join(", ")
+        };
+        let differ = |what: &str, one: &str, two: &str| {
+            let (a, b) = (&self.run, &other.run);
+            Some(format!("{what}: {a} on {one}, {b} on {two}"))
+        };
+        if contents(self) != contents(other) {
+            return differ(
+                "they were measured on different records",
+                &paths(self),
+                &paths(other),
+            );
+        }
+        if self.records != other.records {
+            let [one, two] = [self, other].map(|run| format!("{} records", run.records));
+            return differ("they were measured on different records", &one, &two);
+        }
+        if self.by != other.by {
+            return Some(format!(
+                "they were measured by different things: {} by {}, {} by {}",
+                self.run, self.by, other.run, other.by
+            ));
+        }
+        if self.yardstick != other.yardstick {
+            let has = |text: &str, line: &str| text.lines().any(|other| other == line);
+            let only = |one: &str, two: &str| -> Vec<String> {
+                let lines = one.lines().filter(|line| !has(two, line));
+                lines.map(str::to_owned).collect()
+            };
+            return Some(format!(
+                "they were measured by different objectives, losses or limits: {} by {}, {} by {}",
+                self.run,
+                only(&self.yardstick, &other.yardstick).join(", "),
+                other.run,
+                only(&other.yardstick, &self.yardstick).join(", "),
+            ));
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(name: &str) -> MeasuredRun {
+        MeasuredRun {
+            run: name.to_owned(),
+            by: "records".to_owned(),
+            records: 5,
+            origin: "held-out".to_owned(),
+            files: vec![MeasuredFile {
+                path: format!("{name}.jsonl"),
+                sha256: "feed".to_owned(),
+            }],
+            yardstick: "beta = 0.1\nloss = \"dpo\"\n".to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_same_records_judged_alike_are_comparable_whatever_their_paths() {
+        assert_eq!(run("a").not_comparable(&run("b")), None);
+    }
+
+    #[test]
+    fn whatever_differs_is_named() {
+        type Change = fn(&mut MeasuredRun);
+        let changes: [(Change, &str); 4] = [
+            (
+                |run| run.files[0].sha256 = "face".to_owned(),
+                "different records: a on a.jsonl, b on b.jsonl",
+            ),
+            (|run| run.records = 4, "a on 5 records, b on 4 records"),
+            (
+                |run| run.by = "rewards".to_owned(),
+                "a by records, b by rewards",
+            ),
+            (
+                |run| run.yardstick = "beta = 0.5\nloss = \"dpo\"\n".to_owned(),
+                "a by beta = 0.1, b by beta = 0.5",
+            ),
+        ];
+        for (change, expected) in changes {
+            let mut other = run("b");
+            change(&mut other);
+            let found = run("a").not_comparable(&other).expect("they differ");
+            assert!(found.contains(expected), "{found}");
+        }
+    }
+}
