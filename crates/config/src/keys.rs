@@ -157,8 +157,8 @@ fn shortened(text: &str, most: usize) -> String {
     text.chars().take(most - 1).chain(['…']).collect()
 }
 
-/// A JSON Schema of configuration files, for editors. It knows keys, types and names; ranges, and what depends on other
-/// keys, are checked when a file is read.
+/// A JSON Schema of configuration files, for editors. It knows keys, types, names and ranges; what depends on other keys is
+/// checked when a file is read.
 pub fn json_schema() -> Json {
     let mut properties = Map::new();
     for section in &SECTIONS {

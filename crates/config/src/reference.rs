@@ -41,7 +41,8 @@ there; an objective with files of its own may leave it out and then means `chose
 ";
 
 const REWARDS: &str = "
-What `reward` may be; fields with a default are shown with it:
+What `reward` may be; fields with a default are shown with it. What a program reads and writes, and what a judge is asked, stands
+in [scorers.md](scorers.md).
 
 | reward | the score of an answer |
 |---|---|

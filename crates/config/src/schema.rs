@@ -58,26 +58,32 @@ impl<T> HasUsual<T> for () {
 pub(crate) struct Range<T> {
     /// In words that go on after "expected".
     pub words: &'static str,
+    /// The same as keywords of JSON Schema.
+    pub schema: fn() -> Json,
     pub holds: fn(&T) -> bool,
 }
 
 pub(crate) const COUNT: Range<usize> = Range {
     words: "1 or more",
+    schema: || json!({"minimum": 1}),
     holds: |&count| count >= 1,
 };
 
 pub(crate) const POSITIVE: Range<f64> = Range {
     words: "a finite number above 0",
+    schema: || json!({"exclusiveMinimum": 0}),
     holds: |&x| x > 0.0 && x.is_finite(),
 };
 
 pub(crate) const NOT_NEGATIVE: Range<f64> = Range {
     words: "a finite number, 0 or more",
+    schema: || json!({"minimum": 0}),
     holds: |&x| x >= 0.0 && x.is_finite(),
 };
 
 pub(crate) const RATIO: Range<f64> = Range {
     words: "a number from 0 to 1",
+    schema: || json!({"minimum": 0, "maximum": 1}),
     holds: |x| (0.0..=1.0).contains(x),
 };
 
@@ -264,7 +270,7 @@ pub(crate) struct KeyReference {
     pub text: String,
     /// The values that may stand there.
     pub expected: String,
-    /// The same, as JSON Schema; it knows types, and not every range.
+    /// The same, as JSON Schema.
     pub schema: Json,
     /// What holds where it does not stand there.
     pub default: KeyDefault,
@@ -301,11 +307,22 @@ impl<T: Setting, D: HasUsual<T>> Entry<T, D> {
             name,
             text: joined(doc),
             expected: (self.range.as_ref()).map_or_else(T::kind, |range| range.words.to_owned()),
-            schema: T::schema(),
+            schema: schema_within(
+                T::schema(),
+                self.range.as_ref().map(|range| (range.schema)()),
+            ),
             default,
             when: self.when.filter(|when| !is_of_section(when)),
         }
     }
+}
+
+/// The schema of a type, with the keywords of its range.
+fn schema_within(mut schema: Json, range: Option<Json>) -> Json {
+    if let (Json::Object(schema), Some(Json::Object(range))) = (&mut schema, range) {
+        schema.extend(range);
+    }
+    schema
 }
 
 /// The lines of a doc comment as one text.

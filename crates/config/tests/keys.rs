@@ -109,10 +109,18 @@ fn fits(value: &Value, schema: &Value) -> bool {
         Value::Array(names) => names.iter().any(|name| is_type(name.as_str().unwrap())),
         _ => true,
     };
+    let number = |name: &str| schema[name].as_f64();
+    let is_within = value.as_f64().is_none_or(|value| {
+        number("minimum").is_none_or(|least| value >= least)
+            && number("exclusiveMinimum").is_none_or(|least| value > least)
+            && number("maximum").is_none_or(|most| value <= most)
+            && number("exclusiveMaximum").is_none_or(|most| value < most)
+    });
     let choices = schema["enum"].as_array();
     let any = schema["anyOf"].as_array();
     let required = schema["required"].as_array().into_iter().flatten();
     types
+        && is_within
         && choices.is_none_or(|choices| choices.contains(value))
         && any.is_none_or(|any| any.iter().any(|schema| fits(value, schema)))
         && required
@@ -146,6 +154,8 @@ fn files_fit_the_schema() {
     for wrong in [
         "[adapter]\nrang = 8",
         "[adapter]\nrank = \"8\"",
+        "[adapter]\nrank = 0",
+        "[optimizer]\nbetas = [0.9, 1.0]",
         "[method]\nloss = \"ppo\"",
         "[data]\ntrain = 3",
         "[[objective]]\nscore = \"s\"",
@@ -153,4 +163,45 @@ fn files_fit_the_schema() {
     ] {
         assert!(!fits(&json(wrong), &schema), "{wrong}");
     }
+}
+
+/// What the schema says of numbers is what files are held to: at a bound, and a little beside it.
+#[test]
+fn the_schema_has_the_ranges_of_the_keys() {
+    let schema = json_schema();
+    let mut checked = 0;
+    for (section, of_section) in schema["properties"].as_object().unwrap() {
+        let table = of_section["properties"].as_object();
+        for (key, of_key) in table.into_iter().flatten() {
+            let bounds = ["minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum"];
+            let is_integer = of_key["type"] == "integer";
+            for bound in bounds.iter().filter_map(|bound| of_key[*bound].as_f64()) {
+                let step = if is_integer { 1.0 } else { 1e-3 };
+                for value in [bound - step, bound, bound + step] {
+                    let text = match is_integer {
+                        true => format!("{}", value as i64),
+                        false => format!("{value:?}"),
+                    };
+                    let as_json: Value = serde_json::from_str(&text).unwrap();
+                    let spec = Spec::from_toml(&BEGINNINGS[0].file().unwrap(), "my.toml");
+                    let overrides = Overrides {
+                        set: vec![format!("{section}.{key}={text}")],
+                        ..Overrides::default()
+                    };
+                    let refused = match Plan::resolve(spec, &overrides) {
+                        Ok(_) => false,
+                        Err(error) => {
+                            let error = error.to_string();
+                            let found = format!("found {text}, expected");
+                            let of_type = format!("{section}.{key}={text}");
+                            error.contains(&found) || error.contains(&of_type)
+                        }
+                    };
+                    assert_eq!(refused, !fits(&as_json, of_key), "{section}.{key} = {text}");
+                    checked += 1;
+                }
+            }
+        }
+    }
+    assert!(checked > 100, "{checked}");
 }

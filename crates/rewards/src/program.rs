@@ -309,6 +309,33 @@ mod tests {
         assert_eq!(String::from_utf8(lines).unwrap(), expected);
     }
 
+    /// The programs that `docs/scorers.md` shows, as they stand there.
+    #[test]
+    fn programs_of_the_documentation_score() {
+        let page = include_str!("../../../docs/scorers.md");
+        let programs: Vec<&str> = (page.split("```python\n").skip(1))
+            .filter_map(|behind| Some(behind.split_once("```")?.0))
+            .collect();
+        assert_eq!(programs.len(), 2);
+        let (stiff, plain) = (
+            sample("a", "We utilise it."),
+            sample("a", "We really use it."),
+        );
+        let expected = [[-1.0 / 3.0, 0.0], [-14.0 / 17.0, -1.0]];
+        for (program, expected) in programs.into_iter().zip(expected) {
+            let command = ["python3", "-c", program].map(str::to_owned);
+            let started = Program::new("documented".to_owned(), &command, 60, None);
+            let mut program = match started {
+                Ok(program) => program,
+                Err(error) => return eprintln!("not checked, for there is no python3: {error}"),
+            };
+            for _ in 0..2 {
+                let scores = numbers(program.score(&[stiff, plain]).unwrap());
+                assert_eq!(scores, expected);
+            }
+        }
+    }
+
     /// A turn without a text is one, and what it has instead is there.
     #[test]
     fn turns_are_as_the_record_has_them() {

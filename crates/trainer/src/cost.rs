@@ -31,7 +31,7 @@ pub struct TrainingCost {
     pub steps: usize,
     /// Numbers that each of them trains.
     pub trained: usize,
-    /// Rows of all steps of all trainings; of RLHF, whose answers are not written yet, nothing is known.
+    /// Tokens of the records of all steps of all trainings; of RLHF, whose answers are not written yet, nothing is known.
     pub rows: Option<usize>,
     /// Seconds of all steps, and of what is measured and computed for them on the way.
     pub seconds: f64,

@@ -1,6 +1,7 @@
 //! House rules that a compiler does not hold: where a crate may look, how files begin, and how long they get.
 
 mod imports;
+mod readmes;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -54,16 +54,17 @@ fn what_a_training_takes_is_said_before_it_and_nothing_is_written() {
         "{said}"
     );
 
-    // The rows are those that the training then has.
+    // The tokens are those that the training then has; nothing is read behind the last one of a response.
     assert!(said.contains("training    30 steps, "), "{said}");
-    let rows: u64 = word("training", 3).parse().unwrap();
+    let expected: u64 = word("training", 3).parse().unwrap();
+    let (steps, records, responses) = (30, 3, 2);
     desk.succeed("train --config run.toml --run first");
     let metrics = fs::read_to_string(desk.path("runs/first/metrics.jsonl")).unwrap();
     let lines = metrics
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap());
     let tokens = lines.filter_map(|line| line["tokens"].as_u64());
-    assert_eq!(tokens.sum::<u64>(), rows);
+    assert_eq!(tokens.sum::<u64>() + steps * records * responses, expected);
 
     // What is measured is said, too.
     let output = desk.run("eval-front --run first --prompts 0");

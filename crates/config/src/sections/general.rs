@@ -5,6 +5,7 @@ use crate::schema::Range;
 
 const TOML_INTEGER: Range<u64> = Range {
     words: "a whole number, at most 9223372036854775807, TOML's largest",
+    schema: || serde_json::json!({"maximum": i64::MAX}),
     holds: |&seed| i64::try_from(seed).is_ok(),
 };
 

@@ -13,6 +13,7 @@ use crate::sections::rlhf::{Advantages, Rlhf, RlhfSpec, RunScales};
 
 const BELOW_HALF: Range<f64> = Range {
     words: "0 or more and below 0.5",
+    schema: || serde_json::json!({"minimum": 0, "exclusiveMaximum": 0.5}),
     holds: |smoothing| (0.0..0.5).contains(smoothing),
 };
 

@@ -6,6 +6,7 @@ use crate::schema::{COUNT, NOT_NEGATIVE, POSITIVE, RATIO, Range};
 
 const DECAYS: Range<[f64; 2]> = Range {
     words: "two numbers, 0 or more and below 1",
+    schema: || serde_json::json!({"items": {"type": "number", "minimum": 0, "exclusiveMaximum": 1}}),
     holds: |betas| betas.iter().all(|beta| (0.0..1.0).contains(beta)),
 };
 

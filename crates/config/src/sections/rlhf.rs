@@ -6,6 +6,7 @@ use crate::schema::{COUNT, NOT_NEGATIVE, POSITIVE, RATIO, Range};
 
 const DISCOUNT: Range<f64> = Range {
     words: "a number above 0 and up to 1",
+    schema: || serde_json::json!({"exclusiveMinimum": 0, "maximum": 1}),
     holds: |&x| x > 0.0 && x <= 1.0,
 };
 
