@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use panacea_config::{InputPlan, Plan};
 use panacea_devices::{Device, Precision};
 use panacea_interview::Profiles;
 use panacea_methods::Served;
 use panacea_model::{Bits, Decoder, Sampling, Steering};
-use panacea_objectives::Preference;
+use panacea_objectives::{Preference, Weights};
 use panacea_pretrained::{ChatTokenizer, Pretrained};
 use panacea_runs::{RunFolder, RunRecord};
 use panacea_serving::{Policy, changed_since, open_language_model};
@@ -28,9 +28,10 @@ pub struct ModelArguments {
     /// The run whose adapter steers the model; without it, the base model.
     #[arg(long, requires = "steered by")]
     pub run: Option<String>,
-    /// Weights on the run's objectives, in their order, such as 0.3,0.7.
-    #[arg(long, requires = "run", group = "steered by")]
-    pub preference: Option<Preference>,
+    /// Weights on the run's objectives, in their order or by name, such as 0.3,0.7 or brevity=2,detail=1; they are divided by
+    /// their sum, and an objective without a name has 0.
+    #[arg(long, requires = "run", group = "steered by", value_name = "WEIGHTS")]
+    pub preference: Option<Weights>,
     /// The profile of a person, made by `elicit`: the preference that was found for them.
     #[arg(long, requires = "run", group = "steered by")]
     pub profile: Option<String>,
@@ -126,7 +127,7 @@ impl ModelArguments {
         let run = RunFolder::open(&RunFolder::locate(&self.runs, name)?)?;
         let record = run.record()?;
         let preference = match (&self.preference, &self.profile) {
-            (Some(preference), _) => preference.clone(),
+            (Some(weights), _) => preference_for(weights, &record.plan, &run)?,
             (None, Some(profile)) => {
                 let (preference, answers) = preference_of(profile, &run, &record.plan)?;
                 eprintln!("profile {profile}: λ = {preference:.3}, after {answers} answers");
@@ -136,6 +137,22 @@ impl ModelArguments {
         };
         Ok((run, record, preference))
     }
+}
+
+/// The preference over the objectives of a run that these weights are. Says it by name.
+pub fn preference_for(weights: &Weights, plan: &Plan, run: &RunFolder) -> Result<Preference> {
+    let objectives = plan.objective_names();
+    let preference = weights.preference(&objectives);
+    let preference = preference.with_context(|| {
+        format!(
+            "--preference {weights}: the objectives of run {} are {}",
+            run.name(),
+            objectives.join(", ")
+        )
+    })?;
+    say_aside(weights.division().as_slice());
+    eprintln!("λ: {}", preference.by_name(&objectives));
+    Ok(preference)
 }
 
 /// The preference that was found for the person of a profile, and after how many of their answers.

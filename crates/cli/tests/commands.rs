@@ -93,8 +93,8 @@ fn a_mistake_is_an_error_that_names_it() {
         (&["eval-front", "--run", "no-such-run"], "no-such-run"),
         (&["train", "--config", "no-such.toml"], "no-such.toml"),
         (
-            &["export", "--preference", "0.5,0.6", "--format", "peft"],
-            "0.5",
+            &["export", "--preference", "0.5,x", "--format", "peft"],
+            "weight 2 is `x`",
         ),
         (&["export", "--format", "peft", "--fold"], "llama-lora"),
         (

@@ -227,8 +227,7 @@ impl Resolver {
             max_response_tokens: data.limits.max_response_tokens,
         };
         let method = self.method(&spec.method, &spec.rlhf, objectives.len(), run);
-        let mut preference =
-            self.preference(&spec.preference, optimizer.batch_size, objectives.len());
+        let mut preference = self.preference(&spec.preference, optimizer.batch_size, &objectives);
         if method.is_reward_model() {
             adapter.orthogonality = 0.0;
             preference = PreferencePlan::every_objective_alike(objectives.len());

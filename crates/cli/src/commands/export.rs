@@ -11,12 +11,12 @@ use panacea_export::{
     write_peft_parts,
 };
 use panacea_model::{Decoder, Steering};
-use panacea_objectives::Preference;
+use panacea_objectives::{Preference, Weights};
 use panacea_pretrained::{GgufType, Pretrained, convert_to_gguf, write_gguf, write_model};
 use panacea_runs::RunFolder;
 use panacea_serving::{Policy, RewardModelRun, changed_since, open_language_model, open_model_of};
 
-use crate::session::{RUNS, open_at, say_aside};
+use crate::session::{RUNS, open_at, preference_for, say_aside};
 
 /// Write a run for other software: with every preference, or at one.
 #[derive(Args)]
@@ -26,7 +26,7 @@ use crate::session::{RUNS, open_at, say_aside};
   cargo xtask export --run first --format peft-parts
 At one:
   cargo xtask export --run first --preference 0.5,0.5 --format peft
-  cargo xtask export --run first --preference 1,0 --format merged --out models/first-helpful
+  cargo xtask export --run first --preference brevity=2,detail=1 --format merged --out models/first-brief
   cargo xtask export --run first --preference 1,0 --format gguf --dtype f16 --out first-helpful.gguf
 The model alone, and a reward model:
   cargo xtask export --base --model models/smollm2-135m-instruct --format gguf --dtype f16 --out base.gguf
@@ -37,10 +37,11 @@ pub struct Arguments {
     /// The run; the newest one by default.
     #[arg(long)]
     run: Option<String>,
-    /// Weights on the run's objectives, in their order, such as 0.3,0.7. A reward model has none; where every preference is
-    /// written, it only decides which one the files begin with.
-    #[arg(long)]
-    preference: Option<Preference>,
+    /// Weights on the run's objectives, in their order or by name, such as 0.3,0.7 or brevity=2,detail=1; they are divided by
+    /// their sum, and an objective without a name has 0. A reward model has none; where every preference is written, it only
+    /// decides which one the files begin with.
+    #[arg(long, value_name = "WEIGHTS")]
+    preference: Option<Weights>,
     /// What to write.
     #[arg(long)]
     format: Format,
@@ -200,8 +201,11 @@ impl Arguments {
                 ),
             };
         }
+        let given = self.preference.as_ref();
+        let given = given.map(|weights| preference_for(weights, plan, run));
+        let given = given.transpose()?;
         let preference = || {
-            self.preference.clone().with_context(|| {
+            given.clone().with_context(|| {
                 format!(
                     "--preference is missing: the objectives of run {} are {}",
                     run.name(),
@@ -210,8 +214,9 @@ impl Arguments {
             })
         };
         let first = || {
-            let given = self.preference.clone();
-            given.unwrap_or_else(|| Preference::uniform(objectives.len()))
+            given
+                .clone()
+                .unwrap_or_else(|| Preference::uniform(objectives.len()))
         };
         Ok(match self.format {
             Format::LlamaLora => {

@@ -21,7 +21,7 @@ use crate::input::ChatArguments;
 use crate::session::{FewBits, RUNS, SamplingArguments, load, parse_bits, say_aside};
 use command::{Line, help};
 use input::{Lines, Stop};
-use voice::{Run, Voice, sum_to_say};
+use voice::{Run, Voice};
 use writer::{Manner, Writer};
 
 /// Talk with a run, and change the preference as you go.
@@ -40,8 +40,8 @@ pub struct Arguments {
     /// The run whose adapter steers the model; without it, the base model.
     #[arg(long)]
     run: Option<String>,
-    /// Weights on the run's objectives to begin with, such as 0.3,0.7 or brevity=2,detail=1; they are divided by their sum. Without
-    /// it, the same weight for all.
+    /// Weights on the run's objectives to begin with, such as 0.3,0.7 or brevity=2,detail=1; they are divided by their sum, and an
+    /// objective without a name has 0. Without it, the same weight for all.
     #[arg(long, requires = "run", conflicts_with = "profile")]
     preference: Option<Weights>,
     /// The profile of a person, made by `elicit`: the preference that was found for them.
@@ -252,9 +252,7 @@ impl Chat<'_> {
     fn steer(&mut self, weights: &Weights) -> Result<()> {
         let (run, _) = self.steered()?;
         let voice = run.at_weights(weights)?;
-        if let Some(sum) = sum_to_say(weights) {
-            eprintln!("{weights}, divided by their sum, {sum}:");
-        }
+        say_aside(weights.division().as_slice());
         self.say_preference(&voice);
         self.voice = Some(voice);
         Ok(())
