@@ -19,18 +19,16 @@ mod terminal;
 use std::env;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
     leave_wayland_alone();
-    let command = commands::Cli::parse();
+    let command = commands::parse();
     panacea_model::compute_on_this_thread();
     match command.run() {
         Ok(code) => code,
         // Whoever reads our output has seen enough.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", message(&error));
+            eprintln!("error: {}", shell::as_called(&message(&error)));
             ExitCode::FAILURE
         }
     }

@@ -1,6 +1,6 @@
 //! What commands share: the model that is asked, and who steers it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -22,9 +22,9 @@ pub const RUNS: &str = "runs";
 /// A model, optionally steered by a run's adapter.
 #[derive(Args)]
 pub struct ModelArguments {
-    /// A folder in Hugging Face layout, or a GGUF file.
-    #[arg(long)]
-    pub model: PathBuf,
+    /// A folder in Hugging Face layout, or a GGUF file. Default: the model that the run was trained on.
+    #[arg(long, required_unless_present = "run")]
+    pub model: Option<PathBuf>,
     /// The run whose adapter steers the model; without it, the base model.
     #[arg(long, requires = "steered by")]
     pub run: Option<String>,
@@ -107,7 +107,8 @@ impl ModelArguments {
         let plan = run.as_ref().map(|(_, record, _)| &record.plan);
         let input = self.input.over(plan)?;
         let device = panacea_devices::select(&self.device)?;
-        let pretrained = open_language_model(&self.model)?.with_chat(input.chat.clone());
+        let model = model_or_of_run(self.model.as_deref(), plan)?;
+        let pretrained = open_language_model(model)?.with_chat(input.chat.clone());
         // A model without a tokenizer can be asked where tokens are given.
         let notes = pretrained.tokenizer().map(ChatTokenizer::notes);
         say_aside(&notes.unwrap_or_default());
@@ -137,6 +138,12 @@ impl ModelArguments {
         };
         Ok((run, record, preference))
     }
+}
+
+/// The model that was given, or else the one that a run was trained on.
+pub fn model_or_of_run<'a>(given: Option<&'a Path>, run: Option<&'a Plan>) -> Result<&'a Path> {
+    let model = given.or_else(|| run.map(Plan::model));
+    model.context("either --model or --run says which model answers")
 }
 
 /// The preference over the objectives of a run that these weights are. Says it by name.

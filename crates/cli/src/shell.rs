@@ -1,8 +1,33 @@
 //! Commands that are printed for people to type: what comes from them may hold blanks and quotes.
 
+use std::env;
 use std::path::Path;
 
 use crate::session::RUNS;
+
+/// What `cargo xtask` says of itself to the binary that it calls; the variable that says so is set by xtask/src/launch.rs.
+const CALLED_AS: &str = "PANACEA_CALLED_AS";
+
+/// How messages and examples call this program before it is known how it was called.
+const USUAL: &str = "cargo xtask";
+
+/// How this program was called: `panacea`, or `cargo xtask`.
+pub fn program() -> &'static str {
+    match env::var_os(CALLED_AS).is_some_and(|name| name == USUAL) {
+        true => USUAL,
+        false => "panacea",
+    }
+}
+
+/// A message or an example with the commands in it as they are called here.
+pub fn as_called(text: &str) -> String {
+    text.replace(USUAL, program())
+}
+
+/// ` NAME VALUE` where there is a value.
+pub fn option(name: &str, value: Option<&Path>) -> String {
+    value.map_or_else(String::new, |value| format!(" {name} {}", word(value)))
+}
 
 /// A path or a name as one word of a shell.
 pub fn word(path: impl AsRef<Path>) -> String {

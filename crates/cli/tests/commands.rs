@@ -54,6 +54,109 @@ fn the_quickstart_is_trained_and_measured_against_the_exact_front() {
 }
 
 #[test]
+fn the_quickstart_is_trained_and_measured_in_any_folder() {
+    let place = tempfile::tempdir().unwrap();
+    let run = |folder: &str, arguments: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_panacea"));
+        let command = command.args(arguments.split(' '));
+        let output = command.current_dir(place.path().join(folder)).output();
+        let output = output.unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments}: {told}");
+        (String::from_utf8(output.stdout).unwrap(), told)
+    };
+    let (out, told) = run("", "train --steps 2 --run first");
+    assert!(told.contains("its records are in quickstart;"), "{told}");
+    assert!(
+        out.contains("next      panacea eval-front --run first"),
+        "{out}"
+    );
+    let front = "eval-front --run first --divisions 2 --prompts 1 --max-new-tokens 4";
+    run("", front);
+
+    // From another folder the run's model and records are found where they were.
+    fs::create_dir(place.path().join("elsewhere")).unwrap();
+    let (out, _) = run("elsewhere", &format!("{front} --runs ../runs"));
+    assert!(out.contains("front.html"), "{out}");
+    let ask = "generate --runs ../runs --run first --preference detail=1 --prompt hi --max-new-tokens 2 --json";
+    let (out, told) = run("elsewhere", ask);
+    assert!(
+        out.contains(r#""preference":{"brevity":0.0,"detail":1.0}"#),
+        "{out}"
+    );
+    assert!(told.contains("λ: brevity=0,detail=1"), "{told}");
+    fs::write(
+        place.path().join("elsewhere/records.jsonl"),
+        "{\"prompt\": \"a\", \"response\": \"b\"}\n",
+    )
+    .unwrap();
+    run(
+        "elsewhere",
+        "score --runs ../runs --run first --preference 1,1 --input records.jsonl",
+    );
+    run(
+        "elsewhere",
+        "export --runs ../runs --run first --preference 1,1 --format peft --out peft",
+    );
+    run("elsewhere", "train --runs ../runs --run first --resume");
+
+    // What somebody changed stays, and is said.
+    let configuration = place.path().join("quickstart/quickstart.toml");
+    let text = fs::read_to_string(&configuration).unwrap();
+    fs::write(&configuration, text.replace("seed = 17", "seed = 18")).unwrap();
+    let (_, told) = run("", "train --steps 1 --run second");
+    assert!(
+        told.contains("warning: quickstart/quickstart.toml is not as"),
+        "{told}"
+    );
+    let record = fs::read_to_string(place.path().join("runs/second/run.toml")).unwrap();
+    assert!(record.contains("seed = 18"), "{record}");
+}
+
+#[test]
+fn shells_complete_every_command() {
+    let help = String::from_utf8(panacea(&["--help"]).stdout).unwrap();
+    let (_, listed) = help.split_once("Commands:").unwrap();
+    let (listed, _) = listed.split_once("Options:").unwrap();
+    let commands: Vec<&str> = (listed.lines())
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert!(commands.contains(&"train") && commands.len() > 10, "{help}");
+    let script = |shell: &str| String::from_utf8(panacea(&["completions", shell]).stdout).unwrap();
+    let bash = script("bash");
+    for command in commands {
+        assert!(bash.contains(&format!("panacea,{command})")), "{command}");
+    }
+    assert!(bash.contains("--preference") && bash.contains("_panacea()"));
+    assert!(script("zsh").starts_with("#compdef panacea"));
+    assert!(script("fish").contains("complete -c panacea"));
+    assert!(!panacea(&["completions", "tcsh"]).status.success());
+}
+
+#[test]
+fn examples_call_the_program_as_it_was_called() {
+    let help = |called_as: Option<&str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_panacea"));
+        let command = command.args(["train", "--help"]);
+        command.env_remove("PANACEA_CALLED_AS");
+        command.envs(called_as.map(|name| ("PANACEA_CALLED_AS", name)));
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    let own = help(None);
+    assert!(
+        own.contains("  panacea train --run first --resume") && !own.contains("cargo xtask"),
+        "{own}"
+    );
+    let xtask = help(Some("cargo xtask"));
+    assert!(xtask.contains("Usage: cargo xtask train"), "{xtask}");
+    assert!(
+        xtask.contains("  cargo xtask train --run first --resume"),
+        "{xtask}"
+    );
+}
+
+#[test]
 fn the_quickstart_world_is_what_its_program_makes() {
     let mut program = Command::new("python3");
     let program = program.args(["datasets/quickstart/make_world.py", "--check"]);
@@ -125,7 +228,7 @@ fn a_configuration_to_begin_with_is_written_once() {
     assert!(output.status.success(), "{output:?}");
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
-        told.contains(&format!("cargo xtask train --config '{file}'")),
+        told.contains(&format!("panacea train --config '{file}'")),
         "{told}"
     );
     let printed = panacea(&["config", "init", "--from", "sft"]).stdout;

@@ -419,11 +419,11 @@ fn members_are_plans_for_one_preference() {
     let member = soups.member(&each(&soups)[1]);
     assert_eq!(member, plan("[preference]\nfixed = [0.0, 1.0]"));
     assert_eq!(member.method().label(), "panacea-linear");
-    let by_name = plan("[preference]\nfixed = { harmless = 0.25, helpful = 0.75 }");
+    let by_name = plan("[preference]\nfixed = { conciseness = 0.25, helpfulness = 0.75 }");
     assert_eq!(by_name, plan("[preference]\nfixed = [0.75, 0.25]"));
-    let divided = plan("[preference]\nfixed.harmless = 3");
+    let divided = plan("[preference]\nfixed.conciseness = 3");
     assert_eq!(divided.preference().fixed, Some(Preference::vertex(2, 1)));
-    let told = "harmless=3, divided by their sum, 3: λ is helpful=0,harmless=1";
+    let told = "conciseness=3, divided by their sum, 3: λ is helpfulness=0,conciseness=1";
     assert!(
         divided.warnings()[0].contains(told),
         "{:?}",

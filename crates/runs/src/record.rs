@@ -2,6 +2,8 @@
 //! file is a configuration as well: its `[run]` table apart, it says what a person could have written.
 
 use std::collections::BTreeMap;
+use std::env;
+use std::mem;
 use std::path::{Path, PathBuf};
 
 use panacea_config::{Overrides, Plan, Spec, gone_keys};
@@ -35,6 +37,10 @@ pub struct RunFacts {
     /// The fingerprint of the chat template, likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template_fingerprint: Option<String>,
+    /// The folder in which the training was started, where the plan's relative paths begin; runs from before it was kept, and
+    /// those in a folder whose name is no text, have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_in: Option<PathBuf>,
     /// The fingerprint of each data file, by its path as the plan has it.
     #[serde(default)]
     pub data_fingerprints: BTreeMap<PathBuf, String>,
@@ -88,7 +94,8 @@ impl RunRecord {
         Ok(files::write_file(path, self.to_toml()?.as_bytes())?)
     }
 
-    /// Reads `run.toml`.
+    /// Reads `run.toml`. Where it is read in another folder than the training was started in, relative paths become those that
+    /// were meant there, as far as there still is something.
     pub fn read(path: &Path) -> Result<Self, RunError> {
         #[derive(Deserialize)]
         struct Facts {
@@ -102,10 +109,33 @@ impl RunRecord {
             message: format!("the table [run] cannot be read: {}", error.message()),
         })?;
         facts.run.gone = gone_keys(&text);
-        Ok(Self {
+        let record = Self {
             plan,
             facts: facts.run,
-        })
+        };
+        Ok(record.seen_from_here())
+    }
+
+    /// The record with its paths as they are found from the present folder.
+    fn seen_from_here(mut self) -> Self {
+        let Some(folder) = &self.facts.started_in else {
+            return self;
+        };
+        let is_here = env::current_dir().is_ok_and(|here| here == *folder);
+        let found = |path: &Path| {
+            let meant = folder.join(path);
+            // Of a project that was moved as a whole, nothing is left there.
+            match !is_here && path.is_relative() && meant.exists() {
+                true => meant,
+                false => path.to_owned(),
+            }
+        };
+        self.plan = self.plan.with_paths(&found);
+        let fingerprints = mem::take(&mut self.facts.data_fingerprints).into_iter();
+        self.facts.data_fingerprints = fingerprints
+            .map(|(path, fingerprint)| (found(&path), fingerprint))
+            .collect();
+        self
     }
 
     /// What differs between this run, as it was started, and the plan to go on with. Files count by

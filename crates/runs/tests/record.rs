@@ -33,6 +33,7 @@ fn record(text: &str) -> RunRecord {
             model_fingerprint: "0123456789abcdef".into(),
             tokenizer_fingerprint: Some("0a0a0a0a0a0a0a0a".into()),
             template_fingerprint: Some("0b0b0b0b0b0b0b0b".into()),
+            started_in: None,
             data_fingerprints: [("train.jsonl".into(), "feedfacefeedface".into())].into(),
             gone: Vec::new(),
         },

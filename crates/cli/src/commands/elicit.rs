@@ -27,7 +27,7 @@ use crate::shell;
 #[command(after_help = "Examples:
   cargo xtask elicit --run first --prompts prompts.txt
   cargo xtask elicit --run first --prompts prompts.jsonl --profile anna
-  cargo xtask generate --model M --run first --profile anna --prompt 'Why is the sky blue?'
+  cargo xtask generate --run first --profile anna --prompt 'Why is the sky blue?'
 
 Records are read as the run read its own: data.format, data.rendered, data.bad_records and data.max_skipped of its run.toml
 count, but for what --set says. What is skipped is counted on standard error.
@@ -171,9 +171,10 @@ impl Arguments {
             interview.show_difference(&profile, &prompt)?;
         }
         say!(
-            "\nkept in {}\nnext: cargo xtask generate --model {} --run {}{} --profile {} --prompt '…'",
+            "\nkept in {}\nnext: {} generate{} --run {}{} --profile {} --prompt '…'",
             profile.folder().display(),
-            shell::word(self.model.as_deref().unwrap_or(plan.model())),
+            shell::program(),
+            shell::option("--model", self.model.as_deref()),
             shell::word(run.name()),
             shell::runs(&self.runs),
             profile.name(),

@@ -19,8 +19,8 @@ use crate::terminal::printable;
 #[derive(Args)]
 #[command(after_help = "Examples:
   cargo xtask generate --model models/smollm2-135m-instruct --prompt 'Name three colours.' --greedy
-  cargo xtask generate --model M --run first --preference 0.2,0.8 --prompt 'Why is the sky blue?'
-  cargo xtask generate --model M --run first --profile anna --prompt 'Why is the sky blue?'
+  cargo xtask generate --run first --preference brevity=1,detail=4 --prompt 'Why is the sky blue?'
+  cargo xtask generate --run first --profile anna --prompt 'Why is the sky blue?'
   cargo xtask generate --model M --prompts prompts.jsonl
   cargo xtask generate --model M --prompts prompts.txt --json > answers.jsonl
   sort questions.txt | cargo xtask generate --model M --prompts - --set model.template.enable_thinking=false

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod chat;
+mod completions;
 mod config;
 mod devices;
 mod elicit;
@@ -11,17 +12,20 @@ mod fetch;
 mod generate;
 mod indicators;
 mod preparation;
+mod quickstart;
 mod score;
 mod serve;
 mod train;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::shell;
 
 /// One language model, steered online by a preference vector.
 #[derive(Parser)]
-#[command(version, bin_name = "cargo xtask")]
+#[command(version)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -41,7 +45,31 @@ enum Command {
     Indicators(indicators::Arguments),
     Config(config::Arguments),
     Fetch(fetch::Arguments),
+    Completions(completions::Arguments),
     Devices(devices::Arguments),
+}
+
+/// What the command line asks for; a mistake in it ends the process with a message.
+pub fn parse() -> Cli {
+    let matches = command().get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+/// All commands, with examples as this program was called.
+fn command() -> clap::Command {
+    let all = Cli::command().bin_name(shell::program());
+    let names: Vec<String> = (all.get_subcommands())
+        .map(|command| command.get_name().to_owned())
+        .collect();
+    names.iter().fold(all, |all, name| {
+        all.mut_subcommand(name, |command| match command.get_after_help() {
+            Some(examples) => {
+                let examples = shell::as_called(&examples.to_string());
+                command.after_help(examples)
+            }
+            None => command,
+        })
+    })
 }
 
 impl Cli {
@@ -60,6 +88,7 @@ impl Cli {
             Command::Indicators(arguments) => arguments.run(),
             Command::Config(arguments) => arguments.run(),
             Command::Fetch(arguments) => arguments.run(),
+            Command::Completions(arguments) => arguments.run(),
             Command::Devices(arguments) => arguments.run(),
         }
     }

@@ -13,7 +13,7 @@ use panacea_interview::{InterviewError, Measured};
 use panacea_objectives::Weights;
 use panacea_pretrained::ChatOptions;
 use panacea_reward_models::Base;
-use panacea_runs::RunFolder;
+use panacea_runs::{RunFolder, RunRecord};
 use panacea_server::{
     Catalogue, Interviews, MeasuredFront, MeasuredPoint, ServedRun, Server, Settings, read_api_key,
 };
@@ -28,18 +28,18 @@ const A_YEAR: u64 = 365 * 24 * 3600;
 /// Serve a model and runs on it over OpenAI's API, with a preference in every request.
 #[derive(Args)]
 #[command(after_help = "Examples:
-  cargo xtask serve --model models/smollm2-135m-instruct --run first
-  cargo xtask serve --model M --run first@0.3,0.7 --run second --bits 8 --port 9000
-  cargo xtask serve --model M --run first --host 0.0.0.0 --api-key-file key.txt
+  cargo xtask serve --run first
+  cargo xtask serve --run first@brevity=2,detail=1 --run second --bits 8 --port 9000
+  cargo xtask serve --run first --host 0.0.0.0 --api-key-file key.txt
   curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\
       -d '{\"model\": \"first\", \"preference\": [0.2, 0.8],
            \"messages\": [{\"role\": \"user\", \"content\": \"Why is the sky blue?\"}]}'
 
 docs/serve.md says what a request may hold.")]
 pub struct Arguments {
-    /// A folder in Hugging Face layout, or a GGUF file.
-    #[arg(long)]
-    model: PathBuf,
+    /// A folder in Hugging Face layout, or a GGUF file. Default: the model that the runs were trained on.
+    #[arg(long, required_unless_present = "served")]
+    model: Option<PathBuf>,
     /// A run whose adapter steers the model, and the preference of requests that say none, where it is not the same weight
     /// for all objectives. May be given several times; the first run answers requests that name no model.
     #[arg(long = "run", value_name = "NAME[@WEIGHTS]")]
@@ -105,7 +105,8 @@ impl Arguments {
             ..Settings::default()
         };
         let device = panacea_devices::select(&self.device)?;
-        let pretrained = open_language_model(&self.model)?.with_chat(self.chat()?);
+        let model = self.model()?;
+        let pretrained = open_language_model(&model)?.with_chat(self.chat()?);
         for run in &self.served {
             say_aside(&changed_since(&self.find(run)?.0.record()?, &pretrained));
         }
@@ -114,7 +115,7 @@ impl Arguments {
             pretrained: Arc::new(pretrained),
             decoder: Arc::new(decoder),
         };
-        let mut catalogue = Catalogue::new(&name_of(&self.model));
+        let mut catalogue = Catalogue::new(&name_of(&model));
         for run in &self.served {
             let opened = self.open(run, &base)?;
             catalogue.add(opened)?;
@@ -154,6 +155,29 @@ impl Arguments {
             Some(address) => Ok(address),
             None => bail!("--host {} has no address", self.host),
         }
+    }
+
+    /// The model that was given, or else the one that all runs were trained on.
+    fn model(&self) -> Result<PathBuf> {
+        if let Some(model) = &self.model {
+            return Ok(model.clone());
+        }
+        let mut all: Option<(&String, PathBuf, String)> = None;
+        for run in &self.served {
+            let RunRecord { plan, facts } = self.find(run)?.0.record()?;
+            match &all {
+                None => all = Some((run, plan.model().to_owned(), facts.model_fingerprint)),
+                Some((_, _, fingerprint)) if *fingerprint == facts.model_fingerprint => {}
+                Some((first, model, _)) => bail!(
+                    "run {first} was trained on {}, and run {run} on another model, {}; serve them apart, or let --model say \
+                     which one both steer",
+                    model.display(),
+                    plan.model().display()
+                ),
+            }
+        }
+        let (_, model, _) = all.context("either --model or --run says which model answers")?;
+        Ok(model)
     }
 
     /// How the runs' conversations are written, but for what --set says: all of them alike, since there is one tokenizer. Where only the day of training

@@ -1,6 +1,7 @@
 //! `train`: one adapter for every preference.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -16,14 +17,12 @@ use panacea_runs::{
 use panacea_trainer::{Judges, Outcome, References, Work, computed_by};
 
 use super::preparation::{PlanArguments, Prepared};
+use super::quickstart;
 use crate::session::RUNS;
 use crate::shell;
 
 /// The version that the workspace pins.
 const BURN_VERSION: &str = "0.22.1";
-
-/// What runs without `--config`.
-const QUICKSTART: &str = "configs/quickstart.toml";
 
 /// Train an adapter for every preference at once.
 #[derive(Args)]
@@ -37,7 +36,8 @@ const QUICKSTART: &str = "configs/quickstart.toml";
 
 Ctrl-C finishes the step, saves a checkpoint and stops; --resume goes on from there.")]
 pub struct Arguments {
-    /// The configuration file. Default: configs/quickstart.toml, or with --resume what the run began with.
+    /// The configuration file. Default: the quickstart, which is written into the folder `quickstart` where there is no
+    /// configs/quickstart.toml; with --resume, what the run began with.
     #[arg(long)]
     config: Option<PathBuf>,
     #[command(flatten)]
@@ -63,13 +63,17 @@ impl Arguments {
         if self.print_config {
             return print_config(self.config.as_deref(), &overrides);
         }
-        let config = self.config.clone().unwrap_or_else(|| QUICKSTART.into());
-        let spec = match (&self.config, &self.run) {
+        let (config, spec) = match (&self.config, &self.run) {
             (None, Some(name)) if self.resume => {
                 let path = RunFolder::locate(&self.runs, name)?;
-                RunFolder::open(&path)?.record()?.plan.to_spec()
+                let record = RunFolder::open(&path)?.record()?;
+                (path, record.plan.to_spec())
             }
-            _ => Spec::read(&config)?,
+            (given, _) => {
+                let config = given.clone().map_or_else(quickstart::configuration, Ok)?;
+                let spec = Spec::read(&config)?;
+                (config, spec)
+            }
         };
         let resumed = self.run.as_ref().filter(|_| self.resume);
         let resumed = resumed
@@ -149,14 +153,16 @@ impl Arguments {
                     false => "eval-front",
                 };
                 say!(
-                    "next      cargo xtask {command} --run {}{runs}",
+                    "next      {} {command} --run {}{runs}",
+                    shell::program(),
                     shell::word(run.folder().name())
                 );
                 Ok(ExitCode::SUCCESS)
             }
             Outcome::Interrupted { step } => {
                 eprintln!(
-                    "stopped after step {step}; go on with cargo xtask train --run {}{runs} --resume",
+                    "stopped after step {step}; go on with {} train --run {}{runs} --resume",
+                    shell::program(),
                     shell::word(run.folder().name())
                 );
                 Ok(ExitCode::from(EXIT_INTERRUPTED as u8))
@@ -211,6 +217,9 @@ fn facts(plan: &Plan, pretrained: &Pretrained) -> Result<RunFacts> {
         model_fingerprint: pretrained.fingerprint()?,
         tokenizer_fingerprint: Some(tokenizer.to_owned()),
         template_fingerprint: Some(template.to_owned()),
+        started_in: env::current_dir()
+            .ok()
+            .filter(|folder| folder.to_str().is_some()),
         data_fingerprints,
         gone: Vec::new(),
     })

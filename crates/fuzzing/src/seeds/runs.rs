@@ -124,6 +124,7 @@ pub(super) fn runs(seeds: &mut Seeds) {
                 model_fingerprint: "m".to_owned(),
                 tokenizer_fingerprint: Some("t".to_owned()),
                 template_fingerprint: None,
+                started_in: None,
                 data_fingerprints: [("train.jsonl".into(), "d".to_owned())].into(),
                 gone: Vec::new(),
             },

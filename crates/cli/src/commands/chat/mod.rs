@@ -18,7 +18,9 @@ use panacea_serving::{changed_since, open_language_model};
 use serde_json::json;
 
 use crate::input::ChatArguments;
-use crate::session::{FewBits, RUNS, SamplingArguments, load, parse_bits, say_aside};
+use crate::session::{
+    FewBits, RUNS, SamplingArguments, load, model_or_of_run, parse_bits, say_aside,
+};
 use command::{Line, help};
 use input::{Lines, Stop};
 use voice::{Run, Voice};
@@ -27,16 +29,16 @@ use writer::{Manner, Writer};
 /// Talk with a run, and change the preference as you go.
 #[derive(Args)]
 #[command(after_help = "Examples:
-  cargo xtask chat --model models/smollm2-135m-instruct --run first
-  cargo xtask chat --model M --run first --preference brevity=2,detail=1 --system 'You are a baker.'
-  cargo xtask chat --model M --run first --profile anna --temperature 0.3
-  printf 'how do birds fly?\\n/preference 1,0\\n/retry\\n' | cargo xtask chat --model M --run first > answers.txt
+  cargo xtask chat --run first
+  cargo xtask chat --run first --preference brevity=2,detail=1 --system 'You are a baker.'
+  cargo xtask chat --run first --profile anna --temperature 0.3
+  printf 'how do birds fly?\\n/preference 1,0\\n/retry\\n' | cargo xtask chat --run first > answers.txt
 
 In the conversation /help lists the commands: /preference, /compare, /retry and others. docs/chat.md has more.")]
 pub struct Arguments {
-    /// A folder in Hugging Face layout, or a GGUF file.
-    #[arg(long)]
-    model: PathBuf,
+    /// A folder in Hugging Face layout, or a GGUF file. Default: the model that the run was trained on.
+    #[arg(long, required_unless_present = "run")]
+    model: Option<PathBuf>,
     /// The run whose adapter steers the model; without it, the base model.
     #[arg(long)]
     run: Option<String>,
@@ -96,8 +98,10 @@ impl Arguments {
         let device = panacea_devices::select(&self.device)?;
         let record = folder.as_ref().map(RunFolder::record).transpose()?;
         // A run's conversations are written as it learnt them.
-        let chat = self.chat.over(record.as_ref().map(|record| &record.plan))?;
-        let pretrained = open_language_model(&self.model)?.with_chat(chat);
+        let plan = record.as_ref().map(|record| &record.plan);
+        let chat = self.chat.over(plan)?;
+        let model = model_or_of_run(self.model.as_deref(), plan)?;
+        let pretrained = open_language_model(model)?.with_chat(chat);
         let tokenizer = pretrained.tokenizer()?;
         say_aside(&tokenizer.notes());
         if let Some(record) = &record {
@@ -107,7 +111,7 @@ impl Arguments {
             bail!(
                 "{} has no chat template, so nothing says who speaks: take a model that was trained for conversations, put its \
                  chat_template.jinja into the folder, or let `generate` answer single prompts",
-                self.model.display()
+                model.display()
             );
         }
         let decoder = load(&pretrained, &device, self.bits)?;
@@ -134,7 +138,7 @@ impl Arguments {
             chat.set_system(text)?;
         }
         if is_on_terminal {
-            chat.greet(&self.model, lines.history());
+            chat.greet(model, lines.history());
         }
         chat.go_on(&mut lines)
     }
