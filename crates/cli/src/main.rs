@@ -10,6 +10,21 @@ macro_rules! say {
     }};
 }
 
+/// Tells what a person may want to know, on standard error.
+macro_rules! note {
+    ($($arg:tt)*) => { panacea_runs::tell(panacea_runs::Level::Note, &format!($($arg)*)) };
+}
+
+/// Tells what a person asked for in a conversation, beside the answers on standard output.
+macro_rules! reply {
+    ($($arg:tt)*) => { panacea_runs::tell(panacea_runs::Level::Reply, &format!($($arg)*)) };
+}
+
+/// Tells what is surely not meant.
+macro_rules! warn {
+    ($($arg:tt)*) => { panacea_runs::tell(panacea_runs::Level::Warning, &format!($($arg)*)) };
+}
+
 mod commands;
 mod input;
 mod session;
@@ -18,6 +33,8 @@ mod terminal;
 
 use std::env;
 use std::process::ExitCode;
+
+use panacea_runs::{Level, tell};
 
 fn main() -> ExitCode {
     leave_wayland_alone();
@@ -28,7 +45,7 @@ fn main() -> ExitCode {
         // Whoever reads our output has seen enough.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", shell::as_called(&message(&error)));
+            tell(Level::Error, &message(&error));
             ExitCode::FAILURE
         }
     }

@@ -113,7 +113,7 @@ impl ModelArguments {
         let notes = pretrained.tokenizer().map(ChatTokenizer::notes);
         say_aside(&notes.unwrap_or_default());
         if let Some((_, record, _)) = &run {
-            say_aside(&changed_since(record, &pretrained));
+            say_warnings(&changed_since(record, &pretrained));
         }
         Ok(Opened {
             pretrained,
@@ -131,7 +131,7 @@ impl ModelArguments {
             (Some(weights), _) => preference_for(weights, &record.plan, &run)?,
             (None, Some(profile)) => {
                 let (preference, answers) = preference_of(profile, &run, &record.plan)?;
-                eprintln!("profile {profile}: λ = {preference:.3}, after {answers} answers");
+                note!("profile {profile}: λ = {preference:.3}, after {answers} answers");
                 preference
             }
             (None, None) => bail!("either --preference or --profile says how it is steered"),
@@ -158,7 +158,7 @@ pub fn preference_for(weights: &Weights, plan: &Plan, run: &RunFolder) -> Result
         )
     })?;
     say_aside(weights.division().as_slice());
-    eprintln!("λ: {}", preference.by_name(&objectives));
+    note!("λ: {}", preference.by_name(&objectives));
     Ok(preference)
 }
 
@@ -210,7 +210,7 @@ pub fn open_at(run: &RunFolder, preference: &Preference, decoder: &Decoder) -> R
     let Served::Adapter(steering) = policy.serve(preference)?;
     if steering.preference != preference.weights() {
         let served = Preference::new(steering.preference.clone())?;
-        eprintln!(
+        note!(
             "run {} has no adapter for λ = {preference:.3}: the one for λ = {served:.3} answers",
             run.name()
         );
@@ -265,7 +265,7 @@ pub fn load(pretrained: &Pretrained, device: &Device, bits: Option<FewBits>) -> 
             pretrained.source().display()
         );
     }
-    eprintln!(
+    note!(
         "{what}{}",
         match memory.dense {
             0 => String::new(),
@@ -292,7 +292,14 @@ pub fn parse_bits(text: &str) -> Result<FewBits, String> {
 /// What a person should know, and no program reads.
 pub fn say_aside(notes: &[String]) {
     for note in notes {
-        eprintln!("{note}");
+        note!("{note}");
+    }
+}
+
+/// What a person should change, or be aware of.
+pub fn say_warnings(warnings: &[String]) {
+    for warning in warnings {
+        warn!("{warning}");
     }
 }
 

@@ -114,6 +114,54 @@ fn the_quickstart_is_trained_and_measured_in_any_folder() {
 }
 
 #[test]
+fn what_is_told_is_nothing_or_text_or_json() {
+    let place = tempfile::tempdir().unwrap();
+    let run = |arguments: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_panacea"));
+        let command = command.args(arguments.split(' '));
+        let output = command.current_dir(place.path()).output().unwrap();
+        let [out, told] =
+            [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        assert!(output.status.success(), "{arguments}: {told}");
+        (out, told)
+    };
+    let front = "eval-front --run first --divisions 1 --prompts 1 --max-new-tokens 2";
+    let (out, told) = run("train --steps 2 --run first --quiet");
+    assert!(told.is_empty() && out.contains("next "), "{told}");
+    let (out, told) = run(&format!("--quiet {front}"));
+    assert!(told.is_empty() && out.contains("front.html"), "{told}");
+
+    for arguments in [
+        "train --steps 2 --run second --log-format json",
+        &format!("{front} --log-format json"),
+    ] {
+        let (_, told) = run(arguments);
+        let lines: Vec<serde_json::Value> = (told.lines())
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}")))
+            .collect();
+        let has = |key: &str| lines.iter().all(|line| line[key].is_string());
+        assert!(has("time") && has("level") && has("message") && !lines.is_empty());
+        if arguments.starts_with("train") {
+            let last = lines.iter().rfind(|line| line["event"] == "step").unwrap();
+            assert_eq!((&last["step"], &last["of"]), (&2.into(), &2.into()));
+            assert!(
+                last["values"]["loss/brevity"].is_number() && last["remaining_seconds"].is_number()
+            );
+        }
+    }
+    let refused = panacea(&[
+        "train",
+        "--config",
+        "none.toml",
+        "--quiet",
+        "--log-format",
+        "json",
+    ]);
+    let line: serde_json::Value = serde_json::from_slice(&refused.stderr).unwrap();
+    assert_eq!(line["level"], "error");
+}
+
+#[test]
 fn shells_complete_every_command() {
     let help = String::from_utf8(panacea(&["--help"]).stdout).unwrap();
     let (_, listed) = help.split_once("Commands:").unwrap();

@@ -11,20 +11,24 @@ mod counted;
 mod error;
 mod interrupt;
 mod metrics;
+mod metrics_log;
 mod progress;
 mod record;
 mod run_folder;
+mod telling;
 mod tensorboard;
 
 pub use counted::CountedProgress;
 pub use error::RunError;
 pub use interrupt::{EXIT_INTERRUPTED, Interrupt};
 pub use metrics::{
-    EvalMetrics, LogProbLevels, MetricsLine, MetricsLog, ObjectiveMetrics, ObjectiveValue,
-    RlhfMetrics, StepMetrics, TrainingTotals, training_totals,
+    EvalMetrics, LogProbLevels, MetricsLine, NearestVertex, ObjectiveMetrics, ObjectiveValue,
+    RlhfMetrics, StepMetrics,
 };
+pub use metrics_log::{MetricsLog, TrainingTotals, training_totals};
 pub use panacea_files::{write_file, write_folder};
 pub use progress::{LINE_INTERVAL, Progress, ProgressMode};
 pub use record::{Differences, RunFacts, RunRecord};
 pub use run_folder::{Checkpoint, RunFolder, TrainingRun};
+pub use telling::{Level, LogFormat, Telling, tell, tell_so, telling};
 pub use tensorboard::EventWriter;

@@ -19,7 +19,7 @@ use panacea_runs::RunFolder;
 use panacea_serving::{Policy, changed_since, open_language_model};
 
 use crate::input::{InputArguments, STDIN, read_prompts};
-use crate::session::{RUNS, say_aside};
+use crate::session::{RUNS, say_aside, say_warnings};
 use crate::shell;
 
 /// Find the preference that fits you: compare two answers a few times.
@@ -102,7 +102,7 @@ impl Arguments {
         let input = self.input.over(Some(&plan))?;
         let model = self.model.as_deref().unwrap_or(plan.model());
         let pretrained = open_language_model(model)?.with_chat(input.chat.clone());
-        say_aside(&changed_since(&run.record()?, &pretrained));
+        say_warnings(&changed_since(&run.record()?, &pretrained));
         let prompts = read_prompts(&self.prompts, &input, &pretrained)?.all;
         let base = Base::load(pretrained, &device, plan.precision().on(&device)?)?;
         let policy = Policy::open(&run, &base.decoder)?;
@@ -143,7 +143,7 @@ impl Arguments {
                     Ok(None) => break,
                     // The next prompt may do.
                     Err(error) if error.is_of_these_answers() => {
-                        eprintln!("{error}");
+                        note!("{error}");
                         break;
                     }
                     Err(error) => return Err(error.into()),
@@ -187,13 +187,13 @@ impl Interview {
     /// Answers to a prompt at these preferences, with their scores.
     fn write(&self, prompt: &Prompt, preferences: &[Preference]) -> Result<Pool> {
         let started = Instant::now();
-        eprint!("writing {} answers … ", preferences.len());
+        note!("writing {} answers …", preferences.len());
         let answers = self.answers(prompt, preferences)?;
         let decoder = &self.base.decoder;
         let scores = self.criteria.score(decoder, prompt, &answers)?;
         let pool = Pool::new(prompt.clone(), answers, scores);
         let different = pool.answers().len();
-        eprintln!(
+        note!(
             "{different} different ones in {:.1} s",
             started.elapsed().as_secs_f64()
         );
@@ -273,7 +273,7 @@ fn read_answer() -> Result<Said> {
             "s" | "skip" => Said::Answer(Answer::Skip),
             "q" | "quit" => Said::Leave,
             other => {
-                eprintln!("`{other}` is none of l, r, e, s and q");
+                reply!("`{other}` is none of l, r, e, s and q");
                 continue;
             }
         });

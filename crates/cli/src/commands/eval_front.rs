@@ -135,7 +135,7 @@ impl Arguments {
             answer.method.clone_from(&front.methods[0].method);
         }
         for warning in front.warnings() {
-            eprintln!("warning: {warning}");
+            warn!("{warning}");
         }
         say!("{}\n", front.value_table(SHOWN_POINTS));
         say!("{}\n", front.indicator_table());
@@ -171,7 +171,7 @@ impl Arguments {
         };
         let opened = Opened::open(RunFolder::find(&self.runs, name)?, choices)?;
         say_aside(&opened.policy.notes);
-        eprintln!(
+        note!(
             "held-out records of run {}\n{}",
             opened.run.name(),
             opened.eval.report

@@ -16,7 +16,7 @@ use panacea_pretrained::{GgufType, Pretrained, convert_to_gguf, write_gguf, writ
 use panacea_runs::RunFolder;
 use panacea_serving::{Policy, RewardModelRun, changed_since, open_language_model, open_model_of};
 
-use crate::session::{RUNS, open_at, preference_for, say_aside};
+use crate::session::{RUNS, open_at, preference_for, say_aside, say_warnings};
 
 /// Write a run for other software: with every preference, or at one.
 #[derive(Args)]
@@ -134,7 +134,7 @@ impl Arguments {
         let form = self.form(&run, plan)?;
         self.out.as_deref().map_or(Ok(()), refuse_existing)?;
         let pretrained = open_model_of(plan, self.model.as_deref())?;
-        say_aside(&changed_since(&record, &pretrained));
+        say_warnings(&changed_since(&record, &pretrained));
         let decoder = Decoder::load(&pretrained, &panacea_devices::select(&self.device)?)?;
         let content = open(form, &run, &decoder)?;
         // The adapters were held against it. The weights that are written come from the files, and need its memory.
@@ -261,7 +261,7 @@ impl Arguments {
             }
             Content::PeftParts(preference, policy) => {
                 let example = write_peft_parts(out, pretrained, policy.trained(), &preference)?;
-                eprintln!("{example} in it loads the adapters and sets λ");
+                note!("{example} in it loads the adapters and sets λ");
                 say_aside(&peft_notes(pretrained));
             }
             Content::Peft(steering) => {
@@ -275,7 +275,7 @@ impl Arguments {
             }
             Content::Classifier(RewardModelRun { adapters, .. }) => {
                 for (output, bias) in write_classifier(out, pretrained, adapters)? {
-                    eprintln!(
+                    note!(
                         "{output}: a classifier's head has no bias, so every reward is {bias:.4} less than here; differences \
                          are the same"
                     );

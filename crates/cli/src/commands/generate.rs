@@ -208,13 +208,13 @@ impl Arguments {
             let mut places: Vec<String> = places.collect();
             match (places.len(), asked.len()) {
                 (0, _) => {}
-                (_, 1) => eprintln!("the answer is {why}"),
+                (_, 1) => note!("the answer is {why}"),
                 (count, all) => {
                     if count > NAMED {
                         places.truncate(NAMED);
                         places.push("…".to_owned());
                     }
-                    eprintln!("{count} of {all} answers {why}: {}", places.join(", "));
+                    note!("{count} of {all} answers {why}: {}", places.join(", "));
                 }
             }
         }

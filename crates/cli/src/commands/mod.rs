@@ -19,7 +19,8 @@ mod train;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use panacea_runs::{LogFormat, Telling, tell_so};
 
 use crate::shell;
 
@@ -27,8 +28,27 @@ use crate::shell;
 #[derive(Parser)]
 #[command(version)]
 pub struct Cli {
+    /// Only results on standard output, and warnings and errors on standard error.
+    #[arg(long, global = true)]
+    quiet: bool,
+    /// How notes, warnings and progress stand on standard error: as text, or an object of JSON on each line with time, level,
+    /// event and message, and of a training step its number, the time left and the metrics.
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "text",
+        value_name = "FORMAT"
+    )]
+    log_format: Format,
     #[command(subcommand)]
     command: Command,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    Text,
+    Json,
 }
 
 #[derive(Subcommand)]
@@ -75,6 +95,14 @@ fn command() -> clap::Command {
 impl Cli {
     /// Runs the command that was asked for.
     pub fn run(self) -> anyhow::Result<ExitCode> {
+        tell_so(Telling {
+            quiet: self.quiet,
+            format: match self.log_format {
+                Format::Text => LogFormat::Text,
+                Format::Json => LogFormat::Json,
+            },
+            wording: shell::as_called,
+        });
         match self.command {
             Command::Train(arguments) => arguments.run(),
             Command::EvalFront(arguments) => arguments.run(),

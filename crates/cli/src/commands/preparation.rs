@@ -74,7 +74,7 @@ impl Prepared {
     /// goes on.
     pub fn of(plan: Plan, resumed: Option<&Path>) -> Result<Self> {
         for warning in plan.warnings() {
-            eprintln!("warning: {warning}");
+            warn!("{warning}");
         }
         let devices = panacea_devices::select_all(plan.device())?;
         let weights = plan.precision().on(&devices[0])?;
@@ -87,11 +87,11 @@ impl Prepared {
         let tokenizer = pretrained.tokenizer()?;
         say_aside(&tokenizer.notes());
         let train = Records::load(&plan, Part::Train, &plan.data().train, tokenizer)?;
-        eprintln!("training records\n{}", train.report);
+        note!("training records\n{}", train.report);
         let plan = plan.with_ideal_of(&train.examples)?;
         let eval = Records::load_held_out(&plan, &[], tokenizer)?;
         if let Some(eval) = &eval {
-            eprintln!("held-out records\n{}", eval.report);
+            note!("held-out records\n{}", eval.report);
         }
         Ok(Self {
             plan,

@@ -42,7 +42,7 @@ pub fn configuration() -> Result<PathBuf> {
     for (name, bytes) in FILES {
         put(&Path::new(FOLDER).join(name), bytes)?;
     }
-    eprintln!(
+    note!(
         "the quickstart, its model and its records are in {FOLDER}; {} says what is trained",
         path.display()
     );
@@ -54,8 +54,8 @@ fn put(path: &Path, bytes: &[u8]) -> Result<()> {
     match fs::read(path) {
         Ok(found) if found == bytes => Ok(()),
         Ok(_) => {
-            eprintln!(
-                "warning: {} is not as this version has it; it is used as it is",
+            warn!(
+                "{} is not as this version has it; it is used as it is",
                 path.display()
             );
             Ok(())

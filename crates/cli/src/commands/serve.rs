@@ -20,7 +20,7 @@ use panacea_server::{
 use panacea_serving::{Policy, changed_since, open_language_model};
 
 use crate::input::ChatArguments;
-use crate::session::{FewBits, RUNS, load, parse_bits, say_aside};
+use crate::session::{FewBits, RUNS, load, parse_bits, say_aside, say_warnings};
 
 /// Seconds; longer is for ever.
 const A_YEAR: u64 = 365 * 24 * 3600;
@@ -108,7 +108,7 @@ impl Arguments {
         let model = self.model()?;
         let pretrained = open_language_model(&model)?.with_chat(self.chat()?);
         for run in &self.served {
-            say_aside(&changed_since(&self.find(run)?.0.record()?, &pretrained));
+            say_warnings(&changed_since(&self.find(run)?.0.record()?, &pretrained));
         }
         let decoder = load(&pretrained, &device, self.bits)?;
         let base = Base {
@@ -134,16 +134,16 @@ impl Arguments {
         let context = self.context.map_or(own, |context| context.min(own));
         // Keys and values of every layer, in 32 bits.
         let token = config.num_hidden_layers * 2 * config.num_key_value_heads * config.head_dim * 4;
-        eprintln!("models: {}", listed.join("; "));
-        eprintln!(
+        note!("models: {}", listed.join("; "));
+        note!(
             "memory of {} places of {context} tokens: up to {:.0} MiB (--places, --context)",
             self.places,
             (self.places * context * token) as f64 / f64::from(1 << 20)
         );
-        eprintln!("Ctrl-C ends it when running answers are whole; a second one cuts them");
+        note!("Ctrl-C ends it when running answers are whole; a second one cuts them");
         say!("listening on http://{}", server.address());
         server.run(decoder)?;
-        eprintln!("ended");
+        note!("ended");
         Ok(ExitCode::SUCCESS)
     }
 
@@ -236,7 +236,7 @@ impl Arguments {
         let front = measured_front(&folder, &objectives)?;
         let interviews = Interviews::open(&folder, &policy, base);
         let interviews = interviews.map_err(|error| {
-            eprintln!("run {run} has no profiles here: {error}");
+            note!("run {run} has no profiles here: {error}");
             match error {
                 InterviewError::Waits { .. } => error.to_string(),
                 // Where the server keeps its files is nobody's business.

@@ -80,7 +80,7 @@ impl Arguments {
             .map(|name| RunFolder::locate(&self.runs, name))
             .transpose()?;
         let prepared = Prepared::of(Plan::resolve(spec, &overrides)?, resumed.as_deref())?;
-        eprintln!("positions   {}", positions(&prepared.train.examples));
+        note!("positions   {}", positions(&prepared.train.examples));
         let tokenizer = prepared.pretrained.tokenizer()?;
 
         let record = RunRecord {
@@ -96,9 +96,9 @@ impl Arguments {
         };
         let (run, notes) = TrainingRun::create_or_resume(&path, &record, self.resume)?;
         for note in notes {
-            eprintln!("note: {note}");
+            note!("note: {note}");
         }
-        eprintln!(
+        note!(
             "run {} in {}",
             run.folder().name(),
             run.folder().path().display()
@@ -124,7 +124,7 @@ impl Arguments {
                 let stop = tokenizer.stop_ids();
                 let (judges, apart) = Judges::open(&record.plan, &base, &decode, stop)?;
                 for path in apart {
-                    eprintln!(
+                    note!(
                         "reward model {}: weights of its own, beside the policy's",
                         path.display()
                     );
@@ -142,7 +142,7 @@ impl Arguments {
             references,
             interrupt: Interrupt::install()?,
             progress: ProgressMode::Auto,
-            note: &|note| eprintln!("{note}"),
+            note: &|note| note!("{note}"),
         };
         let runs = shell::runs(&self.runs);
         match work.carry_out(&record, &run)? {
@@ -160,7 +160,7 @@ impl Arguments {
                 Ok(ExitCode::SUCCESS)
             }
             Outcome::Interrupted { step } => {
-                eprintln!(
+                note!(
                     "stopped after step {step}; go on with {} train --run {}{runs} --resume",
                     shell::program(),
                     shell::word(run.folder().name())
@@ -191,7 +191,7 @@ fn print_config(config: Option<&Path>, overrides: &Overrides) -> Result<ExitCode
         Some(path) => {
             let spec = Spec::read(path)?;
             for warning in Plan::resolve(spec.clone(), overrides)?.warnings() {
-                eprintln!("warning: {warning}");
+                warn!("{warning}");
             }
             spec
         }

@@ -19,7 +19,7 @@ use serde_json::json;
 
 use crate::input::ChatArguments;
 use crate::session::{
-    FewBits, RUNS, SamplingArguments, load, model_or_of_run, parse_bits, say_aside,
+    FewBits, RUNS, SamplingArguments, load, model_or_of_run, parse_bits, say_aside, say_warnings,
 };
 use command::{Line, help};
 use input::{Lines, Stop};
@@ -105,7 +105,7 @@ impl Arguments {
         let tokenizer = pretrained.tokenizer()?;
         say_aside(&tokenizer.notes());
         if let Some(record) = &record {
-            say_aside(&changed_since(record, &pretrained));
+            say_warnings(&changed_since(record, &pretrained));
         }
         if !tokenizer.has_template() {
             bail!(
@@ -147,13 +147,13 @@ impl Arguments {
 impl Chat<'_> {
     fn greet(&self, model: &Path, history: Option<&Path>) {
         match (&self.run, &self.voice) {
-            (Some(run), Some(voice)) => eprintln!("{} answers at {}", run.name(), voice.label),
-            _ => eprintln!("{} answers; no run steers it", model.display()),
+            (Some(run), Some(voice)) => note!("{} answers at {}", run.name(), voice.label),
+            _ => note!("{} answers; no run steers it", model.display()),
         }
         if let Some(path) = history {
-            eprintln!("what you type is kept in {}", path.display());
+            note!("what you type is kept in {}", path.display());
         }
-        eprintln!("/help lists the commands; Ctrl-C ends an answer; Ctrl-D leaves");
+        note!("/help lists the commands; Ctrl-C ends an answer; Ctrl-D leaves");
     }
 
     /// Line by line. A mistake of a person is told to them; one in a file or of a program ends it, since what follows would be
@@ -171,7 +171,7 @@ impl Chat<'_> {
                 Err(error) if !lines.is_terminal() => {
                     return Err(error.context(format!("line {number} of the input")));
                 }
-                Err(error) => eprintln!("{error:#}"),
+                Err(error) => reply!("{error:#}"),
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -182,9 +182,9 @@ impl Chat<'_> {
         match line {
             Line::Question(text) => self.ask(text)?,
             Line::Preference(Some(weights)) => self.steer(&weights)?,
-            Line::Preference(None) => self.say_preference(self.steered()?.1),
+            Line::Preference(None) => reply!("λ: {}", self.steered()?.1.label),
             Line::Profile(Some(name)) => self.steer_for(&name)?,
-            Line::Profile(None) => eprintln!("{}", self.steered()?.0.profile_names()?.join("\n")),
+            Line::Profile(None) => reply!("{}", self.steered()?.0.profile_names()?.join("\n")),
             Line::Compare(weights) => self.compare(&weights)?,
             Line::Retry => self.retry()?,
             Line::System(text) => {
@@ -192,16 +192,16 @@ impl Chat<'_> {
                     self.set_system(text)?;
                 }
                 match &self.system {
-                    Some(text) => eprintln!("system: {text}"),
-                    None => eprintln!("no system message but what the model's template may say"),
+                    Some(text) => reply!("system: {text}"),
+                    None => reply!("no system message but what the model's template may say"),
                 }
             }
             Line::Clear => {
                 self.turns.clear();
-                eprintln!("a new conversation");
+                note!("a new conversation");
             }
             Line::Save(path) => self.save(&path)?,
-            Line::Help => eprintln!("{}", help()),
+            Line::Help => reply!("{}", help()),
             Line::Quit => return Ok(false),
         }
         Ok(true)
@@ -213,11 +213,11 @@ impl Chat<'_> {
         match self.writer.write(&messages, self.voice.as_ref())? {
             Some(answer) => {
                 if answer.trim().is_empty() {
-                    eprintln!("the answer is empty");
+                    reply!("the answer is empty");
                 }
                 self.turns.extend([question, message("assistant", answer)]);
             }
-            None => eprintln!("the question is not kept: there was no answer to it yet"),
+            None => reply!("the question is not kept: there was no answer to it yet"),
         }
         Ok(())
     }
@@ -229,7 +229,7 @@ impl Chat<'_> {
                 self.turns.pop();
                 self.turns.push(message("assistant", answer));
             }
-            None => eprintln!("the answer before stays"),
+            None => reply!("the answer before stays"),
         }
         Ok(())
     }
@@ -265,14 +265,14 @@ impl Chat<'_> {
     fn steer_for(&mut self, profile: &str) -> Result<()> {
         let (run, _) = self.steered()?;
         let (voice, answers) = run.for_profile(profile)?;
-        eprintln!("profile {profile}, after {answers} answers:");
+        note!("profile {profile}, after {answers} answers:");
         self.say_preference(&voice);
         self.voice = Some(voice);
         Ok(())
     }
 
     fn say_preference(&self, voice: &Voice) {
-        eprintln!("λ: {}", voice.label);
+        note!("λ: {}", voice.label);
     }
 
     fn set_system(&mut self, text: String) -> Result<()> {
@@ -300,7 +300,7 @@ impl Chat<'_> {
         }
         let line = json!({"messages": self.messages_with(&[])});
         write_new_file(path, format!("{line}\n").as_bytes())?;
-        eprintln!("saved in {}", path.display());
+        reply!("saved in {}", path.display());
         Ok(())
     }
 
