@@ -137,7 +137,7 @@ def check_names(run):
     for refused, part in [
         ("", "has 1 weight(s), but there are 2"), ("1", "has 1 weight(s)"), ("1,0,0", "has 3 weight(s)"), ("0,0", "all 0"),
         ("1,x", "weight 2 is `x`"), ("1,-1", "weight 2 is -1"), ("nan,1", "weight 1 is `nan`"), ("inf,1", "weight 1 is `inf`"),
-        ("1e999,1", "finite"), ("1_0,1", "`1_0`"), ("brevity=1", "`detail` has no weight"),
+        ("1e999,1", "finite"), ("1_0,1", "`1_0`"), ("brevity=0", "all 0"),
         ("brevity=1,detail=1,brevity=2", "two weights"), ("brevity=1,tone=1", "no objective `tone`"),
         ("brevity=1,1", "every weight a name"), ("../x,1", "`../x`"),
     ]:

@@ -89,7 +89,9 @@ def index_of(folder):
 
 
 def preference(text, objectives):
-    """λ of a text like `0.2,0.8` or `brevity=2,detail=1`: weights that are finite, at least 0 and not all 0, by their sum."""
+    """λ of a text like `0.2,0.8` or `brevity=2,detail=1`: weights that are finite, at least 0 and not all 0, by their sum.
+
+    An objective without a name has 0."""
     listed, m = ", ".join(objectives), len(objectives)
     given = [part.strip() for part in text.split(",")]
     if all("=" in part for part in given):
@@ -101,10 +103,7 @@ def preference(text, objectives):
             if name in by_name:
                 raise ValueError(f"objective `{name}` has two weights")
             by_name[name] = number
-        missing = [name for name in objectives if name not in by_name]
-        if missing:
-            raise ValueError(f"objective `{missing[0]}` has no weight; give one to each of {listed} (0 is a weight)")
-        given = [by_name[name] for name in objectives]
+        given = [by_name.get(name, "0") for name in objectives]
     elif any("=" in part for part in given):
         raise ValueError(f"`{text}`: give every weight a name, as in `a=0.2,b=0.8`, or none, as in `0.2,0.8`")
     if len(given) != m:

@@ -7,12 +7,16 @@ use std::process::{Command, ExitCode};
 use crate::Failure;
 use crate::build::cannot_start;
 
+/// How the binary is called, for the commands that it prints; it reads this in crates/cli/src/shell.rs.
+const CALLED_AS: (&str, &str) = ("PANACEA_CALLED_AS", "cargo xtask");
+
 /// Runs `binary` in place of this process: same process id, folder, input and output.
 /// Whoever waits for `cargo xtask` sees the binary's own exit code, and a signal meant for it reaches it.
 #[cfg(unix)]
 pub fn become_program(binary: &Path, arguments: &[OsString]) -> Result<ExitCode, Failure> {
     use std::os::unix::process::CommandExt;
     let mut program = Command::new(binary);
+    program.env(CALLED_AS.0, CALLED_AS.1);
     let error = program.args(arguments).exec();
     Err(cannot_start(&program, &error))
 }
@@ -22,6 +26,7 @@ pub fn become_program(binary: &Path, arguments: &[OsString]) -> Result<ExitCode,
 #[cfg(not(unix))]
 pub fn become_program(binary: &Path, arguments: &[OsString]) -> Result<ExitCode, Failure> {
     let mut program = Command::new(binary);
+    program.env(CALLED_AS.0, CALLED_AS.1);
     let mut running = program
         .args(arguments)
         .spawn()

@@ -52,7 +52,7 @@ impl InputArguments {
         let keys: [&[&str]; 2] = [&InputPlan::CHAT_KEYS, &InputPlan::RECORD_KEYS];
         let input = InputPlan::resolve(run, &self.set, &keys)?;
         for warning in &input.warnings {
-            eprintln!("warning: {warning}");
+            warn!("{warning}");
         }
         Ok(input)
     }
@@ -100,8 +100,8 @@ pub struct Prompts {
 pub fn say_unread(prompt: &Prompt, messages: &[Message]) {
     for UnreadKey { turn, key } in prompt.unread() {
         let role = turn.map_or("", |turn| &messages[turn].role);
-        eprintln!(
-            "warning: the chat template does not read `{key}` of the turn of {role}, so that nothing is made of it"
+        warn!(
+            "the chat template does not read `{key}` of the turn of {role}, so that nothing is made of it"
         );
     }
 }
@@ -166,7 +166,7 @@ impl Input<'_> {
                 read.map_err(|error| with_advice(error, plan))?
             }
         };
-        eprint!("{report}");
+        note!("{report}");
         Ok(records)
     }
 }

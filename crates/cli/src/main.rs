@@ -10,6 +10,21 @@ macro_rules! say {
     }};
 }
 
+/// Tells what a person may want to know, on standard error.
+macro_rules! note {
+    ($($arg:tt)*) => { panacea_runs::tell(panacea_runs::Level::Note, &format!($($arg)*)) };
+}
+
+/// Tells what a person asked for in a conversation, beside the answers on standard output.
+macro_rules! reply {
+    ($($arg:tt)*) => { panacea_runs::tell(panacea_runs::Level::Reply, &format!($($arg)*)) };
+}
+
+/// Tells what is surely not meant.
+macro_rules! warn {
+    ($($arg:tt)*) => { panacea_runs::tell(panacea_runs::Level::Warning, &format!($($arg)*)) };
+}
+
 mod commands;
 mod input;
 mod session;
@@ -19,18 +34,18 @@ mod terminal;
 use std::env;
 use std::process::ExitCode;
 
-use clap::Parser;
+use panacea_runs::{Level, tell};
 
 fn main() -> ExitCode {
     leave_wayland_alone();
-    let command = commands::Cli::parse();
+    let command = commands::parse();
     panacea_model::compute_on_this_thread();
     match command.run() {
         Ok(code) => code,
         // Whoever reads our output has seen enough.
         Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", message(&error));
+            tell(Level::Error, &message(&error));
             ExitCode::FAILURE
         }
     }

@@ -1,15 +1,15 @@
 //! What commands share: the model that is asked, and who steers it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use panacea_config::{InputPlan, Plan};
 use panacea_devices::{Device, Precision};
 use panacea_interview::Profiles;
 use panacea_methods::Served;
 use panacea_model::{Bits, Decoder, Sampling, Steering};
-use panacea_objectives::Preference;
+use panacea_objectives::{Preference, Weights};
 use panacea_pretrained::{ChatTokenizer, Pretrained};
 use panacea_runs::{RunFolder, RunRecord};
 use panacea_serving::{Policy, changed_since, open_language_model};
@@ -22,15 +22,16 @@ pub const RUNS: &str = "runs";
 /// A model, optionally steered by a run's adapter.
 #[derive(Args)]
 pub struct ModelArguments {
-    /// A folder in Hugging Face layout, or a GGUF file.
-    #[arg(long)]
-    pub model: PathBuf,
+    /// A folder in Hugging Face layout, or a GGUF file. Default: the model that the run was trained on.
+    #[arg(long, required_unless_present = "run")]
+    pub model: Option<PathBuf>,
     /// The run whose adapter steers the model; without it, the base model.
     #[arg(long, requires = "steered by")]
     pub run: Option<String>,
-    /// Weights on the run's objectives, in their order, such as 0.3,0.7.
-    #[arg(long, requires = "run", group = "steered by")]
-    pub preference: Option<Preference>,
+    /// Weights on the run's objectives, in their order or by name, such as 0.3,0.7 or brevity=2,detail=1; they are divided by
+    /// their sum, and an objective without a name has 0.
+    #[arg(long, requires = "run", group = "steered by", value_name = "WEIGHTS")]
+    pub preference: Option<Weights>,
     /// The profile of a person, made by `elicit`: the preference that was found for them.
     #[arg(long, requires = "run", group = "steered by")]
     pub profile: Option<String>,
@@ -106,12 +107,13 @@ impl ModelArguments {
         let plan = run.as_ref().map(|(_, record, _)| &record.plan);
         let input = self.input.over(plan)?;
         let device = panacea_devices::select(&self.device)?;
-        let pretrained = open_language_model(&self.model)?.with_chat(input.chat.clone());
+        let model = model_or_of_run(self.model.as_deref(), plan)?;
+        let pretrained = open_language_model(model)?.with_chat(input.chat.clone());
         // A model without a tokenizer can be asked where tokens are given.
         let notes = pretrained.tokenizer().map(ChatTokenizer::notes);
         say_aside(&notes.unwrap_or_default());
         if let Some((_, record, _)) = &run {
-            say_aside(&changed_since(record, &pretrained));
+            say_warnings(&changed_since(record, &pretrained));
         }
         Ok(Opened {
             pretrained,
@@ -126,16 +128,38 @@ impl ModelArguments {
         let run = RunFolder::open(&RunFolder::locate(&self.runs, name)?)?;
         let record = run.record()?;
         let preference = match (&self.preference, &self.profile) {
-            (Some(preference), _) => preference.clone(),
+            (Some(weights), _) => preference_for(weights, &record.plan, &run)?,
             (None, Some(profile)) => {
                 let (preference, answers) = preference_of(profile, &run, &record.plan)?;
-                eprintln!("profile {profile}: λ = {preference:.3}, after {answers} answers");
+                note!("profile {profile}: λ = {preference:.3}, after {answers} answers");
                 preference
             }
             (None, None) => bail!("either --preference or --profile says how it is steered"),
         };
         Ok((run, record, preference))
     }
+}
+
+/// The model that was given, or else the one that a run was trained on.
+pub fn model_or_of_run<'a>(given: Option<&'a Path>, run: Option<&'a Plan>) -> Result<&'a Path> {
+    let model = given.or_else(|| run.map(Plan::model));
+    model.context("either --model or --run says which model answers")
+}
+
+/// The preference over the objectives of a run that these weights are. Says it by name.
+pub fn preference_for(weights: &Weights, plan: &Plan, run: &RunFolder) -> Result<Preference> {
+    let objectives = plan.objective_names();
+    let preference = weights.preference(&objectives);
+    let preference = preference.with_context(|| {
+        format!(
+            "--preference {weights}: the objectives of run {} are {}",
+            run.name(),
+            objectives.join(", ")
+        )
+    })?;
+    say_aside(weights.division().as_slice());
+    note!("λ: {}", preference.by_name(&objectives));
+    Ok(preference)
 }
 
 /// The preference that was found for the person of a profile, and after how many of their answers.
@@ -186,7 +210,7 @@ pub fn open_at(run: &RunFolder, preference: &Preference, decoder: &Decoder) -> R
     let Served::Adapter(steering) = policy.serve(preference)?;
     if steering.preference != preference.weights() {
         let served = Preference::new(steering.preference.clone())?;
-        eprintln!(
+        note!(
             "run {} has no adapter for λ = {preference:.3}: the one for λ = {served:.3} answers",
             run.name()
         );
@@ -241,7 +265,7 @@ pub fn load(pretrained: &Pretrained, device: &Device, bits: Option<FewBits>) -> 
             pretrained.source().display()
         );
     }
-    eprintln!(
+    note!(
         "{what}{}",
         match memory.dense {
             0 => String::new(),
@@ -268,7 +292,14 @@ pub fn parse_bits(text: &str) -> Result<FewBits, String> {
 /// What a person should know, and no program reads.
 pub fn say_aside(notes: &[String]) {
     for note in notes {
-        eprintln!("{note}");
+        note!("{note}");
+    }
+}
+
+/// What a person should change, or be aware of.
+pub fn say_warnings(warnings: &[String]) {
+    for warning in warnings {
+        warn!("{warning}");
     }
 }
 

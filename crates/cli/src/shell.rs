@@ -1,8 +1,33 @@
 //! Commands that are printed for people to type: what comes from them may hold blanks and quotes.
 
+use std::env;
 use std::path::Path;
 
 use crate::session::RUNS;
+
+/// What `cargo xtask` says of itself to the binary that it calls; the variable that says so is set by xtask/src/launch.rs.
+const CALLED_AS: &str = "PANACEA_CALLED_AS";
+
+/// How messages and examples call this program before it is known how it was called.
+const USUAL: &str = "cargo xtask";
+
+/// How this program was called: `panacea`, or `cargo xtask`.
+pub fn program() -> &'static str {
+    match env::var_os(CALLED_AS).is_some_and(|name| name == USUAL) {
+        true => USUAL,
+        false => "panacea",
+    }
+}
+
+/// A message or an example with the commands in it as they are called here.
+pub fn as_called(text: &str) -> String {
+    text.replace(USUAL, program())
+}
+
+/// ` NAME VALUE` where there is a value.
+pub fn option(name: &str, value: Option<&Path>) -> String {
+    value.map_or_else(String::new, |value| format!(" {name} {}", word(value)))
+}
 
 /// A path or a name as one word of a shell.
 pub fn word(path: impl AsRef<Path>) -> String {
@@ -13,13 +38,9 @@ pub fn word(path: impl AsRef<Path>) -> String {
 
 /// The command that this process was started with, as a shell takes it.
 pub fn this_command() -> String {
-    let arguments = std::env::args_os().skip(1).map(word);
-    let words = ["cargo".to_owned(), "xtask".to_owned()];
-    words
-        .into_iter()
-        .chain(arguments)
-        .collect::<Vec<_>>()
-        .join(" ")
+    let arguments = env::args_os().skip(1).map(word);
+    let words = std::iter::once(program().to_owned()).chain(arguments);
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// ` --runs FOLDER` where runs are kept elsewhere than usual.

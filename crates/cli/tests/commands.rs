@@ -54,6 +54,157 @@ fn the_quickstart_is_trained_and_measured_against_the_exact_front() {
 }
 
 #[test]
+fn the_quickstart_is_trained_and_measured_in_any_folder() {
+    let place = tempfile::tempdir().unwrap();
+    let run = |folder: &str, arguments: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_panacea"));
+        let command = command.args(arguments.split(' '));
+        let output = command.current_dir(place.path().join(folder)).output();
+        let output = output.unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments}: {told}");
+        (String::from_utf8(output.stdout).unwrap(), told)
+    };
+    let (out, told) = run("", "train --steps 2 --run first");
+    assert!(told.contains("its records are in quickstart;"), "{told}");
+    assert!(
+        out.contains("next      panacea eval-front --run first"),
+        "{out}"
+    );
+    let front = "eval-front --run first --divisions 2 --prompts 1 --max-new-tokens 4";
+    run("", front);
+
+    // From another folder the run's model and records are found where they were.
+    fs::create_dir(place.path().join("elsewhere")).unwrap();
+    let (out, _) = run("elsewhere", &format!("{front} --runs ../runs"));
+    assert!(out.contains("front.html"), "{out}");
+    let ask = "generate --runs ../runs --run first --preference detail=1 --prompt hi --max-new-tokens 2 --json";
+    let (out, told) = run("elsewhere", ask);
+    assert!(
+        out.contains(r#""preference":{"brevity":0.0,"detail":1.0}"#),
+        "{out}"
+    );
+    assert!(told.contains("λ: brevity=0,detail=1"), "{told}");
+    fs::write(
+        place.path().join("elsewhere/records.jsonl"),
+        "{\"prompt\": \"a\", \"response\": \"b\"}\n",
+    )
+    .unwrap();
+    run(
+        "elsewhere",
+        "score --runs ../runs --run first --preference 1,1 --input records.jsonl",
+    );
+    run(
+        "elsewhere",
+        "export --runs ../runs --run first --preference 1,1 --format peft --out peft",
+    );
+    run("elsewhere", "train --runs ../runs --run first --resume");
+
+    // What somebody changed stays, and is said.
+    let configuration = place.path().join("quickstart/quickstart.toml");
+    let text = fs::read_to_string(&configuration).unwrap();
+    fs::write(&configuration, text.replace("seed = 17", "seed = 18")).unwrap();
+    let (_, told) = run("", "train --steps 1 --run second");
+    assert!(
+        told.contains("warning: quickstart/quickstart.toml is not as"),
+        "{told}"
+    );
+    let record = fs::read_to_string(place.path().join("runs/second/run.toml")).unwrap();
+    assert!(record.contains("seed = 18"), "{record}");
+}
+
+#[test]
+fn what_is_told_is_nothing_or_text_or_json() {
+    let place = tempfile::tempdir().unwrap();
+    let run = |arguments: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_panacea"));
+        let command = command.args(arguments.split(' '));
+        let output = command.current_dir(place.path()).output().unwrap();
+        let [out, told] =
+            [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        assert!(output.status.success(), "{arguments}: {told}");
+        (out, told)
+    };
+    let front = "eval-front --run first --divisions 1 --prompts 1 --max-new-tokens 2";
+    let (out, told) = run("train --steps 2 --run first --quiet");
+    assert!(told.is_empty() && out.contains("next "), "{told}");
+    let (out, told) = run(&format!("--quiet {front}"));
+    assert!(told.is_empty() && out.contains("front.html"), "{told}");
+
+    for arguments in [
+        "train --steps 2 --run second --log-format json",
+        &format!("{front} --log-format json"),
+    ] {
+        let (_, told) = run(arguments);
+        let lines: Vec<serde_json::Value> = (told.lines())
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}")))
+            .collect();
+        let has = |key: &str| lines.iter().all(|line| line[key].is_string());
+        assert!(has("time") && has("level") && has("message") && !lines.is_empty());
+        if arguments.starts_with("train") {
+            let last = lines.iter().rfind(|line| line["event"] == "step").unwrap();
+            assert_eq!((&last["step"], &last["of"]), (&2.into(), &2.into()));
+            assert!(
+                last["values"]["loss/brevity"].is_number() && last["remaining_seconds"].is_number()
+            );
+        }
+    }
+    let refused = panacea(&[
+        "train",
+        "--config",
+        "none.toml",
+        "--quiet",
+        "--log-format",
+        "json",
+    ]);
+    let line: serde_json::Value = serde_json::from_slice(&refused.stderr).unwrap();
+    assert_eq!(line["level"], "error");
+}
+
+#[test]
+fn shells_complete_every_command() {
+    let help = String::from_utf8(panacea(&["--help"]).stdout).unwrap();
+    let (_, listed) = help.split_once("Commands:").unwrap();
+    let (listed, _) = listed.split_once("Options:").unwrap();
+    let commands: Vec<&str> = (listed.lines())
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert!(commands.contains(&"train") && commands.len() > 10, "{help}");
+    let script = |shell: &str| String::from_utf8(panacea(&["completions", shell]).stdout).unwrap();
+    let bash = script("bash");
+    for command in commands {
+        assert!(bash.contains(&format!("panacea,{command})")), "{command}");
+    }
+    assert!(bash.contains("--preference") && bash.contains("_panacea()"));
+    assert!(script("zsh").starts_with("#compdef panacea"));
+    assert!(script("fish").contains("complete -c panacea"));
+    assert!(!panacea(&["completions", "tcsh"]).status.success());
+}
+
+#[test]
+fn examples_call_the_program_as_it_was_called() {
+    let help = |called_as: Option<&str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_panacea"));
+        let command = command.args(["train", "--help"]);
+        command.env_remove("PANACEA_CALLED_AS");
+        command.envs(called_as.map(|name| ("PANACEA_CALLED_AS", name)));
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    let own = help(None);
+    assert!(
+        own.contains("  panacea train --run first --resume") && !own.contains("cargo xtask"),
+        "{own}"
+    );
+    let xtask = help(Some("cargo xtask"));
+    assert!(xtask.contains("Usage: cargo xtask train"), "{xtask}");
+    assert!(
+        xtask.contains("  cargo xtask train --run first --resume"),
+        "{xtask}"
+    );
+}
+
+#[test]
 fn the_quickstart_world_is_what_its_program_makes() {
     let mut program = Command::new("python3");
     let program = program.args(["datasets/quickstart/make_world.py", "--check"]);
@@ -93,8 +244,8 @@ fn a_mistake_is_an_error_that_names_it() {
         (&["eval-front", "--run", "no-such-run"], "no-such-run"),
         (&["train", "--config", "no-such.toml"], "no-such.toml"),
         (
-            &["export", "--preference", "0.5,0.6", "--format", "peft"],
-            "0.5",
+            &["export", "--preference", "0.5,x", "--format", "peft"],
+            "weight 2 is `x`",
         ),
         (&["export", "--format", "peft", "--fold"], "llama-lora"),
         (
@@ -125,7 +276,7 @@ fn a_configuration_to_begin_with_is_written_once() {
     assert!(output.status.success(), "{output:?}");
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
-        told.contains(&format!("cargo xtask train --config '{file}'")),
+        told.contains(&format!("panacea train --config '{file}'")),
         "{told}"
     );
     let printed = panacea(&["config", "init", "--from", "sft"]).stdout;

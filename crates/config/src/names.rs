@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use panacea_data::Format;
+use panacea_objectives::Weights;
 use panacea_pretrained::TemplateValue;
 use serde::de::IntoDeserializer;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -121,6 +122,28 @@ impl<'de> Deserialize<'de> for OneOrMany {
             Form::One(path) => vec![path],
             Form::Many(paths) => paths,
         }))
+    }
+}
+
+/// Weights on objectives: a list in their order, or a table by their names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected a list of numbers, such as [0.2, 0.8], or a table by name, such as { brevity = 2, detail = 1 }"
+)]
+pub enum GivenWeights {
+    /// One for each objective.
+    InOrder(Vec<f64>),
+    /// By name; the others have 0.
+    ByName(BTreeMap<String, f64>),
+}
+
+impl From<GivenWeights> for Weights {
+    fn from(given: GivenWeights) -> Self {
+        match given {
+            GivenWeights::InOrder(weights) => Self::InOrder(weights),
+            GivenWeights::ByName(weights) => Self::ByName(weights.into_iter().collect()),
+        }
     }
 }
 

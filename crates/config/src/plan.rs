@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use panacea_data::{Example, ObjectiveSpec};
+use panacea_data::{Example, LabelSource, ObjectiveSpec};
 use panacea_devices::Precision;
 use panacea_methods::{Method, Trainings};
 use panacea_objectives::{Aggregation, Preference};
 use panacea_pretrained::ChatOptions;
+use panacea_rewards::ScorerSpec;
 use toml::Table;
 
 use crate::problems::ConfigErrors;
@@ -75,7 +76,7 @@ impl Plan {
     }
 
     /// The model that is adapted: a folder in Hugging Face layout, or a GGUF file.
-    pub fn model(&self) -> &std::path::Path {
+    pub fn model(&self) -> &Path {
         &self.model
     }
 
@@ -88,6 +89,29 @@ impl Plan {
     #[must_use]
     pub fn on_day(mut self, date: impl FnOnce() -> String) -> Self {
         self.chat.date.get_or_insert_with(date);
+        self
+    }
+
+    /// The same plan with `found` of each path in it. Programs keep the words of their command.
+    #[must_use]
+    pub fn with_paths(mut self, found: impl Fn(&Path) -> PathBuf) -> Self {
+        let chat = &mut self.chat;
+        let one = [&mut self.model].into_iter();
+        let of_chat = chat.tokenizer.iter_mut().chain(&mut chat.template);
+        let of_data = self.data.train.iter_mut().chain(&mut self.data.eval);
+        for path in one.chain(of_chat).chain(of_data) {
+            *path = found(path);
+        }
+        for objective in &mut self.objectives {
+            for path in objective.train.iter_mut().chain(&mut objective.eval) {
+                *path = found(path);
+            }
+            if let LabelSource::Reward(scorer) = &mut objective.source
+                && let ScorerSpec::Model(spec) = &mut **scorer
+            {
+                spec.model = found(&spec.model);
+            }
+        }
         self
     }
 
@@ -291,8 +315,7 @@ impl Resolver {
             max_response_tokens: data.limits.max_response_tokens,
         };
         let method = self.method(&spec.method, &spec.rlhf, objectives.len(), run);
-        let mut preference =
-            self.preference(&spec.preference, optimizer.batch_size, objectives.len());
+        let mut preference = self.preference(&spec.preference, optimizer.batch_size, &objectives);
         if method.is_reward_model() {
             adapter.orthogonality = 0.0;
             preference = PreferencePlan::every_objective_alike(objectives.len());

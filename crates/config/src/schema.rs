@@ -13,8 +13,8 @@ use serde_json::{Value as Json, json};
 use toml::Table;
 
 use crate::names::{
-    Activations, AdvantagesName, AggregationName, DpoLossName, FormatChoice, LossName, MethodName,
-    OneOrMany, ScheduleKind, TemplateVariables,
+    Activations, AdvantagesName, AggregationName, DpoLossName, FormatChoice, GivenWeights,
+    LossName, MethodName, OneOrMany, ScheduleKind, TemplateVariables,
 };
 use crate::when::When;
 
@@ -160,6 +160,8 @@ kinds! {
     PathBuf: "a path", json!({"type": "string"});
     TemplateVariables: "a table of texts, numbers, true and false",
         json!({"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}});
+    GivenWeights: "a list of numbers or a table of numbers by objective",
+        json!({"anyOf": [list(&json!({"type": "number"})), {"type": "object", "additionalProperties": {"type": "number"}}]});
     OneOrMany: "a path or a list of paths", one_or_many();
     Vec<String>: "a list of texts", list(&json!({"type": "string"}));
     Vec<f64>: "a list of numbers", list(&json!({"type": "number"}));

@@ -3,10 +3,7 @@
 //! [`crate::Plan::resolve`] makes a plan of it, with every default filled in and every value checked.
 //! Paths are taken as they are, so that relative ones start at the working directory.
 
-use std::path::PathBuf;
-
-use panacea_data::{LabelSource, ObjectiveSpec};
-use panacea_rewards::ScorerSpec;
+use panacea_data::ObjectiveSpec;
 use serde::{Deserialize, Serialize};
 
 use crate::names::{LossName, MethodName};
@@ -55,28 +52,6 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// Every path that it names.
-    pub fn paths_mut(&mut self) -> Vec<&mut PathBuf> {
-        let model = &mut self.model;
-        let single = [
-            &mut model.path,
-            &mut model.tokenizer,
-            &mut model.chat_template,
-        ];
-        let mut paths: Vec<&mut PathBuf> = single.into_iter().flatten().collect();
-        let shared = [&mut self.data.train, &mut self.data.eval];
-        paths.extend(shared.into_iter().flatten().flat_map(|files| &mut files.0));
-        for objective in &mut self.objective {
-            paths.extend(objective.train.iter_mut().chain(&mut objective.eval));
-            if let LabelSource::Reward(scorer) = &mut objective.source
-                && let ScorerSpec::Model(judge) = &mut **scorer
-            {
-                paths.push(&mut judge.model);
-            }
-        }
-        paths
-    }
-
     /// The choices that decide which of its keys have an effect.
     pub(crate) fn choices(&self) -> Choices {
         let method = self.method.name.unwrap_or_default();

@@ -419,7 +419,25 @@ fn members_are_plans_for_one_preference() {
     let member = soups.member(&each(&soups)[1]);
     assert_eq!(member, plan("[preference]\nfixed = [0.0, 1.0]"));
     assert_eq!(member.method().label(), "panacea-linear");
-    check_mistake("[preference]\nfixed = [0.5, 0.6]", "1.1");
+    let by_name = plan("[preference]\nfixed = { conciseness = 0.25, helpfulness = 0.75 }");
+    assert_eq!(by_name, plan("[preference]\nfixed = [0.75, 0.25]"));
+    let divided = plan("[preference]\nfixed.conciseness = 3");
+    assert_eq!(divided.preference().fixed, Some(Preference::vertex(2, 1)));
+    let told = "conciseness=3, divided by their sum, 3: λ is helpfulness=0,conciseness=1";
+    assert!(
+        divided.warnings()[0].contains(told),
+        "{:?}",
+        divided.warnings()
+    );
+    check_mistake("[preference]\nfixed = [0.5, -0.5]", "weight 2 is -0.5");
+    check_mistake(
+        "[preference]\nfixed = { tone = 1 }",
+        "there is no objective `tone`; there are ",
+    );
+    check_mistake(
+        "[preference]\nfixed = \"x\"",
+        "a list of numbers, such as [0.2, 0.8]",
+    );
     check_mistake("[preference]\nfixed = [1.0]", "2");
 }
 

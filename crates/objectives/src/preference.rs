@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// How far a sum of weights may be from 1 before it is a mistake rather than rounding.
-const SUM_TOLERANCE: f64 = 1e-6;
+pub(crate) const SUM_TOLERANCE: f64 = 1e-6;
 
 /// A point λ of the simplex Δ_m = {λ ≥ 0, Σλ_i = 1}: how much each of m objectives counts.
 ///
@@ -184,6 +184,14 @@ impl Preference {
         self.weights.len()
     }
 
+    /// λ as a person may type it again: `brevity=0.333,detail=0.667`, rounded as [`rounded_weight`] does.
+    #[must_use]
+    pub fn by_name<T: AsRef<str>>(&self, objectives: &[T]) -> String {
+        let named = (objectives.iter().zip(&self.weights))
+            .map(|(name, weight)| format!("{}={}", name.as_ref(), rounded_weight(*weight, 3)));
+        named.collect::<Vec<_>>().join(",")
+    }
+
     /// The objective of the greatest weight (the first of them).
     #[must_use]
     pub fn dominant(&self) -> usize {
@@ -213,7 +221,7 @@ impl Preference {
 }
 
 /// Whether all are finite and ≥ 0, and one is above 0.
-fn check(weights: &[f64]) -> Result<(), PreferenceError> {
+pub(crate) fn check(weights: &[f64]) -> Result<(), PreferenceError> {
     if weights.is_empty() {
         return Err(PreferenceError::Empty);
     }

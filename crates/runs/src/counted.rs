@@ -4,8 +4,10 @@ use std::cell::Cell;
 use std::time::Instant;
 
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+use serde_json::{Map, json};
 
 use crate::progress::LINE_INTERVAL;
+use crate::telling::{Level, tell, tell_event, telling};
 
 /// How far a piece of work is: a bar on a terminal, a line now and then anywhere else.
 pub struct CountedProgress {
@@ -20,7 +22,7 @@ impl CountedProgress {
         let style = ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len}, {eta} left")
             .unwrap_or_else(|_| ProgressStyle::default_bar());
         Self {
-            bar: ProgressBar::new(work as u64)
+            bar: ProgressBar::with_draw_target(Some(work as u64), telling().draw_target())
                 .with_style(style)
                 .with_message(what),
             last_line: Cell::new(Instant::now()),
@@ -40,12 +42,18 @@ impl CountedProgress {
             .elapsed()
             .mul_f64(work.saturating_sub(done) as f64 / done as f64);
         let what = self.bar.message();
-        eprintln!("{what}: {done}/{work}, {} left", HumanDuration(left));
+        let text = format!("{what}: {done}/{work}, {} left", HumanDuration(left));
+        let fields = Map::from_iter([
+            ("step".to_owned(), json!(done)),
+            ("of".to_owned(), json!(work)),
+            ("remaining_seconds".to_owned(), json!(left.as_secs_f64())),
+        ]);
+        tell_event(Level::Note, "progress", &text, fields);
     }
 
     /// Says something in a line of its own, without disturbing the bar.
     pub fn note(&self, text: &str) {
-        self.bar.suspend(|| eprintln!("{text}"));
+        self.bar.suspend(|| tell(Level::Note, text));
     }
 
     /// Takes the bar away.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::RunError;
+use crate::telling::{Level, tell};
 
 /// The exit code of a run that a person stopped: 128 + SIGINT, as shells have it.
 pub const EXIT_INTERRUPTED: i32 = 130;
@@ -28,11 +29,15 @@ impl Interrupt {
         let flag = interrupt.clone();
         ctrlc::set_handler(move || {
             if flag.request() {
-                eprintln!("\nstopping again: ending at once; the last checkpoint is kept");
+                tell(
+                    Level::Note,
+                    "\nstopping again: ending at once; the last checkpoint is kept",
+                );
                 std::process::exit(EXIT_INTERRUPTED);
             }
-            eprintln!(
-                "\nstopping: the step at hand is finished and a checkpoint is saved; press Ctrl-C again to end at once"
+            tell(
+                Level::Note,
+                "\nstopping: the step at hand is finished and a checkpoint is saved; press Ctrl-C again to end at once",
             );
         })?;
         Ok(interrupt)

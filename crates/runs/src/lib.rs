@@ -12,10 +12,12 @@ mod error;
 mod evaluations;
 mod interrupt;
 mod metrics;
+mod metrics_log;
 mod progress;
 mod record;
 mod run_folder;
 mod summary;
+mod telling;
 mod tensorboard;
 mod training_run;
 
@@ -24,13 +26,15 @@ pub use error::RunError;
 pub use evaluations::EvaluationFolder;
 pub use interrupt::{EXIT_INTERRUPTED, Interrupt};
 pub use metrics::{
-    EvalMetrics, LogProbLevels, MetricsLine, MetricsLog, ObjectiveMetrics, ObjectiveValue,
-    RlhfMetrics, StepMetrics, TrainingTotals, training_totals,
+    EvalMetrics, LogProbLevels, MetricsLine, NearestVertex, ObjectiveMetrics, ObjectiveValue,
+    RlhfMetrics, StepMetrics,
 };
+pub use metrics_log::{MetricsLog, TrainingTotals, training_totals};
 pub use panacea_files::{write_file, write_folder};
 pub use progress::{LINE_INTERVAL, Progress, ProgressMode};
 pub use record::{Differences, Extension, RunFacts, RunRecord};
 pub use run_folder::{Checkpoint, RunFolder};
 pub use summary::{RunState, RunSummary};
+pub use telling::{Level, LogFormat, Telling, tell, tell_so, telling};
 pub use tensorboard::EventWriter;
 pub use training_run::TrainingRun;

@@ -4,8 +4,10 @@ use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::{Map, json};
 
-use crate::metrics::{RlhfMetrics, StepMetrics};
+use crate::metrics::{MetricsLine, RlhfMetrics, StepMetrics};
+use crate::telling::{Level, Telling, tell, telling};
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +43,7 @@ enum Output {
     Lines {
         interval: Duration,
         last: Option<Instant>,
+        telling: Telling,
         sink: Box<dyn Write + Send>,
     },
     Hidden,
@@ -49,11 +52,14 @@ enum Output {
 impl Progress {
     /// Progress over `total` optimizer steps, of which `finished` were done before.
     pub fn new(total: usize, finished: usize, mode: ProgressMode) -> Self {
+        let telling = telling();
+        let draws = telling.draws_bars() && io::stderr().is_terminal();
+        let lines = |interval| Output::lines(interval, telling, Box::new(io::stderr()));
         let output = match mode {
-            ProgressMode::Auto if io::stderr().is_terminal() => Output::bar(total, finished),
-            ProgressMode::Auto => Output::lines(LINE_INTERVAL, Box::new(io::stderr())),
+            ProgressMode::Auto if draws => Output::bar(total, finished),
+            ProgressMode::Auto => lines(LINE_INTERVAL),
             ProgressMode::Bar => Output::bar(total, finished),
-            ProgressMode::Lines(interval) => Output::lines(interval, Box::new(io::stderr())),
+            ProgressMode::Lines(interval) => lines(interval),
             ProgressMode::Hidden => Output::Hidden,
         };
         Self::with_output(total, finished, output)
@@ -95,17 +101,27 @@ impl Progress {
             Output::Lines {
                 interval,
                 last,
+                telling,
                 sink,
             } => {
                 if is_last || last.is_none_or(|last| last.elapsed() >= *interval) {
                     *last = Some(Instant::now());
-                    let (elapsed, left) = (clock(elapsed), clock(left));
-                    print(
-                        sink,
-                        &format!(
-                            "{position} · {elapsed} elapsed, {left} left · {losses} · {rate:.0} tokens/s"
-                        ),
+                    let text = format!(
+                        "{position} · {} elapsed, {} left · {losses} · {rate:.0} tokens/s",
+                        clock(elapsed),
+                        clock(left)
                     );
+                    let values = MetricsLine::Train(metrics.clone()).scalars();
+                    let values = values.into_iter().map(|(tag, value)| (tag, json!(value)));
+                    let fields = Map::from_iter([
+                        ("step".to_owned(), json!(self.finished)),
+                        ("of".to_owned(), json!(self.total)),
+                        ("elapsed_seconds".to_owned(), json!(elapsed.as_secs_f64())),
+                        ("remaining_seconds".to_owned(), json!(left.as_secs_f64())),
+                        ("tokens_per_s".to_owned(), json!(rate)),
+                        ("values".to_owned(), values.collect::<Map<_, _>>().into()),
+                    ]);
+                    print(sink, telling.line(Level::Note, "step", &text, fields));
                 }
             }
             Output::Hidden => {}
@@ -116,7 +132,9 @@ impl Progress {
     pub fn note(&mut self, text: &str) {
         match &mut self.output {
             Output::Bar(bar) => bar.println(text),
-            Output::Lines { sink, .. } => print(sink, text),
+            Output::Lines { telling, sink, .. } => {
+                print(sink, telling.line(Level::Note, "message", text, Map::new()));
+            }
             Output::Hidden => {}
         }
     }
@@ -126,7 +144,7 @@ impl Progress {
         if let Output::Bar(bar) = &self.output {
             bar.finish_and_clear();
             // A cleared bar prints nothing more.
-            print(&mut io::stderr(), text);
+            tell(Level::Note, text);
         } else {
             self.note(text);
         }
@@ -153,43 +171,50 @@ impl Output {
         Self::Bar(bar)
     }
 
-    fn lines(interval: Duration, sink: Box<dyn Write + Send>) -> Self {
+    fn lines(interval: Duration, telling: Telling, sink: Box<dyn Write + Send>) -> Self {
         Self::Lines {
             interval,
             last: None,
+            telling,
             sink,
         }
     }
 }
 
 /// Standard error may be closed while training goes on; that is no reason to stop it.
-fn print(sink: &mut dyn Write, text: &str) {
-    let _ = writeln!(sink, "{text}");
+fn print(sink: &mut dyn Write, line: Option<String>) {
+    if let Some(line) = line {
+        let _ = writeln!(sink, "{line}");
+    }
 }
 
-/// `helpfulness 0.6931, conciseness — · λ 0.25,0.75`
+/// `loss helpfulness 0.6931, conciseness — · λ 0.25,0.75`; with several λ, which would fill a screen, what each objective came to
+/// over all of them and under the λ with the greatest weight on it: `loss helpfulness 0.6931 (0.5012 at 0.97), … · 16 λ`
 fn describe_losses(metrics: &StepMetrics) -> String {
-    let losses: Vec<String> = metrics
-        .objectives
-        .iter()
-        .map(|objective| match objective.loss.or(objective.reward) {
-            Some(number) => format!("{} {number:.4}", objective.name),
-            None => format!("{} —", objective.name),
+    let losses: Vec<String> = (metrics.objectives.iter())
+        .map(|objective| {
+            let number = objective.loss.or(objective.reward);
+            let number = number.map_or_else(|| "—".to_owned(), |number| format!("{number:.4}"));
+            let nearest = objective.nearest.map_or_else(String::new, |nearest| {
+                format!(" ({:.4} at {:.2})", nearest.value, nearest.weight)
+            });
+            format!("{} {number}{nearest}", objective.name)
         })
         .collect();
-    let lambdas: Vec<String> = metrics
-        .lambda
-        .iter()
-        .map(|lambda| {
+    let lambda = match metrics.lambda.as_slice() {
+        [lambda] => {
             let weights: Vec<String> = lambda.iter().map(|weight| format!("{weight:.2}")).collect();
-            weights.join(",")
-        })
-        .collect();
+            format!("λ {}", weights.join(","))
+        }
+        several => format!("{} λ", several.len()),
+    };
     let what = match metrics.rlhf {
         Some(RlhfMetrics { kl, .. }) => format!("KL {kl:.2} · reward"),
         None => "loss".to_owned(),
     };
-    format!("{what} {} · λ {}", losses.join(", "), lambdas.join(" "))
+    let token_loss = metrics.token_loss;
+    let token_loss = token_loss.map_or_else(String::new, |loss| format!(" · {loss:.4} a token"));
+    format!("{what} {}{token_loss} · {lambda}", losses.join(", "))
 }
 
 /// `0:07`, `12:34`, `1:02:03`
@@ -208,6 +233,7 @@ mod tests {
 
     use super::*;
     use crate::metrics::tests::step_metrics;
+    use crate::{LogFormat, NearestVertex};
 
     #[derive(Clone, Default)]
     struct Page(Arc<Mutex<Vec<u8>>>);
@@ -228,8 +254,17 @@ mod tests {
     }
 
     fn lines(total: usize, finished: usize, interval: Duration) -> (Progress, Page) {
+        told_so(Telling::default(), total, finished, interval)
+    }
+
+    fn told_so(
+        telling: Telling,
+        total: usize,
+        finished: usize,
+        interval: Duration,
+    ) -> (Progress, Page) {
         let page = Page::default();
-        let output = Output::lines(interval, Box::new(page.clone()));
+        let output = Output::lines(interval, telling, Box::new(page.clone()));
         (Progress::with_output(total, finished, output), page)
     }
 
@@ -241,6 +276,49 @@ mod tests {
             page.text(),
             "step 1/10 · 0:02 elapsed, 0:18 left · loss helpfulness 0.5000, conciseness — · λ 0.25,0.75 · 300 tokens/s\n"
         );
+    }
+
+    #[test]
+    fn many_preferences_are_one_line() {
+        let mut metrics = step_metrics(1);
+        metrics.lambda = vec![vec![0.75, 0.25]; 16];
+        metrics.token_loss = Some(1.25);
+        let nearest = |weight, value| Some(NearestVertex { weight, value });
+        metrics.objectives[0].nearest = nearest(0.97, 0.25);
+        assert_eq!(
+            describe_losses(&metrics),
+            "loss helpfulness 0.5000 (0.2500 at 0.97), conciseness — · 1.2500 a token · 16 λ"
+        );
+    }
+
+    #[test]
+    fn a_line_for_programs_has_the_numbers() {
+        let json = Telling {
+            format: LogFormat::Json,
+            ..Telling::default()
+        };
+        let (mut progress, page) = told_so(json, 10, 0, Duration::ZERO);
+        progress.step_after(Duration::from_secs(2), &step_metrics(1));
+        let line: serde_json::Value = serde_json::from_str(&page.text()).unwrap();
+        assert_eq!(
+            (&line["event"], &line["level"]),
+            (&json!("step"), &json!("info"))
+        );
+        assert_eq!((&line["step"], &line["of"]), (&json!(1), &json!(10)));
+        assert_eq!(line["remaining_seconds"], 18.0);
+        assert_eq!(line["tokens_per_s"], 300.0);
+        assert_eq!(line["values"]["loss/helpfulness"], 0.5);
+        assert!(line["message"].as_str().unwrap().starts_with("step 1/10"));
+
+        let quiet = Telling {
+            quiet: true,
+            ..Telling::default()
+        };
+        let (mut progress, page) = told_so(quiet, 10, 0, Duration::ZERO);
+        progress.step_after(Duration::from_secs(2), &step_metrics(1));
+        progress.note("a note");
+        progress.finish("done");
+        assert_eq!(page.text(), "");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //! file is a configuration as well: its `[run]` table apart, it says what a person could have written.
 
 use std::collections::BTreeMap;
+use std::env;
+use std::mem;
 use std::path::{Path, PathBuf};
 
 use panacea_config::{Length, Overrides, Plan, Spec, gone_keys};
@@ -38,9 +40,10 @@ pub struct RunFacts {
     /// Records to train on, of which a number of epochs makes a number of steps; runs from before it was kept have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub records: Option<usize>,
-    /// Where the run began, for whoever goes on elsewhere: the plan's relative paths begin there.
+    /// The folder in which the training was started, where the plan's relative paths begin; runs from before it was kept, and
+    /// those in a folder whose name is no text, have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub directory: Option<PathBuf>,
+    pub started_in: Option<PathBuf>,
     /// The fingerprint of each data file, by its path as the plan has it.
     #[serde(default)]
     pub data_fingerprints: BTreeMap<PathBuf, String>,
@@ -114,26 +117,10 @@ impl RunRecord {
         Ok(files::write_file(path, self.to_toml()?.as_bytes())?)
     }
 
-    /// Reads `run.toml`. Where one stands elsewhere than where the run began, relative paths of the plan are made whole, as far as
-    /// they lead to something from there.
+    /// Reads `run.toml`. Where it is read in another folder than the training was started in, relative paths become those that
+    /// were meant there, as far as there still is something.
     pub fn read(path: &Path) -> Result<Self, RunError> {
-        let mut record = Self::read_as_written(path)?;
-        let Some(directory) = record.facts.directory.clone() else {
-            return Ok(record);
-        };
-        if std::env::current_dir().is_ok_and(|here| here == directory) {
-            return Ok(record);
-        }
-        let mut spec = record.plan.to_spec();
-        for path in spec.paths_mut() {
-            *path = from(&directory, path);
-        }
-        record.plan = Plan::resolve(spec, &Overrides::default())?;
-        let fingerprints = std::mem::take(&mut record.facts.data_fingerprints);
-        record.facts.data_fingerprints = (fingerprints.into_iter())
-            .map(|(path, fingerprint)| (from(&directory, &path), fingerprint))
-            .collect();
-        Ok(record)
+        Ok(Self::read_as_written(path)?.seen_from_here())
     }
 
     fn read_as_written(path: &Path) -> Result<Self, RunError> {
@@ -153,6 +140,28 @@ impl RunRecord {
             plan,
             facts: facts.run,
         })
+    }
+
+    /// The record with its paths as they are found from the present folder.
+    fn seen_from_here(mut self) -> Self {
+        let Some(folder) = &self.facts.started_in else {
+            return self;
+        };
+        let is_here = env::current_dir().is_ok_and(|here| here == *folder);
+        let found = |path: &Path| {
+            let meant = folder.join(path);
+            // Of a project that was moved as a whole, nothing is left there.
+            match !is_here && path.is_relative() && meant.exists() {
+                true => meant,
+                false => path.to_owned(),
+            }
+        };
+        self.plan = self.plan.with_paths(&found);
+        let fingerprints = mem::take(&mut self.facts.data_fingerprints).into_iter();
+        self.facts.data_fingerprints = fingerprints
+            .map(|(path, fingerprint)| (found(&path), fingerprint))
+            .collect();
+        self
     }
 
     /// Writes into `run.toml` that the run has more steps from here on.
@@ -323,15 +332,6 @@ impl RunRecord {
             Some((path, fingerprint)) => Told::file(path, fingerprint),
             None => Told::plain(value.to_string()),
         }
-    }
-}
-
-/// A path that is relative to `directory`, as it is from anywhere, if there is something.
-fn from(directory: &Path, path: &Path) -> PathBuf {
-    let there = directory.join(path);
-    match there.exists() {
-        true => there,
-        false => path.to_path_buf(),
     }
 }
 

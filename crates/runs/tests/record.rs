@@ -33,9 +33,9 @@ fn record(text: &str) -> RunRecord {
             model_fingerprint: "0123456789abcdef".into(),
             tokenizer_fingerprint: Some("0a0a0a0a0a0a0a0a".into()),
             template_fingerprint: Some("0b0b0b0b0b0b0b0b".into()),
+            started_in: None,
             data_fingerprints: [("train.jsonl".into(), "feedfacefeedface".into())].into(),
             records: Some(9),
-            directory: None,
             extensions: Vec::new(),
             gone: Vec::new(),
         },
@@ -331,7 +331,7 @@ fn relative_paths_begin_where_the_run_began() {
     std::fs::create_dir_all(there.join("models/tiny")).unwrap();
     std::fs::write(there.join("train.jsonl"), "").unwrap();
     let mut written = record(MINIMAL);
-    written.facts.directory = Some(there.clone());
+    written.facts.started_in = Some(there.clone());
     let path = place.path().join("run.toml");
     written.write(&path).unwrap();
     let read = RunRecord::read(&path).unwrap();

@@ -256,7 +256,7 @@ impl From<InterviewError> for ApiError {
             )),
             error => {
                 // Whoever runs the server is told what clients are not.
-                eprintln!("error: {error}");
+                panacea_runs::tell(panacea_runs::Level::Error, &error.to_string());
                 Self::failed(match error {
                     InterviewError::File(_) | InterviewError::Run(_) => {
                         "the profile's files cannot be read or written".to_owned()

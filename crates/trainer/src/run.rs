@@ -87,6 +87,7 @@ impl Training<'_> {
                 lambda: preferences.iter().map(|p| p.weights().to_vec()).collect(),
                 objectives: stepped.objectives,
                 aggregate: stepped.aggregate,
+                token_loss: stepped.token_loss,
                 rlhf: stepped.rlhf,
                 grad_norm: stepped.grad_norm,
                 lr: plan.optimizer().learning_rate * factor,

@@ -130,6 +130,8 @@ pub struct BatchResult {
     pub aggregate: f64,
     /// ∂(aggregate)/∂L_i of every objective, the mean over the groups.
     pub weights: Vec<f64>,
+    /// L_i under each of the preferences, of the group of records that follow it; `None` without a label.
+    pub losses: Vec<Vec<Option<f64>>>,
     /// The terms of every record.
     pub terms: Vec<RecordTerms>,
     /// What was read of the responses of every record: [`Record::outputs`].
@@ -236,7 +238,8 @@ pub fn batch_gradient(
     )?;
 
     // The weights are those that were used; the value is that of the losses now known.
-    let values = aggregate(&terms);
+    let losses = dealt.losses(&terms);
+    let values = dealt.aggregate(objective.aggregation, &losses);
     let used = beforehand.as_ref().unwrap_or(&values);
     let count = dealt.groups() as f64;
     let weights = (0..dealt.objectives())
@@ -246,6 +249,7 @@ pub fn batch_gradient(
         gradients,
         aggregate: values.iter().map(|a| a.value).sum::<f64>() / count,
         weights,
+        losses,
         terms,
         outputs,
         tokens,

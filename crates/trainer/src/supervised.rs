@@ -3,7 +3,7 @@
 use panacea_data::Example;
 use panacea_model::MemoryPolicy;
 use panacea_objectives::{Loss, Preference, mean};
-use panacea_runs::{LogProbLevels, ObjectiveMetrics};
+use panacea_runs::{LogProbLevels, NearestVertex, ObjectiveMetrics};
 use panacea_svd_lora::Adapters;
 
 use crate::error::TrainerError;
@@ -30,7 +30,8 @@ impl Training<'_> {
             .map(|(&example, reference)| Prepared { example, reference })
             .collect();
         let result = self.gradient(&state.adapters, loss, &batch, preferences)?;
-        let mut objectives = objective_metrics(self.plan.objective_names(), &batch, &result);
+        let mut objectives =
+            objective_metrics(self.plan.objective_names(), &batch, &result, preferences);
         if self.plan.method().is_reward_model() {
             // What it reads of a response is no log-probability.
             objectives
@@ -43,6 +44,10 @@ impl Training<'_> {
         Ok(Stepped {
             objectives,
             aggregate: result.aggregate,
+            token_loss: match loss {
+                Loss::Sft(_) => token_loss(&batch, &result.outputs),
+                _ => None,
+            },
             rlhf: None,
             grad_norm,
             tokens: result.tokens,
@@ -102,13 +107,18 @@ fn objective_metrics(
     names: Vec<String>,
     batch: &[Prepared<'_>],
     result: &BatchResult,
+    preferences: &[Preference],
 ) -> Vec<ObjectiveMetrics> {
     let of_objective = |(i, name): (usize, String)| {
         let terms = || result.terms.iter().flat_map(|record| record.of(i));
         let losses: Vec<f64> = terms().map(|term| term.loss).collect();
         let (margin, accuracy) = margin_and_accuracy(terms());
+        let of_each: Vec<(f64, Option<f64>)> = (preferences.iter().zip(&result.losses))
+            .map(|(preference, losses)| (preference.weights()[i], losses[i]))
+            .collect();
         ObjectiveMetrics {
             name,
+            nearest: NearestVertex::among(&of_each),
             loss: mean(losses.iter().copied()),
             weight: result.weights[i],
             labelled: losses.len(),
@@ -122,6 +132,14 @@ fn objective_metrics(
         }
     };
     names.into_iter().enumerate().map(of_objective).collect()
+}
+
+/// −log π of a response token, the mean over all response tokens of the batch.
+fn token_loss(batch: &[Prepared<'_>], log_probs: &[Vec<f64>]) -> Option<f64> {
+    let responses = batch.iter().flat_map(|record| &record.example.responses);
+    let tokens: usize = responses.map(Vec::len).sum();
+    let log_probs: f64 = log_probs.iter().flatten().sum();
+    (tokens > 0).then(|| -log_probs / tokens as f64)
 }
 
 /// Mean log-probabilities per token of what objective `i` prefers and of what it does not.
@@ -148,5 +166,36 @@ fn log_prob_levels(batch: &[Prepared<'_>], policy: &[Vec<f64>], i: usize) -> Log
         policy_rejected: mean(levels[1].iter().copied()),
         reference_chosen: mean(levels[2].iter().copied()),
         reference_rejected: mean(levels[3].iter().copied()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use panacea_data::{Source, Words};
+
+    use super::*;
+
+    #[test]
+    fn every_token_of_a_batch_counts_the_same_in_the_loss_of_a_token() {
+        let example = |responses: &[usize]| Example {
+            source: Source {
+                file: "made-up".into(),
+                line: 1,
+            },
+            prompt: vec![1],
+            responses: responses.iter().map(|&tokens| vec![2; tokens]).collect(),
+            judgements: Vec::new(),
+            scores: Vec::new(),
+            words: Words::default(),
+        };
+        let examples = [example(&[3]), example(&[1, 2])];
+        let batch = examples.each_ref().map(|example| Prepared {
+            example,
+            reference: &[],
+        });
+        // Six tokens; the mean of the means would be 2.
+        let log_probs = [vec![-9.0], vec![-1.0, -4.0]];
+        assert_eq!(token_loss(&batch, &log_probs), Some(14.0 / 6.0));
+        assert_eq!(token_loss(&[], &[]), None);
     }
 }

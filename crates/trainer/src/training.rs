@@ -37,6 +37,8 @@ pub struct Training<'a> {
 pub(crate) struct Stepped {
     pub objectives: Vec<ObjectiveMetrics>,
     pub aggregate: f64,
+    /// SFT only.
+    pub token_loss: Option<f64>,
     pub rlhf: Option<RlhfMetrics>,
     /// Before clipping.
     pub grad_norm: f64,

@@ -591,6 +591,23 @@ fn ptx_is_supervised_fine_tuning_under_the_same_preferences() {
             let is_close = (found - expected).abs() < 1e-4 * expected.abs();
             assert!(is_close, "{of_ptx} {found} against {expected}");
         }
+        // Each objective beside what it came to under the λ that weighs it most, of the two of this step.
+        for (i, name) in ["a", "b"].into_iter().enumerate() {
+            for line in [ptx, sft] {
+                let weights = line["lambda"].as_array().unwrap().iter();
+                let most = weights
+                    .map(|lambda| lambda[i].as_f64().unwrap())
+                    .fold(0.0, f64::max);
+                let nearest = &line["objectives"][name]["nearest"];
+                assert_eq!(nearest["weight"], most, "{line}");
+            }
+            // Three of the six records follow each λ.
+            let of = &sft["objectives"][name];
+            let [all, nearest] =
+                [&of["loss"], &of["nearest"]["value"]].map(|x| x.as_f64().unwrap());
+            assert!(nearest > 0.0 && nearest < 2.0 * all, "{sft}");
+        }
+        assert!(ptx.get("token_loss").is_none() && sft["token_loss"].as_f64().unwrap() > 0.0);
     }
     // And it learns from them.
     let loss = |line: &Value| line["ptx_loss"].as_f64().unwrap();

@@ -107,7 +107,8 @@ fn init(from: &str, file: Option<PathBuf>) -> Result<()> {
         .with_context(|| format!("cannot write {}", path.display()))?;
     say!("config    {}", path.display());
     say!(
-        "next      cargo xtask train --config {}",
+        "next      {} train --config {}",
+        shell::program(),
         shell::word(&path)
     );
     Ok(())

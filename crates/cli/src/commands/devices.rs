@@ -26,7 +26,7 @@ impl Arguments {
             .collect();
         if !lacking.is_empty() {
             say!(
-                "not in this build: {}; cargo xtask devices --device NAME compiles one in",
+                "not in this build: {}; in the project's folder, cargo xtask devices --device NAME compiles one in",
                 lacking.join(", ")
             );
         }

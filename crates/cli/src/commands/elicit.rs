@@ -19,7 +19,7 @@ use panacea_runs::RunFolder;
 use panacea_serving::{Policy, changed_since, open_language_model};
 
 use crate::input::{InputArguments, STDIN, read_prompts};
-use crate::session::{RUNS, say_aside};
+use crate::session::{RUNS, say_aside, say_warnings};
 use crate::shell;
 
 /// Find the preference that fits you: compare two answers a few times.
@@ -27,7 +27,7 @@ use crate::shell;
 #[command(after_help = "Examples:
   cargo xtask elicit --run first --prompts prompts.txt
   cargo xtask elicit --run first --prompts prompts.jsonl --profile anna
-  cargo xtask generate --model M --run first --profile anna --prompt 'Why is the sky blue?'
+  cargo xtask generate --run first --profile anna --prompt 'Why is the sky blue?'
 
 Records are read as the run read its own: data.format, data.rendered, data.bad_records and data.max_skipped of its run.toml
 count, but for what --set says. What is skipped is counted on standard error.
@@ -102,7 +102,7 @@ impl Arguments {
         let input = self.input.over(Some(&plan))?;
         let model = self.model.as_deref().unwrap_or(plan.model());
         let pretrained = open_language_model(model)?.with_chat(input.chat.clone());
-        say_aside(&changed_since(&run.record()?, &pretrained));
+        say_warnings(&changed_since(&run.record()?, &pretrained));
         let prompts = read_prompts(&self.prompts, &input, &pretrained)?.all;
         let base = Base::load(pretrained, &device, plan.precision().on(&device)?)?;
         let policy = Policy::open(&run, &base.decoder)?;
@@ -143,7 +143,7 @@ impl Arguments {
                     Ok(None) => break,
                     // The next prompt may do.
                     Err(error) if error.is_of_these_answers() => {
-                        eprintln!("{error}");
+                        note!("{error}");
                         break;
                     }
                     Err(error) => return Err(error.into()),
@@ -171,9 +171,10 @@ impl Arguments {
             interview.show_difference(&profile, &prompt)?;
         }
         say!(
-            "\nkept in {}\nnext: cargo xtask generate --model {} --run {}{} --profile {} --prompt '…'",
+            "\nkept in {}\nnext: {} generate{} --run {}{} --profile {} --prompt '…'",
             profile.folder().display(),
-            shell::word(self.model.as_deref().unwrap_or(plan.model())),
+            shell::program(),
+            shell::option("--model", self.model.as_deref()),
             shell::word(run.name()),
             shell::runs(&self.runs),
             profile.name(),
@@ -186,13 +187,13 @@ impl Interview {
     /// Answers to a prompt at these preferences, with their scores.
     fn write(&self, prompt: &Prompt, preferences: &[Preference]) -> Result<Pool> {
         let started = Instant::now();
-        eprint!("writing {} answers … ", preferences.len());
+        note!("writing {} answers …", preferences.len());
         let answers = self.answers(prompt, preferences)?;
         let decoder = &self.base.decoder;
         let scores = self.criteria.score(decoder, prompt, &answers)?;
         let pool = Pool::new(prompt.clone(), answers, scores);
         let different = pool.answers().len();
-        eprintln!(
+        note!(
             "{different} different ones in {:.1} s",
             started.elapsed().as_secs_f64()
         );
@@ -272,7 +273,7 @@ fn read_answer() -> Result<Said> {
             "s" | "skip" => Said::Answer(Answer::Skip),
             "q" | "quit" => Said::Leave,
             other => {
-                eprintln!("`{other}` is none of l, r, e, s and q");
+                reply!("`{other}` is none of l, r, e, s and q");
                 continue;
             }
         });

@@ -188,7 +188,7 @@ impl Arguments {
             }
         }
         for warning in front.warnings() {
-            eprintln!("warning: {warning}");
+            warn!("{warning}");
         }
         say!("{}\n", front.value_table(SHOWN_POINTS));
         say!("{}\n", front.indicator_table());
@@ -233,7 +233,7 @@ impl Arguments {
         };
         let opened = Opened::open(RunFolder::find(&self.runs, name)?, choices)?;
         say_aside(&opened.policy.notes);
-        eprintln!(
+        note!(
             "{} records of run {}\n{}",
             opened.origin,
             opened.run.name(),
@@ -252,7 +252,7 @@ impl Arguments {
             ..opened.asked(preferences, self.by == By::Rewards)
         };
         let sample = opened.rates()?.sample(asked, opened.train_seconds()?);
-        eprintln!("{}", estimate("estimate", asked, sample));
+        note!("{}", estimate("estimate", asked, sample));
         Ok(sample)
     }
 

@@ -18,7 +18,7 @@ use panacea_runs::{CountedProgress, RunFolder};
 use panacea_serving::{RewardModelRun, changed_since, open_model_of};
 use panacea_trainer::{Evaluated, Origin, Records, evaluate};
 
-use crate::session::{RUNS, list, say_aside};
+use crate::session::{RUNS, list, say_aside, say_warnings};
 use crate::shell;
 
 /// Measure a reward model on held-out pairs: accuracy against length alone, and calibration.
@@ -64,7 +64,7 @@ impl Arguments {
             ),
         };
         let pretrained = open_model_of(&plan, self.model.as_deref())?;
-        say_aside(&changed_since(&run.record()?, &pretrained));
+        say_warnings(&changed_since(&run.record()?, &pretrained));
         let held_out = self.held_out(&run, &plan, pretrained.tokenizer()?)?;
         let device = panacea_devices::select(&self.device)?;
         let decoder = Decoder::load_in(&pretrained, &device, plan.precision().on(&device)?)?;
@@ -134,7 +134,7 @@ impl Arguments {
             );
         };
         let origin = self.origin(run, plan)?;
-        eprintln!("{origin} records of run {}\n{}", run.name(), loaded.report);
+        note!("{origin} records of run {}\n{}", run.name(), loaded.report);
         let mut examples = loaded.examples;
         examples.truncate(self.records.unwrap_or(usize::MAX));
         Ok(examples)

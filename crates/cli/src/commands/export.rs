@@ -11,12 +11,12 @@ use panacea_export::{
     write_peft_parts,
 };
 use panacea_model::{Decoder, Steering};
-use panacea_objectives::Preference;
+use panacea_objectives::{Preference, Weights};
 use panacea_pretrained::{GgufType, Pretrained, convert_to_gguf, write_gguf, write_model};
 use panacea_runs::RunFolder;
 use panacea_serving::{Policy, RewardModelRun, changed_since, open_language_model, open_model_of};
 
-use crate::session::{RUNS, open_at, say_aside};
+use crate::session::{RUNS, open_at, preference_for, say_aside, say_warnings};
 
 /// Write a run for other software: with every preference, or at one.
 #[derive(Args)]
@@ -26,7 +26,7 @@ use crate::session::{RUNS, open_at, say_aside};
   cargo xtask export --run first --format peft-parts
 At one:
   cargo xtask export --run first --preference 0.5,0.5 --format peft
-  cargo xtask export --run first --preference 1,0 --format merged --out models/first-helpful
+  cargo xtask export --run first --preference brevity=2,detail=1 --format merged --out models/first-brief
   cargo xtask export --run first --preference 1,0 --format gguf --dtype f16 --out first-helpful.gguf
 The model alone, and a reward model:
   cargo xtask export --base --model models/smollm2-135m-instruct --format gguf --dtype f16 --out base.gguf
@@ -37,10 +37,11 @@ pub struct Arguments {
     /// The run; the newest one by default.
     #[arg(long)]
     run: Option<String>,
-    /// Weights on the run's objectives, in their order, such as 0.3,0.7. A reward model has none; where every preference is
-    /// written, it only decides which one the files begin with.
-    #[arg(long)]
-    preference: Option<Preference>,
+    /// Weights on the run's objectives, in their order or by name, such as 0.3,0.7 or brevity=2,detail=1; they are divided by
+    /// their sum, and an objective without a name has 0. A reward model has none; where every preference is written, it only
+    /// decides which one the files begin with.
+    #[arg(long, value_name = "WEIGHTS")]
+    preference: Option<Weights>,
     /// What to write.
     #[arg(long)]
     format: Format,
@@ -133,7 +134,7 @@ impl Arguments {
         let form = self.form(&run, plan)?;
         self.out.as_deref().map_or(Ok(()), refuse_existing)?;
         let pretrained = open_model_of(plan, self.model.as_deref())?;
-        say_aside(&changed_since(&record, &pretrained));
+        say_warnings(&changed_since(&record, &pretrained));
         let decoder = Decoder::load(&pretrained, &panacea_devices::select(&self.device)?)?;
         let content = open(form, &run, &decoder)?;
         // The adapters were held against it. The weights that are written come from the files, and need its memory.
@@ -200,8 +201,11 @@ impl Arguments {
                 ),
             };
         }
+        let given = self.preference.as_ref();
+        let given = given.map(|weights| preference_for(weights, plan, run));
+        let given = given.transpose()?;
         let preference = || {
-            self.preference.clone().with_context(|| {
+            given.clone().with_context(|| {
                 format!(
                     "--preference is missing: the objectives of run {} are {}",
                     run.name(),
@@ -210,8 +214,9 @@ impl Arguments {
             })
         };
         let first = || {
-            let given = self.preference.clone();
-            given.unwrap_or_else(|| Preference::uniform(objectives.len()))
+            given
+                .clone()
+                .unwrap_or_else(|| Preference::uniform(objectives.len()))
         };
         Ok(match self.format {
             Format::LlamaLora => {
@@ -256,7 +261,7 @@ impl Arguments {
             }
             Content::PeftParts(preference, policy) => {
                 let example = write_peft_parts(out, pretrained, policy.trained(), &preference)?;
-                eprintln!("{example} in it loads the adapters and sets λ");
+                note!("{example} in it loads the adapters and sets λ");
                 say_aside(&peft_notes(pretrained));
             }
             Content::Peft(steering) => {
@@ -270,7 +275,7 @@ impl Arguments {
             }
             Content::Classifier(RewardModelRun { adapters, .. }) => {
                 for (output, bias) in write_classifier(out, pretrained, adapters)? {
-                    eprintln!(
+                    note!(
                         "{output}: a classifier's head has no bias, so every reward is {bias:.4} less than here; differences \
                          are the same"
                     );

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use panacea_pretrained::fetch::fetch;
+use panacea_runs::telling;
 
 /// Download a model.
 #[derive(Args)]
@@ -23,6 +24,7 @@ pub struct Arguments {
 impl Arguments {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let bar = ProgressBar::new_spinner();
+        bar.set_draw_target(telling().draw_target());
         bar.set_style(ProgressStyle::with_template(
             "{msg} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
         )?);

@@ -19,8 +19,8 @@ use crate::terminal::printable;
 #[derive(Args)]
 #[command(after_help = "Examples:
   cargo xtask generate --model models/smollm2-135m-instruct --prompt 'Name three colours.' --greedy
-  cargo xtask generate --model M --run first --preference 0.2,0.8 --prompt 'Why is the sky blue?'
-  cargo xtask generate --model M --run first --profile anna --prompt 'Why is the sky blue?'
+  cargo xtask generate --run first --preference brevity=1,detail=4 --prompt 'Why is the sky blue?'
+  cargo xtask generate --run first --profile anna --prompt 'Why is the sky blue?'
   cargo xtask generate --model M --prompts prompts.jsonl
   cargo xtask generate --model M --prompts prompts.txt --json > answers.jsonl
   sort questions.txt | cargo xtask generate --model M --prompts - --set model.template.enable_thinking=false
@@ -208,13 +208,13 @@ impl Arguments {
             let mut places: Vec<String> = places.collect();
             match (places.len(), asked.len()) {
                 (0, _) => {}
-                (_, 1) => eprintln!("the answer is {why}"),
+                (_, 1) => note!("the answer is {why}"),
                 (count, all) => {
                     if count > NAMED {
                         places.truncate(NAMED);
                         places.push("…".to_owned());
                     }
-                    eprintln!("{count} of {all} answers {why}: {}", places.join(", "));
+                    note!("{count} of {all} answers {why}: {}", places.join(", "));
                 }
             }
         }

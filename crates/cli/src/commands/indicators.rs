@@ -33,7 +33,7 @@ impl Arguments {
         let points = read_points(&self.file)?;
         let set = IndicatorSet::new(&points, &self.reference)?;
         if let Some(warning) = set.warning() {
-            eprintln!("warning: {warning}");
+            warn!("{warning}");
         }
         if self.json {
             say!("{}", serde_json::to_string(&set)?);

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod chat;
+mod completions;
 mod config;
 mod devices;
 mod dry_run;
@@ -12,20 +13,43 @@ mod fetch;
 mod generate;
 mod indicators;
 mod preparation;
+mod quickstart;
 mod score;
 mod serve;
 mod train;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use panacea_runs::{LogFormat, Telling, tell_so};
+
+use crate::shell;
 
 /// One language model, steered online by a preference vector.
 #[derive(Parser)]
-#[command(version, bin_name = "cargo xtask")]
+#[command(version)]
 pub struct Cli {
+    /// Only results on standard output, and warnings and errors on standard error.
+    #[arg(long, global = true)]
+    quiet: bool,
+    /// How notes, warnings and progress stand on standard error: as text, or an object of JSON on each line with time, level,
+    /// event and message, and of a training step its number, the time left and the metrics.
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "text",
+        value_name = "FORMAT"
+    )]
+    log_format: Format,
     #[command(subcommand)]
     command: Command,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    Text,
+    Json,
 }
 
 #[derive(Subcommand)]
@@ -42,12 +66,44 @@ enum Command {
     Indicators(indicators::Arguments),
     Config(config::Arguments),
     Fetch(fetch::Arguments),
+    Completions(completions::Arguments),
     Devices(devices::Arguments),
+}
+
+/// What the command line asks for; a mistake in it ends the process with a message.
+pub fn parse() -> Cli {
+    let matches = command().get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+/// All commands, with examples as this program was called.
+fn command() -> clap::Command {
+    let all = Cli::command().bin_name(shell::program());
+    let names: Vec<String> = (all.get_subcommands())
+        .map(|command| command.get_name().to_owned())
+        .collect();
+    names.iter().fold(all, |all, name| {
+        all.mut_subcommand(name, |command| match command.get_after_help() {
+            Some(examples) => {
+                let examples = shell::as_called(&examples.to_string());
+                command.after_help(examples)
+            }
+            None => command,
+        })
+    })
 }
 
 impl Cli {
     /// Runs the command that was asked for.
     pub fn run(self) -> anyhow::Result<ExitCode> {
+        tell_so(Telling {
+            quiet: self.quiet,
+            format: match self.log_format {
+                Format::Text => LogFormat::Text,
+                Format::Json => LogFormat::Json,
+            },
+            wording: shell::as_called,
+        });
         match self.command {
             Command::Train(arguments) => arguments.run(),
             Command::EvalFront(arguments) => arguments.run(),
@@ -61,6 +117,7 @@ impl Cli {
             Command::Indicators(arguments) => arguments.run(),
             Command::Config(arguments) => arguments.run(),
             Command::Fetch(arguments) => arguments.run(),
+            Command::Completions(arguments) => arguments.run(),
             Command::Devices(arguments) => arguments.run(),
         }
     }

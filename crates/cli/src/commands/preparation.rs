@@ -77,7 +77,7 @@ impl Prepared {
     /// goes on.
     pub fn of(plan: Plan, resumed: Option<&Path>) -> Result<Self> {
         for warning in plan.warnings() {
-            eprintln!("warning: {warning}");
+            warn!("{warning}");
         }
         let devices = panacea_devices::select_all(plan.device())?;
         let weights = plan.precision().on(&devices[0])?;
@@ -90,12 +90,12 @@ impl Prepared {
         let tokenizer = pretrained.tokenizer()?;
         say_aside(&tokenizer.notes());
         let train = Records::load(&plan, Part::Train, &plan.data().train, tokenizer)?;
-        eprintln!("training records\n{}", train.report);
+        note!("training records\n{}", train.report);
         let plan = plan.with_ideal_of(&train.examples)?;
         let eval = Records::load_held_out(&plan, &[], tokenizer)?;
         let fingerprints = fingerprints(&plan)?;
         if let Some(eval) = &eval {
-            eprintln!("{} records\n{}", origin(&plan, &fingerprints), eval.report);
+            note!("{} records\n{}", origin(&plan, &fingerprints), eval.report);
         }
         Ok(Self {
             plan,
@@ -137,7 +137,7 @@ impl Prepared {
                 let stop = tokenizer.stop_ids();
                 let (judges, apart) = Judges::open(&self.plan, &base, &decode, stop)?;
                 for path in apart {
-                    eprintln!(
+                    note!(
                         "reward model {}: weights of its own, beside the policy's",
                         path.display()
                     );
@@ -155,7 +155,7 @@ impl Prepared {
             references,
             interrupt: Interrupt::manual(),
             progress: ProgressMode::Auto,
-            note: &|note| eprintln!("{note}"),
+            note: &|note| note!("{note}"),
         })
     }
 }

@@ -15,7 +15,7 @@ use crate::session::ModelArguments;
 #[derive(Args)]
 #[command(after_help = "Examples:
   cargo xtask score --model models/smollm2-135m-instruct --input pairs.jsonl
-  cargo xtask score --model M --run first --preference 0.5,0.5 --input pairs.jsonl
+  cargo xtask score --run first --preference 0.5,0.5 --input pairs.jsonl
   cargo xtask score --model M --input pairs.jsonl --set data.bad_records=skip --set model.template.enable_thinking=false
   zcat pairs.jsonl.gz | cargo xtask score --model M --input -
 

@@ -13,14 +13,14 @@ use panacea_interview::{InterviewError, Measured};
 use panacea_objectives::Weights;
 use panacea_pretrained::ChatOptions;
 use panacea_reward_models::Base;
-use panacea_runs::RunFolder;
+use panacea_runs::{RunFolder, RunRecord};
 use panacea_server::{
     Catalogue, Interviews, MeasuredFront, MeasuredPoint, ServedRun, Server, Settings, read_api_key,
 };
 use panacea_serving::{Policy, changed_since, open_language_model};
 
 use crate::input::ChatArguments;
-use crate::session::{FewBits, RUNS, load, parse_bits, say_aside};
+use crate::session::{FewBits, RUNS, load, parse_bits, say_aside, say_warnings};
 
 /// Seconds; longer is for ever.
 const A_YEAR: u64 = 365 * 24 * 3600;
@@ -28,18 +28,18 @@ const A_YEAR: u64 = 365 * 24 * 3600;
 /// Serve a model and runs on it over OpenAI's API, with a preference in every request.
 #[derive(Args)]
 #[command(after_help = "Examples:
-  cargo xtask serve --model models/smollm2-135m-instruct --run first
-  cargo xtask serve --model M --run first@0.3,0.7 --run second --bits 8 --port 9000
-  cargo xtask serve --model M --run first --host 0.0.0.0 --api-key-file key.txt
+  cargo xtask serve --run first
+  cargo xtask serve --run first@brevity=2,detail=1 --run second --bits 8 --port 9000
+  cargo xtask serve --run first --host 0.0.0.0 --api-key-file key.txt
   curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\
       -d '{\"model\": \"first\", \"preference\": [0.2, 0.8],
            \"messages\": [{\"role\": \"user\", \"content\": \"Why is the sky blue?\"}]}'
 
 docs/serve.md says what a request may hold.")]
 pub struct Arguments {
-    /// A folder in Hugging Face layout, or a GGUF file.
-    #[arg(long)]
-    model: PathBuf,
+    /// A folder in Hugging Face layout, or a GGUF file. Default: the model that the runs were trained on.
+    #[arg(long, required_unless_present = "served")]
+    model: Option<PathBuf>,
     /// A run whose adapter steers the model, and the preference of requests that say none, where it is not the same weight
     /// for all objectives. May be given several times; the first run answers requests that name no model.
     #[arg(long = "run", value_name = "NAME[@WEIGHTS]")]
@@ -105,16 +105,17 @@ impl Arguments {
             ..Settings::default()
         };
         let device = panacea_devices::select(&self.device)?;
-        let pretrained = open_language_model(&self.model)?.with_chat(self.chat()?);
+        let model = self.model()?;
+        let pretrained = open_language_model(&model)?.with_chat(self.chat()?);
         for run in &self.served {
-            say_aside(&changed_since(&self.find(run)?.0.record()?, &pretrained));
+            say_warnings(&changed_since(&self.find(run)?.0.record()?, &pretrained));
         }
         let decoder = load(&pretrained, &device, self.bits)?;
         let base = Base {
             pretrained: Arc::new(pretrained),
             decoder: Arc::new(decoder),
         };
-        let mut catalogue = Catalogue::new(&name_of(&self.model));
+        let mut catalogue = Catalogue::new(&name_of(&model));
         for run in &self.served {
             let opened = self.open(run, &base)?;
             catalogue.add(opened)?;
@@ -133,16 +134,16 @@ impl Arguments {
         let context = self.context.map_or(own, |context| context.min(own));
         // Keys and values of every layer, in 32 bits.
         let token = config.num_hidden_layers * 2 * config.num_key_value_heads * config.head_dim * 4;
-        eprintln!("models: {}", listed.join("; "));
-        eprintln!(
+        note!("models: {}", listed.join("; "));
+        note!(
             "memory of {} places of {context} tokens: up to {:.0} MiB (--places, --context)",
             self.places,
             (self.places * context * token) as f64 / f64::from(1 << 20)
         );
-        eprintln!("Ctrl-C ends it when running answers are whole; a second one cuts them");
+        note!("Ctrl-C ends it when running answers are whole; a second one cuts them");
         say!("listening on http://{}", server.address());
         server.run(decoder)?;
-        eprintln!("ended");
+        note!("ended");
         Ok(ExitCode::SUCCESS)
     }
 
@@ -154,6 +155,29 @@ impl Arguments {
             Some(address) => Ok(address),
             None => bail!("--host {} has no address", self.host),
         }
+    }
+
+    /// The model that was given, or else the one that all runs were trained on.
+    fn model(&self) -> Result<PathBuf> {
+        if let Some(model) = &self.model {
+            return Ok(model.clone());
+        }
+        let mut all: Option<(&String, PathBuf, String)> = None;
+        for run in &self.served {
+            let RunRecord { plan, facts } = self.find(run)?.0.record()?;
+            match &all {
+                None => all = Some((run, plan.model().to_owned(), facts.model_fingerprint)),
+                Some((_, _, fingerprint)) if *fingerprint == facts.model_fingerprint => {}
+                Some((first, model, _)) => bail!(
+                    "run {first} was trained on {}, and run {run} on another model, {}; serve them apart, or let --model say \
+                     which one both steer",
+                    model.display(),
+                    plan.model().display()
+                ),
+            }
+        }
+        let (_, model, _) = all.context("either --model or --run says which model answers")?;
+        Ok(model)
     }
 
     /// How the runs' conversations are written, but for what --set says: all of them alike, since there is one tokenizer. Where only the day of training
@@ -212,7 +236,7 @@ impl Arguments {
         let front = measured_front(&folder, &objectives)?;
         let interviews = Interviews::open(&folder, &policy, base);
         let interviews = interviews.map_err(|error| {
-            eprintln!("run {run} has no profiles here: {error}");
+            note!("run {run} has no profiles here: {error}");
             match error {
                 InterviewError::Waits { .. } => error.to_string(),
                 // Where the server keeps its files is nobody's business.

@@ -1,5 +1,6 @@
 //! `train`: one adapter for every preference.
 
+use std::env;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -14,14 +15,12 @@ use panacea_trainer::{Outcome, References, Schedule, Work, computed_by};
 
 use super::dry_run::dry_run;
 use super::preparation::{PlanArguments, Prepared};
+use super::quickstart;
 use crate::session::RUNS;
 use crate::shell;
 
 /// The version that the workspace pins.
 const BURN_VERSION: &str = "0.22.1";
-
-/// What runs without `--config`.
-const QUICKSTART: &str = "configs/quickstart.toml";
 
 /// Train an adapter for every preference at once.
 #[derive(Args)]
@@ -39,7 +38,8 @@ Ctrl-C finishes the step, saves a checkpoint and stops; --resume goes on from th
 or not, it goes on to that many; the learning rate is from there on that of a run of so many steps, as in Hugging Face's Trainer.
 Whatever else decides the numbers has to stay.")]
 pub struct Arguments {
-    /// The configuration file. Default: configs/quickstart.toml, or with --resume what the run began with.
+    /// The configuration file. Default: the quickstart, which is written into the folder `quickstart` where there is no
+    /// configs/quickstart.toml; with --resume, what the run began with.
     #[arg(long)]
     config: Option<PathBuf>,
     #[command(flatten)]
@@ -69,17 +69,23 @@ impl Arguments {
         if self.print_config {
             return print_config(self.config.as_deref(), &overrides);
         }
-        let config = self.config.clone().unwrap_or_else(|| QUICKSTART.into());
         let named = self.run.as_ref();
         let named = named.map(|name| RunFolder::locate(&self.runs, name));
         let named = named.transpose()?;
         let resumed = named.as_deref().filter(|_| self.resume);
-        let spec = match (&self.config, resumed) {
-            (None, Some(path)) => RunFolder::open(path)?.record()?.plan.to_spec(),
-            _ => Spec::read(&config)?,
+        let (config, spec) = match (&self.config, resumed) {
+            (None, Some(path)) => {
+                let record = RunFolder::open(path)?.record()?;
+                (path.to_owned(), record.plan.to_spec())
+            }
+            (given, _) => {
+                let config = given.clone().map_or_else(quickstart::configuration, Ok)?;
+                let spec = Spec::read(&config)?;
+                (config, spec)
+            }
         };
         let prepared = Prepared::of(Plan::resolve(spec, &overrides)?, resumed)?;
-        eprintln!("positions   {}", positions(&prepared.train.examples));
+        note!("positions   {}", positions(&prepared.train.examples));
 
         let record = RunRecord {
             plan: prepared.plan.clone(),
@@ -95,12 +101,12 @@ impl Arguments {
         });
         let (run, notes) = TrainingRun::create_or_resume(&path, &record, self.resume)?;
         for note in notes {
-            eprintln!("note: {note}");
+            note!("note: {note}");
         }
         if let Some(extension) = run.extension() {
-            eprintln!("{}", extended(run.folder(), extension, &record.plan));
+            note!("{}", extended(run.folder(), extension, &record.plan));
         }
-        eprintln!(
+        note!(
             "run {} in {}",
             run.folder().name(),
             run.folder().path().display()
@@ -130,8 +136,9 @@ impl Arguments {
                 Ok(ExitCode::SUCCESS)
             }
             Outcome::Interrupted { step } => {
-                eprintln!(
-                    "stopped after step {step}; go on with cargo xtask train --run {}{runs} --resume",
+                note!(
+                    "stopped after step {step}; go on with {} train --run {}{runs} --resume",
+                    shell::program(),
                     shell::word(run.folder().name())
                 );
                 Ok(ExitCode::from(EXIT_INTERRUPTED as u8))
@@ -160,7 +167,7 @@ fn print_config(config: Option<&Path>, overrides: &Overrides) -> Result<ExitCode
         Some(path) => {
             let spec = Spec::read(path)?;
             for warning in Plan::resolve(spec.clone(), overrides)?.warnings() {
-                eprintln!("warning: {warning}");
+                warn!("{warning}");
             }
             spec
         }
@@ -180,7 +187,9 @@ fn facts(prepared: &Prepared) -> Result<RunFacts> {
         tokenizer_fingerprint: Some(tokenizer.to_owned()),
         template_fingerprint: Some(template.to_owned()),
         records: Some(prepared.train.examples.len()),
-        directory: std::env::current_dir().ok(),
+        started_in: env::current_dir()
+            .ok()
+            .filter(|folder| folder.to_str().is_some()),
         data_fingerprints: prepared.fingerprints.clone(),
         extensions: Vec::new(),
         gone: Vec::new(),
@@ -227,11 +236,11 @@ fn next_command(run: &RunFolder, plan: &Plan, runs: &str) -> String {
         true => "eval-reward",
         false => "eval-front",
     };
-    let name = shell::word(run.name());
+    let (program, name) = (shell::program(), shell::word(run.name()));
     match plan.evaluation_files(&[]).is_empty() {
-        false => format!("cargo xtask {command} --run {name}{runs}"),
+        false => format!("{program} {command} --run {name}{runs}"),
         true => format!(
-            "cargo xtask {command} --run {name}{runs} --eval FILE\n          FILE stands for records that it was not trained on"
+            "{program} {command} --run {name}{runs} --eval FILE\n          FILE stands for records that it was not trained on"
         ),
     }
 }

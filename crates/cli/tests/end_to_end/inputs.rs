@@ -461,6 +461,6 @@ fn a_command_that_is_printed_names_where_the_runs_are() {
     let output = with_input(&desk, chat, "/profile\n");
     let error = String::from_utf8(output.stderr).unwrap();
     let command =
-        "cargo xtask elicit --run first --runs elsewhere --prompts FILE --profile NAME makes one";
+        "panacea elicit --run first --runs elsewhere --prompts FILE --profile NAME makes one";
     assert!(error.contains(command), "{error}");
 }

@@ -135,7 +135,30 @@ fn a_run_is_trained_measured_asked_and_exported() {
     let (helpful, concise) = if at(0) == 1.0 { (0, 10) } else { (10, 0) };
     assert!(value(helpful, 0) > value(concise, 0) && value(concise, 1) > value(helpful, 1));
 
-    desk.succeed("generate --model model --run first --preference 0.3,0.7 --prompt hello --greedy --max-new-tokens 4");
+    let asked = "generate --model model --run first --prompt hello --greedy --max-new-tokens 4 --preference";
+    let told = desk.succeed(&format!("{asked} conciseness=7,helpfulness=3 --json"));
+    assert!(
+        told.contains(r#""preference":{"helpfulness":0.3,"conciseness":0.7}"#),
+        "{told}"
+    );
+    for (weights, part) in [
+        (
+            "tone=1",
+            "there is no objective `tone`; there are helpfulness, conciseness",
+        ),
+        ("helpfulness=1,2", "give every weight a name"),
+        (
+            "0.3,0.3,0.4",
+            "the objectives of run first are helpfulness, conciseness",
+        ),
+        (
+            "helpfulness=1,helpfulness=2",
+            "`helpfulness` has two weights",
+        ),
+    ] {
+        let error = desk.fail(&format!("{asked} {weights}"));
+        assert!(error.contains(part), "{weights}: {error}");
+    }
 
     // The run at one preference, its merged model, and its PEFT adapter applied by hand.
     desk.write(
@@ -585,7 +608,7 @@ fn bad_input_is_refused_before_anything_is_written() {
         assert!(error.contains(named), "{more}: {error}");
         assert!(!desk.path("runs/refused").exists(), "{more}");
     }
-    for (preference, named) in [("0.5,0.6", "1.1"), ("1.5,-0.5", "-0.5"), ("a,b", "a")] {
+    for (preference, named) in [("0,0", "all 0"), ("1.5,-0.5", "-0.5"), ("a,b", "a")] {
         let run = format!("--run x --preference={preference}");
         let error = desk.fail(&format!("generate --model model --prompt hi {run}"));
         assert!(error.contains(named), "{preference}: {error}");

@@ -174,9 +174,9 @@ fn everybody_is_answered_under_their_own_preference() {
         ),
         (json!({"preference": 0.5}), "preference", "by name"),
         (
-            json!({"preference": {"helpfulness": 1}}),
+            json!({"preference": {"helpfulness": -1}}),
             "preference",
-            "`conciseness` has no weight",
+            "the weight of `helpfulness` is -1",
         ),
         (
             json!({"preference": {"helpfulness": 1, "tone": 1}}),
@@ -207,7 +207,7 @@ fn everybody_is_answered_under_their_own_preference() {
         assert!(message.contains(part), "{fields}: {answer}");
         assert_eq!(answer["error"]["param"], param, "{fields}");
     }
-    let (status, answer) = Server::ask(&server.url, json!({}), Some("helpfulness=1"));
+    let (status, answer) = Server::ask(&server.url, json!({}), Some("helpfulness=0"));
     assert_eq!(
         (status, &answer["error"]["param"]),
         (400, &json!("X-Preference")),

@@ -1,7 +1,9 @@
 //! `[preference]`: how preference vectors are drawn.
 
-use panacea_objectives::{Preference, PreferenceSampler};
+use panacea_data::ObjectiveSpec;
+use panacea_objectives::{Preference, PreferenceSampler, Weights};
 
+use crate::names::GivenWeights;
 use crate::resolver::Resolver;
 use crate::schema::{COUNT, Entry, POSITIVE, RATIO};
 
@@ -14,8 +16,9 @@ section! {
         vertex_probability: f64 = 0.1, in RATIO;
         /// Preferences per batch, `optimizer.batch_size` at most; the records are dealt to them.
         groups: usize = 1, in COUNT;
-        /// One preference for every step, in place of drawing: a specialist. A weight for each objective, which add to 1.
-        fixed: Vec<f64>;
+        /// One preference for every step, in place of drawing: a specialist. Weights on the objectives, in their order
+        /// (`[0.2, 0.8]`) or by name (`{ brevity = 1, detail = 4 }`, where others have 0); they are divided by their sum.
+        fixed: GivenWeights;
     }
 }
 
@@ -46,7 +49,8 @@ impl PreferencePlan {
             concentration: Some(self.sampler.concentration()),
             vertex_probability: Some(self.sampler.vertex_probability()),
             groups: Some(self.groups),
-            fixed: (self.fixed.as_ref()).map(|preference| preference.weights().to_vec()),
+            fixed: (self.fixed.as_ref())
+                .map(|preference| GivenWeights::InOrder(preference.weights().to_vec())),
         }
     }
 }
@@ -56,7 +60,7 @@ impl Resolver {
         &mut self,
         spec: &PreferenceSpec,
         batch_size: usize,
-        objectives: usize,
+        objectives: &[ObjectiveSpec],
     ) -> PreferencePlan {
         let concentration = self.take(spec.concentration());
         let vertex_probability = self.take(spec.vertex_probability());
@@ -76,20 +80,25 @@ impl Resolver {
         }
     }
 
-    fn fixed(&mut self, weights: Entry<Vec<f64>>, objectives: usize) -> Option<Preference> {
+    fn fixed(
+        &mut self,
+        weights: Entry<GivenWeights>,
+        objectives: &[ObjectiveSpec],
+    ) -> Option<Preference> {
         let key = weights.key;
-        let preference = Preference::new(self.take_if_given(weights)?);
-        let checked = match preference {
-            Ok(preference) => match preference.expect_len(objectives) {
-                Ok(()) => Ok(preference),
-                Err(error) => Err(error.to_string()),
-            },
-            Err(error) => Err(error.to_string()),
-        };
-        match checked {
-            Ok(preference) => Some(preference),
-            Err(message) => {
-                self.problem(key, message);
+        let weights = Weights::from(self.take_if_given(weights)?);
+        let names: Vec<&str> = objectives.iter().map(|one| one.name.as_str()).collect();
+        match weights.preference(&names) {
+            Ok(preference) => {
+                let division = weights.division();
+                (self.warnings)
+                    .extend(division.map(|told| {
+                        format!("{key} = {told}: λ is {}", preference.by_name(&names))
+                    }));
+                Some(preference)
+            }
+            Err(error) => {
+                self.problem(key, error.to_string());
                 None
             }
         }

@@ -22,7 +22,8 @@ pub const PREFERENCE_HEADER: &str = "x-preference";
 pub struct Options {
     /// A model of `/v1/models`, also as `NAME@0.3,0.7` or `NAME@help=3,brevity=7`. Without, the first of them.
     pub model: Option<String>,
-    /// λ: a weight ≥ 0 for each objective of the model, by name or in their order; they are divided by their sum. It counts
+    /// λ: weights ≥ 0 on the objectives of the model, in their order or by name, where one without a name has 0; they are
+    /// divided by their sum. It counts
     /// more than the header `X-Preference: help=3,brevity=7`, which counts more than what is behind the model's name.
     #[schema(value_type = Option<PreferenceShape>)]
     preference: Option<PreferenceField>,

@@ -4,7 +4,7 @@ use panacea_config::{Advantages, Rlhf};
 use panacea_data::Example;
 use panacea_objectives::{Preference, clipped_value_term, explained_variance, mean, whiten};
 use panacea_rewards::{ScorerSpec, Verdict};
-use panacea_runs::{ObjectiveMetrics, RlhfMetrics};
+use panacea_runs::{NearestVertex, ObjectiveMetrics, RlhfMetrics};
 use panacea_svd_lora::FactorSet;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -90,6 +90,7 @@ impl Training<'_> {
         Ok(Stepped {
             objectives: self.reward_metrics(rlhf, &rollouts, preferences, &unreadable),
             aggregate: last.loss,
+            token_loss: None,
             grad_norm,
             tokens,
             rlhf: Some(RlhfMetrics {
@@ -303,8 +304,18 @@ impl Training<'_> {
             };
             let pairs: Vec<[f64; 2]> = rollouts.iter().flat_map(of).collect();
             let weights = preferences.iter().map(|p| p.weights()[i]);
+            let under = |preference: &Preference| {
+                let follow = rollouts
+                    .iter()
+                    .filter(|rollout| rollout.preference == preference);
+                let answers = follow.flat_map(|rollout| &rollout.answers);
+                let reward = mean(answers.map(|answer| answer.rewards[i]));
+                (preference.weights()[i], reward)
+            };
+            let of_each: Vec<(f64, Option<f64>)> = preferences.iter().map(under).collect();
             ObjectiveMetrics {
                 name,
+                nearest: NearestVertex::among(&of_each),
                 weight: weights.sum::<f64>() / preferences.len() as f64,
                 labelled: pairs.len(),
                 reward: Some(mean(pairs.iter().map(|[_, reward]| *reward)).unwrap_or(0.0)),

@@ -71,7 +71,7 @@ impl Lines {
         if let Some(path) = history.as_deref().filter(|path| path.exists())
             && let Err(error) = editor.load_history(path)
         {
-            eprintln!(
+            note!(
                 "what was typed before is left out: {}: {error}",
                 path.display()
             );
@@ -108,7 +108,7 @@ impl Lines {
             match editor.readline("> ") {
                 Ok(line) => break line,
                 Err(ReadlineError::Interrupted) if !is_warned => {
-                    eprintln!("Ctrl-C once more, or Ctrl-D, leaves");
+                    note!("Ctrl-C once more, or Ctrl-D, leaves");
                     is_warned = true;
                 }
                 Err(ReadlineError::Eof | ReadlineError::Interrupted) => return Ok(None),
@@ -118,7 +118,7 @@ impl Lines {
         if !line.trim().is_empty() && editor.add_history_entry(&line)? {
             let kept = history.as_deref().map(|path| editor.append_history(path));
             if let Some(Err(error)) = kept {
-                eprintln!("what is typed is no longer kept: {error}");
+                note!("what is typed is no longer kept: {error}");
                 *history = None;
             }
         }

@@ -18,30 +18,32 @@ use panacea_serving::{changed_since, open_language_model};
 use serde_json::json;
 
 use crate::input::ChatArguments;
-use crate::session::{FewBits, RUNS, SamplingArguments, load, parse_bits, say_aside};
+use crate::session::{
+    FewBits, RUNS, SamplingArguments, load, model_or_of_run, parse_bits, say_aside, say_warnings,
+};
 use command::{Line, help};
 use input::{Lines, Stop};
-use voice::{Run, Voice, sum_to_say};
+use voice::{Run, Voice};
 use writer::{Manner, Writer};
 
 /// Talk with a run, and change the preference as you go.
 #[derive(Args)]
 #[command(after_help = "Examples:
-  cargo xtask chat --model models/smollm2-135m-instruct --run first
-  cargo xtask chat --model M --run first --preference brevity=2,detail=1 --system 'You are a baker.'
-  cargo xtask chat --model M --run first --profile anna --temperature 0.3
-  printf 'how do birds fly?\\n/preference 1,0\\n/retry\\n' | cargo xtask chat --model M --run first > answers.txt
+  cargo xtask chat --run first
+  cargo xtask chat --run first --preference brevity=2,detail=1 --system 'You are a baker.'
+  cargo xtask chat --run first --profile anna --temperature 0.3
+  printf 'how do birds fly?\\n/preference 1,0\\n/retry\\n' | cargo xtask chat --run first > answers.txt
 
 In the conversation /help lists the commands: /preference, /compare, /retry and others. docs/chat.md has more.")]
 pub struct Arguments {
-    /// A folder in Hugging Face layout, or a GGUF file.
-    #[arg(long)]
-    model: PathBuf,
+    /// A folder in Hugging Face layout, or a GGUF file. Default: the model that the run was trained on.
+    #[arg(long, required_unless_present = "run")]
+    model: Option<PathBuf>,
     /// The run whose adapter steers the model; without it, the base model.
     #[arg(long)]
     run: Option<String>,
-    /// Weights on the run's objectives to begin with, such as 0.3,0.7 or brevity=2,detail=1; they are divided by their sum. Without
-    /// it, the same weight for all.
+    /// Weights on the run's objectives to begin with, such as 0.3,0.7 or brevity=2,detail=1; they are divided by their sum, and an
+    /// objective without a name has 0. Without it, the same weight for all.
     #[arg(long, requires = "run", conflicts_with = "profile")]
     preference: Option<Weights>,
     /// The profile of a person, made by `elicit`: the preference that was found for them.
@@ -96,18 +98,20 @@ impl Arguments {
         let device = panacea_devices::select(&self.device)?;
         let record = folder.as_ref().map(RunFolder::record).transpose()?;
         // A run's conversations are written as it learnt them.
-        let chat = self.chat.over(record.as_ref().map(|record| &record.plan))?;
-        let pretrained = open_language_model(&self.model)?.with_chat(chat);
+        let plan = record.as_ref().map(|record| &record.plan);
+        let chat = self.chat.over(plan)?;
+        let model = model_or_of_run(self.model.as_deref(), plan)?;
+        let pretrained = open_language_model(model)?.with_chat(chat);
         let tokenizer = pretrained.tokenizer()?;
         say_aside(&tokenizer.notes());
         if let Some(record) = &record {
-            say_aside(&changed_since(record, &pretrained));
+            say_warnings(&changed_since(record, &pretrained));
         }
         if !tokenizer.has_template() {
             bail!(
                 "{} has no chat template, so nothing says who speaks: take a model that was trained for conversations, put its \
                  chat_template.jinja into the folder, or let `generate` answer single prompts",
-                self.model.display()
+                model.display()
             );
         }
         let decoder = load(&pretrained, &device, self.bits)?;
@@ -134,7 +138,7 @@ impl Arguments {
             chat.set_system(text)?;
         }
         if is_on_terminal {
-            chat.greet(&self.model, lines.history());
+            chat.greet(model, lines.history());
         }
         chat.go_on(&mut lines)
     }
@@ -143,13 +147,13 @@ impl Arguments {
 impl Chat<'_> {
     fn greet(&self, model: &Path, history: Option<&Path>) {
         match (&self.run, &self.voice) {
-            (Some(run), Some(voice)) => eprintln!("{} answers at {}", run.name(), voice.label),
-            _ => eprintln!("{} answers; no run steers it", model.display()),
+            (Some(run), Some(voice)) => note!("{} answers at {}", run.name(), voice.label),
+            _ => note!("{} answers; no run steers it", model.display()),
         }
         if let Some(path) = history {
-            eprintln!("what you type is kept in {}", path.display());
+            note!("what you type is kept in {}", path.display());
         }
-        eprintln!("/help lists the commands; Ctrl-C ends an answer; Ctrl-D leaves");
+        note!("/help lists the commands; Ctrl-C ends an answer; Ctrl-D leaves");
     }
 
     /// Line by line. A mistake of a person is told to them; one in a file or of a program ends it, since what follows would be
@@ -167,7 +171,7 @@ impl Chat<'_> {
                 Err(error) if !lines.is_terminal() => {
                     return Err(error.context(format!("line {number} of the input")));
                 }
-                Err(error) => eprintln!("{error:#}"),
+                Err(error) => reply!("{error:#}"),
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -178,9 +182,9 @@ impl Chat<'_> {
         match line {
             Line::Question(text) => self.ask(text)?,
             Line::Preference(Some(weights)) => self.steer(&weights)?,
-            Line::Preference(None) => self.say_preference(self.steered()?.1),
+            Line::Preference(None) => reply!("λ: {}", self.steered()?.1.label),
             Line::Profile(Some(name)) => self.steer_for(&name)?,
-            Line::Profile(None) => eprintln!("{}", self.steered()?.0.profile_names()?.join("\n")),
+            Line::Profile(None) => reply!("{}", self.steered()?.0.profile_names()?.join("\n")),
             Line::Compare(weights) => self.compare(&weights)?,
             Line::Retry => self.retry()?,
             Line::System(text) => {
@@ -188,16 +192,16 @@ impl Chat<'_> {
                     self.set_system(text)?;
                 }
                 match &self.system {
-                    Some(text) => eprintln!("system: {text}"),
-                    None => eprintln!("no system message but what the model's template may say"),
+                    Some(text) => reply!("system: {text}"),
+                    None => reply!("no system message but what the model's template may say"),
                 }
             }
             Line::Clear => {
                 self.turns.clear();
-                eprintln!("a new conversation");
+                note!("a new conversation");
             }
             Line::Save(path) => self.save(&path)?,
-            Line::Help => eprintln!("{}", help()),
+            Line::Help => reply!("{}", help()),
             Line::Quit => return Ok(false),
         }
         Ok(true)
@@ -209,11 +213,11 @@ impl Chat<'_> {
         match self.writer.write(&messages, self.voice.as_ref())? {
             Some(answer) => {
                 if answer.trim().is_empty() {
-                    eprintln!("the answer is empty");
+                    reply!("the answer is empty");
                 }
                 self.turns.extend([question, message("assistant", answer)]);
             }
-            None => eprintln!("the question is not kept: there was no answer to it yet"),
+            None => reply!("the question is not kept: there was no answer to it yet"),
         }
         Ok(())
     }
@@ -225,7 +229,7 @@ impl Chat<'_> {
                 self.turns.pop();
                 self.turns.push(message("assistant", answer));
             }
-            None => eprintln!("the answer before stays"),
+            None => reply!("the answer before stays"),
         }
         Ok(())
     }
@@ -252,9 +256,7 @@ impl Chat<'_> {
     fn steer(&mut self, weights: &Weights) -> Result<()> {
         let (run, _) = self.steered()?;
         let voice = run.at_weights(weights)?;
-        if let Some(sum) = sum_to_say(weights) {
-            eprintln!("{weights}, divided by their sum, {sum}:");
-        }
+        say_aside(weights.division().as_slice());
         self.say_preference(&voice);
         self.voice = Some(voice);
         Ok(())
@@ -263,14 +265,14 @@ impl Chat<'_> {
     fn steer_for(&mut self, profile: &str) -> Result<()> {
         let (run, _) = self.steered()?;
         let (voice, answers) = run.for_profile(profile)?;
-        eprintln!("profile {profile}, after {answers} answers:");
+        note!("profile {profile}, after {answers} answers:");
         self.say_preference(&voice);
         self.voice = Some(voice);
         Ok(())
     }
 
     fn say_preference(&self, voice: &Voice) {
-        eprintln!("λ: {}", voice.label);
+        note!("λ: {}", voice.label);
     }
 
     fn set_system(&mut self, text: String) -> Result<()> {
@@ -298,7 +300,7 @@ impl Chat<'_> {
         }
         let line = json!({"messages": self.messages_with(&[])});
         write_new_file(path, format!("{line}\n").as_bytes())?;
-        eprintln!("saved in {}", path.display());
+        reply!("saved in {}", path.display());
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use panacea_interview::Profiles;
 use panacea_methods::Served;
 use panacea_model::{Decoder, Steering};
-use panacea_objectives::{Preference, Weights, rounded_weight};
+use panacea_objectives::{Preference, Weights};
 use panacea_runs::RunFolder;
 use panacea_serving::Policy;
 
@@ -58,12 +58,12 @@ impl Run {
     pub fn at(&self, preference: &Preference) -> Result<Voice> {
         let Served::Adapter(steering) = self.policy.serve(preference)?;
         let answering = self.policy.answering(preference);
-        let asked = self.named(preference);
+        let asked = preference.by_name(&self.objectives);
         let label = match answering == preference {
             true => asked,
             false => format!(
                 "{asked}, for which {} answers, the nearest that was trained",
-                self.named(answering)
+                answering.by_name(&self.objectives)
             ),
         };
         Ok(Voice {
@@ -104,22 +104,4 @@ impl Run {
         }
         Ok(names)
     }
-
-    /// λ as it may be typed: `brevity=0.2,detail=0.8`.
-    fn named(&self, preference: &Preference) -> String {
-        let named = (self.objectives.iter()).zip(preference.weights());
-        let named: Vec<String> = named
-            .map(|(name, weight)| format!("{name}={}", rounded_weight(*weight, 3)))
-            .collect();
-        named.join(",")
-    }
-}
-
-/// The sum of weights that are no λ as they stand.
-pub fn sum_to_say(weights: &Weights) -> Option<f64> {
-    let sum: f64 = match weights {
-        Weights::InOrder(weights) => weights.iter().sum(),
-        Weights::ByName(weights) => weights.iter().map(|(_, weight)| weight).sum(),
-    };
-    ((sum - 1.0).abs() > 1e-6).then_some(sum)
 }

@@ -230,7 +230,7 @@ impl Screen {
             };
             writeln!(out)?;
             if let Some(remark) = remark(end) {
-                eprintln!("{remark}");
+                note!("{remark}");
             }
             (self.shown, self.bytes) = (self.shown + 1, None);
         }
