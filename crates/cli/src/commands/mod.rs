@@ -11,6 +11,7 @@ mod fetch;
 mod generate;
 mod indicators;
 mod preparation;
+mod runs;
 mod score;
 mod serve;
 mod train;
@@ -39,6 +40,7 @@ enum Command {
     Elicit(elicit::Arguments),
     Export(export::Arguments),
     Indicators(indicators::Arguments),
+    Runs(runs::Arguments),
     Config(config::Arguments),
     Fetch(fetch::Arguments),
     Devices(devices::Arguments),
@@ -58,6 +60,7 @@ impl Cli {
             Command::Elicit(arguments) => arguments.run(),
             Command::Export(arguments) => arguments.run(),
             Command::Indicators(arguments) => arguments.run(),
+            Command::Runs(arguments) => arguments.run(),
             Command::Config(arguments) => arguments.run(),
             Command::Fetch(arguments) => arguments.run(),
             Command::Devices(arguments) => arguments.run(),

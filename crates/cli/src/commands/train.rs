@@ -140,20 +140,20 @@ impl Arguments {
             progress: ProgressMode::Auto,
             note: &|note| eprintln!("{note}"),
         };
-        let runs = shell::runs(&self.runs);
+        let (folder, plan) = (run.folder(), &record.plan);
         match work.carry_out(&record, &run)? {
             Outcome::Finished => {
-                say!("run       {}", run.folder().path().display());
-                say!(
-                    "next      {}",
-                    next_command(run.folder(), &record.plan, &runs)
-                );
+                say!("run       {}", folder.path().display());
+                say!("next      {}", shell::measure(folder, plan, &self.runs));
+                if plan.evaluation_files(&[]).is_empty() {
+                    say!("          FILE stands for records that it was not trained on");
+                }
                 Ok(ExitCode::SUCCESS)
             }
             Outcome::Interrupted { step } => {
                 eprintln!(
-                    "stopped after step {step}; go on with cargo xtask train --run {}{runs} --resume",
-                    shell::word(run.folder().name())
+                    "stopped after step {step}; go on with cargo xtask train{} --resume",
+                    shell::run(folder, &self.runs)
                 );
                 Ok(ExitCode::from(EXIT_INTERRUPTED as u8))
             }
@@ -240,21 +240,6 @@ fn extended(run: &RunFolder, extension: Extension, plan: &Plan) -> String {
         );
     }
     text
-}
-
-/// What measures a run that is finished, as it can be typed.
-fn next_command(run: &RunFolder, plan: &Plan, runs: &str) -> String {
-    let command = match plan.method().is_reward_model() {
-        true => "eval-reward",
-        false => "eval-front",
-    };
-    let name = shell::word(run.name());
-    match plan.evaluation_files(&[]).is_empty() {
-        false => format!("cargo xtask {command} --run {name}{runs}"),
-        true => format!(
-            "cargo xtask {command} --run {name}{runs} --eval FILE\n          FILE stands for records that it was not trained on"
-        ),
-    }
 }
 
 #[cfg(test)]
