@@ -3,6 +3,9 @@
 use std::env;
 use std::path::Path;
 
+use panacea_config::Plan;
+use panacea_runs::RunFolder;
+
 use crate::session::RUNS;
 
 /// What `cargo xtask` says of itself to the binary that it calls; the variable that says so is set by xtask/src/launch.rs.
@@ -49,4 +52,22 @@ pub fn runs(folder: &Path) -> String {
         true => String::new(),
         false => format!(" --runs {}", word(folder)),
     }
+}
+
+/// ` --run NAME`, with ` --runs FOLDER` where that takes it.
+pub fn run(folder: &RunFolder, runs: &Path) -> String {
+    format!(" --run {}{}", word(folder.name()), self::runs(runs))
+}
+
+/// The command that measures a run; `FILE` stands for records where the run has none.
+pub fn measure(folder: &RunFolder, plan: &Plan, runs: &Path) -> String {
+    let command = match plan.method().is_reward_model() {
+        true => "eval-reward",
+        false => "eval-front",
+    };
+    let records = match plan.evaluation_files(&[]).is_empty() {
+        true => " --eval FILE",
+        false => "",
+    };
+    format!("{} {command}{}{records}", program(), run(folder, runs))
 }

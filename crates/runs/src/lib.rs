@@ -32,7 +32,7 @@ pub use metrics::{
 pub use metrics_log::{MetricsLog, TrainingTotals, training_totals};
 pub use panacea_files::{write_file, write_folder};
 pub use progress::{LINE_INTERVAL, Progress, ProgressMode};
-pub use record::{Differences, Extension, RunFacts, RunRecord};
+pub use record::{Differences, Extension, RunFacts, RunRecord, Unlike};
 pub use run_folder::{Checkpoint, RunFolder};
 pub use summary::{RunState, RunSummary};
 pub use telling::{Level, LogFormat, Telling, tell, tell_so, telling};

@@ -1,7 +1,7 @@
 //! `run.toml`: the plan as it was resolved, and the facts that decide whether a run can be repeated. The
 //! file is a configuration as well: its `[run]` table apart, it says what a person could have written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::mem;
 use std::path::{Path, PathBuf};
@@ -66,6 +66,9 @@ pub struct Extension {
     /// The steps of the run since.
     pub to: usize,
 }
+
+/// A key, its value in one run, and its value in another; nothing where it is not set.
+pub type Unlike = (String, Option<String>, Option<String>);
 
 /// How a run differs from the plan that it is to go on with.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -265,6 +268,22 @@ impl RunRecord {
             path: run.to_path_buf(),
             differences: differences.conflicts,
         })
+    }
+
+    /// Every key that is not the same in both, files by their content, with the values of this run and of the other one.
+    pub fn unlike(&self, other: &Self) -> Result<Vec<Unlike>, RunError> {
+        let (mut one, mut two) = (self.flat()?, other.flat()?);
+        let keys: BTreeSet<String> = one.keys().chain(two.keys()).cloned().collect();
+        let pairs = keys.into_iter().map(|key| {
+            let (one, two) = (one.remove(&key), two.remove(&key));
+            (key, one, two)
+        });
+        let same = |told: &Option<Told>| told.as_ref().map(|told| told.identity.clone());
+        let shown = |told: Option<Told>| told.map(|told| told.shown);
+        Ok(pairs
+            .filter(|(_, one, two)| same(one) != same(two))
+            .map(|(key, one, two)| (key, shown(one), shown(two)))
+            .collect())
     }
 
     /// Every value by its dotted key.

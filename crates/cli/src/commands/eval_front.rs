@@ -201,9 +201,23 @@ impl Arguments {
             title,
         };
         let answers = (self.by == By::Rewards).then_some(scored);
+        let first = runs.first().context("at least one run was opened")?;
+        for file in self.keep(first, &report, answers.as_deref())? {
+            say!("{}", file.display());
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// Writes the report, and the scored answers if there are any, where they belong; the paths of the files.
+    fn keep(
+        &self,
+        first: &RunFolder,
+        report: &Report,
+        answers: Option<&str>,
+    ) -> Result<Vec<PathBuf>> {
         let write = |folder: &Path| -> Result<()> {
             report.write(folder)?;
-            if let Some(answers) = &answers {
+            if let Some(answers) = answers {
                 write_file(&folder.join(ANSWERS), answers.as_bytes())?;
             }
             Ok(())
@@ -213,15 +227,10 @@ impl Arguments {
                 write(out)?;
                 out.clone()
             }
-            None => {
-                let first = runs.first().context("at least one run was opened")?;
-                first.save_evaluation(write)?
-            }
+            None => first.save_evaluation(write)?,
         };
-        for file in REPORT_FILES.into_iter().chain(answers.map(|_| ANSWERS)) {
-            say!("{}", folder.join(file).display());
-        }
-        Ok(ExitCode::SUCCESS)
+        let files = REPORT_FILES.into_iter().chain(answers.map(|_| ANSWERS));
+        Ok(files.map(|file| folder.join(file)).collect())
     }
 
     fn open(&self, name: Option<&str>, like: Option<&Plan>) -> Result<Opened> {

@@ -14,6 +14,7 @@ mod generate;
 mod indicators;
 mod preparation;
 mod quickstart;
+mod runs;
 mod score;
 mod serve;
 mod train;
@@ -64,6 +65,7 @@ enum Command {
     Elicit(elicit::Arguments),
     Export(export::Arguments),
     Indicators(indicators::Arguments),
+    Runs(runs::Arguments),
     Config(config::Arguments),
     Fetch(fetch::Arguments),
     Completions(completions::Arguments),
@@ -115,6 +117,7 @@ impl Cli {
             Command::Elicit(arguments) => arguments.run(),
             Command::Export(arguments) => arguments.run(),
             Command::Indicators(arguments) => arguments.run(),
+            Command::Runs(arguments) => arguments.run(),
             Command::Config(arguments) => arguments.run(),
             Command::Fetch(arguments) => arguments.run(),
             Command::Completions(arguments) => arguments.run(),

@@ -121,25 +121,25 @@ impl Arguments {
             )?,
             false => References::in_memory(),
         };
-        let runs = shell::runs(&self.runs);
+        let (folder, plan) = (run.folder(), &record.plan);
         let carry_out = |work: Work<'_>| {
             let interrupt = Interrupt::install()?;
             Ok(Work { interrupt, ..work }.carry_out(&record, &run)?)
         };
         match prepared.with_work(references, carry_out)? {
             Outcome::Finished => {
-                say!("run       {}", run.folder().path().display());
-                say!(
-                    "next      {}",
-                    next_command(run.folder(), &record.plan, &runs)
-                );
+                say!("run       {}", folder.path().display());
+                say!("next      {}", shell::measure(folder, plan, &self.runs));
+                if plan.evaluation_files(&[]).is_empty() {
+                    say!("          FILE stands for records that it was not trained on");
+                }
                 Ok(ExitCode::SUCCESS)
             }
             Outcome::Interrupted { step } => {
                 note!(
-                    "stopped after step {step}; go on with {} train --run {}{runs} --resume",
+                    "stopped after step {step}; go on with {} train{} --resume",
                     shell::program(),
-                    shell::word(run.folder().name())
+                    shell::run(folder, &self.runs)
                 );
                 Ok(ExitCode::from(EXIT_INTERRUPTED as u8))
             }
@@ -228,21 +228,6 @@ fn extended(run: &RunFolder, extension: Extension, plan: &Plan) -> String {
         );
     }
     text
-}
-
-/// What measures a run that is finished, as it can be typed.
-fn next_command(run: &RunFolder, plan: &Plan, runs: &str) -> String {
-    let command = match plan.method().is_reward_model() {
-        true => "eval-reward",
-        false => "eval-front",
-    };
-    let (program, name) = (shell::program(), shell::word(run.name()));
-    match plan.evaluation_files(&[]).is_empty() {
-        false => format!("{program} {command} --run {name}{runs}"),
-        true => format!(
-            "{program} {command} --run {name}{runs} --eval FILE\n          FILE stands for records that it was not trained on"
-        ),
-    }
 }
 
 #[cfg(test)]

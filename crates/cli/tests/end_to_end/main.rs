@@ -3,6 +3,8 @@
 mod chat;
 mod configs;
 mod desk;
+mod evaluations;
+mod handling;
 mod inputs;
 mod profiles;
 mod runs;

@@ -1,14 +1,16 @@
-//! The folders of runs: which names are free, what goes on, what is kept, and the commands that handle them.
+//! The folders of runs: which names are free, and what goes on.
 
 use std::fs;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
+
+use serde_json::Value;
 
 use crate::desk::Desk;
 
 /// A training from rewards of a program: it fails, hangs or answers in the middle of the first step.
-fn scored_by(program: &str) -> String {
+pub fn scored_by(program: &str) -> String {
     format!(
         "[model]\npath = \"model\"\n[data]\ntrain = \"train.jsonl\"\n\
          [[objective]]\nname = \"said\"\nreward = {{ program = [\"sh\", \"-c\", \"{program}\"] }}\n\
@@ -142,4 +144,153 @@ fn a_name_is_that_of_one_folder() {
         }
     }
     assert!(!desk.path("runs").exists() && !desk.path("out").exists());
+}
+
+/// The steps of `metrics.jsonl`, and the learning rate of each.
+fn rates(desk: &Desk, run: &str) -> Vec<(u64, f64)> {
+    let metrics = fs::read_to_string(desk.path(&format!("runs/{run}/metrics.jsonl"))).unwrap();
+    let lines = metrics.lines().map(|line| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        (line["step"].as_u64().unwrap(), line["lr"].as_f64().unwrap())
+    });
+    lines.collect()
+}
+
+/// A finished run goes on to more steps: up to where it was it is as it was, from there on it is a run of so many.
+#[test]
+fn a_finished_run_goes_on_to_more_steps() {
+    let desk = Desk::new();
+    desk.succeed("train --config run.toml --run long --steps 8");
+    desk.succeed("train --config run.toml --run first --steps 4");
+    let short = rates(&desk, "first");
+    let output = desk.run("train --run first --resume --steps 8");
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{error}");
+    for part in [
+        "extended    from 4 to 8 steps, going on from step 4",
+        "that of a run of 8 steps: step 4 had 7.500e-3, step 5 has 1.834e-2",
+        "runs/first/adapter-000004",
+    ] {
+        assert!(error.contains(part), "no {part} in {error}");
+    }
+    let (long, extended) = (rates(&desk, "long"), rates(&desk, "first"));
+    assert_eq!(extended[..4], short[..]);
+    assert_eq!(extended[4..], long[4..]);
+    assert!(
+        desk.path("runs/first/adapter-000004/adapter.safetensors")
+            .exists()
+    );
+    assert!(desk.path("runs/first/adapter/adapter.safetensors").exists());
+    let record = fs::read_to_string(desk.path("runs/first/run.toml")).unwrap();
+    assert!(
+        record.contains("steps = 8") && record.contains("at = 4"),
+        "{record}"
+    );
+
+    // It is a run of eight steps now, which cannot become one of less, and goes on to more once again.
+    desk.succeed("train --run first --resume");
+    assert_eq!(rates(&desk, "first"), extended);
+    for fewer in ["7", "2"] {
+        let error = desk.fail(&format!("train --run first --resume --steps {fewer}"));
+        let expected = format!("optimizer.steps: the run has 8, now it is {fewer}");
+        assert!(
+            error.contains(&expected) && error.contains("can be raised"),
+            "{error}"
+        );
+    }
+    let error = desk.fail("train --run first --resume --steps 9 --set optimizer.weight_decay=0.5");
+    assert!(
+        error.contains("optimizer.weight_decay: the run has 0.0, now it is 0.5"),
+        "{error}"
+    );
+    assert!(!error.contains("optimizer.steps"), "{error}");
+    assert_eq!(rates(&desk, "first"), extended);
+    desk.succeed("train --run first --resume --steps 9");
+    assert_eq!(rates(&desk, "first").len(), 9);
+
+    // With its checkpoints gone there is nothing to go on from, and nothing is lost.
+    fs::remove_dir_all(desk.path("runs/first/checkpoints")).unwrap();
+    let error = desk.fail("train --run first --resume --steps 10");
+    assert!(error.contains("has no checkpoint left"), "{error}");
+    desk.succeed("train --run first --resume");
+    assert_eq!(rates(&desk, "first").len(), 9);
+}
+
+/// Each of the trainings that make up a run goes on to more steps.
+#[test]
+fn several_trainings_go_on_to_more_steps() {
+    let desk = Desk::new();
+    let soup = "--set method.name=\"rewarded_soups\"";
+    desk.succeed(&format!(
+        "train --config run.toml --run soup --steps 2 {soup}"
+    ));
+    desk.succeed("train --run soup --resume --steps 3");
+    for member in ["soup/members/00", "soup/members/01"] {
+        assert_eq!(rates(&desk, member).len(), 3);
+    }
+    let list = desk.succeed("runs list");
+    assert!(list.contains("finished") && list.contains("6/6"), "{list}");
+}
+
+/// The run knows its own configuration wherever one stands, and what decides no number may be another.
+#[test]
+fn a_run_goes_on_from_anywhere() {
+    let desk = Desk::new();
+    desk.succeed("train --config run.toml --run first --steps 2");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let from_elsewhere = |arguments: &str| {
+        let mut command = desk.command(arguments);
+        let command = command.arg("--runs").arg(desk.path("runs"));
+        let output = command.current_dir(elsewhere.path()).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments}: {error}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let told = from_elsewhere("train --run first --resume --device flex --steps 3");
+    assert_eq!(rates(&desk, "first").len(), 3);
+    // The command that is printed works where it was printed.
+    let next = told
+        .lines()
+        .find_map(|line| line.strip_prefix("next      cargo xtask "));
+    let next = next.unwrap().split(" --runs ").next().unwrap();
+    from_elsewhere(&format!("{next} --prompts 0 --divisions 1"));
+    let record = fs::read_to_string(desk.path("runs/first/run.toml")).unwrap();
+    assert!(record.contains("path = \"model\""), "{record}");
+    desk.succeed("train --run first --resume --steps 4");
+}
+
+/// The command that is printed behind a training works as it stands, whatever the run is called and wherever it is.
+#[test]
+fn the_next_command_works_as_printed() {
+    let desk = Desk::new();
+    for (more, records) in [("", ""), (" --set data.eval=[]", " --eval FILE")] {
+        let name = format!("it's {}", records.len());
+        let mut command = desk.command(&format!("train --config run.toml --steps 1{more}"));
+        let command = command.args(["--runs", "my runs", "--run", &name]);
+        let output = command.output().unwrap();
+        let told = String::from_utf8(output.stdout).unwrap();
+        let next = told
+            .lines()
+            .find_map(|line| line.strip_prefix("next      cargo xtask "));
+        let next = next.unwrap_or_else(|| panic!("{told}"));
+        assert_eq!(
+            next,
+            format!("eval-front --run \"{name}\" --runs 'my runs'{records}")
+        );
+        assert_eq!(
+            told.contains("FILE stands for records"),
+            !records.is_empty()
+        );
+        let program = env!("CARGO_BIN_EXE_panacea");
+        let line = next.replace("FILE", "test.jsonl");
+        let shell = Command::new("sh")
+            .args([
+                "-c",
+                &format!("'{program}' {line} --prompts 0 --divisions 1"),
+            ])
+            .current_dir(desk.dir.path())
+            .output()
+            .unwrap();
+        assert!(shell.status.success(), "{line}: {shell:?}");
+    }
 }

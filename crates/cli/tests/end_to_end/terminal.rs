@@ -84,7 +84,7 @@ struct Person {
 }
 
 impl Person {
-    fn at(desk: &Desk, arguments: &str) -> Self {
+    fn at(desk: &Desk, command: &str) -> Self {
         let keyboard = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&keyboard).unwrap();
         unlockpt(&keyboard).unwrap();
@@ -92,7 +92,7 @@ impl Person {
         let name = name.into_string().unwrap();
         let terminal = || File::options().read(true).write(true).open(&name).unwrap();
         let child = desk
-            .command(&format!("chat {arguments}"))
+            .command(command)
             .env("TERM", "xterm")
             .stdin(terminal())
             .stdout(terminal())
@@ -152,7 +152,7 @@ impl Drop for Person {
 fn a_person_at_a_terminal_may_err_and_take_it_back() {
     let desk = Desk::new();
     desk.succeed("train --config run.toml --run first --steps 2");
-    let mut person = Person::at(&desk, GREEDY);
+    let mut person = Person::at(&desk, &format!("chat {GREEDY}"));
     person.sees("first answers at helpfulness=0.5,conciseness=0.5");
     person.sees(".chat-history");
     person.sees("> ");
@@ -177,7 +177,7 @@ fn a_person_at_a_terminal_may_err_and_take_it_back() {
     let mode = fs::metadata(&kept).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     // Up arrow: the last line of the time before.
-    let mut person = Person::at(&desk, GREEDY);
+    let mut person = Person::at(&desk, &format!("chat {GREEDY}"));
     person.sees("> ");
     person.types("\u{1b}[A\r");
     person.sees("divided by their sum, 4");
@@ -187,4 +187,22 @@ fn a_person_at_a_terminal_may_err_and_take_it_back() {
     person.sees("> ");
     person.types("\u{3}");
     assert!(person.child.wait().unwrap().success());
+}
+
+/// A person is asked before a run goes, and whatever is no yes leaves it.
+#[test]
+fn a_person_is_asked_before_a_run_is_removed() {
+    let desk = Desk::new();
+    desk.succeed("train --config run.toml --run first --steps 1");
+    for (answer, outcome) in [("\r", "nothing was removed"), ("y\r", "removed runs/first")] {
+        assert!(desk.path("runs/first").exists());
+        let mut person = Person::at(&desk, "runs rm first");
+        person.sees("runs/first: finished, step 1 of 1; 0 evaluations; ");
+        person.sees("Remove 1 run, ");
+        person.sees("[y/N] ");
+        person.types(answer);
+        person.sees(outcome);
+        assert!(person.child.wait().unwrap().success());
+    }
+    assert!(!desk.path("runs/first").exists());
 }

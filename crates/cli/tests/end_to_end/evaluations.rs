@@ -1,0 +1,189 @@
+//! What is measured of runs: where it is kept, what it says of itself, and whose answers stand in it.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::desk::Desk;
+use crate::serve::{Server, get};
+
+/// Evaluations are numbered, none is written over, and the newest is the one that counts.
+#[test]
+fn evaluations_are_kept() {
+    let desk = Desk::new();
+    desk.succeed("train --config run.toml --run first --steps 2");
+    let measure = "eval-front --run first --prompts 0 --divisions";
+    let output = desk.succeed(&format!("{measure} 1"));
+    assert!(
+        output.contains("runs/first/evaluations/001/front.html"),
+        "{output}"
+    );
+    let first = fs::read(desk.path("runs/first/evaluations/001/front.json")).unwrap();
+    desk.succeed(&format!("{measure} 2 --records 3"));
+    assert_eq!(
+        fs::read(desk.path("runs/first/evaluations/001/front.json")).unwrap(),
+        first
+    );
+    let front = desk.json("runs/first/evaluations/002/front.json");
+    let provenance = &front["provenance"];
+    assert_eq!(provenance["panacea"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(
+        provenance["command"],
+        "cargo xtask eval-front --run first --prompts 0 --divisions 2 --records 3"
+    );
+    let run = &provenance["runs"][0];
+    assert_eq!((&run["run"], &run["records"]), (&json!("first"), &json!(3)));
+    assert_eq!(
+        (&run["origin"], &run["by"]),
+        (&json!("held-out"), &json!("records"))
+    );
+    assert_eq!(run["files"][0]["path"], "test.jsonl");
+    let record = fs::read_to_string(desk.path("runs/first/run.toml")).unwrap();
+    let sha256 = run["files"][0]["sha256"].as_str().unwrap();
+    assert!(
+        record.contains(&format!("\"test.jsonl\" = \"{sha256}\"")),
+        "{record}"
+    );
+    let report = fs::read_to_string(desk.path("runs/first/evaluations/002/report.md")).unwrap();
+    assert!(
+        report.contains(sha256) && report.contains("--records 3"),
+        "{report}"
+    );
+
+    // What serves reads the newest; of a version before numbers, the one that there is.
+    let served = |desk: &Desk| {
+        let server = Server::start(desk, "--run first");
+        let url = format!("{}/v1/models/first/front", server.url);
+        let text = get(url)
+            .call()
+            .unwrap()
+            .body_mut()
+            .read_to_string()
+            .unwrap();
+        let front: Value = serde_json::from_str(&text).unwrap();
+        front["points"].as_array().unwrap().len()
+    };
+    assert_eq!(served(&desk), 3);
+    fs::rename(
+        desk.path("runs/first/evaluations/001/front.json"),
+        desk.path("runs/first/front.json"),
+    )
+    .unwrap();
+    fs::remove_dir_all(desk.path("runs/first/evaluations")).unwrap();
+    assert_eq!(served(&desk), 2);
+    let shown = desk.succeed("runs show first");
+    assert!(
+        shown.contains("old: 5 held-out records of test.jsonl"),
+        "{shown}"
+    );
+}
+
+/// A folder that holds an evaluation gets no other one.
+#[test]
+fn an_evaluation_is_not_written_over() {
+    let desk = Desk::new();
+    desk.succeed("train --config run.toml --run first --steps 1");
+    let measure = "eval-front --run first --prompts 0 --divisions 1 --out mine";
+    fs::create_dir(desk.path("mine")).unwrap();
+    desk.write("mine/notes.txt", "mine");
+    desk.succeed(measure);
+    let kept = fs::read(desk.path("mine/front.json")).unwrap();
+    let error = desk.fail(measure);
+    for part in [
+        "--out mine",
+        "front.json",
+        "new or empty",
+        "evaluations/001",
+    ] {
+        assert!(error.contains(part), "no {part} in {error}");
+    }
+    assert_eq!(fs::read(desk.path("mine/front.json")).unwrap(), kept);
+    assert!(!desk.path("runs/first/evaluations").exists());
+}
+
+/// Where the evaluation is on the very records of the training, nothing calls them held-out.
+#[test]
+fn training_records_are_called_so() {
+    let desk = Desk::new();
+    // Files count by their content.
+    fs::copy(desk.path("train.jsonl"), desk.path("copy.jsonl")).unwrap();
+    let output = desk.run("train --config run.toml --steps 1 --run first --eval copy.jsonl");
+    let train = String::from_utf8(output.stderr).unwrap();
+    assert!(!train.contains("held-out"), "{train}");
+    assert_eq!(train.matches("training records\n").count(), 2, "{train}");
+    let output = desk.run("eval-front --run first --prompts 1 --max-new-tokens 2 --divisions 1");
+    let mut all = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    assert!(
+        all[1].contains("training records of run first"),
+        "{}",
+        all[1]
+    );
+    all.reverse();
+    let mut texts = all.to_vec();
+    for file in ["front.json", "front.html", "report.md"] {
+        let path = desk.path("runs/first/evaluations/001").join(file);
+        texts.push(fs::read_to_string(path).unwrap());
+    }
+    for text in &texts {
+        assert!(!text.contains("held-out"), "{text}");
+    }
+    assert!(
+        texts[4].contains("Run first: 9 training records"),
+        "{}",
+        texts[4]
+    );
+    let output =
+        desk.run("eval-front --run first --prompts 0 --divisions 1 --eval test.jsonl copy.jsonl");
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        error.contains("held-out and training records of run first"),
+        "{error}"
+    );
+}
+
+/// The answers of every run to a prompt stand beside each other.
+#[test]
+fn every_run_answers() {
+    let desk = Desk::new();
+    desk.succeed("train --config run.toml --run first --steps 30");
+    desk.succeed("train --config run.toml --run other --steps 1");
+    let output = desk.run(
+        "eval-front --run first --run other --prompts 2 --max-new-tokens 6 --divisions 1 --out both",
+    );
+    assert!(output.status.success(), "{output:?}");
+    let page = fs::read_to_string(desk.path("both/front.html")).unwrap();
+    let data = page.split("id=\"data\">").nth(1).unwrap();
+    let data: Value = serde_json::from_str(data.split("</script>").next().unwrap()).unwrap();
+    let samples = data["samples"].as_array().unwrap();
+    assert_eq!(samples.len(), 2);
+    for sample in samples {
+        let answers = sample["answers"].as_array().unwrap();
+        let told: Vec<(&str, f64)> = (answers.iter())
+            .map(|answer| {
+                let method = answer["method"].as_str().unwrap();
+                (method, answer["lambda"][0].as_f64().unwrap())
+            })
+            .collect();
+        let (first, other) = ("panacea-linear (first)", "panacea-linear (other)");
+        let expected = [1.0, 0.5, 0.0].map(|weight| [(first, weight), (other, weight)]);
+        assert_eq!(told, expected.concat());
+    }
+    // They are answers of two runs: what one says alone is what it says here.
+    for (run, place) in [("first", 0), ("other", 1)] {
+        let line = desk
+            .command("generate --model model --greedy --max-new-tokens 6 --json --preference 1,0")
+            .args(["--run", run, "--prompt", "what is 9?"])
+            .output()
+            .unwrap();
+        let line: Value = serde_json::from_slice(&line.stdout).unwrap();
+        assert_eq!(
+            samples[0]["answers"][place]["text"], line["response"],
+            "{run}"
+        );
+    }
+    let report = fs::read_to_string(desk.path("both/report.md")).unwrap();
+    assert!(
+        report.contains("**panacea-linear (other), λ = (1, 0)**"),
+        "{report}"
+    );
+}
