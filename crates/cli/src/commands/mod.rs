@@ -11,6 +11,7 @@ mod fetch;
 mod generate;
 mod indicators;
 mod preparation;
+mod push;
 mod score;
 mod serve;
 mod train;
@@ -38,6 +39,7 @@ enum Command {
     Serve(serve::Arguments),
     Elicit(elicit::Arguments),
     Export(export::Arguments),
+    Push(push::Arguments),
     Indicators(indicators::Arguments),
     Config(config::Arguments),
     Fetch(fetch::Arguments),
@@ -57,6 +59,7 @@ impl Cli {
             Command::Serve(arguments) => arguments.run(),
             Command::Elicit(arguments) => arguments.run(),
             Command::Export(arguments) => arguments.run(),
+            Command::Push(arguments) => arguments.run(),
             Command::Indicators(arguments) => arguments.run(),
             Command::Config(arguments) => arguments.run(),
             Command::Fetch(arguments) => arguments.run(),
