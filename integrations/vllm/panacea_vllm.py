@@ -241,14 +241,24 @@ class Adapters:
         if not self.any_base and not is_same(base_model, loras.parts.base_model):
             raise NotReady(
                 f"{name} was exported for the base model {loras.parts.base_model}, but vLLM serves {base_model}: "
-                "export it with --model as vLLM is given it, or set PANACEA_ANY_BASE=1 where it is the same model"
+                "export it with --base-name as vLLM is given it, or set PANACEA_ANY_BASE=1 where it is the same model"
             )
         return loras.path(text)
 
 
-def is_same(a, b):
-    """Whether two names are one model: the same text, or the same folder."""
-    return a == b or (os.path.exists(a) and os.path.exists(b) and os.path.samefile(a, b))
+def is_same(served, exported):
+    """Whether two names are one model: the same text, the same folder, or a folder that `cargo xtask fetch` has filled."""
+    if exported is None or served == exported:
+        return exported is not None
+    if not os.path.exists(served):
+        return False
+    if os.path.exists(exported) and os.path.samefile(served, exported):
+        return True
+    try:
+        origin = json.loads(Path(served, "origin.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(origin, dict) and origin.get("repository") == exported
 
 
 def register():

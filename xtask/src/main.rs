@@ -38,6 +38,7 @@ Commands of the panacea binary (built in release first, for the --device that is
   serve        Answer over HTTP, each request under its own preference
   score        Log-probabilities of given responses
   export       Write a run for llama.cpp, PEFT or transformers, with every preference or at one
+  push         Upload an exported folder to the Hugging Face hub
   runs         List runs, look at one, compare two, remove some
   indicators   Hypervolume and the other indicators of a table of points
   devices      List the devices that are present

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use panacea_evaluator::EvaluatorError;
 use panacea_files::FileError;
 use panacea_objectives::PreferenceError;
 use panacea_pretrained::PretrainedError;
@@ -15,11 +16,22 @@ pub enum ExportError {
     /// The operating system refused.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The picture of the front.
+    #[error(transparent)]
+    Picture(#[from] EvaluatorError),
     /// Nothing is overwritten.
     #[error("{path} exists already: remove it, or give another --out", path = path.display())]
     Exists {
         /// What is there.
         path: PathBuf,
+    },
+    /// What the base model is said to be called is no name.
+    #[error(
+        "--base-name {name:?}: expected OWNER/NAME of a model on the Hugging Face hub, or a folder that is there"
+    )]
+    BaseName {
+        /// What was given.
+        name: String,
     },
     /// PEFT puts adapters beside whole modules.
     #[error(

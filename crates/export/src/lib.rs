@@ -6,13 +6,13 @@
 //!
 //! so that an adapter is a set of ordinary LoRAs, and λ are their scales. What can set scales at run time gets the set
 //! ([`Split`]) and keeps every λ: llama.cpp ([`write_llama_lora`]) and PEFT ([`write_peft_parts`]). What cannot gets one λ:
-//! as a LoRA ([`write_peft`]), or merged into the weights ([`merged`], for
-//! [`panacea_pretrained::write_model`] and [`panacea_pretrained::write_gguf`]).
+//! as a LoRA ([`write_peft`]), or merged into the weights ([`write_merged`], [`write_gguf`]). With a [`Card`] every form has a
+//! model card beside it.
 //!
 //! ```no_run
 //! use std::path::Path;
 //! use burn_tensor::Device;
-//! use panacea_export::{LlamaForm, Split, write_llama_lora};
+//! use panacea_export::{Base, LlamaForm, Split, write_llama_lora};
 //! use panacea_model::Decoder;
 //! use panacea_objectives::Preference;
 //! use panacea_runs::RunFolder;
@@ -23,7 +23,8 @@
 //! let policy = Policy::open(&RunFolder::open("runs/first".as_ref())?, &decoder)?;
 //! let preference = Preference::new(vec![0.3, 0.7])?;
 //! let out = Path::new("adapters");
-//! let text = write_llama_lora(out, &pretrained, policy.trained(), LlamaForm::Parts, &preference)?;
+//! let base = Base::of(&pretrained, None)?;
+//! let text = write_llama_lora(out, &base, policy.trained(), LlamaForm::Parts, &preference, None)?;
 //! println!("{text}");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -32,16 +33,22 @@
 //! Yes, if you have an adapter and want files of it. The formats themselves, of models and of GGUF files, are written by
 //! `panacea-pretrained`; the splitting of one matrix is that of `panacea-svd-lora`.
 
+mod base;
+mod card;
 mod classifier;
 mod error;
 mod llama_cpp;
 mod lora;
 mod merge;
 mod peft;
+mod whole;
 
+pub use base::Base;
+pub use card::Card;
 pub use classifier::write_classifier;
 pub use error::ExportError;
 pub use llama_cpp::{LlamaForm, llama_notes, write_llama_lora};
 pub use lora::{Lora, Split};
 pub use merge::merged;
-pub use peft::{peft_notes, write_peft, write_peft_parts};
+pub use peft::{write_peft, write_peft_parts};
+pub use whole::{write_gguf, write_merged};

@@ -8,11 +8,11 @@ use panacea_objectives::Preference;
 use panacea_pretrained::{ChatTokenizer, GgufType, Pretrained, write_gguf, write_gguf_adapter};
 use serde_json::json;
 
+use crate::card::{Form, README};
 use crate::error::refuse_existing;
 use crate::lora::file_names;
-use crate::{ExportError, Split, merged};
+use crate::{Base, Card, ExportError, Split, merged};
 
-const README: &str = "README.md";
 /// The model beside the adapters, where it is not a GGUF file already.
 const MODEL: &str = "model.gguf";
 
@@ -27,19 +27,21 @@ pub enum LlamaForm {
     Specialists,
 }
 
-/// Writes a folder of GGUF files, and what to do with them in its `README.md`; returns that text. `preference` only decides
-/// the scales in it.
+/// Writes a folder of GGUF files, and what to do with them in its `README.md`, under the `card` where there is one; returns what
+/// to do. `preference` only decides the scales in it.
 ///
 /// # Errors
 /// For a policy that is not linear in λ, and for architectures whose GGUF files are not known.
 pub fn write_llama_lora(
     out: &Path,
-    pretrained: &Pretrained,
+    base: &Base,
     trained: &Trained,
     form: LlamaForm,
     preference: &Preference,
+    card: Option<&Card>,
 ) -> Result<String, ExportError> {
     refuse_existing(out)?;
+    let pretrained = base.pretrained();
     let mut split = match form {
         LlamaForm::Specialists => Split::specialists(trained)?,
         LlamaForm::Parts | LlamaForm::Folded(_) => Split::parts(trained)?,
@@ -68,7 +70,17 @@ pub fn write_llama_lora(
             let alpha = lora.rank as f32;
             write_gguf_adapter(&folder.join(file), pretrained, task, alpha, &lora.matrices)?;
         }
-        Ok(write_file(&folder.join(README), text.as_bytes())?)
+        let form = Form::LlamaLora {
+            instructions: &text,
+            has_model: folded.is_some(),
+        };
+        match card {
+            Some(card) => card.write(folder, base, &form),
+            None => {
+                let text = format!("# Every λ in llama.cpp\n\n{text}");
+                Ok(write_file(&folder.join(README), text.as_bytes())?)
+            }
+        }
     })?;
     Ok(text)
 }
@@ -114,8 +126,7 @@ fn instructions(
         _ => "- id 0: what every λ has, always with scale 1\n",
     };
     format!(
-        "# Every λ in llama.cpp\n\n\
-         {before}In this folder, with a llama-server from after the end of 2025 (pull request 18469, scales in \
+        "{before}In this folder, with a llama-server from after the end of 2025 (pull request 18469, scales in \
          requests):\n\n    \
          llama-server --model {base} --lora-scaled {scaled} --cache-ram 0\n\n\
          A request to /completion, /v1/completions or /v1/chat/completions says its λ:\n\n    \
@@ -158,7 +169,7 @@ pub fn llama_notes(pretrained: &Pretrained) -> Vec<String> {
 }
 
 /// A path as a word of a shell.
-fn quoted(path: &str) -> String {
+pub(crate) fn quoted(path: &str) -> String {
     // Nothing quotes a zero, which no path holds.
     shlex::try_quote(path).map_or_else(|_| path.to_owned(), |word| word.into_owned())
 }

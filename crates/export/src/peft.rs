@@ -12,9 +12,10 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
+use crate::card::{Form, exact_arguments};
 use crate::error::refuse_existing;
 use crate::lora::file_names;
-use crate::{ExportError, Lora, Split};
+use crate::{Base, Card, ExportError, Lora, Split};
 
 const EXAMPLE: &str = "load.py";
 const INDEX: &str = "parts.json";
@@ -22,12 +23,16 @@ const INDEX: &str = "parts.json";
 /// Writes the adapter at one λ as a PEFT adapter folder, of rank k + m.
 pub fn write_peft(
     out: &Path,
-    pretrained: &Pretrained,
+    base: &Base,
     steering: &Steering,
+    card: Option<&Card>,
 ) -> Result<(), ExportError> {
-    check(out, pretrained)?;
+    check(out, base.pretrained())?;
+    let lora = Lora::at(steering);
     write_folder(out, |folder| {
-        write_adapter(folder, pretrained, &Lora::at(steering))
+        write_adapter(folder, base, &lora)?;
+        let form = Form::Peft(&steering.preference, lora.rank);
+        card.map_or(Ok(()), |card| card.write(folder, base, &form))
     })
 }
 
@@ -35,11 +40,12 @@ pub fn write_peft(
 /// that loads them and sets λ, at first to `preference`. Returns the name of the program.
 pub fn write_peft_parts(
     out: &Path,
-    pretrained: &Pretrained,
+    base: &Base,
     trained: &Trained,
     preference: &Preference,
+    card: Option<&Card>,
 ) -> Result<&'static str, ExportError> {
-    check(out, pretrained)?;
+    check(out, base.pretrained())?;
     let split = Split::parts(trained)?;
     split.check(preference)?;
     let loras = split.weighted(preference.weights());
@@ -48,27 +54,20 @@ pub fn write_peft_parts(
         for ((_, lora, _), name) in loras.iter().zip(&names) {
             let folder = folder.join(name);
             std::fs::create_dir(&folder).map_err(FileError::of("create the folder", &folder))?;
-            write_adapter(&folder, pretrained, lora)?;
+            write_adapter(&folder, base, lora)?;
         }
         let index = format!("{:#}\n", index(&split, &names));
         write_file(&folder.join(INDEX), index.as_bytes())?;
-        let example = example(pretrained, &split, &names, preference);
-        Ok(write_file(&folder.join(EXAMPLE), example.as_bytes())?)
+        let example = example(base, &split, &names, preference);
+        write_file(&folder.join(EXAMPLE), example.as_bytes())?;
+        let form = Form::PeftParts {
+            program: EXAMPLE,
+            first: preference.weights(),
+            rank: loras.iter().map(|(_, lora, _)| lora.rank).sum(),
+        };
+        card.map_or(Ok(()), |card| card.write(folder, base, &form))
     })
     .map(|()| EXAMPLE)
-}
-
-/// What a person should know of an adapter folder for PEFT, each a sentence.
-pub fn peft_notes(pretrained: &Pretrained) -> Vec<String> {
-    let path = pretrained.source();
-    let relative = path.is_relative().then(|| {
-        format!(
-            "adapter_config.json names the base model as {0}, a relative path: PEFT finds it only where that path leads to it; \
-             with an absolute path as --model it is found from everywhere",
-            path.display()
-        )
-    });
-    relative.into_iter().collect()
 }
 
 fn check(out: &Path, pretrained: &Pretrained) -> Result<(), ExportError> {
@@ -81,7 +80,7 @@ fn check(out: &Path, pretrained: &Pretrained) -> Result<(), ExportError> {
 }
 
 /// An adapter folder. PEFT multiplies B A by lora_alpha / r, so both are the rank.
-fn write_adapter(folder: &Path, pretrained: &Pretrained, lora: &Lora) -> Result<(), ExportError> {
+fn write_adapter(folder: &Path, base: &Base, lora: &Lora) -> Result<(), ExportError> {
     let mut buffers = Vec::new();
     let mut modules = BTreeSet::new();
     for matrices in &lora.matrices {
@@ -106,7 +105,8 @@ fn write_adapter(folder: &Path, pretrained: &Pretrained, lora: &Lora) -> Result<
     let config = json!({
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": pretrained.source().display().to_string(),
+        "base_model_name_or_path": base.name(),
+        "revision": base.revision(),
         "r": lora.rank,
         "lora_alpha": lora.rank,
         "lora_dropout": 0.0,
@@ -133,25 +133,7 @@ fn index(split: &Split, names: &[String]) -> Value {
 }
 
 /// A Python program that loads the folders and sets λ.
-fn example(
-    pretrained: &Pretrained,
-    split: &Split,
-    names: &[String],
-    preference: &Preference,
-) -> String {
-    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    // JSON quotes texts as Python does.
-    let quoted = |path: &Path| json!(path.to_string_lossy()).to_string();
-    let file = pretrained.gguf_path().map(absolute);
-    let from = match file
-        .as_deref()
-        .map(|file| (file.parent(), file.file_name()))
-    {
-        Some((Some(folder), Some(file))) => {
-            format!("{}, gguf_file={}", quoted(folder), quoted(file.as_ref()))
-        }
-        _ => quoted(&absolute(pretrained.source())),
-    };
+fn example(base: &Base, split: &Split, names: &[String], preference: &Preference) -> String {
     let objectives = names.len() - split.objectives.len()..;
     format!(
         r#"import os, torch
@@ -180,6 +162,7 @@ def steer(weights):
 
 steer({weights})
 "#,
+        from = exact_arguments(base),
         names = json!(names),
         objectives = json!(names[objectives]),
         meaning = split.names().join(", ").replace(['\n', '\r'], " "),

@@ -6,7 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use panacea_export::{
-    ExportError, LlamaForm, Lora, Split, merged, write_llama_lora, write_peft_parts,
+    Base, ExportError, LlamaForm, Lora, Split, merged, write_llama_lora, write_peft,
+    write_peft_parts,
 };
 use panacea_methods::{Member, Trained};
 use panacea_model::Steering;
@@ -194,10 +195,11 @@ fn soups_are_their_members_and_a_grid_is_refused() {
 
     let out = folder.path().join("folded");
     let form = LlamaForm::Folded(GgufType::F32);
-    let refused = write_llama_lora(&out, &model, &trained, form, &preference);
+    let base = Base::of(&model, None).unwrap();
+    let refused = write_llama_lora(&out, &base, &trained, form, &preference, None);
     assert!(matches!(refused, Err(ExportError::NothingToFold)));
     let grid = Trained::Discrete(members);
-    let refused = write_llama_lora(&out, &model, &grid, LlamaForm::Parts, &preference);
+    let refused = write_llama_lora(&out, &base, &grid, LlamaForm::Parts, &preference, None);
     assert!(matches!(refused, Err(ExportError::NotLinear)));
     assert!(!out.exists());
 }
@@ -236,8 +238,13 @@ fn a_folder_for_llama_cpp_says_how_it_is_used() {
         let trained = Trained::Panacea(adapters.clone());
         let out = folder.path().join(format!("{family}-adapters"));
         let preference = Preference::new(vec![0.25, 0.5, 0.25]).unwrap();
-        let text = write_llama_lora(&out, &model, &trained, form, &preference).unwrap();
-        assert_eq!(fs::read_to_string(out.join("README.md")).unwrap(), text);
+        let base_model = Base::of(&model, None).unwrap();
+        let write = |out: &Path, preference: &Preference| {
+            write_llama_lora(out, &base_model, &trained, form, preference, None)
+        };
+        let text = write(&out, &preference).unwrap();
+        let readme = fs::read_to_string(out.join("README.md")).unwrap();
+        assert_eq!(readme, format!("# Every λ in llama.cpp\n\n{text}"));
 
         let scales = if base {
             &["1", "0.25", "0.5", "0.25"][..]
@@ -302,10 +309,10 @@ fn a_folder_for_llama_cpp_says_how_it_is_used() {
                 }
             }
         }
-        let again = write_llama_lora(&out, &model, &trained, form, &preference);
+        let again = write(&out, &preference);
         assert!(matches!(again, Err(ExportError::Exists { .. })));
         let two = Preference::new(vec![0.5, 0.5]).unwrap();
-        let wrong = write_llama_lora(&folder.path().join("new"), &model, &trained, form, &two);
+        let wrong = write(&folder.path().join("new"), &two);
         assert!(wrong.unwrap_err().to_string().contains("brevity, wit"));
     }
 }
@@ -322,7 +329,8 @@ fn what_does_not_fit_is_refused() {
     let out = folder.path().join("out");
     for (model, kind) in [(&phi, "phi3"), (&gemma, "gemma3_text")] {
         let trained = Trained::Panacea(Arc::new(adapters(model, 1)));
-        let refused = write_llama_lora(&out, model, &trained, LlamaForm::Parts, &preference);
+        let base = Base::of(model, None).unwrap();
+        let refused = write_llama_lora(&out, &base, &trained, LlamaForm::Parts, &preference, None);
         let message = refused.unwrap_err().to_string();
         assert!(
             message.contains(kind) && message.contains("not known"),
@@ -332,15 +340,22 @@ fn what_does_not_fit_is_refused() {
     }
     let trained = Trained::Panacea(Arc::new(adapters(&phi, 1)));
     assert!(matches!(
-        write_peft_parts(&out, &phi, &trained, &preference),
+        write_peft_parts(
+            &out,
+            &Base::of(&phi, None).unwrap(),
+            &trained,
+            &preference,
+            None
+        ),
         Err(ExportError::Joined { .. })
     ));
     let trained = Trained::Panacea(Arc::new(adapters(&gemma, 1)));
     let two = Preference::uniform(2);
-    let wrong = write_peft_parts(&out, &gemma, &trained, &two);
+    let base = Base::of(&gemma, None).unwrap();
+    let wrong = write_peft_parts(&out, &base, &trained, &two, None);
     assert!(wrong.unwrap_err().to_string().contains("brevity, wit"));
     let preference = Preference::new(vec![0.25, 0.5, 0.25]).unwrap();
-    write_peft_parts(&out, &gemma, &trained, &preference).unwrap();
+    write_peft_parts(&out, &base, &trained, &preference, None).unwrap();
     for name in ["0-base", "1-help__kindly", "2-brevity", "3-wit"] {
         let config = fs::read(out.join(name).join("adapter_config.json")).unwrap();
         let config: Value = serde_json::from_slice(&config).unwrap();
@@ -397,15 +412,79 @@ fn a_gguf_model_is_named_by_its_file() {
             let out = tempfile::tempdir().unwrap();
             let (llama, peft) = (out.path().join("llama"), out.path().join("peft"));
             let form = LlamaForm::Parts;
-            let text = write_llama_lora(&llama, &model, &trained, form, &preference).unwrap();
+            let base = Base::of(&model, None).unwrap();
+            let text = write_llama_lora(&llama, &base, &trained, form, &preference, None).unwrap();
             let command = format!("--model '{}' --lora-scaled", file.display());
             assert!(text.contains(&command), "{text}");
             assert!(!text.contains("cargo xtask"), "{text}");
             assert_eq!(text.contains("no chat template"), note, "{text}");
-            write_peft_parts(&peft, &model, &trained, &preference).unwrap();
+            write_peft_parts(&peft, &base, &trained, &preference, None).unwrap();
             let program = fs::read_to_string(peft.join("load.py")).unwrap();
             let place = format!("(\"{}\", gguf_file=\"a model.gguf\",", own.display());
             assert!(program.contains(&place), "{program}");
         }
     }
+}
+
+/// An adapter names its base model by what other people load it by, or says that nobody knows it.
+#[test]
+fn the_base_model_is_named_or_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = model("llama", folder.path());
+    let steering = steering(&Arc::new(adapters(&model, 3)), &[0.2, 0.5, 0.3]);
+    let mut number = 0;
+    let mut named = |base: &Base| {
+        number += 1;
+        let out = folder.path().join(format!("peft-{number}"));
+        write_peft(&out, base, &steering, None).unwrap();
+        let config = fs::read(out.join("adapter_config.json")).unwrap();
+        let config: Value = serde_json::from_slice(&config).unwrap();
+        (
+            config["base_model_name_or_path"].clone(),
+            config["revision"].clone(),
+        )
+    };
+    // A folder that nobody knows the origin of.
+    let base = Base::of(&model, None).unwrap();
+    assert_eq!(named(&base), (json!(model.source()), Value::Null));
+    assert!(model.source().is_absolute() && base.notes()[0].contains("--base-name OWNER/NAME"));
+    let given = Base::of(&model, Some("owner/tiny")).unwrap();
+    assert_eq!(named(&given), (json!("owner/tiny"), Value::Null));
+    assert!(given.notes().is_empty());
+    for wrong in ["", "tiny", "a/b/c", "https://huggingface.co/a/b"] {
+        let error = Base::of(&model, Some(wrong)).unwrap_err().to_string();
+        assert!(
+            error.contains("--base-name") && error.contains("OWNER/NAME"),
+            "{error}"
+        );
+    }
+
+    // A GGUF file that does not say what it is.
+    let file = folder.path().join("tiny.gguf");
+    convert_to_gguf(&file, &model, GgufType::F32).unwrap();
+    let gguf = Pretrained::open(&file).unwrap();
+    let base = Base::of(&gguf, None).unwrap();
+    assert_eq!(named(&base), (Value::Null, Value::Null));
+    assert!(base.notes()[0].contains("tiny.gguf"), "{:?}", base.notes());
+
+    // One that was fetched.
+    let fingerprint = model.fingerprint().unwrap();
+    let origin = json!({"repository": "owner/tiny", "revision": "0123", "license": "mit", "fingerprint": fingerprint});
+    fs::write(model.source().join("origin.json"), origin.to_string()).unwrap();
+    let base = Base::of(&model, None).unwrap();
+    assert_eq!(named(&base), (json!("owner/tiny"), json!("0123")));
+    assert_eq!((base.license(), base.notes().len()), (Some("mit"), 0));
+    let same = Base::of(&model, Some("owner/tiny")).unwrap();
+    assert_eq!(named(&same), (json!("owner/tiny"), json!("0123")));
+    let other = Base::of(&model, Some("owner/other")).unwrap();
+    assert_eq!(named(&other), (json!("owner/other"), Value::Null));
+    assert_eq!(other.license(), None);
+    let out = folder.path().join("parts");
+    let trained = Trained::Panacea(steering.adapters.clone());
+    write_peft_parts(&out, &base, &trained, &Preference::uniform(3), None).unwrap();
+    let program = fs::read_to_string(out.join("load.py")).unwrap();
+    assert!(
+        program.contains("(\"owner/tiny\", revision=\"0123\","),
+        "{program}"
+    );
 }

@@ -50,8 +50,8 @@ pub(crate) fn meant_by(path: &Path) -> Option<&str> {
     (is_repository(text) && !owner.exists() && owner != Path::new("models")).then_some(text)
 }
 
-/// `owner/name`, of the characters that the hub allows.
-pub(crate) fn is_repository(name: &str) -> bool {
+/// Whether a name is `owner/name`, of the characters that the hub allows.
+pub fn is_repository(name: &str) -> bool {
     let is_part = |part: &str| {
         !part.is_empty()
             && !part.starts_with('.')

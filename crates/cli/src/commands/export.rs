@@ -6,14 +6,16 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use panacea_config::Plan;
+use panacea_evaluator::{ExactFront, Front, MethodPoints};
 use panacea_export::{
-    LlamaForm, llama_notes, merged, peft_notes, write_classifier, write_llama_lora, write_peft,
-    write_peft_parts,
+    Base, Card, LlamaForm, llama_notes, write_classifier, write_gguf, write_llama_lora,
+    write_merged, write_peft, write_peft_parts,
 };
+use panacea_interview::Measured;
 use panacea_model::{Decoder, Steering};
 use panacea_objectives::{Preference, Weights};
-use panacea_pretrained::{GgufType, Pretrained, convert_to_gguf, write_gguf, write_model};
-use panacea_runs::RunFolder;
+use panacea_pretrained::{GgufType, convert_to_gguf};
+use panacea_runs::{RunFolder, RunRecord};
 use panacea_serving::{Policy, RewardModelRun, changed_since, open_language_model, open_model_of};
 
 use crate::session::{RUNS, open_at, preference_for, say_aside, say_warnings};
@@ -31,6 +33,9 @@ At one:
 The model alone, and a reward model:
   cargo xtask export --base --model models/smollm2-135m-instruct --format gguf --dtype f16 --out base.gguf
   cargo xtask export --run reward-model --format merged
+To publish: a model card (README.md) lies in every folder, and beside a GGUF file that is alone in its folder.
+  cargo xtask export --run first --format peft-parts --base-name Qwen/Qwen3-0.6B --license apache-2.0 \\
+      --dataset nvidia/HelpSteer2 --out first-parts
 
 docs/elsewhere.md shows what each is for.")]
 pub struct Arguments {
@@ -64,6 +69,16 @@ pub struct Arguments {
     /// The base model, where it is no longer at the path that the run was trained on.
     #[arg(long)]
     model: Option<PathBuf>,
+    /// What other people load the base model by: OWNER/NAME on the Hugging Face hub. Where `fetch` brought it, or its GGUF file
+    /// says it, it is known.
+    #[arg(long, conflicts_with = "base")]
+    base_name: Option<String>,
+    /// The identifier of the licence, such as apache-2.0, for the model card. Default: the base model's, if it is known.
+    #[arg(long, conflicts_with = "base")]
+    license: Option<String>,
+    /// A data set on the Hugging Face hub, OWNER/NAME, that the model card names; may be given several times.
+    #[arg(long, value_name = "OWNER/NAME", conflicts_with = "base")]
+    dataset: Vec<String>,
     /// Where runs are kept.
     #[arg(long, default_value = RUNS)]
     runs: PathBuf,
@@ -135,6 +150,7 @@ impl Arguments {
         self.out.as_deref().map_or(Ok(()), refuse_existing)?;
         let pretrained = open_model_of(plan, self.model.as_deref())?;
         say_warnings(&changed_since(&record, &pretrained));
+        let base = Base::of(&pretrained, self.base_name.as_deref())?;
         let decoder = Decoder::load(&pretrained, &panacea_devices::select(&self.device)?)?;
         let content = open(form, &run, &decoder)?;
         // The adapters were held against it. The weights that are written come from the files, and need its memory.
@@ -145,7 +161,9 @@ impl Arguments {
             None => run.path().join(self.default_name(content.preference())),
         };
         refuse_existing(&out)?;
-        self.write(content, &pretrained, &out)?;
+        let name = run.name();
+        let card = self.card(&name, &run, &record);
+        self.write(content, &base, &card, &out)?;
         say!("{}", out.display());
         Ok(ExitCode::SUCCESS)
     }
@@ -251,30 +269,42 @@ impl Arguments {
         name
     }
 
-    fn write(&self, content: Content, pretrained: &Pretrained, out: &Path) -> Result<()> {
-        let merged =
-            |steering: Steering| merged(pretrained, &steering.adapters, &steering.preference);
+    /// What the model card tells of the run.
+    fn card<'a>(&self, name: &'a str, run: &RunFolder, record: &'a RunRecord) -> Card<'a> {
+        let front = measured(run, &record.plan.objective_names()).unwrap_or_else(|error| {
+            warn!("what was measured of the run is left out of the model card: {error:#}");
+            None
+        });
+        let card = Card::of(name, record).with_front(front);
+        card.with_terms(self.license.clone(), self.dataset.clone())
+    }
+
+    fn write(&self, content: Content, base: &Base, card: &Card, out: &Path) -> Result<()> {
+        let pretrained = base.pretrained();
+        let card = Some(card);
         match content {
             Content::LlamaLora(form, preference, policy) => {
-                let text = write_llama_lora(out, pretrained, policy.trained(), form, &preference)?;
+                let text = write_llama_lora(out, base, policy.trained(), form, &preference, card)?;
                 say!("{text}");
             }
             Content::PeftParts(preference, policy) => {
-                let example = write_peft_parts(out, pretrained, policy.trained(), &preference)?;
+                let example = write_peft_parts(out, base, policy.trained(), &preference, card)?;
                 note!("{example} in it loads the adapters and sets λ");
-                say_aside(&peft_notes(pretrained));
+                say_aside(&base.notes());
             }
             Content::Peft(steering) => {
-                write_peft(out, pretrained, &steering)?;
-                say_aside(&peft_notes(pretrained));
+                write_peft(out, base, &steering, card)?;
+                say_aside(&base.notes());
             }
-            Content::Merged(steering) => write_model(out, pretrained, &merged(steering)?)?,
+            Content::Merged(steering) => write_merged(out, base, &steering, card)?,
             Content::Gguf(steering) => {
-                write_gguf(out, pretrained, &merged(steering)?, self.dtype())?;
+                if !write_gguf(out, base, &steering, self.dtype(), card)? {
+                    note!("no model card was written: the file is not alone in its folder");
+                }
                 say_aside(&llama_notes(pretrained));
             }
             Content::Classifier(RewardModelRun { adapters, .. }) => {
-                for (output, bias) in write_classifier(out, pretrained, adapters)? {
+                for (output, bias) in write_classifier(out, base, adapters, card)? {
                     note!(
                         "{output}: a classifier's head has no bias, so every reward is {bias:.4} less than here; differences \
                          are the same"
@@ -288,6 +318,15 @@ impl Arguments {
         }
         Ok(())
     }
+}
+
+/// What was measured of `run`, if it was.
+fn measured(run: &RunFolder, objectives: &[String]) -> Result<Option<Front>> {
+    let Some(Measured { method, exact }) = Measured::of(run, objectives)? else {
+        return Ok(None);
+    };
+    let (methods, exact) = (vec![MethodPoints::from(method)], exact.map(ExactFront::new));
+    Ok(Some(Front::new(objectives.to_vec(), methods, None, exact)?))
 }
 
 /// Opens what `run` has trained, beside its model.

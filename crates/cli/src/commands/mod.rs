@@ -13,6 +13,7 @@ mod fetch;
 mod generate;
 mod indicators;
 mod preparation;
+mod push;
 mod quickstart;
 mod runs;
 mod score;
@@ -64,6 +65,7 @@ enum Command {
     Serve(serve::Arguments),
     Elicit(elicit::Arguments),
     Export(export::Arguments),
+    Push(push::Arguments),
     Indicators(indicators::Arguments),
     Runs(runs::Arguments),
     Config(config::Arguments),
@@ -116,6 +118,7 @@ impl Cli {
             Command::Serve(arguments) => arguments.run(),
             Command::Elicit(arguments) => arguments.run(),
             Command::Export(arguments) => arguments.run(),
+            Command::Push(arguments) => arguments.run(),
             Command::Indicators(arguments) => arguments.run(),
             Command::Runs(arguments) => arguments.run(),
             Command::Config(arguments) => arguments.run(),

@@ -189,6 +189,11 @@ fn a_run_is_trained_measured_asked_and_exported() {
     );
     assert_close(&desk.scores("--model applied"), &steered);
 
+    let card = fs::read_to_string(desk.path("peft/README.md")).unwrap();
+    assert!(card.contains("| train.jsonl | training | 9 |"), "{card}");
+    assert!(card.contains("![") && card.contains(" ± "), "{card}");
+    assert!(desk.path("peft/front.png").exists() && desk.path("merged/README.md").exists());
+
     desk.succeed("export --run first --preference 0.3,0.7 --format gguf --out merged.gguf");
     assert_close(&desk.scores("--model merged.gguf"), &steered);
     desk.succeed("export --base --model model --format gguf --out base.gguf");

@@ -16,9 +16,9 @@ use ureq::http::{HeaderMap, Response};
 use ureq::{Agent, Body, Proxy};
 
 use super::{FetchError, Progress};
-use crate::PretrainedError;
 use crate::partial::PartialFolder;
 use crate::safetensors::{INDEX, SINGLE};
+use crate::{Origin, PretrainedError};
 
 /// What is taken of a repository, besides the weights.
 const WANTED: [&str; 7] = [
@@ -44,6 +44,15 @@ pub(super) struct Hub {
 struct Revision {
     sha: String,
     siblings: Vec<Sibling>,
+    #[serde(default, rename = "cardData")]
+    card: Option<Card>,
+}
+
+/// What is read of the model's card.
+#[derive(Deserialize)]
+struct Card {
+    /// One identifier, or a list of them, which is left to people.
+    license: Option<serde_json::Value>,
 }
 
 #[derive(Deserialize)]
@@ -105,7 +114,7 @@ impl Hub {
         repository: &str,
         folder: &Path,
         progress: &mut dyn FnMut(Progress),
-    ) -> Result<(), FetchError> {
+    ) -> Result<Origin, FetchError> {
         let partial = PartialFolder::beside(folder)?;
         let revision = self.revision(repository)?;
         let cache = self
@@ -117,7 +126,12 @@ impl Hub {
         }
         write(&cache.join("refs").join("main"), revision.sha.as_bytes())?;
         partial.finish()?;
-        Ok(())
+        let license = revision.card.and_then(|card| card.license);
+        Ok(Origin {
+            repository: repository.to_owned(),
+            revision: Some(revision.sha),
+            license: license.and_then(|license| license.as_str().map(str::to_owned)),
+        })
     }
 
     fn revision(&self, repository: &str) -> Result<Revision, FetchError> {
@@ -596,7 +610,7 @@ mod tests {
                 .map(|name| format!("{{\"rfilename\": {name:?}}}"))
                 .collect();
             let body = format!(
-                "{{\"sha\": \"{COMMIT}\", \"siblings\": [{}]}}",
+                "{{\"sha\": \"{COMMIT}\", \"siblings\": [{}], \"cardData\": {{\"license\": \"apache-2.0\"}}}}",
                 siblings.join(",")
             );
             return reply("200 OK", "", body.len(), body.as_bytes());
@@ -667,9 +681,14 @@ mod tests {
 
         fn fetch(&self, name: &str) -> Result<PathBuf, FetchError> {
             let target = self.folder.path().join("models").join(name);
-            self.hub
-                .fetch(REPOSITORY, &target, &mut |_| ())
-                .map(|()| target)
+            let origin = self.hub.fetch(REPOSITORY, &target, &mut |_| ())?;
+            let expected = Origin {
+                repository: REPOSITORY.to_owned(),
+                revision: Some(COMMIT.to_owned()),
+                license: Some("apache-2.0".to_owned()),
+            };
+            assert_eq!(origin, expected);
+            Ok(target)
         }
 
         fn cached(&self, path: &str) -> PathBuf {

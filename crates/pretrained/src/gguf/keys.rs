@@ -13,6 +13,20 @@ pub(crate) const QUANTIZATION_VERSION: &str = "general.quantization_version";
 /// Where data may begin.
 pub(crate) const ALIGNMENT: &str = "general.alignment";
 
+/// Where a model comes from. What is called its base model here is the one that it was trained from.
+pub(crate) mod of_origin {
+    pub(crate) use super::NAME;
+    pub(crate) const ORGANIZATION: &str = "general.organization";
+    pub(crate) const LICENSE: &str = "general.license";
+    /// The repository of the file itself.
+    pub(crate) const ADDRESS: &str = "general.repo_url";
+    /// The repository of what it was converted from.
+    pub(crate) const SOURCE_ADDRESS: &str = "general.source.repo_url";
+    /// The same as `owner/name`, in older files.
+    pub(crate) const SOURCE_REPOSITORY: &str = "general.source.huggingface.repository";
+    pub(crate) const BASE_ADDRESS: &str = "general.base_model.0.repo_url";
+}
+
 /// Keys that follow the architecture and a dot.
 pub(crate) mod of_model {
     pub(crate) const BLOCK_COUNT: &str = "block_count";

@@ -2,7 +2,7 @@
 
 mod encode;
 mod file;
-mod keys;
+pub(crate) mod keys;
 mod metadata;
 mod names;
 mod quant;

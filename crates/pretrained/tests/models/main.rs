@@ -6,5 +6,6 @@ mod folder;
 mod gguf;
 mod gguf_out;
 mod long;
+mod origin;
 mod tiny;
 mod tokenizer;
