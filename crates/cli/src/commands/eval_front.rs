@@ -212,7 +212,7 @@ impl Arguments {
                 is_sampled: false,
             };
             let Served::Adapter(steering) = opened.policy.serve(preference)?;
-            let answers = opened.write_answers(&prompts, &steering, writing)?;
+            let answers = opened.write_answers(&prompts, Some(&steering), writing)?;
             let tokens: Vec<f64> = answers.iter().map(|a| a.tokens.len() as f64).collect();
             let mean = tokens.iter().sum::<f64>() / tokens.len().max(1) as f64;
             let note = format!(

@@ -112,6 +112,7 @@ mod tests {
                     })
                     .collect(),
                 ordering: Vec::new(),
+                effects: Vec::new(),
                 cost: None,
             })
             .collect();
@@ -147,6 +148,7 @@ mod tests {
             method: "m".into(),
             points: vec![point],
             ordering: Vec::new(),
+            effects: Vec::new(),
             cost: None,
         };
         let front =

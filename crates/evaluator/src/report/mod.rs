@@ -100,8 +100,9 @@ mod tests {
             trainings: 1,
             ..Cost::default()
         };
-        let method = MethodPoints::from_records("panacea-linear", &objectives, points, Some(cost))
-            .expect("valid");
+        let method =
+            MethodPoints::from_records("panacea-linear", &objectives, points, None, Some(cost))
+                .expect("valid");
         let front = Front::new(objectives.to_vec(), vec![method], None, None).expect("valid");
         let answer = |weight: f64, text: &str| Answer {
             method: "panacea-linear".to_owned(),
