@@ -70,4 +70,4 @@ pub use indicators::{
 };
 pub use method::{MethodPoints, PointRecords};
 pub use points_file::read_points;
-pub use report::{Answer, PromptSamples, Report, Table};
+pub use report::{Answer, PromptSamples, Report, Table, wrapped};

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use panacea_config::Plan;
-use panacea_evaluator::{Answer, Front, PromptSamples, Report};
+use panacea_evaluator::{Answer, Front, PromptSamples, Report, wrapped};
 use panacea_measure::{Choices, Opened, Writing};
 use panacea_methods::Served;
 use panacea_objectives::Preference;
@@ -14,6 +14,7 @@ use panacea_runs::{CountedProgress, RunFolder, write_file};
 use panacea_trainer::{PromptText, Records};
 
 use crate::session::{RUNS, say_aside};
+use crate::terminal::columns;
 
 /// Of a front with more points than this the terminal shows the vertices; the files have them all.
 const SHOWN_POINTS: usize = 21;
@@ -137,10 +138,15 @@ impl Arguments {
         for warning in front.warnings() {
             eprintln!("warning: {warning}");
         }
-        say!("{}\n", front.value_table(SHOWN_POINTS));
-        say!("{}\n", front.indicator_table());
+        let columns = columns().unwrap_or(usize::MAX);
+        say!("{}\n", front.value_table(SHOWN_POINTS).fitted(columns, 2));
+        say!("{}\n", front.indicator_table().fitted(columns, 1));
+        for paragraph in front.verdict() {
+            say!("{}\n", wrapped(&paragraph, columns));
+        }
         let reference: Vec<_> = front.reference.iter().map(|r| format!("{r:.4}")).collect();
-        say!("reference of the hypervolume: {}", reference.join(", "));
+        let reference = format!("reference of the hypervolume: {}", reference.join(", "));
+        say!("{}", wrapped(&reference, columns));
         let report = Report {
             front,
             samples,
@@ -216,7 +222,7 @@ impl Arguments {
             let tokens: Vec<f64> = answers.iter().map(|a| a.tokens.len() as f64).collect();
             let mean = tokens.iter().sum::<f64>() / tokens.len().max(1) as f64;
             let note = format!(
-                "Greedy answers to {} held-out prompts at λ = ({preference:.3}): {mean:.1} tokens on average (at most {}).",
+                "Greedy answers to {} held-out prompts at λ = ({preference:.2}): {mean:.1} tokens on average (at most {}).",
                 prompts.len(),
                 self.max_new_tokens
             );

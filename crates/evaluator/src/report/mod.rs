@@ -3,10 +3,12 @@
 mod html;
 pub(crate) mod markdown;
 pub(crate) mod numbers;
+mod terminal;
 
 use std::path::{Path, PathBuf};
 
 pub use numbers::Table;
+pub use terminal::wrapped;
 
 use serde::{Deserialize, Serialize};
 
