@@ -1,4 +1,15 @@
-//! Texts of a model, as a terminal may be given them.
+//! What a terminal may be given, and how wide it is.
+
+/// The columns that tables and texts have: those that `COLUMNS` says, else those of the terminal. `None` where neither is known:
+/// whatever else reads the output gets every line whole.
+pub fn columns() -> Option<usize> {
+    let told = std::env::var("COLUMNS").ok();
+    let told = told.and_then(|columns| columns.trim().parse().ok());
+    told.filter(|columns| *columns > 0).or_else(|| {
+        let size = console::Term::stdout().size_checked();
+        size.map(|(_, columns)| usize::from(columns))
+    })
+}
 
 /// A terminal gets no control characters of a model; whatever else reads the output gets the text as it is.
 pub fn printable(text: &str, is_terminal: bool) -> String {

@@ -110,6 +110,20 @@ pub enum EvaluatorError {
         /// Number of records of the first point.
         expected: usize,
     },
+    /// The untrained model was measured on other records than the points.
+    #[error(
+        "{method}: {found} record(s) of the untrained model on objective `{objective}`, but the points have {expected}; evaluate both on the same records"
+    )]
+    UntrainedCount {
+        /// The method.
+        method: String,
+        /// The objective.
+        objective: String,
+        /// Number of records of the untrained model.
+        found: usize,
+        /// Number of records of the points.
+        expected: usize,
+    },
     /// The points of a method are no points.
     #[error("{method}: {source}")]
     Method {

@@ -7,6 +7,7 @@ use panacea_files::{read_text, write_file};
 use panacea_objectives::non_dominated;
 use serde::{Deserialize, Serialize};
 
+use crate::effects::ObjectiveEffect;
 use crate::indicators::{check_points, check_reference, ignored_warning};
 use crate::method::MethodPoints;
 use crate::provenance::Provenance;
@@ -42,6 +43,9 @@ pub struct MethodFront {
     /// How each objective follows its weight, where the values of single records were at hand.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ordering: Vec<ObjectiveOrdering>,
+    /// What λ does to each objective, where the values of single records were at hand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub effects: Vec<ObjectiveEffect>,
     /// What the method took; its keys stand beside the others.
     #[serde(flatten, default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<Cost>,
@@ -377,6 +381,7 @@ fn measured(method: MethodPoints, reference: &[f64]) -> Result<MethodFront, Eval
         points,
         indicators,
         ordering: method.ordering,
+        effects: method.effects,
         cost: method.cost,
     })
 }
@@ -403,6 +408,7 @@ mod tests {
                 point([0.0, 1.0], [1.0, 2.0]),
             ],
             ordering: Vec::new(),
+            effects: Vec::new(),
             cost: Some(Cost {
                 train_seconds: 12.5,
                 ..Cost::default()

@@ -37,7 +37,7 @@
 //!     point(0.5, [-0.7, -0.9], [-0.6, -0.5]),
 //!     point(0.0, [-0.9, -1.0], [-0.4, -0.5]),
 //! ];
-//! let method = MethodPoints::from_records("panacea-linear", &objectives, points, None)?;
+//! let method = MethodPoints::from_records("panacea-linear", &objectives, points, None, None)?;
 //! let front = Front::new(objectives.to_vec(), vec![method], Some(vec![-1.0, -1.0]), None)?;
 //!
 //! let panacea = &front.methods[0];
@@ -50,6 +50,7 @@ pub mod calibration;
 #[cfg(test)]
 #[path = "../../objectives/src/cases.rs"]
 mod cases;
+mod effects;
 mod error;
 pub mod exact;
 mod front;
@@ -60,7 +61,9 @@ mod points_file;
 mod provenance;
 mod report;
 pub mod statistics;
+mod verdict;
 
+pub use effects::ObjectiveEffect;
 pub use error::{EvaluatorError, IndicatorError};
 pub use front::{Cost, ExactFront, ExactPoint, Front, FrontPoint, Indicators, MethodFront};
 pub use indicators::{
@@ -69,4 +72,4 @@ pub use indicators::{
 pub use method::{MethodPoints, PointRecords};
 pub use points_file::read_points;
 pub use provenance::{MeasuredFile, MeasuredRun, Provenance};
-pub use report::{Answer, PromptSamples, REPORT_FILES, Report, Table};
+pub use report::{Answer, PromptSamples, REPORT_FILES, Report, Table, wrapped};

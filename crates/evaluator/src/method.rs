@@ -1,6 +1,7 @@
 //! From the values of single records to the points of a method.
 
 use crate::EvaluatorError;
+use crate::effects::ObjectiveEffect;
 use crate::front::{Cost, FrontPoint, MethodFront};
 use crate::statistics::{Estimate, ObjectiveOrdering, estimate};
 
@@ -13,6 +14,8 @@ pub struct MethodPoints {
     pub points: Vec<FrontPoint>,
     /// How each objective follows its weight; empty where it is not known.
     pub ordering: Vec<ObjectiveOrdering>,
+    /// What λ does to each objective; empty where the values of single records are not known.
+    pub effects: Vec<ObjectiveEffect>,
     /// What the method took, where that is known.
     pub cost: Option<Cost>,
 }
@@ -34,18 +37,22 @@ pub struct PointRecords {
 }
 
 impl MethodPoints {
-    /// The points with their means, standard errors and ordering.
+    /// The points with their means, standard errors, ordering and effects. `untrained` has the values of the same records
+    /// under the model before its training, where these were measured.
     ///
     /// # Errors
-    /// When an objective has no record, or the points were not evaluated on the same records.
+    /// When an objective has no record, or the points, or the untrained model, were not evaluated on the same records.
     pub fn from_records(
         method: &str,
         objectives: &[String],
         points: Vec<PointRecords>,
+        untrained: Option<&[Vec<f64>]>,
         cost: Option<Cost>,
     ) -> Result<Self, EvaluatorError> {
         check(method, objectives, &points)?;
+        check_untrained(method, objectives, &points, untrained)?;
         let ordering = ordering(objectives, &points);
+        let effects = ObjectiveEffect::paired(objectives, &points, untrained);
         let points = points
             .into_iter()
             .map(|point| {
@@ -70,6 +77,7 @@ impl MethodPoints {
             method: method.to_owned(),
             points,
             ordering,
+            effects,
             cost,
         })
     }
@@ -89,6 +97,7 @@ impl From<MethodFront> for MethodPoints {
             method: front.method,
             points: front.points,
             ordering: front.ordering,
+            effects: front.effects,
             cost: front.cost,
         }
     }
@@ -137,6 +146,29 @@ fn check(
     Ok(())
 }
 
+fn check_untrained(
+    method: &str,
+    objectives: &[String],
+    points: &[PointRecords],
+    untrained: Option<&[Vec<f64>]>,
+) -> Result<(), EvaluatorError> {
+    let (Some(untrained), Some(first)) = (untrained, points.first()) else {
+        return Ok(());
+    };
+    for (i, objective) in objectives.iter().enumerate() {
+        let (found, expected) = (untrained.get(i).map_or(0, Vec::len), first.records[i].len());
+        if found != expected {
+            return Err(EvaluatorError::UntrainedCount {
+                method: method.to_owned(),
+                objective: objective.clone(),
+                found,
+                expected,
+            });
+        }
+    }
+    Ok(())
+}
+
 fn ordering(objectives: &[String], points: &[PointRecords]) -> Vec<ObjectiveOrdering> {
     objectives
         .iter()
@@ -174,7 +206,8 @@ mod tests {
             point(1.0, &[-0.5, -0.7], &[-0.9]),
             point(0.0, &[-0.8, -1.0], &[-0.4]),
         ];
-        let method = MethodPoints::from_records("m", &objectives(), points, None).expect("valid");
+        let method =
+            MethodPoints::from_records("m", &objectives(), points, None, None).expect("valid");
         assert!((method.points[0].values[0] + 0.6).abs() < 1e-15);
         assert!((method.points[0].stderr[0] - 0.1).abs() < 1e-15);
         assert_eq!(method.ordering[0].kendall_tau, Some(1.0));
@@ -185,7 +218,7 @@ mod tests {
     #[test]
     fn points_on_other_records_are_refused() {
         let error = |points| {
-            MethodPoints::from_records("m", &objectives(), points, None)
+            MethodPoints::from_records("m", &objectives(), points, None, None)
                 .expect_err("invalid")
                 .to_string()
         };

@@ -128,7 +128,8 @@ fn front() -> Front {
     };
     let objectives = OBJECTIVES.map(str::to_owned);
     let points = [1.0, 0.25, 0.0].map(point).to_vec();
-    let method = MethodPoints::from_records("panacea-linear", &objectives, points, None).unwrap();
+    let method =
+        MethodPoints::from_records("panacea-linear", &objectives, points, None, None).unwrap();
     Front::new(objectives.to_vec(), vec![method], None, None).unwrap()
 }
 

@@ -10,7 +10,8 @@ use panacea_methods::Served;
 use panacea_objectives::{Preference, simplex_grid};
 use panacea_runs::CountedProgress;
 use panacea_trainer::{
-    Evaluated, evaluate, record_values, references, response_log_probs, summarise,
+    Evaluated, evaluate, evaluate_untrained, record_values, references, response_log_probs,
+    summarise,
 };
 
 use crate::error::MeasureError;
@@ -74,10 +75,12 @@ impl Opened {
             examples.len(),
             self.origin
         )];
+        let untrained = self.untrained(&reference)?;
         let mut method = MethodPoints::from_records(
             &self.policy.plan().method().label(),
             &objectives,
             points,
+            Some(&untrained),
             Some(self.cost(switch_seconds)?),
         )?;
         let mut exact = None;
@@ -114,6 +117,20 @@ impl Opened {
             provenance: self.provenance("records".to_owned(), examples.len()),
         })
     }
+
+    /// Per objective, the value of each record under the model before its training.
+    fn untrained(&self, reference: &[Vec<f64>]) -> Result<Vec<Vec<f64>>, MeasureError> {
+        let examples = self.measured();
+        let objectives = self.policy.plan().objectives().len();
+        match &self.yardstick.method().learning {
+            Learning::Supervised(loss) => {
+                let records = evaluate_untrained(&self.base.decoder, loss, examples, reference)?;
+                let values = (0..objectives).map(|i| record_values(&records, i));
+                Ok(values.collect())
+            }
+            Learning::Rlhf(rlhf) => menu_values(objectives, examples, reference, reference, rlhf),
+        }
+    }
 }
 
 fn point(preference: &Preference, objectives: &[String], records: &[Evaluated]) -> PointRecords {
@@ -129,7 +146,6 @@ fn point(preference: &Preference, objectives: &[String], records: &[Evaluated]) 
     }
 }
 
-/// J_i = E(r_i) − β KL(π ‖ π_ref) of every record, over its own responses, whose probabilities are made to sum to 1.
 fn menu_point(
     preference: &Preference,
     examples: &[Example],
@@ -137,7 +153,21 @@ fn menu_point(
     references: &[Vec<f64>],
     rlhf: &Rlhf,
 ) -> Result<PointRecords, MeasureError> {
-    let objectives = preference.len();
+    Ok(PointRecords {
+        lambda: preference.weights().to_vec(),
+        records: menu_values(preference.len(), examples, log_probs, references, rlhf)?,
+        ..PointRecords::default()
+    })
+}
+
+/// J_i = E(r_i) − β KL(π ‖ π_ref) of every record, over its own responses, whose probabilities are made to sum to 1.
+fn menu_values(
+    objectives: usize,
+    examples: &[Example],
+    log_probs: &[Vec<f64>],
+    references: &[Vec<f64>],
+    rlhf: &Rlhf,
+) -> Result<Vec<Vec<f64>>, MeasureError> {
     let mut values = vec![Vec::with_capacity(examples.len()); objectives];
     for ((example, log_probs), reference) in examples.iter().zip(log_probs).zip(references) {
         let menu = kl_menu(example, reference)?;
@@ -147,11 +177,5 @@ fn menu_point(
             values.push(value);
         }
     }
-    Ok(PointRecords {
-        lambda: preference.weights().to_vec(),
-        records: values,
-        accuracy: None,
-        margin: None,
-        response_tokens: None,
-    })
+    Ok(values)
 }

@@ -38,11 +38,11 @@ pub struct ScoredAnswer {
 }
 
 impl Opened {
-    /// Answers of the policy to prompts, under one preference.
+    /// Answers of the policy to prompts, under one preference; without one, those of the model before its training.
     pub fn write_answers(
         &self,
         prompts: &[impl AsRef<[u32]>],
-        steering: &Steering,
+        steering: Option<&Steering>,
         writing: Writing,
     ) -> Result<Vec<Generated>, MeasureError> {
         let decoder = &self.base.decoder;
@@ -53,7 +53,7 @@ impl Opened {
             .zip(self.policy.plan().seed()..);
         let requests = prompts.map(|(prompt, seed): (&[u32], u64)| Request {
             prompt: prompt.to_vec(),
-            steering: Some(steering.clone()),
+            steering: steering.cloned(),
             sampling: match writing.is_sampled {
                 true => Sampling::exact(),
                 false => Sampling::greedy(),
@@ -85,7 +85,8 @@ impl Opened {
             Judges::open(&self.yardstick, &self.base, &decode, tokenizer.stop_ids())?;
         let examples = self.measured();
         let prompts: Vec<&[u32]> = examples.iter().map(|e| e.prompt.as_slice()).collect();
-        let progress = CountedProgress::new(grid.len(), format!("answers of {}", self.run.name()));
+        let progress =
+            CountedProgress::new(grid.len() + 1, format!("answers of {}", self.run.name()));
         let mut kept = Vec::new();
         let mut said: Vec<Vec<Scored>> = Vec::with_capacity(grid.len());
         let mut lengths: Vec<Vec<usize>> = Vec::with_capacity(grid.len());
@@ -94,7 +95,7 @@ impl Opened {
             let started = Instant::now();
             let Served::Adapter(steering) = self.policy.serve(preference)?;
             switch_seconds += started.elapsed().as_secs_f64() / grid.len() as f64;
-            let answers = self.write_answers(&prompts, &steering, writing)?;
+            let answers = self.write_answers(&prompts, Some(&steering), writing)?;
             let tokens = answers.iter().map(|answer| answer.tokens.as_slice());
             let answered: Vec<(&Example, &[u32])> = examples.iter().zip(tokens).collect();
             let scored = judges.score(&answered)?;
@@ -113,25 +114,31 @@ impl Opened {
             said.push(scored);
             progress.inc();
         }
+        let answers = self.write_answers(&prompts, None, writing)?;
+        let tokens = answers.iter().map(|answer| answer.tokens.as_slice());
+        let untrained = judges.score(&examples.iter().zip(tokens).collect::<Vec<_>>())?;
+        progress.inc();
         progress.finish();
-        // Every λ is measured on the same records.
-        let is_scored = |record: &usize| said.iter().all(|at| at[*record].rewards().is_some());
+        // Every λ, and the model before its training, is measured on the same records.
+        let all = || said.iter().chain(std::iter::once(&untrained));
+        let is_scored = |record: &usize| all().all(|at| at[*record].rewards().is_some());
         let records: Vec<usize> = (0..examples.len()).filter(is_scored).collect();
         if records.is_empty() {
             return Err(MeasureError::NothingScored {
                 run: self.run.name(),
             });
         }
-        let point = |(place, preference): (usize, &Preference)| {
-            let rewards = records
-                .iter()
-                .filter_map(|&record| said[place][record].rewards());
+        let values = |said: &[Scored]| -> Vec<Vec<f64>> {
+            let rewards = records.iter().filter_map(|&record| said[record].rewards());
             let rewards: Vec<Vec<f64>> = rewards.collect();
             let column = |i: usize| rewards.iter().map(|rewards| rewards[i]).collect();
+            (0..objectives.len()).map(column).collect()
+        };
+        let point = |(place, preference): (usize, &Preference)| {
             let length: usize = records.iter().map(|&record| lengths[place][record]).sum();
             PointRecords {
                 lambda: preference.weights().to_vec(),
-                records: (0..objectives.len()).map(column).collect(),
+                records: values(&said[place]),
                 accuracy: None,
                 margin: None,
                 response_tokens: Some(length as f64 / records.len() as f64),
@@ -156,7 +163,9 @@ impl Opened {
         let provenance = self.provenance(by, records.len());
         let label = self.policy.plan().method().label();
         let cost = Some(self.cost(switch_seconds)?);
-        let method = MethodPoints::from_records(&label, &objectives, points, cost)?;
+        let untrained = values(&untrained);
+        let method =
+            MethodPoints::from_records(&label, &objectives, points, Some(&untrained), cost)?;
         let front = Front::new(objectives, vec![method], None, None)?;
         let mut notes = vec![note];
         if records.len() < examples.len() {

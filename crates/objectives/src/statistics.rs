@@ -1,7 +1,9 @@
 //! Means, and how sure they are.
 
+use serde::{Deserialize, Serialize};
+
 /// A mean and its standard error.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     /// The mean.
     pub mean: f64,

@@ -3,12 +3,12 @@
 use panacea_config::Learning;
 use panacea_data::Example;
 use panacea_model::{Decoder, Steering};
-use panacea_objectives::{Loss, RecordTerms, Term, estimate, mean, mismatched_kl};
+use panacea_objectives::{Loss, Outputs, RecordTerms, Term, estimate, mean, mismatched_kl};
 use panacea_runs::ObjectiveValue;
 
 use crate::error::TrainerError;
 use crate::references::References;
-use crate::step::{Prepared, log_ratio, read_example, record_terms};
+use crate::step::{Prepared, log_ratio, read_example, record_terms, response_log_probs};
 
 /// log π_ref of every response of every example; none where no reference is [needed](Learning::needs_reference).
 pub fn references<'a>(
@@ -53,6 +53,39 @@ pub fn evaluate(
         Ok(outputs)
     };
     let outputs = examples.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    Ok(evaluated(loss, examples, references, outputs))
+}
+
+/// Every example under the base model, as it was before any training.
+///
+/// # Errors
+/// For a loss of reward models, whose head only comes with the training; and when the model fails.
+pub fn evaluate_untrained(
+    model: &Decoder,
+    loss: &Loss,
+    examples: &[Example],
+    references: &[Vec<f64>],
+) -> Result<Vec<Evaluated>, TrainerError> {
+    if loss.outputs() == Outputs::Rewards {
+        return Err(TrainerError::NoHead);
+    }
+    let outputs = examples.iter().zip(references);
+    // Where a reference is needed, it is the base model, and known.
+    let outputs = outputs.map(|(example, reference)| match reference.is_empty() {
+        true => response_log_probs(model, None, example),
+        false => Ok(reference.clone()),
+    });
+    let outputs = outputs.collect::<Result<Vec<_>, _>>()?;
+    Ok(evaluated(loss, examples, references, outputs))
+}
+
+/// What the loss says of the outputs of every example.
+fn evaluated(
+    loss: &Loss,
+    examples: &[Example],
+    references: &[Vec<f64>],
+    outputs: Vec<Vec<f64>>,
+) -> Vec<Evaluated> {
     let prepared = examples.iter().zip(references);
     let records: Vec<Prepared<'_>> = prepared
         .map(|(example, reference)| Prepared { example, reference })
@@ -65,7 +98,7 @@ pub fn evaluate(
         terms: record_terms(loss, record, &outputs, kl),
         outputs,
     };
-    Ok(records.into_iter().zip(outputs).map(evaluated).collect())
+    records.into_iter().zip(outputs).map(evaluated).collect()
 }
 
 /// z₀ of all records together.

@@ -40,7 +40,9 @@ pub use divergence::{
     Collapse, CollapseReason, Divergence, DivergenceGuard, Quantity, REPETITION_TOKENS,
 };
 pub use error::TrainerError;
-pub use evaluation::{Evaluated, evaluate, record_values, references, summarise};
+pub use evaluation::{
+    Evaluated, evaluate, evaluate_untrained, record_values, references, summarise,
+};
 pub use lanes::{Lane, Lanes};
 pub use optimizer::{AdamW, AdamWSettings};
 pub use records::{Origin, Records};

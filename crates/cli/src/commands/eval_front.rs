@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use panacea_config::Plan;
 use panacea_evaluator::{
-    Answer, Front, MeasuredRun, PromptSamples, Provenance, REPORT_FILES, Report,
+    Answer, Front, MeasuredRun, PromptSamples, Provenance, REPORT_FILES, Report, wrapped,
 };
 use panacea_measure::{Asked, Choices, Opened, Sample, Writing};
 use panacea_methods::Served;
@@ -18,7 +18,7 @@ use panacea_trainer::{PromptText, Records};
 
 use crate::session::{RUNS, say_aside};
 use crate::shell;
-use crate::terminal::span;
+use crate::terminal::{columns, span};
 
 /// Of a front with more points than this the terminal shows the vertices; the files have them all.
 const SHOWN_POINTS: usize = 21;
@@ -190,10 +190,15 @@ impl Arguments {
         for warning in front.warnings() {
             warn!("{warning}");
         }
-        say!("{}\n", front.value_table(SHOWN_POINTS));
-        say!("{}\n", front.indicator_table());
+        let columns = columns().unwrap_or(usize::MAX);
+        say!("{}\n", front.value_table(SHOWN_POINTS).fitted(columns, 2));
+        say!("{}\n", front.indicator_table().fitted(columns, 1));
+        for paragraph in front.verdict() {
+            say!("{}\n", wrapped(&paragraph, columns));
+        }
         let reference: Vec<_> = front.reference.iter().map(|r| format!("{r:.4}")).collect();
-        say!("reference of the hypervolume: {}", reference.join(", "));
+        let reference = format!("reference of the hypervolume: {}", reference.join(", "));
+        say!("{}", wrapped(&reference, columns));
         let report = Report {
             front,
             samples: PromptSamples::side_by_side(samples),
@@ -298,11 +303,11 @@ impl Arguments {
                 is_sampled: false,
             };
             let Served::Adapter(steering) = opened.policy.serve(preference)?;
-            let answers = opened.write_answers(&prompts, &steering, writing)?;
+            let answers = opened.write_answers(&prompts, Some(&steering), writing)?;
             let tokens: Vec<f64> = answers.iter().map(|a| a.tokens.len() as f64).collect();
             let mean = tokens.iter().sum::<f64>() / tokens.len().max(1) as f64;
             let note = format!(
-                "Run {}: greedy answers to {} {} prompts at λ = ({preference:.3}): {mean:.1} tokens on average (at most {}).",
+                "Run {}: greedy answers to {} {} prompts at λ = ({preference:.2}): {mean:.1} tokens on average (at most {}).",
                 run.name(),
                 prompts.len(),
                 opened.origin,

@@ -129,6 +129,7 @@ mod tests {
             method: name.to_owned(),
             points: [1.0, 0.5, 0.0].map(point).to_vec(),
             ordering: Vec::new(),
+            effects: Vec::new(),
             cost: None,
         }
     }

@@ -3,6 +3,11 @@
 use panacea_objectives::rounded_weight;
 
 use super::scene::Area;
+use crate::front::FrontPoint;
+
+/// No axis and no scale of shades is shorter than so many mean standard errors of its values, so that what differs by chance
+/// looks as close as it is.
+pub(super) const LEAST_IN_ERRORS: f64 = 8.0;
 
 /// A range of values that an axis shows.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,6 +41,35 @@ impl Range {
             low: low - margin,
             high: high + margin,
         }
+    }
+
+    /// The range of objective `i` over these points, widened where it is small beside their errors.
+    pub(super) fn of_objective<'a>(
+        points: impl Iterator<Item = &'a FrontPoint> + Clone,
+        i: usize,
+    ) -> Self {
+        let ends = |point: &FrontPoint| {
+            let (value, error) = (point.values[i], point.stderr[i]);
+            [value - error, value + error]
+        };
+        let errors: Vec<f64> = points.clone().map(|point| point.stderr[i]).collect();
+        let error = errors.iter().sum::<f64>() / errors.len().max(1) as f64;
+        Self::of(points.flat_map(ends), 0.0).at_least(LEAST_IN_ERRORS * error)
+    }
+
+    /// The same range where it is as wide as `spread`; otherwise one of that width around it.
+    pub(super) fn at_least(self, spread: f64) -> Self {
+        let missing = (spread - self.spread()).max(0.0);
+        Self {
+            low: self.low - 0.5 * missing,
+            high: self.high + 0.5 * missing,
+        }
+    }
+
+    /// The range that holds both.
+    pub(super) fn with(self, values: impl IntoIterator<Item = f64>) -> Self {
+        let ends = [self.low, self.high];
+        Self::of(values.into_iter().chain(ends), 0.0)
     }
 
     pub(super) fn spread(&self) -> f64 {
@@ -137,6 +171,25 @@ mod tests {
         assert_eq!(labels(-3.0, 14.0, 4), ["0", "5", "10"]);
         assert_eq!(labels(0.0, 100.0, 4), ["0", "25", "50", "75", "100"]);
         assert_eq!(labels(-1e-3, 1e-3, 2), ["−0.001", "0.000", "0.001"]);
+    }
+
+    #[test]
+    fn noise_does_not_fill_an_axis() {
+        let point = |value: f64| FrontPoint {
+            values: vec![value],
+            stderr: vec![0.1],
+            ..FrontPoint::default()
+        };
+        let noise = [point(1.0), point(1.02), point(0.97)];
+        let range = Range::of_objective(noise.iter(), 0);
+        assert!((range.spread() - 0.1 * LEAST_IN_ERRORS).abs() < 1e-12);
+        assert!(
+            (range.low + range.high - 1.99).abs() < 1e-12,
+            "around the points"
+        );
+        let front = [point(1.0), point(3.0)];
+        let range = Range::of_objective(front.iter(), 0);
+        assert!((range.low - 0.9).abs() < 1e-12 && (range.high - 3.1).abs() < 1e-12);
     }
 
     #[test]

@@ -88,22 +88,13 @@ pub(super) fn scene(front: &Front, title: &str) -> Scene {
 /// The ranges that hold all points with their error bars; and the reference where it is near.
 fn frame(front: &Front) -> Frame {
     let range = |objective: usize| {
-        let points = front
-            .methods
-            .iter()
-            .flat_map(|method| &method.points)
-            .flat_map(|point| {
-                [
-                    point.values[objective] - point.stderr[objective],
-                    point.values[objective] + point.stderr[objective],
-                ]
-            });
+        let points = front.methods.iter().flat_map(|method| &method.points);
         let exact = front
             .exact
             .iter()
             .flat_map(|exact| &exact.values)
             .map(|values| values[objective]);
-        let shown = Range::of(points.chain(exact), 0.0);
+        let shown = Range::of_objective(points, objective).with(exact);
         let reference = front.reference[objective];
         // Farther away it would squeeze the front into a corner.
         let near = shown.low - 0.3 * shown.spread();

@@ -67,6 +67,28 @@ pub(super) fn draw(scene: &mut Scene, entries: &[Entry], (left, top): Xy) {
     }
 }
 
+/// Draws entries side by side from a position, in as many rows as they take in this width; gives the height of these.
+pub(super) fn rows(scene: &mut Scene, entries: &[Entry], (left, top): Xy, width: f64) -> f64 {
+    let face = Face {
+        em: EM,
+        bold: false,
+        colour: INK,
+    };
+    let (mut x, mut row) = (left, 0.0);
+    for entry in entries {
+        let wide = 2.0 * SAMPLE + GAP + EM * fonts::width_in_em(&entry.text, false);
+        if x > left && x + wide > left + width {
+            (x, row) = (left, row + 1.0);
+        }
+        let middle = top + ROW * row + 8.0;
+        (entry.sample)(scene, (x + SAMPLE, middle));
+        let text = (x + 2.0 * SAMPLE + GAP, middle + 0.36 * EM);
+        scene.text(&entry.text, text, Align::Left, face);
+        x += wide + 2.0 * GAP;
+    }
+    ROW * (row + 1.0)
+}
+
 /// A corner of `area` where a box of this size covers no obstacle.
 pub(super) fn free_corner(area: Area, (width, height): Xy, obstacles: &[Area]) -> Option<Area> {
     let margin = 10.0;

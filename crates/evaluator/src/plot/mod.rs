@@ -8,12 +8,16 @@ mod axis;
 mod calibration;
 mod fonts;
 mod front_2d;
+mod heat_map;
 mod legend;
 mod lines;
+mod matrix;
+mod pairs;
 mod palette;
 mod parallel;
 mod render;
 mod scene;
+mod simplex;
 
 use crate::calibration::ObjectiveCalibration;
 use crate::{EvaluatorError, Front};
@@ -21,8 +25,8 @@ use scene::Scene;
 
 pub use lines::{LineChart, Panel};
 
-/// The plot of a front as an SVG document: for two objectives the front in the plane, for any other
-/// number parallel coordinates.
+/// The plot of a front as an SVG document: for two objectives the front in the plane, for three a triangle of λ for each and any
+/// two against each other, for more any two against each other, selected λ in parallel coordinates and all of them as a heat map.
 ///
 /// # Errors
 /// When the drawing fails.
@@ -77,10 +81,11 @@ pub fn lines_png(chart: &LineChart) -> Result<Vec<u8>, EvaluatorError> {
 }
 
 fn scene(front: &Front, title: &str) -> Scene {
-    if front.objectives.len() == 2 {
-        front_2d::scene(front, title)
-    } else {
-        parallel::scene(front, title)
+    match front.objectives.len() {
+        0 | 1 => parallel::scene(front, title),
+        2 => front_2d::scene(front, title),
+        3 => simplex::scene(front, title),
+        _ => matrix::scene(front, title),
     }
 }
 
@@ -112,6 +117,7 @@ mod tests {
                     })
                     .collect(),
                 ordering: Vec::new(),
+                effects: Vec::new(),
                 cost: None,
             })
             .collect();
@@ -122,7 +128,7 @@ mod tests {
 
     #[test]
     fn every_number_of_objectives_and_methods_is_drawn() {
-        for (objectives, methods) in [(1, 1), (2, 1), (2, 7), (3, 2), (10, 1)] {
+        for (objectives, methods) in [(1, 1), (2, 1), (2, 7), (3, 2), (3, 7), (4, 1), (10, 2)] {
             let front = front(objectives, methods);
             let svg = svg(&front, "A <title> & more").expect("drawn");
             assert!(svg.starts_with("<svg ") && svg.trim_end().ends_with("</svg>"));
@@ -147,6 +153,7 @@ mod tests {
             method: "m".into(),
             points: vec![point],
             ordering: Vec::new(),
+            effects: Vec::new(),
             cost: None,
         };
         let front =

@@ -1,217 +1,190 @@
-//! Fronts of any number of objectives, in parallel coordinates: one axis per objective, one line per
-//! preference, in the colour of the objective that weighs most in it.
+//! Selected λ in parallel coordinates, one axis per objective: where one objective alone counts, the centre, and the best of each
+//! method. All λ together would be a thicket.
 
-use super::axis::{Range, number};
+use super::axis::Range;
 use super::fonts;
-use super::legend::{self, Entry, Sample};
+use super::legend::{self, Entry};
+use super::pairs::{self, EDGE};
 use super::palette::{self, INK, NEUTRAL, PAPER, SOFT_INK};
 use super::scene::{Align, Area, Colour, Face, Scene, Xy};
-use crate::front::{Front, FrontPoint};
+use crate::effects::places;
+use crate::front::{Front, FrontPoint, MethodFront};
 
-const HEIGHT: f64 = 596.0;
-const TOP: f64 = 104.0;
-const BOTTOM: f64 = 546.0;
-const LEFT: f64 = 84.0;
+const HIGH: f64 = 250.0;
+const HEAD: Face = Face {
+    em: 13.0,
+    bold: true,
+    colour: INK,
+};
+const SOFT: Face = Face {
+    em: 11.5,
+    bold: false,
+    colour: SOFT_INK,
+};
 
-/// Lays out the plot.
+/// A page of its own, for a single objective.
 pub(super) fn scene(front: &Front, title: &str) -> Scene {
-    let objectives = front.objectives.len();
-    let gap = if objectives > 6 { 110.0 } else { 170.0 };
-    let right = LEFT + gap * (objectives.max(3) - 1) as f64;
-    let entries = entries(front);
-    let legend_left = right + 60.0;
-    let width = (legend_left + legend::size(&entries).0 + 20.0).max(720.0);
+    let mut scene = Scene::new((720.0, 4000.0));
+    let subtitle = "the better, the higher";
+    let top = pairs::headings(&mut scene, title, subtitle, &[]);
+    let bottom = draw(&mut scene, front, &pairs::ranges(front), top);
+    scene.cut(bottom + 16.0)
+}
 
-    let mut scene = Scene::new((width, HEIGHT));
-    scene.area(
-        Area {
-            left: 0.0,
-            top: 0.0,
-            right: width,
-            bottom: HEIGHT,
-        },
-        PAPER,
-    );
-    scene.text(
-        fonts::shortened(title, 16.0, true, width - 80.0),
-        (40.0, 30.0),
-        Align::Left,
-        Face {
-            em: 16.0,
-            bold: true,
-            colour: INK,
-        },
-    );
-    scene.text(
-        "one line per preference λ; strong: non-dominated, pale: dominated; every axis has its own scale, higher is better",
-        (40.0, 50.0),
-        Align::Left,
-        Face { em: 11.5, bold: false, colour: SOFT_INK },
-    );
+/// A line of the picture.
+struct Line<'a> {
+    point: &'a FrontPoint,
+    colour: Colour,
+    dash: &'static [f64],
+    name: String,
+}
 
-    let axes: Vec<Axis> = (0..objectives)
-        .map(|objective| {
-            let values = front
-                .methods
-                .iter()
-                .flat_map(|m| &m.points)
-                .map(|point| point.values[objective]);
-            let share = if objectives > 1 {
-                objective as f64 / (objectives - 1) as f64
-            } else {
-                0.5
-            };
-            Axis {
-                x: LEFT + share * (right - LEFT),
-                range: Range::of(values, 0.05),
-            }
-        })
-        .collect();
-    // Pale lines first: the front lies on top.
-    for non_dominated in [false, true] {
-        for (series, method) in front.methods.iter().enumerate() {
-            for point in method
-                .points
-                .iter()
-                .filter(|point| point.non_dominated == non_dominated)
-            {
-                draw_point(&mut scene, &axes, point, palette::dash(series));
-            }
+/// Draws the axes, the lines and their legend from `top` on; gives where they end.
+pub(super) fn draw(scene: &mut Scene, front: &Front, ranges: &[Range], top: f64) -> f64 {
+    let lines = lines(front, ranges);
+    scene.text("Selected λ", (EDGE, top + 13.0), Align::Left, HEAD);
+    let about = format!(
+        "a line for each; every axis has its own scale; λ of one objective and the centre: {}",
+        front.methods[0].method
+    );
+    let room = scene.size.0 - 2.0 * EDGE;
+    scene.text(
+        fonts::shortened(&about, SOFT.em, false, room),
+        (EDGE, top + 31.0),
+        Align::Left,
+        SOFT,
+    );
+    let entries: Vec<Entry<'_>> = lines.iter().map(entry).collect();
+    let from = top + 42.0 + legend::rows(scene, &entries, (EDGE, top + 42.0), room) + 34.0;
+
+    let m = ranges.len();
+    let gap = (room - 70.0) / m.max(2) as f64;
+    let x = |i: usize| EDGE + 50.0 + gap * (i as f64 + if m == 1 { 0.5 } else { 0.0 });
+    let at = |i: usize, value: f64| -> Xy { (x(i), from + HIGH * (1.0 - ranges[i].share(value))) };
+    for line in &lines {
+        let places: Vec<Xy> = (0..m).map(|i| at(i, line.point.values[i])).collect();
+        scene.dashed(&places, line.dash, 2.0, line.colour);
+        for place in places {
+            scene.disc(place, 3.0, line.colour);
         }
     }
-    for (axis, name) in axes.iter().zip(&front.objectives) {
-        draw_axis(&mut scene, axis, name, gap);
+    for (i, name) in front.objectives.iter().enumerate() {
+        axis(scene, &ranges[i], (x(i), from), name, gap);
     }
-    legend::draw(&mut scene, &entries, (legend_left, TOP));
-    let reference: Vec<String> = front
-        .reference
-        .iter()
-        .map(|value| number(*value, 3))
-        .collect();
-    scene.text(
-        format!("reference of the hypervolume: ({})", reference.join(", ")),
-        (40.0, HEIGHT - 16.0),
-        Align::Left,
-        Face {
-            em: 11.5,
-            bold: false,
-            colour: SOFT_INK,
-        },
-    );
-    scene
+    from + HIGH + 8.0
 }
 
-struct Axis {
-    x: f64,
-    range: Range,
-}
-
-impl Axis {
-    fn at(&self, value: f64) -> Xy {
-        (self.x, BOTTOM - self.range.share(value) * (BOTTOM - TOP))
-    }
-}
-
-fn draw_axis(scene: &mut Scene, axis: &Axis, name: &str, gap: f64) {
+fn axis(scene: &mut Scene, range: &Range, (x, top): Xy, name: &str, gap: f64) {
     let face = Face {
-        em: 11.0,
+        em: 10.0,
         bold: false,
         colour: SOFT_INK,
     };
-    scene.line(vec![(axis.x, TOP - 6.0), (axis.x, BOTTOM)], 1.4, SOFT_INK);
-    for (value, label) in axis.range.ticks(6) {
-        let (x, y) = axis.at(value);
+    scene.line(vec![(x, top - 4.0), (x, top + HIGH)], 1.2, SOFT_INK);
+    for (value, label) in range.ticks(4) {
+        let y = top + HIGH * (1.0 - range.share(value));
         scene.line(vec![(x - 4.0, y), (x, y)], 1.0, SOFT_INK);
         // On paper of its own, since lines cross here.
-        let width = face.em * fonts::width_in_em(&label, face.bold);
-        scene.area(
-            Area {
-                left: x - 8.0 - width,
-                top: y - 7.0,
-                right: x - 6.0,
-                bottom: y + 7.0,
-            },
-            PAPER,
-        );
+        let width = face.em * fonts::width_in_em(&label, false);
+        let paper = Area {
+            left: x - 8.0 - width,
+            top: y - 6.5,
+            right: x - 5.5,
+            bottom: y + 6.5,
+        };
+        scene.area(paper, PAPER);
         scene.text(label, (x - 7.0, y + 0.36 * face.em), Align::Right, face);
     }
     let face = Face {
-        em: 13.0,
+        em: 11.5,
         bold: true,
         colour: INK,
     };
-    let name = fonts::shortened(&format!("J\u{2002}{name}"), face.em, face.bold, gap - 10.0);
-    scene.text(name, (axis.x, TOP - 16.0), Align::Centre, face);
-}
-
-fn draw_point(scene: &mut Scene, axes: &[Axis], point: &FrontPoint, dash: &[f64]) {
-    let colour = colour(point).on_white(if point.non_dominated { 0.9 } else { 0.3 });
-    let line: Vec<Xy> = axes
-        .iter()
-        .zip(&point.values)
-        .map(|(axis, value)| axis.at(*value))
-        .collect();
-    scene.dashed(
-        &line,
-        dash,
-        if point.non_dominated { 1.8 } else { 1.2 },
-        colour,
+    scene.text(
+        fonts::shortened(name, face.em, true, gap - 8.0),
+        (x, top - 14.0),
+        Align::Centre,
+        face,
     );
-    for at in line {
-        scene.disc(at, 2.6, colour);
-    }
 }
 
-/// The colour of the objective that weighs most; neutral where several do.
-fn colour(point: &FrontPoint) -> Colour {
-    let greatest = point
-        .lambda
+/// The places where one objective weighs most and the centre, of the first method; and what is best of each method.
+fn lines<'a>(front: &'a Front, ranges: &[Range]) -> Vec<Line<'a>> {
+    let first = &front.methods[0];
+    let lambdas: Vec<&[f64]> = first.points.iter().map(|point| &point.lambda[..]).collect();
+    let ends = places(&lambdas, ranges.len()).unwrap_or_default();
+    let end = |(i, place): (usize, &usize)| Line {
+        point: &first.points[*place],
+        colour: palette::colour(i),
+        dash: palette::dash(usize::from(i > 4)),
+        name: format!("λ {}", front.objectives[i]),
+    };
+    let mut lines: Vec<Line<'_>> = ends.iter().enumerate().map(end).collect();
+    if let Some(centre) = centre(first, &ends) {
+        lines.push(Line {
+            point: &first.points[centre],
+            colour: NEUTRAL,
+            dash: &[],
+            name: "λ in the centre".to_owned(),
+        });
+    }
+    for (series, method) in front.methods.iter().enumerate() {
+        if let (Some(point), true) = (best(method, ranges), ranges.len() > 1) {
+            let name = format!("best on average, {}", method.method);
+            lines.push(Line {
+                point,
+                colour: INK,
+                dash: palette::dash(series + 1),
+                name,
+            });
+        }
+    }
+    lines
+}
+
+/// The point that is nearest to equal weights, where it is none of the ends.
+fn centre(method: &MethodFront, ends: &[usize]) -> Option<usize> {
+    let distance = |point: &FrontPoint| -> f64 {
+        let equal = 1.0 / point.lambda.len() as f64;
+        point
+            .lambda
+            .iter()
+            .map(|weight| (weight - equal).powi(2))
+            .sum()
+    };
+    let all = method.points.iter().map(distance).enumerate();
+    let nearest = all.min_by(|a, b| a.1.total_cmp(&b.1));
+    nearest
+        .map(|(place, _)| place)
+        .filter(|place| !ends.contains(place))
+}
+
+/// The point that is highest on average over the axes.
+fn best<'a>(method: &'a MethodFront, ranges: &[Range]) -> Option<&'a FrontPoint> {
+    let height = |point: &FrontPoint| -> f64 {
+        ranges
+            .iter()
+            .zip(&point.values)
+            .map(|(range, value)| range.share(*value))
+            .sum()
+    };
+    method
+        .points
         .iter()
-        .copied()
-        .fold(f64::NEG_INFINITY, f64::max);
-    let mut dominant = (0..point.lambda.len()).filter(|&i| point.lambda[i] > greatest - 1e-9);
-    match (dominant.next(), dominant.next()) {
-        (Some(objective), None) => palette::colour(objective),
-        _ => NEUTRAL,
-    }
+        .max_by(|a, b| height(a).total_cmp(&height(b)))
 }
 
-fn entries<'a>(front: &'a Front) -> Vec<Entry<'a>> {
-    let line = |colour: Colour, dash: &'static [f64]| -> Sample<'static> {
-        Box::new(move |scene, (x, y)| {
+fn entry<'a>(line: &Line<'_>) -> Entry<'a> {
+    let (colour, dash) = (line.colour, line.dash);
+    Entry {
+        sample: Box::new(move |scene, (x, y)| {
             scene.dashed(
                 &[(x - legend::SAMPLE, y), (x + legend::SAMPLE, y)],
                 dash,
                 2.2,
                 colour,
             );
-        })
-    };
-    let mut entries: Vec<Entry> = front
-        .objectives
-        .iter()
-        .enumerate()
-        .map(|(i, objective)| Entry {
-            sample: line(palette::colour(i).on_white(0.9), &[]),
-            text: format!("λ mostly {objective}"),
-        })
-        .collect();
-    if front
-        .methods
-        .iter()
-        .flat_map(|m| &m.points)
-        .any(|point| colour(point) == NEUTRAL)
-    {
-        entries.push(Entry {
-            sample: line(NEUTRAL, &[]),
-            text: "no single one".to_owned(),
-        });
+        }),
+        text: line.name.clone(),
     }
-    for (series, method) in front.methods.iter().enumerate() {
-        entries.push(Entry {
-            sample: line(INK, palette::dash(series)),
-            text: method.method.clone(),
-        });
-    }
-    entries
 }

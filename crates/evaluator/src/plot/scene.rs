@@ -75,6 +75,17 @@ impl Scene {
         }
     }
 
+    /// The same marks on a page of this height.
+    pub(super) fn cut(mut self, height: f64) -> Self {
+        if let Some(Mark::Polygon { points, .. }) = self.marks.first_mut() {
+            for (_, y) in points {
+                *y = y.min(height);
+            }
+        }
+        self.size.1 = height;
+        self
+    }
+
     pub(super) fn line(&mut self, points: Vec<Xy>, width: f64, colour: Colour) {
         self.marks.push(Mark::Line {
             points,

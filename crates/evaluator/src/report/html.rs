@@ -31,6 +31,11 @@ pub(super) fn page(report: &Report, svg: &str) -> String {
         .iter()
         .map(|warning| format!("<p class=\"warning\">{}</p>\n", escaped(warning)))
         .collect();
+    let verdict: String = front
+        .verdict()
+        .iter()
+        .map(|paragraph| format!("<p>{}</p>\n", escaped(paragraph)))
+        .collect();
     let indicators = table("Indicators", &numbers::indicators(front));
     let reference = escaped(&numbers::reference(front));
     let ordering = ordering(front);
@@ -59,7 +64,7 @@ pub(super) fn page(report: &Report, svg: &str) -> String {
          <title>{title}</title>\n<style>\n{STYLE}{OWN_STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n\
          <div id=\"front\"></div>\n\
          <figure class=\"picture\" id=\"picture\" role=\"img\" aria-label=\"{described}\">\n{svg}</figure>\n\
-         {without_script}{warnings}<h2>Indicators</h2>\n{indicators}<p class=\"note\">Objectives are maximised. Reference of \
+         {without_script}{warnings}<section class=\"verdict\" aria-label=\"What it says\">\n{verdict}</section>\n<h2>Indicators</h2>\n{indicators}<p class=\"note\">Objectives are maximised. Reference of \
          the hypervolume: ({reference}); a point that is not above it in every objective adds nothing.</p>\n\
          {ordering}<h2>Points</h2>\n{points}\
          <p class=\"note\">Means over the evaluation records ± one standard error.</p>\n{notes}\

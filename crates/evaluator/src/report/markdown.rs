@@ -16,6 +16,10 @@ pub(super) fn report(report: &Report) -> String {
     for warning in front.warnings() {
         text += &format!("> **Warning:** {}\n\n", escaped(&warning));
     }
+    text += "## What it says\n\n";
+    for paragraph in front.verdict() {
+        text += &format!("{}\n\n", escaped(&paragraph));
+    }
     text += "## Indicators\n\n";
     text += &table(&numbers::indicators(front));
     text += &format!(
@@ -103,6 +107,8 @@ mod tests {
         for part in [
             "# Tiny & small",
             "- model: \\<tiny\\>",
+            "## What it says",
+            "From λ = (0, 1) to (1, 0) helpful rises by ",
             "## Indicators",
             "against the reference (",
             "## Ordering",

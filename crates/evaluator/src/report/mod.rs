@@ -3,10 +3,12 @@
 mod html;
 pub(crate) mod markdown;
 pub(crate) mod numbers;
+mod terminal;
 
 use std::path::{Path, PathBuf};
 
 pub use numbers::Table;
+pub use terminal::wrapped;
 
 use serde::{Deserialize, Serialize};
 
@@ -134,8 +136,9 @@ mod tests {
             trainings: 1,
             ..Cost::default()
         };
-        let method = MethodPoints::from_records("panacea-linear", &objectives, points, Some(cost))
-            .expect("valid");
+        let method =
+            MethodPoints::from_records("panacea-linear", &objectives, points, None, Some(cost))
+                .expect("valid");
         let front = Front::new(objectives.to_vec(), vec![method], None, None).expect("valid");
         let answer = |weight: f64, text: &str| Answer {
             method: "panacea-linear".to_owned(),

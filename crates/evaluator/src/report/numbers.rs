@@ -6,6 +6,9 @@ use panacea_objectives::rounded_weight;
 
 use crate::Front;
 
+/// With more objectives, a table names the weights of λ that are not 0.
+const FEW_OBJECTIVES: usize = 3;
+
 /// A table: its header, and its rows. It is shown with aligned columns.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Table {
@@ -53,12 +56,17 @@ impl Front {
     pub fn value_table(&self, most: usize) -> Table {
         let mut header = texts(&["method", "λ"]);
         header.extend(self.objectives.iter().cloned());
+        let few_objectives = self.objectives.len() <= FEW_OBJECTIVES;
+        let lambda = |weights: &[f64]| match few_objectives {
+            true => preference(weights),
+            false => named_preference(&self.objectives, weights),
+        };
         let mut rows = Vec::new();
         for method in &self.methods {
             let few = method.points.len() <= most;
             let is_vertex = |lambda: &[f64]| lambda.contains(&1.0);
             for point in method.points.iter().filter(|p| few || is_vertex(&p.lambda)) {
-                let mut row = vec![method.method.clone(), preference(&point.lambda)];
+                let mut row = vec![method.method.clone(), lambda(&point.lambda)];
                 let values = point.values.iter().zip(&point.stderr);
                 row.extend(values.map(|(value, stderr)| estimate(*value, *stderr)));
                 rows.push(row);
@@ -234,14 +242,35 @@ pub(super) fn ordering(front: &Front) -> Table {
 /// A preference as a person writes it.
 pub(super) fn preference(lambda: &[f64]) -> String {
     let weights: Vec<String> = (lambda.iter())
-        .map(|&weight| rounded_weight(weight, 3))
+        .map(|&weight| rounded_weight(weight, 2))
         .collect();
     format!("({})", weights.join(", "))
 }
 
-/// The reference with all its digits, for whoever computes against it.
+/// A preference by the objectives that weigh anything in it, where the list of all weights would be long.
+fn named_preference(objectives: &[String], lambda: &[f64]) -> String {
+    let all_alike = lambda
+        .iter()
+        .all(|weight| (weight - lambda[0]).abs() < 1e-9);
+    if all_alike {
+        return format!("all {}", rounded_weight(lambda[0], 2));
+    }
+    let named = objectives
+        .iter()
+        .zip(lambda)
+        .filter(|(_, weight)| **weight > 0.0);
+    let named: Vec<String> = named
+        .map(|(objective, &weight)| match weight == 1.0 {
+            true => objective.clone(),
+            false => format!("{objective} {}", rounded_weight(weight, 2)),
+        })
+        .collect();
+    named.join(", ")
+}
+
+/// The reference as people read it; `front.json` has all its digits.
 pub(super) fn reference(front: &Front) -> String {
-    let values: Vec<String> = front.reference.iter().map(ToString::to_string).collect();
+    let values: Vec<String> = front.reference.iter().map(|value| number(*value)).collect();
     values.join(", ")
 }
 
@@ -292,8 +321,15 @@ mod tests {
         assert_eq!(number(1.39e-4), "1.390e-4");
         assert_eq!(number(0.0), "0.0000");
         assert_eq!(duration(1080.0), "18.0 min");
-        assert_eq!(preference(&[1.0 / 3.0, 2.0 / 3.0]), "(0.333, 0.667)");
+        assert_eq!(preference(&[1.0 / 3.0, 2.0 / 3.0]), "(0.33, 0.67)");
         assert_eq!(preference(&[1.0, 0.0]), "(1, 0)");
+        let names = texts(&["a", "b", "c", "d"]);
+        assert_eq!(named_preference(&names, &[0.0, 1.0, 0.0, 0.0]), "b");
+        assert_eq!(
+            named_preference(&names, &[0.25, 0.0, 0.0, 0.75]),
+            "a 0.25, d 0.75"
+        );
+        assert_eq!(named_preference(&names, &[0.25; 4]), "all 0.25");
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub(super) fn fronts(seeds: &mut Seeds) {
             point([0.0, 1.0], [0.5, 2.0]),
         ],
         ordering: Vec::new(),
+        effects: Vec::new(),
         cost: Some(Cost::default()),
     };
     let exact = ExactFront::new(vec![vec![2.0, 1.0], vec![1.0, 2.0]]);
