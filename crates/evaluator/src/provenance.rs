@@ -18,6 +18,9 @@ pub struct Provenance {
 pub struct MeasuredRun {
     /// The run's name.
     pub run: String,
+    /// Steps that were finished of what was measured, where that is known; of several trainings those of all together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps: Option<usize>,
     /// What its values are: of the records' own responses, or rewards of answers.
     pub by: String,
     /// How many records, from the first on.
@@ -97,6 +100,7 @@ mod tests {
     fn run(name: &str) -> MeasuredRun {
         MeasuredRun {
             run: name.to_owned(),
+            steps: Some(20),
             by: "records".to_owned(),
             records: 5,
             origin: "held-out".to_owned(),

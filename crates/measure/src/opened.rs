@@ -8,7 +8,7 @@ use panacea_evaluator::{Cost, Front, MeasuredFile, MeasuredRun};
 use panacea_methods::{Served, Trainings};
 use panacea_objectives::{Preference, simplex_grid, usual_divisions};
 use panacea_reward_models::Base;
-use panacea_runs::{RunFolder, training_totals};
+use panacea_runs::{RunFolder, RunRecord, training_totals};
 use panacea_serving::{Policy, changed_since, open_model_of};
 use panacea_svd_lora::ADAPTER_FILE;
 use panacea_trainer::{Origin, Records, References, computed_by};
@@ -43,7 +43,9 @@ pub struct Opened {
     pub eval: Records,
     /// What these are to its training.
     pub origin: Origin,
-    /// Their files.
+    /// Steps that are finished of what it serves.
+    steps: Option<usize>,
+    /// The files of the records.
     files: Vec<MeasuredFile>,
     /// How many of them are measured, from the first on.
     pub(crate) measured: usize,
@@ -97,6 +99,7 @@ impl Opened {
         } = &base;
         let mut policy = Policy::open(&run, decoder)?;
         policy.notes.extend(changed_since(&record, pretrained));
+        let steps = finished_steps(&run, &record)?;
         // What the trainings computed; measuring leaves their folder as it is.
         let runs = run.path().parent().unwrap_or(Path::new("."));
         let references = References::read(
@@ -112,6 +115,7 @@ impl Opened {
             measured: eval.examples.len(),
             eval,
             origin,
+            steps,
             files,
             references,
         })
@@ -154,6 +158,7 @@ impl Opened {
     pub(crate) fn provenance(&self, by: String, records: usize) -> MeasuredRun {
         MeasuredRun {
             run: self.run.name(),
+            steps: self.steps,
             by,
             records,
             origin: self.origin.to_string(),
@@ -179,12 +184,7 @@ impl Opened {
 
     /// What the method took: every training, and every file that has to be kept to serve any preference.
     pub(crate) fn cost(&self, switch_seconds: f64) -> Result<Cost, MeasureError> {
-        let folders: Vec<PathBuf> = match self.policy.plan().trainings() {
-            Trainings::One => vec![self.run.path().to_owned()],
-            Trainings::Each(preferences) => (0..preferences.len())
-                .map(|index| self.run.member(index))
-                .collect(),
-        };
+        let folders = training_folders(&self.run, self.policy.plan());
         let mut cost = Cost {
             trainings: folders.len(),
             switch_seconds,
@@ -205,4 +205,27 @@ impl Opened {
         }
         Ok(cost)
     }
+}
+
+/// The folder of each training of a run.
+fn training_folders(run: &RunFolder, plan: &Plan) -> Vec<PathBuf> {
+    match plan.trainings() {
+        Trainings::One => vec![run.path().to_owned()],
+        Trainings::Each(preferences) => (0..preferences.len())
+            .map(|index| run.member(index))
+            .collect(),
+    }
+}
+
+/// Steps that are finished of what a run serves; nothing where that is not known any more.
+fn finished_steps(run: &RunFolder, record: &RunRecord) -> Result<Option<usize>, MeasureError> {
+    let mut steps = Some(0);
+    for folder in training_folders(run, &record.plan) {
+        let checkpoint = RunFolder::open(&folder)?.latest_checkpoint()?;
+        // Checkpoints of a finished training may have been taken away.
+        let of_this = checkpoint.map(|checkpoint| checkpoint.step);
+        let of_this = of_this.or_else(|| record.total_steps());
+        steps = steps.zip(of_this).map(|(sum, steps)| sum + steps);
+    }
+    Ok(steps)
 }

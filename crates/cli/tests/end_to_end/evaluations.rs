@@ -38,6 +38,7 @@ fn evaluations_are_kept() {
         (&json!("held-out"), &json!("records"))
     );
     assert_eq!(run["files"][0]["path"], "test.jsonl");
+    assert_eq!(run["steps"], 2);
     let record = fs::read_to_string(desk.path("runs/first/run.toml")).unwrap();
     let sha256 = run["files"][0]["sha256"].as_str().unwrap();
     assert!(
@@ -48,6 +49,15 @@ fn evaluations_are_kept() {
     assert!(
         report.contains(sha256) && report.contains("--records 3"),
         "{report}"
+    );
+
+    // Of a run that went on, it is what it was then.
+    desk.succeed("train --run first --resume --steps 3");
+    let shown = desk.succeed("runs show first");
+    assert_eq!(
+        shown.matches(", when it was at step 2\n").count(),
+        2,
+        "{shown}"
     );
 
     // What serves reads the newest; of a version before numbers, the one that there is.

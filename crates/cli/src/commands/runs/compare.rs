@@ -5,86 +5,129 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use panacea_evaluator::Front;
-use panacea_runs::{RunFolder, RunSummary};
+use panacea_runs::{RunFolder, RunSummary, Unlike};
 use serde_json::{Value, json};
 
+use super::show::evaluation_text;
 use super::{Evaluated, state_text};
 
+/// Two runs, and what they have in common.
+struct Comparison {
+    names: [String; 2],
+    /// Keys of the plans that differ.
+    differences: Vec<Unlike>,
+    /// Numbers of the last steps, by name.
+    metrics: Vec<(String, Option<f64>, Option<f64>)>,
+    fronts: Result<Fronts, String>,
+}
+
+/// Two fronts of one kind.
+struct Fronts {
+    /// Both, under one reference.
+    front: Front,
+    /// What was measured of each run, in words.
+    measured: [String; 2],
+}
+
 pub fn run(runs: &Path, names: [&str; 2], json: bool) -> Result<()> {
-    let both = names.map(|name| RunFolder::find(runs, Some(name)).map(|run| RunSummary::of(&run)));
-    let [one, other] = both;
-    let (one, other) = (one??, other??);
-    let (Some(first), Some(second)) = (&one.record, &other.record) else {
-        let [one, other] =
-            [&one, &other].map(|run| format!("{}: {}", run.folder.name(), state_text(run)));
-        bail!("a run that is broken cannot be compared: {one}; {other}");
+    let summary = |name: &str| -> Result<RunSummary> {
+        Ok(RunSummary::of(&RunFolder::find(runs, Some(name))?)?)
     };
-    let differences = first.unlike(second)?;
-    let metrics = final_metrics(&one, &other);
-    let fronts = fronts(&one, &other)?;
+    let (one, other) = (summary(names[0])?, summary(names[1])?);
+    let state = |run: &RunSummary| format!("{}: {}", run.folder.name(), state_text(run));
+    let (Some(first), Some(second)) = (&one.record, &other.record) else {
+        bail!(
+            "a run that is broken cannot be compared: {}; {}",
+            state(&one),
+            state(&other)
+        );
+    };
+    let comparison = Comparison {
+        names: names.map(str::to_owned),
+        differences: first.unlike(second)?,
+        metrics: final_metrics(&one, &other),
+        fronts: fronts(&one, &other)?,
+    };
     if json {
-        let differences = differences
-            .iter()
-            .map(|(key, one, other)| json!({"key": key, "a": one, "b": other}));
-        let metrics = metrics
-            .iter()
-            .map(|(name, one, other)| json!({"metric": name, "a": one, "b": other}));
-        let all = json!({
-            "a": names[0],
-            "b": names[1],
-            "differences": differences.collect::<Vec<Value>>(),
-            "metrics": metrics.collect::<Vec<Value>>(),
-            "fronts": match &fronts {
-                Ok(front) => json!({"comparable": true, "front": front}),
-                Err(reason) => json!({"comparable": false, "reason": reason}),
-            },
-        });
-        say!("{}", serde_json::to_string_pretty(&all)?);
+        let text = serde_json::to_string_pretty(&comparison.to_json())?;
+        say!("{text}");
         return Ok(());
     }
-    for run in [&one, &other] {
-        say!("{}: {}", run.folder.name(), state_text(run));
-    }
-    say!(
-        "\nplan{}",
-        match differences.is_empty() {
-            true => ": the same",
-            false => "",
-        }
-    );
-    let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "not set".to_owned());
-    for (key, one, other) in &differences {
-        say!(
-            "  {key}\n    {}: {}\n    {}: {}",
-            names[0],
-            shown(one),
-            names[1],
-            shown(other)
-        );
-    }
-    say!("\nlast step");
-    let width = metrics.iter().map(|(name, ..)| name.chars().count()).max();
-    let width = width.unwrap_or(0);
-    let number =
-        |value: &Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.4}"));
-    say!("  {:<width$}  {:>12}  {:>12}", "", names[0], names[1]);
-    for (name, one, other) in &metrics {
-        say!(
-            "  {name:<width$}  {:>12}  {:>12}",
-            number(one),
-            number(other)
-        );
-    }
-    say!("\nfronts");
-    match fronts {
-        Ok(front) => {
-            say!("{}", front.indicator_table());
+    say!("{}\n{}\n", state(&one), state(&other));
+    say!("{}\n{}", comparison.plans(), comparison.last_steps());
+    match comparison.fronts {
+        Ok(Fronts { front, measured }) => {
+            say!(
+                "fronts\n  {}\n{}",
+                measured.join("\n  "),
+                front.indicator_table()
+            );
             let reference: Vec<_> = front.reference.iter().map(|r| format!("{r:.4}")).collect();
             say!("reference of the hypervolume: {}", reference.join(", "));
         }
-        Err(reason) => say!("  they cannot be compared: {reason}"),
+        Err(reason) => say!("fronts\n  they cannot be compared: {reason}"),
     }
     Ok(())
+}
+
+impl Comparison {
+    /// Each key that differs, with both values.
+    fn plans(&self) -> String {
+        let [one, other] = &self.names;
+        if self.differences.is_empty() {
+            return "plan: the same\n".to_owned();
+        }
+        let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "not set".to_owned());
+        let differences = self.differences.iter().map(|(key, a, b)| {
+            format!(
+                "  {key}\n    {one}: {}\n    {other}: {}\n",
+                shown(a),
+                shown(b)
+            )
+        });
+        format!("plan\n{}", differences.collect::<String>())
+    }
+
+    /// A table of the numbers of the last steps.
+    fn last_steps(&self) -> String {
+        let [one, other] = &self.names;
+        let length = |text: &String| text.chars().count();
+        let metrics = || self.metrics.iter();
+        let name = metrics().map(|(name, ..)| length(name)).max().unwrap_or(0);
+        let [a, b] = [one, other].map(|name| length(name).max(9));
+        let number = |value: &Option<f64>| {
+            value.map_or_else(|| "–".to_owned(), |value| format!("{value:.4}"))
+        };
+        let rows = metrics().map(|(metric, first, second)| {
+            format!(
+                "  {metric:<name$}  {:>a$}  {:>b$}\n",
+                number(first),
+                number(second)
+            )
+        });
+        format!(
+            "last step\n  {:<name$}  {one:>a$}  {other:>b$}\n{}",
+            "",
+            rows.collect::<String>()
+        )
+    }
+
+    fn to_json(&self) -> Value {
+        let differences = self.differences.iter();
+        let differences = differences.map(|(key, a, b)| json!({"key": key, "a": a, "b": b}));
+        let metrics = self.metrics.iter();
+        let metrics = metrics.map(|(metric, a, b)| json!({"metric": metric, "a": a, "b": b}));
+        json!({
+            "a": self.names[0],
+            "b": self.names[1],
+            "differences": differences.collect::<Vec<Value>>(),
+            "metrics": metrics.collect::<Vec<Value>>(),
+            "fronts": match &self.fronts {
+                Ok(fronts) => json!({"comparable": true, "front": fronts.front, "measured": fronts.measured}),
+                Err(reason) => json!({"comparable": false, "reason": reason}),
+            },
+        })
+    }
 }
 
 /// What the last step of each says, by the name of the number.
@@ -98,7 +141,6 @@ fn final_metrics(one: &RunSummary, other: &RunSummary) -> Vec<(String, Option<f6
             rows.push((name, values.0, values.1));
         }
     };
-    add("step".to_owned(), "/step");
     add("aggregated loss".to_owned(), "/aggregate");
     let names = |run: &RunSummary| {
         run.record
@@ -123,7 +165,7 @@ fn final_metrics(one: &RunSummary, other: &RunSummary) -> Vec<(String, Option<f6
 }
 
 /// The newest fronts of the two that were measured alike, under one reference; else why there are none.
-fn fronts(one: &RunSummary, other: &RunSummary) -> Result<Result<Front, String>> {
+fn fronts(one: &RunSummary, other: &RunSummary) -> Result<Result<Fronts, String>> {
     let mut all = Vec::new();
     for run in [one, other] {
         let (evaluations, broken) = Evaluated::all(run)?;
@@ -141,8 +183,13 @@ fn fronts(one: &RunSummary, other: &RunSummary) -> Result<Result<Front, String>>
             match not_comparable(first, second) {
                 None => {
                     let pair = [(one, first), (other, second)];
+                    let measured = pair.map(|(run, evaluated)| {
+                        let text = evaluation_text(run.steps, evaluated);
+                        format!("{}, evaluation {text}", run.folder.name())
+                    });
                     let pair = pair.map(|(run, evaluated)| (run.folder.name(), alone(evaluated)));
-                    return Ok(Ok(Front::overlay(pair.into(), None)?));
+                    let front = Front::overlay(pair.into(), None)?;
+                    return Ok(Ok(Fronts { front, measured }));
                 }
                 Some(found) => reason = reason.or(Some(found)),
             }

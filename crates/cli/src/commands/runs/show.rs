@@ -36,7 +36,7 @@ pub fn run(runs: &Path, name: Option<&str>, json: bool) -> Result<()> {
         line("checkpoints", &format!("of step {}", steps.join(", ")))?;
     }
     for evaluation in &evaluations {
-        line("evaluation", &evaluation_text(evaluation))?;
+        line("evaluation", &evaluation_text(run.steps, evaluation))?;
     }
     for command in next_commands(&run, runs, evaluations.is_empty()) {
         line("next", &command)?;
@@ -152,8 +152,8 @@ fn number(value: &Value) -> String {
         .map_or_else(|| "–".to_owned(), |value| format!("{value:.4}"))
 }
 
-/// An evaluation in a line.
-fn evaluation_text(evaluation: &Evaluated) -> String {
+/// An evaluation in a line, of a run that has come to this step by now.
+pub fn evaluation_text(step: usize, evaluation: &Evaluated) -> String {
     let volume = evaluation.method().map_or_else(String::new, |method| {
         let ratio = method.indicators.hypervolume_ratio;
         let ratio = ratio.map_or_else(String::new, |ratio| format!(" ({ratio:.3} of the exact)"));
@@ -176,7 +176,10 @@ fn evaluation_text(evaluation: &Evaluated) -> String {
         }
         None => "on records that an older version did not note".to_owned(),
     };
-    format!("{}: {on}{volume}", evaluation.place())
+    let steps = evaluation.provenance().and_then(|measured| measured.steps);
+    let then = steps.filter(|&then| then != step);
+    let then = then.map_or_else(String::new, |then| format!(", when it was at step {then}"));
+    format!("{}: {on}{volume}{then}", evaluation.place())
 }
 
 /// What one may want to do next, as it can be typed.
