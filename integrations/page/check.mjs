@@ -738,6 +738,8 @@ async function aFileShowsTheFront() {
   const answer = (lambda, prompt = 0) => samples[prompt].answers.find((answer) => `${answer.lambda}` === `${lambda}`).text;
   assert.equal(points.length, 5);
   assert.equal(await page.locator(".plot .point").count(), 5);
+  assert.equal(await page.locator(".plot .error-bar").count(), 10, "in both directions, seen without a pointer");
+  assert.match(await page.locator(".verdict").innerText(), /^(From λ = \(0, 1\) to \(1, 0\)|λ has no measurable effect) /);
   assert.deepEqual(await letters(page), ["A", "B"]);
 
   // The pointer finds what a point is.
@@ -830,7 +832,7 @@ async function aFileShowsMoreObjectives() {
   await looks(three.page, "front-three");
   await three.page.context().close();
 
-  const { page } = await openFile("apart");
+  const { page, front } = await openFile("apart");
   assert.equal(await page.locator(".plot .scale").count(), 5);
   assert.equal(await page.locator(".pairs .plane").count(), 10);
   const range = page.getByRole("region", { name: "Mark A" }).getByRole("slider").first();
@@ -838,6 +840,12 @@ async function aFileShowsMoreObjectives() {
   await range.fill("60");
   assert.notDeepEqual(await markOf(page, "A"), from);
   assert.match(await readingOf(page, "A"), /^Not measured here\. /);
+  // A row of the map for each λ; a click brings the mark there, and its letter beside the row.
+  const rows = page.locator(".heat-map .can-pick");
+  assert.equal(await rows.count(), front.methods[0].points.length);
+  await rows.nth(1).locator(".value").first().click();
+  assert.match(await readingOf(page, "A"), /^Measured at this λ: /);
+  assert.ok((await page.locator(".heat-map .row-mark").allTextContents()).includes("A"));
   await looks(page, "front-five");
   await page.context().close();
 }

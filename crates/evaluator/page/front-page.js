@@ -3,6 +3,7 @@
 import { h, set, svg } from "./dom.js";
 import { frontInWords, lambdaText, readFront } from "./front.js";
 import { captionOf, frontPlot } from "./front-plot.js";
+import { heatMap } from "./heat-map.js";
 import { heatTriangles } from "./heat-triangles.js";
 import { pointShape, seriesOf } from "./marker.js";
 import { weightControl } from "./weight-control.js";
@@ -25,7 +26,8 @@ const plot = frontPlot(fronts, {
   areOpen: matchMedia("(min-width: 64rem)").matches,
   onPick: ({ index, point }) => marks[chosen].moveTo(index, point.lambda),
 });
-const heat = m === 3 ? heatTriangles(objectives, { onPick: (point) => marks[chosen].moveTo(null, point.lambda) }) : null;
+const heatOf = m === 3 ? heatTriangles : m > 3 ? heatMap : null;
+const heat = heatOf?.(objectives, { onPick: (point) => marks[chosen].moveTo(null, point.lambda) });
 const heatTitle = h("h2");
 const answers = samples.length > 0 ? answersPanel() : null;
 const markList = h("div", { class: "marks" });

@@ -1,14 +1,14 @@
 // An axis of a picture: from values to pixels, with round numbers in between.
 
-import { signed } from "./front.js";
+import { signed, widened } from "./front.js";
 
 /**
  * From values to pixels, and round numbers in between, each with at least `room(text)` pixels. At both ends there is some
- * space: not less than the `error` of the values, so that what differs by chance does not look far apart.
+ * space; values that differ little beside their `error` stay close together.
  */
 export function axis(values, error, from, to, room) {
-  let [least, greatest] = [Math.min(...values), Math.max(...values)];
-  const space = Math.max((greatest - least) * 0.08, error, Number.EPSILON * 1e4 * Math.max(Math.abs(least), 1));
+  let [least, greatest] = widened([Math.min(...values), Math.max(...values)], error);
+  const space = Math.max((greatest - least) * 0.06, error);
   [least, greatest] = [least - space, greatest + space];
   const place = (value) => from + ((value - least) / (greatest - least)) * (to - from);
   const power = 10 ** Math.floor(Math.log10(greatest - least) - 2);

@@ -148,7 +148,8 @@ export function captionOf(fronts) {
   const m = objectives.length;
   const dots = m > 3 || m < 2 ? "Every stroke" : fronts.length > 1 ? "Every small shape" : "Every dot";
   const whose = fronts.length > 1 ? "a method" : `this run (${method})`;
-  const best = m === 2 && exact ? " The grey line is the best that any policy can do." : "";
+  const grey = m === 2 ? "The grey line is" : "Between two objectives, grey dots are";
+  const best = m > 1 && exact ? ` ${grey} the best that any policy can do${m === 2 ? "" : " at the same λ"}.` : "";
   const hasDominated = fronts.some(({ points }) => points.some((point) => point.non_dominated === false));
   const hollow = hasDominated && m > 1 ? " Hollow: another point of the method is at least as good in everything." : "";
   const measured = `${dots} is ${whose} under one λ, as the records of the evaluation have measured it; more is better.`;

@@ -74,8 +74,21 @@ export function rangeOf(front, objective) {
   return [Math.min(...values), Math.max(...values)];
 }
 
-/** The greatest standard error of an objective among the measured points. */
-export const errorOf = (front, objective) => Math.max(...front.points.map(({ stderr }) => stderr[objective]));
+/** The mean standard error of an objective over the measured points. */
+export const errorOf = (front, objective) =>
+  front.points.reduce((sum, { stderr }) => sum + stderr[objective], 0) / front.points.length;
+
+/** No axis and no scale of shades is shorter than so many mean standard errors: what differs by chance looks as close as it is. */
+const LEAST_IN_ERRORS = 8;
+
+/** A range, widened on both sides where it is small beside the error of its values. */
+export function widened([least, greatest], error) {
+  const missing = Math.max(0, LEAST_IN_ERRORS * error - (greatest - least), Number.EPSILON * 1e4 * Math.max(Math.abs(least), 1));
+  return greatest - least > missing && missing < 1e-9 ? [least, greatest] : [least - missing / 2, greatest + missing / 2];
+}
+
+/** From which value to which shades go. */
+export const shadeRange = (front, objective) => widened(rangeOf(front, objective), errorOf(front, objective));
 
 /** A value with as many decimals as the least standard error leaves it; without one, as tell the measured values apart. */
 export function valueText(front, objective, value) {
@@ -90,7 +103,7 @@ export function valueText(front, objective, value) {
 export const signed = (digits) => digits.replace(/^-(0\.?0*)$/, "$1").replace("-", "−");
 
 /** λ as a person writes it. */
-export const lambdaText = (lambda) => `(${lambda.map((weight) => Number(weight.toFixed(3))).join(", ")})`;
+export const lambdaText = (lambda) => `(${lambda.map((weight) => Number(weight.toFixed(2))).join(", ")})`;
 
 /** Each objective at a measured point, with its standard error. */
 export const estimates = (front, { values, stderr }) =>

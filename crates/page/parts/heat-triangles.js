@@ -1,7 +1,7 @@
 // What three objectives are over their λ: a triangle for each, with every measured λ in the shade of its value.
 
 import { h, set, svg } from "./dom.js";
-import { estimates, lambdaText, rangeOf, valueText } from "./front.js";
+import { estimates, lambdaText, rangeOf, shadeRange, valueText } from "./front.js";
 import { marker } from "./marker.js";
 import { placeOf, trianglePicture } from "./triangle.js";
 
@@ -31,6 +31,7 @@ function triangle(objectives, i, onPick) {
   let drawn = null;
   const lay = (front) => {
     const [least, greatest] = rangeOf(front, i);
+    const [from, to] = shadeRange(front, i);
     const places = front.points.map(({ lambda }) => placeOf(lambda));
     const radius = Math.min(GREATEST_RADIUS, 0.48 * leastDistance(places));
     ground.replaceChildren(
@@ -40,16 +41,16 @@ function triangle(objectives, i, onPick) {
           { class: "value", cx: places[k][0], cy: places[k][1], r: radius, on: { click: () => onPick(point) } },
           svg("title", {}, `λ = ${lambdaText(point.lambda)}: ${estimates(front, point)[i]}`),
         );
-        const share = greatest > least ? (point.values[i] - least) / (greatest - least) : 0.5;
+        const share = (point.values[i] - from) / (to - from);
         dot.style.setProperty("--share", `${(100 * share).toFixed(1)}%`);
         return dot;
       }),
     );
-    [low.textContent, high.textContent] = [least, greatest].map((value) => valueText(front, i, value));
+    [low.textContent, high.textContent] = [from, to].map((value) => valueText(front, i, value));
     const best = front.points.find(({ values }) => values[i] === greatest);
     const worst = front.points.find(({ values }) => values[i] === least);
     const ends = `least at ${lambdaText(worst.lambda)}, greatest at ${lambdaText(best.lambda)}`;
-    set(picture, { "aria-label": `${objectives[i]} over λ: from ${low.textContent} to ${high.textContent}, ${ends}` });
+    set(picture, { "aria-label": `${objectives[i]} over λ: from ${valueText(front, i, least)} to ${valueText(front, i, greatest)}, ${ends}` });
   };
   return {
     element: h("figure", {}, h("figcaption", {}, objectives[i]), picture, legend),

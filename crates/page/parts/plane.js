@@ -25,8 +25,8 @@ export function plane(fronts, [i, j], tallest) {
   function lay(width, shown) {
     const inRange = shown.length > 0 ? shown : fronts.map((_, index) => index);
     const at = ({ values }) => [values[i], values[j]];
-    // Of more objectives the best front is a surface, which no line shows.
-    const exact = isLine ? (fronts[0].exact ?? []).map((values) => [values[i], values[j]]) : [];
+    // Of two objectives the best front is a line; of more a surface, of which the measured λ have points.
+    const exact = (fronts[0].exact ?? []).map((values) => [values[i], values[j]]);
     const height = Math.round(Math.min(width * 0.8, tallest));
     const [upper, bottom, right] = [MARGIN.top, height - MARGIN.bottom, width - MARGIN.right];
     const all = [...inRange.flatMap((index) => fronts[index].points.map(at)), ...exact];
@@ -52,15 +52,16 @@ export function plane(fronts, [i, j], tallest) {
       ...y.ticks.map(({ at, text }) => svg("text", { class: "number", x: left - 6, y: at + 4, "text-anchor": "end" }, text)),
       svg("text", { class: "axis", x: right, y: height - 8, "text-anchor": "end" }, `${objectives[i]} →`),
       svg("text", { class: "axis", x: 8, y: 17 }, `↑ ${objectives[j]}`),
-      ...(isLine ? [svg("polyline", { class: "exact", points: line(exact.map(place)) })] : []),
+      ...(isLine ? [svg("polyline", { class: "exact", points: line(exact.map(place)) })] : exact.map(place).map(exactPoint)),
       ...(isLine ? shown : []).map((index) => svg("polyline", { class: lineClass(fronts, index), points: along(index) })),
+      ...placed.flatMap(({ index, point }) => errorBars(point, fronts.length > 1 ? index : null)),
       ...placed.map(({ index, point, x, y }) =>
         pointShape({ series: fronts.length > 1 ? index : null, isDominated: point.non_dominated === false }, x, y),
       ),
     );
   }
 
-  /** What moves: marks, and the point under the pointer with its standard errors. */
+  /** What moves: marks, and the point under the pointer. */
   function put(marks, hovered) {
     top.replaceChildren(
       ...marks.map((mark) => marker(mark, ...place([mark.values[i], mark.values[j]]))),
@@ -68,11 +69,17 @@ export function plane(fronts, [i, j], tallest) {
     );
   }
 
-  function pointedAt({ values, stderr }) {
+  /** One standard error to each side; in ink where no series is given. */
+  function errorBars({ values, stderr }, series = "none") {
     const at = (across, up) => place([values[i] + across * stderr[i], values[j] + up * stderr[j]]);
-    const bar = ([x1, y1], [x2, y2]) => svg("line", { class: "error-bar", x1, y1, x2, y2 });
-    const [cx, cy] = at(0, 0);
-    return [bar(at(-1, 0), at(1, 0)), bar(at(0, -1), at(0, 1)), svg("circle", { class: "pointed-at", cx, cy, r: 7 })];
+    const look = series === "none" ? "error-bar" : `error-bar is-still${series === null ? "" : ` series-${seriesOf(series)}`}`;
+    const bar = ([x1, y1], [x2, y2]) => svg("line", { class: look, x1, y1, x2, y2 });
+    return [bar(at(-1, 0), at(1, 0)), bar(at(0, -1), at(0, 1))];
+  }
+
+  function pointedAt(point) {
+    const [cx, cy] = place([point.values[i], point.values[j]]);
+    return [...errorBars(point), svg("circle", { class: "pointed-at", cx, cy, r: 7 })];
   }
 
   return {
@@ -85,6 +92,8 @@ export function plane(fronts, [i, j], tallest) {
     near: (x, y) => nearest(placed, (point) => Math.hypot(point.x - x, point.y - y)),
   };
 }
+
+const exactPoint = ([x, y]) => svg("circle", { class: "exact-point", cx: x.toFixed(1), cy: y.toFixed(1), r: 4 });
 
 const lineClass = (fronts, index) => (fronts.length > 1 ? `measured series-${seriesOf(index)}` : "measured");
 

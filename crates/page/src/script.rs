@@ -129,6 +129,9 @@ impl Module {
                 module.imports.push(import(&statement).ok_or_else(wrong)?);
                 continue;
             }
+            if is_elsewhere(line) {
+                return Err(wrong());
+            }
             if line.starts_with("export") {
                 let (declaration, exported) = export(line).ok_or_else(wrong)?;
                 module.exports.push(exported);
@@ -152,6 +155,29 @@ impl Module {
             self.exports.join(", ")
         )
     }
+}
+
+/// Whether a line has an import or export that would be left in the script, where neither can be: behind spaces, or as an
+/// expression. Lines of comments have none.
+fn is_elsewhere(line: &str) -> bool {
+    let code = line.trim_start();
+    if ["//", "/*", "*"]
+        .iter()
+        .any(|start| code.starts_with(start))
+    {
+        return false;
+    }
+    let is_statement = |word: &str| {
+        let rest = code.strip_prefix(word);
+        rest.is_some_and(|rest| {
+            !rest.starts_with(is_part) && !rest.starts_with([':', '=', ')', ','])
+        })
+    };
+    let is_indented = code.len() < line.len();
+    let is_expression = ["import(", "import (", "import.meta"]
+        .iter()
+        .any(|part| code.contains(part));
+    is_expression || is_indented && (is_statement("import") || is_statement("export"))
 }
 
 /// `import { a, b } from "./name.js";`
@@ -236,6 +262,11 @@ mod tests {
             "import { one } from \"../a.js\";",
             "import { one } from \"https://example.org/a.js\";",
             "import(\"./a.js\");",
+            "  import { one } from \"./a.js\";",
+            "const a = await import(\"./a.js\");",
+            "const here = import.meta.url;",
+            "  export const a = 1;",
+            "\texport { a };",
             "import { one } from \"./a.js\"",
             "export default 1;",
             "export let a = 1;",

@@ -44,7 +44,7 @@ pub(super) fn panel(scene: &mut Scene, front: &Front, frame: &Frame, [i, j]: [us
     }
     for (series, method) in front.methods.iter().enumerate() {
         for point in &method.points {
-            error_bars(scene, frame, series, point, [i, j]);
+            error_bars(scene, frame, series, point, [i, j], radius(rim));
         }
     }
     for (series, method) in front.methods.iter().enumerate() {
@@ -66,22 +66,23 @@ fn exact_radius(rim: Rim) -> f64 {
     0.45 * rim.em
 }
 
+/// One standard error to each side, where it reaches out of a marker of this radius.
 fn error_bars(
     scene: &mut Scene,
     frame: &Frame,
     series: usize,
     point: &FrontPoint,
     [i, j]: [usize; 2],
+    radius: f64,
 ) {
     let colour = palette::colour(series).on_white(0.3);
-    let (x, y, dx, dy) = (
-        point.values[i],
-        point.values[j],
-        point.stderr[i],
-        point.stderr[j],
-    );
+    let (x, y) = (point.values[i], point.values[j]);
+    let (dx, dy) = (point.stderr[i], point.stderr[j]);
     for ends in [[(x - dx, y), (x + dx, y)], [(x, y - dy), (x, y + dy)]] {
-        scene.line(ends.map(|(x, y)| frame.at(x, y)).to_vec(), 0.8, colour);
+        let [from, to] = ends.map(|(x, y)| frame.at(x, y));
+        if (to.0 - from.0).hypot(to.1 - from.1) > 2.0 * radius {
+            scene.line(vec![from, to], 0.8, colour);
+        }
     }
 }
 
