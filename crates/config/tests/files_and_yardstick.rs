@@ -68,7 +68,6 @@ fn a_yardstick_is_what_decides_the_value_of_a_record() {
         "adapter.rank=2",
         "seed=1",
         "method.name=rewarded_soups",
-        "method.aggregation=tchebycheff",
         "rlhf.samples=8",
     ] {
         assert_eq!(yardstick(&[same]), own, "{same}");
