@@ -1,5 +1,6 @@
 //! What others read off a configuration: its paths, its files of records, and what decides the value of a record.
 
+use std::cell::RefCell;
 use std::path::Path;
 
 use panacea_config::{Overrides, Plan, Spec};
@@ -34,12 +35,16 @@ fn plan(text: &str, set: &[&str]) -> Plan {
 
 #[test]
 fn every_path_is_found() {
-    let mut spec = Spec::from_toml(REWARDS, "my.toml");
-    let paths = spec.paths_mut();
-    let mut names: Vec<&str> = paths.iter().map(|path| path.to_str().unwrap()).collect();
+    let seen = RefCell::new(Vec::new());
+    let moved = plan(REWARDS, &[]).with_paths(|path| {
+        seen.borrow_mut().push(path.display().to_string());
+        Path::new("there").join(path)
+    });
+    let mut names = seen.into_inner();
     names.sort_unstable();
     let expected = ["p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9"];
     assert_eq!(names, expected);
+    assert_eq!(moved.model(), Path::new("there/p1"));
 }
 
 #[test]
@@ -68,7 +73,6 @@ fn a_yardstick_is_what_decides_the_value_of_a_record() {
         "adapter.rank=2",
         "seed=1",
         "method.name=rewarded_soups",
-        "method.aggregation=tchebycheff",
         "rlhf.samples=8",
     ] {
         assert_eq!(yardstick(&[same]), own, "{same}");
