@@ -160,7 +160,7 @@ impl Arguments {
                 Ok(ExitCode::SUCCESS)
             }
             Outcome::Interrupted { step } => {
-                note!(
+                reply!(
                     "stopped after step {step}; go on with {} train --run {}{runs} --resume",
                     shell::program(),
                     shell::word(run.folder().name())
