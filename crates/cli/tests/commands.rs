@@ -126,7 +126,16 @@ fn what_is_told_is_nothing_or_text_or_json() {
         (out, told)
     };
     let front = "eval-front --run first --divisions 1 --prompts 1 --max-new-tokens 2";
-    let (out, told) = run("train --steps 2 --run first --quiet");
+    let (out, told) = run("train --steps 2 --run first --quiet --set logging.mlflow=mlruns");
+    let run_of_mlflow = fs::read_to_string(place.path().join("runs/first/mlflow-run")).unwrap();
+    let losses =
+        fs::read_to_string(Path::new(&run_of_mlflow).join("metrics/loss/brevity")).unwrap();
+    let steps: Vec<&str> = (losses.lines())
+        .filter_map(|line| line.split(' ').nth(2))
+        .collect();
+    assert_eq!(steps, ["1", "2"]);
+    let meta = fs::read_to_string(Path::new(&run_of_mlflow).join("meta.yaml")).unwrap();
+    assert!(meta.contains("status: 3"), "{meta}");
     assert!(told.is_empty() && out.contains("next "), "{told}");
     let (out, told) = run(&format!("--quiet {front}"));
     assert!(told.is_empty() && out.contains("front.html"), "{told}");

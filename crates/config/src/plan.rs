@@ -17,8 +17,8 @@ use crate::sections::general::General;
 use crate::sections::rlhf::RunScales;
 use crate::sections::{
     AdapterPlan, CheckpointPlan, DataPlan, DataSpec, EvaluationPlan, EvaluationSpec, GeneralSpec,
-    Learning, MethodPlan, MethodSpec, ModelSpec, OptimizerPlan, PrecisionSpec, PreferencePlan,
-    PreferenceSpec, RlhfSpec, label_ideal,
+    Learning, LoggingPlan, MethodPlan, MethodSpec, ModelSpec, OptimizerPlan, PrecisionSpec,
+    PreferencePlan, PreferenceSpec, RlhfSpec, label_ideal,
 };
 use crate::spec::Spec;
 
@@ -38,6 +38,7 @@ pub struct Plan {
     optimizer: OptimizerPlan,
     evaluation: EvaluationPlan,
     checkpoint: CheckpointPlan,
+    logging: LoggingPlan,
     warnings: Vec<String>,
 }
 
@@ -99,7 +100,8 @@ impl Plan {
         let one = [&mut self.model].into_iter();
         let of_chat = chat.tokenizer.iter_mut().chain(&mut chat.template);
         let of_data = self.data.train.iter_mut().chain(&mut self.data.eval);
-        for path in one.chain(of_chat).chain(of_data) {
+        let of_logging = self.logging.mlflow.iter_mut();
+        for path in one.chain(of_chat).chain(of_data).chain(of_logging) {
             *path = found(path);
         }
         for objective in &mut self.objectives {
@@ -258,6 +260,11 @@ impl Plan {
         &self.checkpoint
     }
 
+    /// Where metrics are written beside the run's folder.
+    pub fn logging(&self) -> &LoggingPlan {
+        &self.logging
+    }
+
     /// What is valid but surely not meant, such as a key that has no effect; for a person to read.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
@@ -293,6 +300,7 @@ impl Plan {
                 Learning::Rlhf(_) => EvaluationSpec::default(),
             },
             checkpoint: self.checkpoint.to_spec(),
+            logging: self.logging.to_spec(),
             ..Spec::default()
         }
     }
@@ -337,6 +345,7 @@ impl Resolver {
             optimizer,
             evaluation,
             checkpoint: self.checkpoint(&spec.checkpoint),
+            logging: self.logging(&spec.logging),
             warnings: Vec::new(),
         }
     }

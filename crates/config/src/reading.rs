@@ -15,8 +15,8 @@ use crate::problems::{Origin, Problem, UnreadableFile, nearest};
 use crate::schema::asked_of;
 use crate::schema::{Section, accepts, in_plain_words};
 use crate::sections::{
-    AdapterSpec, CheckpointSpec, DataSpec, EvaluationSpec, GeneralSpec, MethodSpec, ModelSpec,
-    OptimizerSpec, PrecisionSpec, PreferenceSpec, RlhfSpec,
+    AdapterSpec, CheckpointSpec, DataSpec, EvaluationSpec, GeneralSpec, LoggingSpec, MethodSpec,
+    ModelSpec, OptimizerSpec, PrecisionSpec, PreferenceSpec, RlhfSpec,
 };
 use crate::sources::Sources;
 use crate::spec::Spec;
@@ -126,6 +126,7 @@ impl Spec {
         self.optimizer.overlay(over.optimizer);
         self.evaluation.overlay(over.evaluation);
         self.checkpoint.overlay(over.checkpoint);
+        self.logging.overlay(over.logging);
         self.precision.overlay(over.precision);
         self.sources.origins.extend(over.sources.origins);
         self.sources.problems.extend(over.sources.problems);
@@ -143,7 +144,7 @@ impl Spec {
 }
 
 /// The sections, in the order in which people meet them.
-pub(crate) const SECTIONS: [Section; 11] = [
+pub(crate) const SECTIONS: [Section; 12] = [
     GeneralSpec::SECTION,
     ModelSpec::SECTION,
     PrecisionSpec::SECTION,
@@ -155,6 +156,7 @@ pub(crate) const SECTIONS: [Section; 11] = [
     OptimizerSpec::SECTION,
     EvaluationSpec::SECTION,
     CheckpointSpec::SECTION,
+    LoggingSpec::SECTION,
 ];
 
 /// Keys that there were once, with the value that changes nothing. The `run.toml` of older runs has them, and whatever

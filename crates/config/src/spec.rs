@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::names::{LossName, MethodName};
 use crate::resolver::Resolver;
 use crate::sections::{
-    AdapterSpec, CheckpointSpec, DataSpec, EvaluationSpec, GeneralSpec, MethodSpec, ModelSpec,
-    OptimizerSpec, PrecisionSpec, PreferenceSpec, RlhfSpec,
+    AdapterSpec, CheckpointSpec, DataSpec, EvaluationSpec, GeneralSpec, LoggingSpec, MethodSpec,
+    ModelSpec, OptimizerSpec, PrecisionSpec, PreferenceSpec, RlhfSpec,
 };
 use crate::sources::Sources;
 use crate::when::Choices;
@@ -46,6 +46,9 @@ pub struct Spec {
     pub evaluation: EvaluationSpec,
     /// `[checkpoint]`
     pub checkpoint: CheckpointSpec,
+    /// `[logging]`
+    #[serde(skip_serializing_if = "LoggingSpec::is_empty")]
+    pub logging: LoggingSpec,
     /// Where each value came from, and the mistakes met while reading.
     #[serde(skip)]
     pub(crate) sources: Sources,
@@ -81,6 +84,7 @@ impl Spec {
         self.optimizer.check_ranges(resolver);
         self.evaluation.check_ranges(resolver);
         self.checkpoint.check_ranges(resolver);
+        self.logging.check_ranges(resolver);
     }
 
     /// Warns about every key that says something but has no effect.
@@ -97,5 +101,6 @@ impl Spec {
         self.optimizer.warn_of_idle_keys(resolver, choices);
         self.evaluation.warn_of_idle_keys(resolver, choices);
         self.checkpoint.warn_of_idle_keys(resolver, choices);
+        self.logging.warn_of_idle_keys(resolver, choices);
     }
 }

@@ -30,13 +30,13 @@ impl Interrupt {
         ctrlc::set_handler(move || {
             if flag.request() {
                 tell(
-                    Level::Note,
+                    Level::Reply,
                     "\nstopping again: ending at once; the last checkpoint is kept",
                 );
                 std::process::exit(EXIT_INTERRUPTED);
             }
             tell(
-                Level::Note,
+                Level::Reply,
                 "\nstopping: the step at hand is finished and a checkpoint is saved; press Ctrl-C again to end at once",
             );
         })?;

@@ -1,8 +1,8 @@
 //! # The folder of a training, and what is written into it
 //!
 //! [`RunFolder`] says what is where; [`RunRecord`] is `run.toml`, the plan of the run with the facts that decide whether it
-//! can be repeated; [`StepMetrics`] is a line of `metrics.jsonl`, and [`EventWriter`] writes the same numbers for
-//! TensorBoard. [`write_file`] and [`write_folder`] are how all of it appears whole or not at all.
+//! can be repeated; [`StepMetrics`] is a line of `metrics.jsonl`, [`EventWriter`] writes the same numbers for
+//! TensorBoard, and [`MlflowRun`] for MLflow. [`write_file`] and [`write_folder`] are how all of it appears whole or not at all.
 //!
 //! [`TrainingRun`] holds a folder against a second process. A checkpoint is whole or not there; a run killed at any moment
 //! goes on from the last one, with [`MetricsLog`] cut back to it and a further event file. Ctrl-C raises an [`Interrupt`].
@@ -13,6 +13,7 @@ mod evaluations;
 mod interrupt;
 mod metrics;
 mod metrics_log;
+mod mlflow;
 mod progress;
 mod record;
 mod run_folder;
@@ -30,6 +31,7 @@ pub use metrics::{
     RlhfMetrics, StepMetrics,
 };
 pub use metrics_log::{MetricsLog, TrainingTotals, training_totals};
+pub use mlflow::MlflowRun;
 pub use panacea_files::{write_file, write_folder};
 pub use progress::{LINE_INTERVAL, Progress, ProgressMode};
 pub use record::{Differences, Extension, RunFacts, RunRecord, Unlike};

@@ -82,7 +82,7 @@ pub struct Differences {
 }
 
 /// Keys that decide when something is saved or shown, and nothing about the numbers.
-const FREE: [&str; 2] = ["checkpoint.every", "checkpoint.keep"];
+const FREE: [&str; 3] = ["checkpoint.every", "checkpoint.keep", "logging.mlflow"];
 
 /// Keys that change the rounding of the numbers, or what is measured on the way, but not the training.
 const NOTED: [&str; 7] = [
@@ -389,7 +389,7 @@ impl Told {
     }
 }
 
-fn not_toml(error: toml::ser::Error) -> RunError {
+pub(crate) fn not_toml(error: toml::ser::Error) -> RunError {
     RunError::BrokenRun {
         path: PathBuf::from("run.toml"),
         message: format!("the plan cannot be written: {error}"),

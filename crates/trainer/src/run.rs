@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use panacea_config::Learning;
+use panacea_config::{Learning, Plan};
 use panacea_data::{BatchPlan, Example};
 use panacea_devices::{guarded, memory_of, peak_memory_bytes};
 use panacea_model::Steering;
 use panacea_objectives::{Outputs, Preference};
 use panacea_runs::{
-    EvalMetrics, EventWriter, Interrupt, MetricsLine, MetricsLog, Progress, ProgressMode,
-    StepMetrics, TrainingRun,
+    EvalMetrics, EventWriter, Interrupt, MetricsLine, MetricsLog, MlflowRun, Progress,
+    ProgressMode, StepMetrics, TrainingRun,
 };
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -51,7 +51,7 @@ impl Training<'_> {
         let schedule = Schedule::of(plan.optimizer(), total);
         let batch_size = plan.optimizer().batch_size;
         let mut batches = BatchPlan::of_examples(self.train, batch_size, plan.seed());
-        let mut log = Log::open(run, state.step)?;
+        let mut log = Log::open(run, plan, state.step)?;
         let mut progress = Progress::new(total, state.step, progress);
         let evaluation = Evaluation::prepare(self)?;
         if let Learning::Rlhf(rlhf) = &plan.method().learning {
@@ -119,6 +119,7 @@ impl Training<'_> {
                 run.save_checkpoint(step, plan.checkpoint().keep, |dir| state.save(dir))?;
             }
             if stop {
+                log.mlflow.map_or(Ok(()), MlflowRun::stop)?;
                 progress.finish(&format!(
                     "stopped at step {step} of {total}; its checkpoint is written"
                 ));
@@ -126,6 +127,7 @@ impl Training<'_> {
             }
         }
         run.save_adapter(|dir| state.adapters.save(dir).map_err(TrainerError::from))?;
+        log.mlflow.map_or(Ok(()), MlflowRun::finish)?;
         progress.finish(&format!("{total} steps are done"));
         Ok(Outcome::Finished)
     }
@@ -257,30 +259,41 @@ impl<'a> Evaluation<'a> {
     }
 }
 
-/// `metrics.jsonl` and TensorBoard, written together.
+/// `metrics.jsonl`, TensorBoard and MLflow, written together.
 struct Log {
     metrics: MetricsLog,
     events: EventWriter,
+    mlflow: Option<MlflowRun>,
 }
 
 impl Log {
-    fn open(run: &TrainingRun, step: usize) -> Result<Self, TrainerError> {
+    fn open(run: &TrainingRun, plan: &Plan, step: usize) -> Result<Self, TrainerError> {
         let folder = run.folder();
+        let store = plan.logging().mlflow.as_ref();
+        let mlflow = store.map(|store| MlflowRun::open(store, folder.path(), plan, step));
+        let mlflow = mlflow.transpose()?;
         Ok(if step == 0 {
             Self {
                 metrics: MetricsLog::create(&folder.metrics())?,
                 events: EventWriter::create(&folder.tensorboard())?,
+                mlflow,
             }
         } else {
             Self {
                 metrics: MetricsLog::resume(&folder.metrics(), step)?,
                 events: EventWriter::resume(&folder.tensorboard(), step)?,
+                mlflow,
             }
         })
     }
 
     fn write(&mut self, line: &MetricsLine) -> Result<(), TrainerError> {
         self.metrics.write(line)?;
-        Ok(self.events.write(line.step(), &line.scalars())?)
+        let scalars = line.scalars();
+        self.events.write(line.step(), &scalars)?;
+        if let Some(mlflow) = &mut self.mlflow {
+            mlflow.write(line.step(), &scalars)?;
+        }
+        Ok(())
     }
 }

@@ -136,7 +136,7 @@ impl Arguments {
                 Ok(ExitCode::SUCCESS)
             }
             Outcome::Interrupted { step } => {
-                note!(
+                reply!(
                     "stopped after step {step}; go on with {} train{} --resume",
                     shell::program(),
                     shell::run(folder, &self.runs)

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::desk::Desk;
 use crate::serve::Server;
 
-pub const GREEDY: &str = "--model model --run first --greedy --max-new-tokens 12";
+pub const GREEDY: &str = "--run first --greedy --max-new-tokens 12";
 
 /// What a chat says on standard output and standard error where these lines come through a pipe, and whether it ends well.
 #[track_caller]

@@ -125,7 +125,7 @@ fn a_preference_is_found_in_the_terminal_and_used() {
     desk.succeed("train --config again.toml --run again --steps 1");
 
     // Without a front the estimate is served.
-    let ask = "generate --model model --run first --prompt hello --greedy --max-new-tokens 8";
+    let ask = "generate --run first --prompt hello --greedy --max-new-tokens 8";
     let steered = desk.succeed(&format!("{ask} --profile anna"));
     let weights = listed(&session.estimate());
     assert_eq!(

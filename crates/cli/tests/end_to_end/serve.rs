@@ -17,8 +17,14 @@ pub struct Server {
 
 impl Server {
     pub fn start(desk: &Desk, arguments: &str) -> Self {
+        // A run brings its model along.
+        let model = if arguments.contains("--run") {
+            ""
+        } else {
+            "--model model "
+        };
         let mut child = desk
-            .command(&format!("serve --model model --port 0 {arguments}"))
+            .command(&format!("serve {model}--port 0 {arguments}"))
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
