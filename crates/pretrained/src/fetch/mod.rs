@@ -177,7 +177,7 @@ fn from_hub(
     folder: &Path,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Origin, FetchError> {
-    hub::Hub::from_environment().fetch(repository, folder, progress)
+    hub::Hub(panacea_hub::Access::from_environment()).fetch(repository, folder, progress)
 }
 
 #[cfg(not(feature = "hub"))]
