@@ -11,6 +11,7 @@
 //!   .lock                held by the process that trains
 //! ```
 
+use std::cmp::Reverse;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -120,24 +121,27 @@ impl RunFolder {
 
     /// The run in `runs` that was written to last.
     pub fn newest(runs: &Path) -> Result<Self, RunError> {
-        let mut newest: Option<(SystemTime, Self)> = None;
-        for name in files::folder_names(runs)? {
+        let newest = Self::all(runs)?.into_iter().next();
+        newest.ok_or_else(|| RunError::NoRun {
+            path: runs.to_path_buf(),
+            missing: "no folder in it has a run.toml".to_owned(),
+            advice: "train one first, or name one with --run",
+        })
+    }
+
+    /// Every run in `runs`, the one that was written to last first.
+    pub fn all(runs: &Path) -> Result<Vec<Self>, RunError> {
+        let mut found = Vec::new();
+        // Names come sorted: of two equally new runs the later name comes first. A hidden folder is what a removal left.
+        let names = files::folder_names(runs)?.into_iter().rev();
+        for name in names.filter(|name| !name.starts_with('.')) {
             let Ok(folder) = Self::open(&runs.join(name)) else {
                 continue; // Some other folder: not a run.
             };
-            let written = folder.last_written()?;
-            // Names come sorted, so that of two equally new runs the later name wins.
-            if newest.as_ref().is_none_or(|(time, _)| written >= *time) {
-                newest = Some((written, folder));
-            }
+            found.push((folder.last_written()?, folder));
         }
-        newest
-            .map(|(_, folder)| folder)
-            .ok_or_else(|| RunError::NoRun {
-                path: runs.to_path_buf(),
-                missing: "no folder in it has a run.toml".to_owned(),
-                advice: "train one first, or name one with --run",
-            })
+        found.sort_by_key(|(written, _)| Reverse(*written));
+        Ok(found.into_iter().map(|(_, folder)| folder).collect())
     }
 
     pub(crate) fn last_written(&self) -> Result<SystemTime, RunError> {
@@ -374,7 +378,13 @@ mod tests {
 
         let metrics = File::create(place.path().join("b/metrics.jsonl")).unwrap();
         metrics.set_modified(at(3000)).unwrap();
+        // What a removal left that was cut short.
+        fs::create_dir(place.path().join(".c.removed")).unwrap();
+        fs::write(place.path().join(".c.removed/run.toml"), "").unwrap();
         assert_eq!(RunFolder::newest(place.path()).unwrap().name(), "b");
+        let all = RunFolder::all(place.path()).unwrap();
+        let names: Vec<String> = all.iter().map(RunFolder::name).collect();
+        assert_eq!(names, ["b", "a"]);
     }
 
     #[test]

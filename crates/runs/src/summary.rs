@@ -10,7 +10,6 @@ use serde_json::Value;
 use crate::error::RunError;
 use crate::record::RunRecord;
 use crate::run_folder::RunFolder;
-use panacea_files as files;
 
 /// What has become of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,22 +191,6 @@ fn size(folder: &Path) -> io::Result<u64> {
         };
     }
     Ok(bytes)
-}
-
-impl RunFolder {
-    /// Every run in `runs`, the one that was written to last first.
-    pub fn all(runs: &Path) -> Result<Vec<Self>, RunError> {
-        let mut found = Vec::new();
-        for name in files::folder_names(runs)? {
-            // Some other folder is no run, and a hidden one is what a process left.
-            let folder = Self::open(&runs.join(&name));
-            if let (Ok(folder), false) = (folder, name.starts_with('.')) {
-                found.push((folder.last_written().ok(), folder));
-            }
-        }
-        found.sort_by(|(one, _), (other, _)| other.cmp(one));
-        Ok(found.into_iter().map(|(_, folder)| folder).collect())
-    }
 }
 
 #[cfg(test)]
