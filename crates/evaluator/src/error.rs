@@ -124,6 +124,18 @@ pub enum EvaluatorError {
         /// Number of records of the points.
         expected: usize,
     },
+    /// The effects of λ are not of every objective over every objective.
+    #[error(
+        "{method}: effects on or over {found} objective(s), expected {expected}; measure the front again"
+    )]
+    Effects {
+        /// The method.
+        method: String,
+        /// Number of objectives of the effects.
+        found: usize,
+        /// Number of objectives of the front.
+        expected: usize,
+    },
     /// The points of a method are no points.
     #[error("{method}: {source}")]
     Method {

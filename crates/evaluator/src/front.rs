@@ -321,12 +321,27 @@ fn check(objectives: &[String], methods: &[MethodPoints]) -> Result<(), Evaluato
                 }
             }
         }
+        check_effects(method, objectives.len())?;
         check_points(&method.values()).map_err(|source| EvaluatorError::Method {
             method: method.method.clone(),
             source,
         })?;
     }
     Ok(())
+}
+
+/// The effects of a method are of every objective over every objective, or there are none.
+fn check_effects(method: &MethodPoints, objectives: usize) -> Result<(), EvaluatorError> {
+    let lists = method.effects.iter().map(|effect| effect.over_each.len());
+    let lists = lists.chain((!method.effects.is_empty()).then_some(method.effects.len()));
+    match lists.into_iter().find(|found| *found != objectives) {
+        Some(found) => Err(EvaluatorError::Effects {
+            method: method.method.clone(),
+            found,
+            expected: objectives,
+        }),
+        None => Ok(()),
+    }
 }
 
 fn measured(method: MethodPoints, reference: &[f64]) -> Result<MethodFront, EvaluatorError> {
@@ -544,6 +559,14 @@ mod tests {
         infinite.points[2].values[1] = f64::NAN;
         assert!(build(infinite, None).contains("m: point 3, objective 2: NaN"));
         assert!(build(method("m"), Some(vec![0.0])).contains("reference has 1"));
+        let mut effects = method("m");
+        effects.effects = vec![ObjectiveEffect {
+            objective: "helpful".to_owned(),
+            over_each: Vec::new(),
+            over_others: None,
+            over_untrained: None,
+        }];
+        assert!(build(effects, None).contains("m: effects on or over 0 objective(s), expected 2"));
         let empty = MethodPoints {
             points: Vec::new(),
             ..method("m")

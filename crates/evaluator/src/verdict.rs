@@ -28,7 +28,8 @@ enum Kind {
 
 fn kind(difference: Estimate) -> Kind {
     match difference {
-        Estimate { stderr, .. } if stderr <= 0.0 => Kind::Unknown,
+        // What rounding leaves of an error of 0 is none.
+        Estimate { mean, stderr } if stderr <= 1e-12 * mean.abs() => Kind::Unknown,
         Estimate { mean, stderr } if mean.abs() < MEASURABLE * stderr => Kind::Nothing,
         Estimate { mean, .. } if mean > 0.0 => Kind::Up,
         _ => Kind::Down,

@@ -108,7 +108,7 @@ mod tests {
             "# Tiny & small",
             "- model: \\<tiny\\>",
             "## What it says",
-            "From λ = (0, 1) to (1, 0) helpful rises by ",
+            "helpful changes by 1.00 and con\\|cise changes by 1.00, without a standard error",
             "## Indicators",
             "against the reference (",
             "## Ordering",
