@@ -63,7 +63,7 @@ impl MlflowRun {
         plan: &Plan,
         step: usize,
     ) -> Result<Self, RunError> {
-        let absolute = std::path::absolute(run_folder);
+        let absolute = fs::canonicalize(run_folder);
         let absolute = absolute.map_err(RunError::io("find", run_folder))?;
         let store = std::path::absolute(store).map_err(RunError::io("find", store))?;
         let note = run_folder.join(PLACE);
@@ -401,7 +401,8 @@ mod tests {
         assert_eq!(read("params/adapter.rank"), "8");
         assert_eq!(read("params/objective.0.name"), "a/b");
         assert_eq!(read("tags/mlflow.runName"), "first");
-        assert_eq!(read("tags/panacea.folder"), runs.to_str().unwrap());
+        let place_of_run = fs::canonicalize(&runs).unwrap();
+        assert_eq!(read("tags/panacea.folder"), place_of_run.to_str().unwrap());
 
         let (folder, experiment) = (run.folder.clone(), run.folder.parent().unwrap().to_owned());
         assert_eq!(meta(&experiment, "name"), "panacea");

@@ -283,8 +283,10 @@ mod tests {
         let mut metrics = step_metrics(1);
         metrics.lambda = vec![vec![0.75, 0.25]; 16];
         metrics.token_loss = Some(1.25);
-        let nearest = |weight, value| Some(NearestVertex { weight, value });
-        metrics.objectives[0].nearest = nearest(0.97, 0.25);
+        metrics.objectives[0].nearest = Some(NearestVertex {
+            weight: 0.97,
+            value: 0.25,
+        });
         assert_eq!(
             describe_losses(&metrics),
             "loss helpfulness 0.5000 (0.2500 at 0.97), conciseness — · 1.2500 a token · 16 λ"

@@ -159,7 +159,7 @@ impl RunRecord {
                 false => path.to_owned(),
             }
         };
-        self.plan = self.plan.with_paths(&found);
+        self.plan = self.plan.with_paths(found);
         let fingerprints = mem::take(&mut self.facts.data_fingerprints).into_iter();
         self.facts.data_fingerprints = fingerprints
             .map(|(path, fingerprint)| (found(&path), fingerprint))
