@@ -11,7 +11,8 @@ use panacea_runs::telling;
 /// Download a model.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  cargo xtask fetch smollm2-135m-instruct\n  cargo xtask fetch Qwen/Qwen2.5-0.5B-Instruct\n\nHF_HOME, HF_ENDPOINT and HF_TOKEN are honoured."
+    after_help = "Examples:\n  cargo xtask fetch smollm2-135m-instruct\n  cargo xtask fetch Qwen/Qwen2.5-0.5B-Instruct\n\nHF_HOME, HF_ENDPOINT and HF_TOKEN are honoured. origin.json in the folder says where it comes from: what is trained on it and \
+        exported names it so."
 )]
 pub struct Arguments {
     /// `smollm2-135m-instruct`, or a repository OWNER/NAME on the Hugging Face hub.
