@@ -14,6 +14,8 @@ import path from "node:path";
 import { pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 
+import { withPalette } from "./palette.mjs";
+
 const [modules, panacea, chromium, runs, pictures] = process.argv.slice(2).map((part) => path.resolve(part));
 const { chromium: browsers } = createRequire(path.join(modules, "package.json"))("playwright-core");
 
@@ -47,7 +49,7 @@ async function shown(url, { width, height, name, dark = false, clip }) {
   await page.goto(url);
   if (url.endsWith("front.html")) await page.locator(".plot .mark").first().waitFor();
   const shot = clip ? page.locator(clip) : page;
-  await shot.screenshot({ path: path.join(pictures, name) });
+  await writeFile(path.join(pictures, name), withPalette(await shot.screenshot()));
   await page.close();
 }
 
