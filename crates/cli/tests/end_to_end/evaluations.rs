@@ -29,7 +29,7 @@ fn evaluations_are_kept() {
     assert_eq!(provenance["panacea"], env!("CARGO_PKG_VERSION"));
     assert_eq!(
         provenance["command"],
-        "cargo xtask eval-front --run first --prompts 0 --divisions 2 --records 3"
+        "panacea eval-front --run first --prompts 0 --divisions 2 --records 3"
     );
     let run = &provenance["runs"][0];
     assert_eq!((&run["run"], &run["records"]), (&json!("first"), &json!(3)));

@@ -93,14 +93,14 @@ fn runs_are_listed_and_shown() {
         "conciseness: loss ",
         "checkpoints  of step 10, 20",
         "001: 3 held-out records of test.jsonl, by records, hypervolume ",
-        "cargo xtask serve --model model --run first",
+        "panacea serve --run first",
     ] {
         assert!(shown.contains(part), "no {part:?} in\n{shown}");
     }
     let shown = desk.succeed(&format!("runs show {long}"));
     assert!(shown.contains("interrupted at step 10 of 20"), "{shown}");
     assert!(
-        shown.contains(&format!("cargo xtask train --run {long} --resume")),
+        shown.contains(&format!("panacea train --run {long} --resume")),
         "{shown}"
     );
     let shown: Value = serde_json::from_str(&desk.succeed("runs show first --json")).unwrap();

@@ -251,7 +251,7 @@ fn a_run_goes_on_from_anywhere() {
     // The command that is printed works where it was printed.
     let next = told
         .lines()
-        .find_map(|line| line.strip_prefix("next      cargo xtask "));
+        .find_map(|line| line.strip_prefix("next      panacea "));
     let next = next.unwrap().split(" --runs ").next().unwrap();
     from_elsewhere(&format!("{next} --prompts 0 --divisions 1"));
     let record = fs::read_to_string(desk.path("runs/first/run.toml")).unwrap();
@@ -271,7 +271,7 @@ fn the_next_command_works_as_printed() {
         let told = String::from_utf8(output.stdout).unwrap();
         let next = told
             .lines()
-            .find_map(|line| line.strip_prefix("next      cargo xtask "));
+            .find_map(|line| line.strip_prefix("next      panacea "));
         let next = next.unwrap_or_else(|| panic!("{told}"));
         assert_eq!(
             next,
