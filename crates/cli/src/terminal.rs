@@ -45,7 +45,7 @@ mod tests {
     fn times_have_two_digits() {
         let cases = [
             (0.3, "less than a second"),
-            (3.14, "3.1 s"),
+            (3.12, "3.1 s"),
             (75.4, "75 s"),
             (100.0, "1.7 min"),
             (599.0, "10 min"),

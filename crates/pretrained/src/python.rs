@@ -16,11 +16,12 @@ const PERCENT: &str = "python_percent";
 
 pub(crate) fn adapt(environment: &mut Environment<'static>) {
     environment.set_formatter(|output, state, value| {
-        Ok(match value.as_str() {
+        match value.as_str() {
             // A long text is written without a copy.
             Some(text) => output.write_str(text)?,
             None => output.write_str(&printed(state, value)?)?,
-        })
+        }
+        Ok(())
     });
     environment.set_unknown_method_callback(method);
     environment.add_filter("tojson", to_json);
