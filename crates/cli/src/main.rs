@@ -26,6 +26,7 @@ macro_rules! warn {
 }
 
 mod commands;
+mod evaluation;
 mod input;
 mod session;
 mod shell;

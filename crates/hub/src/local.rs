@@ -111,6 +111,11 @@ pub(crate) fn files(folder: &Path) -> Result<Vec<LocalFile>, HubError> {
     let mut files = Vec::new();
     collect(folder, &root, "", &mut files)?;
     files.sort_by(|a, b| a.name.cmp(&b.name));
+    if files.iter().any(|file| file.name == "run.toml") {
+        return Err(refuse(
+            "it is the folder of a run (run.toml): expected one that `export` has written",
+        ));
+    }
     match files.iter().any(LocalFile::holds_weights) {
         true => Ok(files),
         false => Err(refuse(

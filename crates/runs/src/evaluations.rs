@@ -7,8 +7,9 @@ use crate::error::RunError;
 use crate::run_folder::RunFolder;
 use panacea_files::{self as files, FileError};
 
-/// The file that makes a folder one of an evaluation.
+/// What a policy's evaluation holds; that of a reward model holds the other.
 const FRONT: &str = "front.json";
+const CALIBRATION: &str = "calibration.json";
 
 /// The folder of one evaluation of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,9 +21,14 @@ pub struct EvaluationFolder {
 }
 
 impl EvaluationFolder {
-    /// `front.json`.
+    /// `front.json`, which an evaluation of a reward model does not have.
     pub fn front(&self) -> PathBuf {
         self.path.join(FRONT)
+    }
+
+    fn is_there(&self) -> bool {
+        let files = [FRONT, CALIBRATION];
+        files.iter().any(|file| self.path.join(file).exists())
     }
 }
 
@@ -43,7 +49,7 @@ impl RunFolder {
                 number: None,
                 path: self.path().to_path_buf(),
             }])
-            .filter(|evaluation| evaluation.front().exists())
+            .filter(EvaluationFolder::is_there)
             .collect();
         all.sort_by_key(|evaluation| evaluation.number);
         Ok(all)
@@ -51,7 +57,8 @@ impl RunFolder {
 
     /// The `front.json` that was written last, if there is one.
     pub fn newest_front(&self) -> Result<Option<PathBuf>, RunError> {
-        Ok(self.evaluations()?.pop().map(|newest| newest.front()))
+        let fronts = self.evaluations()?.into_iter().map(|one| one.front());
+        Ok(fronts.rev().find(|front| front.exists()))
     }
 
     /// Keeps an evaluation: `write` fills a folder, which becomes the next one of `evaluations/` when it is whole.

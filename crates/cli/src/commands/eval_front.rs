@@ -16,6 +16,7 @@ use panacea_objectives::Preference;
 use panacea_runs::{CountedProgress, RunFolder, write_file};
 use panacea_trainer::{PromptText, Records};
 
+use crate::evaluation::{keep_evaluation, refuse_occupied};
 use crate::session::{RUNS, say_aside};
 use crate::shell;
 use crate::terminal::{columns, span};
@@ -120,7 +121,8 @@ impl Arguments {
             bail!("--sampled is about the answers that --by rewards scores: give both, or neither");
         }
         if let Some(out) = &self.out {
-            refuse_occupied(out)?;
+            let files: Vec<&str> = REPORT_FILES.into_iter().chain([ANSWERS]).collect();
+            refuse_occupied(out, &files)?;
         }
         let like = match &self.like {
             Some(name) => Some(RunFolder::find(&self.runs, Some(name))?.record()?.plan),
@@ -227,15 +229,11 @@ impl Arguments {
             }
             Ok(())
         };
-        let folder = match &self.out {
-            Some(out) => {
-                write(out)?;
-                out.clone()
-            }
-            None => first.save_evaluation(write)?,
-        };
-        let files = REPORT_FILES.into_iter().chain(answers.map(|_| ANSWERS));
-        Ok(files.map(|file| folder.join(file)).collect())
+        let files: Vec<&str> = REPORT_FILES
+            .into_iter()
+            .chain(answers.map(|_| ANSWERS))
+            .collect();
+        keep_evaluation(first, self.out.as_deref(), &files, write)
     }
 
     fn open(&self, name: Option<&str>, like: Option<&Plan>) -> Result<Opened> {
@@ -362,20 +360,6 @@ pub fn estimate(title: &str, asked: Asked<'_>, sample: Sample) -> String {
         ));
     }
     text
-}
-
-/// An evaluation is never written over.
-fn refuse_occupied(out: &Path) -> Result<()> {
-    let files = REPORT_FILES.into_iter().chain([ANSWERS]);
-    let mut there = files.filter(|file| out.join(file).exists());
-    if let Some(file) = there.next() {
-        bail!(
-            "--out {}: it holds an evaluation already ({file}); give a folder that is new or empty, move this one away, or leave \
-             --out out: each evaluation of a run then gets a folder of its own, evaluations/001 and so on in the run's",
-            out.display()
-        );
-    }
-    Ok(())
 }
 
 /// Which files a run was measured on.

@@ -1,6 +1,6 @@
 //! `eval-reward`: how well a reward model predicts held-out preferences, and whether its probabilities can be believed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use clap::Args;
 use panacea_config::{Learning, Plan};
 use panacea_data::{Example, Judgement, Part};
 use panacea_evaluator::calibration::{
-    CalibrationReport, Comparison, LengthRule, ObjectiveCalibration,
+    CALIBRATION_FILES, CalibrationReport, Comparison, LengthRule, ObjectiveCalibration,
 };
 use panacea_model::{Decoder, Steering};
 use panacea_objectives::{Loss, Preference, sigmoid};
@@ -18,6 +18,7 @@ use panacea_runs::{CountedProgress, RunFolder};
 use panacea_serving::{RewardModelRun, changed_since, open_model_of};
 use panacea_trainer::{Evaluated, Origin, Records, evaluate};
 
+use crate::evaluation::{keep_evaluation, refuse_occupied};
 use crate::session::{RUNS, list, say_aside, say_warnings};
 use crate::shell;
 
@@ -39,7 +40,7 @@ pub struct Arguments {
     /// The base model, where it is no longer at the path that the run was trained on.
     #[arg(long)]
     model: Option<PathBuf>,
-    /// The folder to write to. Default: the run's folder.
+    /// The folder to write to. Default: a new one among the run's evaluations.
     #[arg(long)]
     out: Option<PathBuf>,
     /// Where runs are kept.
@@ -52,6 +53,9 @@ pub struct Arguments {
 
 impl Arguments {
     pub fn run(self) -> Result<ExitCode> {
+        if let Some(out) = &self.out {
+            refuse_occupied(out, &CALIBRATION_FILES)?;
+        }
         let run = RunFolder::find(&self.runs, self.run.as_deref())?;
         let plan = run.record()?.plan;
         let loss = match &plan.method().learning {
@@ -97,8 +101,8 @@ impl Arguments {
         };
         say!("{}\n", report.table());
         say!("{}\n", report.reliability_table());
-        let out = self.out.as_deref().unwrap_or(run.path());
-        for path in report.write(out)? {
+        let write = |folder: &Path| report.write(folder).map(drop).map_err(Into::into);
+        for path in keep_evaluation(&run, self.out.as_deref(), &CALIBRATION_FILES, write)? {
             say!("{}", path.display());
         }
         Ok(ExitCode::SUCCESS)

@@ -389,7 +389,7 @@ fn a_reward_model_is_trained_measured_exported_and_scores_a_policy() {
     desk.succeed("train --config reward.toml --run reward");
     let output = desk.succeed("eval-reward --run reward");
     assert!(output.contains("length rule"), "{output}");
-    let report = desk.json("runs/reward/calibration.json");
+    let report = desk.json("runs/reward/evaluations/001/calibration.json");
     for (i, rule) in ["longer", "shorter"].into_iter().enumerate() {
         let found = &report["objectives"][i];
         assert_eq!(found["pairs"], 5);

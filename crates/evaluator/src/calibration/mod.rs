@@ -30,7 +30,7 @@
 
 mod report;
 
-pub use report::CalibrationReport;
+pub use report::{CALIBRATION_FILES, CalibrationReport};
 
 use serde::{Deserialize, Serialize};
 

@@ -23,6 +23,14 @@ pub struct CalibrationReport {
     pub objectives: Vec<ObjectiveCalibration>,
 }
 
+/// The files of a report.
+pub const CALIBRATION_FILES: [&str; 4] = [
+    "calibration.json",
+    "calibration.svg",
+    "calibration.png",
+    "calibration.md",
+];
+
 impl CalibrationReport {
     /// One row per objective: accuracy beside the length rule's, log loss, calibration error.
     #[must_use]
@@ -103,12 +111,8 @@ impl CalibrationReport {
         json.push('\n');
 
         let markdown = self.markdown();
-        let files = [
-            ("calibration.json", json.as_bytes()),
-            ("calibration.svg", svg.as_bytes()),
-            ("calibration.png", &png),
-            ("calibration.md", markdown.as_bytes()),
-        ];
+        let contents: [&[u8]; 4] = [json.as_bytes(), svg.as_bytes(), &png, markdown.as_bytes()];
+        let files: Vec<(&str, &[u8])> = CALIBRATION_FILES.into_iter().zip(contents).collect();
         Ok(write_files(dir, &files)?)
     }
 

@@ -177,7 +177,8 @@ impl Evaluated {
     /// All that can be read of a run's evaluations, the oldest first, and what is wrong with the others.
     fn all(run: &RunSummary) -> Result<(Vec<Self>, Vec<String>)> {
         let (mut read, mut broken) = (Vec::new(), Vec::new());
-        for folder in run.folder.evaluations()? {
+        let evaluations = run.folder.evaluations()?.into_iter();
+        for folder in evaluations.filter(|one| one.front().exists()) {
             match Front::read(&folder.front()) {
                 Ok(front) => read.push(Self { folder, front }),
                 Err(error) => broken.push(error.to_string()),
