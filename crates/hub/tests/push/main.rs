@@ -284,6 +284,10 @@ fn what_is_not_to_be_published_is_refused_before_anything_is_sent() {
         &["no weights", "*.safetensors"],
     );
     refused(
+        &|folder| fs::write(folder.join("run.toml"), "").unwrap(),
+        &["the folder of a run", "`export`"],
+    );
+    refused(
         &|folder| fs::remove_dir_all(folder).unwrap(),
         &["no such folder"],
     );
