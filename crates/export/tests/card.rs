@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use panacea_config::{Overrides, Plan, Spec};
-use panacea_evaluator::{Front, MethodPoints, PointRecords};
+use panacea_evaluator::{Front, MeasuredRun, MethodPoints, PointRecords, Provenance};
 use panacea_export::{
     Base, Card, LlamaForm, write_gguf, write_llama_lora, write_merged, write_peft, write_peft_parts,
 };
@@ -130,7 +130,21 @@ fn front() -> Front {
     let points = [1.0, 0.25, 0.0].map(point).to_vec();
     let method =
         MethodPoints::from_records("panacea-linear", &objectives, points, None, None).unwrap();
-    Front::new(objectives.to_vec(), vec![method], None, None).unwrap()
+    let mut front = Front::new(objectives.to_vec(), vec![method], None, None).unwrap();
+    front.provenance = Some(Provenance {
+        panacea: "0.1.0".to_owned(),
+        command: "panacea eval-front".to_owned(),
+        runs: vec![MeasuredRun {
+            run: "first".to_owned(),
+            steps: None,
+            by: "records".to_owned(),
+            records: 2,
+            origin: "held-out".to_owned(),
+            files: Vec::new(),
+            yardstick: String::new(),
+        }],
+    });
+    front
 }
 
 fn readme(folder: &Path) -> String {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use panacea_config::Plan;
 use panacea_evaluator::{Front, plot};
 use panacea_files::write_new_file;
+use panacea_objectives::rounded_weight;
 use panacea_runs::RunRecord;
 
 use crate::{Base, ExportError};
@@ -152,8 +153,12 @@ impl<'a> Card<'a> {
             return text;
         };
         let table = front.value_table(MOST_POINTS);
+        let measured = front.provenance.as_ref().and_then(|it| it.runs.first());
+        let on = measured.map_or(String::new(), |run| {
+            format!(" on {} {} records", run.records, run.origin)
+        });
         text += &format!(
-            "\n![What the run reaches under each preference]({PICTURE})\n\nValues of the objectives on held-out records, larger is \
+            "\n![What the run reaches under each preference]({PICTURE})\n\nValues of the objectives{on}, larger is \
              better, ± one standard error:\n\n{}",
             facts::table(&table.header, &table.rows)
         );
@@ -172,7 +177,7 @@ impl<'a> Card<'a> {
 fn weights(names: &[String], preference: &[f64]) -> String {
     let pairs = names.iter().zip(preference);
     let pairs: Vec<String> = pairs
-        .map(|(name, weight)| format!("{} {weight}", escaped(name)))
+        .map(|(name, weight)| format!("{} {}", escaped(name), rounded_weight(*weight, 3)))
         .collect();
     pairs.join(", ")
 }
