@@ -16,7 +16,7 @@
 //!    ([`SPLITS`]) then give the left part alone the same words, with the cut one at its end, if the character before the place
 //!    is no space, and if no apostrophe is close before it: each of their branches that reaches over such a place also takes the
 //!    word's part before it, all of it (only `'re` and its like do not), and the branch that looks ahead, `\s+(?!\S)`, looks no
-//!    further than at the first character behind a run of spaces, which lies before the place.
+//!    further than at the first character behind a run of spaces, which lies before the place. Two ask for more ([`SPLITS_BY_CASE`]).
 //! 3. *Normal forms.* The characters at the place are [`is_plain`]: no normal form changes them, or joins them with what is before.
 //! 4. *Added tokens.* They are looked for in the text before all else. None stands close to the place, so that those on its left
 //!    are found as they are in the left part alone.
@@ -36,9 +36,21 @@ pub(crate) const LLAMA3_WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}
 /// Qwen takes every digit alone.
 pub(crate) const QWEN2_WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
+/// As Qwen2's, with marks among the letters.
+const QWEN3_5_WORDS: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+/// GPT-4o's, as gpt-oss, Phi 4 and Llama 4 have it: a capital behind small letters begins a word.
+const O200K_WORDS: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+/// Mistral's since Nemo: the same without apostrophes, and with every digit alone.
+const TEKKEN_WORDS: &str = r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
 /// The regular expressions of which step 2 holds, beside that of GPT-2, which byte-level tokenizers have built in. Another one
 /// can come in once all of its branches were looked at.
-const SPLITS: [&str; 2] = [LLAMA3_WORDS, QWEN2_WORDS];
+const SPLITS: [&str; 3] = [LLAMA3_WORDS, QWEN2_WORDS, QWEN3_5_WORDS];
+
+/// Those of which it holds at places that are not behind a capital letter. `[Lu…]*[Ll…]+` takes all of `ひBc`, and of `ひB` alone only
+/// the first, since letters without a case are in both sets. Where the last letter of the left part is in the second set, the
+/// branch takes all of the left part, as it does in the whole text.
+const SPLITS_BY_CASE: [&str; 2] = [O200K_WORDS, TEKKEN_WORDS];
 
 /// In how many bytes, from where a text may be cut, a place for it is looked for.
 const STRETCH: usize = 8 << 10;
@@ -57,6 +69,8 @@ pub(crate) struct Beginnings {
     space: char,
     /// Whether the vocabulary has bytes, each as a character, in place of characters.
     has_bytes: bool,
+    /// Whether no place may be behind a capital letter.
+    splits_by_case: bool,
     /// Added tokens, which are no vocabulary: as they stand in texts.
     added: Vec<String>,
 }
@@ -125,6 +139,7 @@ impl Beginnings {
             characters: HashSet::new(),
             space: ' ',
             has_bytes: false,
+            splits_by_case: false,
             added: Vec::new(),
         };
         let mut has_normal_form = false;
@@ -208,11 +223,17 @@ impl Beginnings {
                 pattern: Pattern::Regex(regex),
                 behavior,
                 invert,
-            } if SPLITS.contains(&regex.as_str())
-                && matches!(
-                    (behavior.as_str(), invert),
-                    ("Isolated", false) | ("Removed", true)
-                ) => {}
+            } if matches!(
+                (behavior.as_str(), invert),
+                ("Isolated", false) | ("Removed", true)
+            ) =>
+            {
+                let by_case = SPLITS_BY_CASE.contains(&regex.as_str());
+                if !by_case && !SPLITS.contains(&regex.as_str()) {
+                    return None;
+                }
+                self.splits_by_case |= by_case;
+            }
             // A space ends or begins a word, whatever is around it.
             Splitter::Split {
                 pattern: Pattern::String(space),
@@ -307,6 +328,7 @@ impl Beginnings {
         is_plain(before)
             && is_plain(behind)
             && !before.is_whitespace()
+            && !(self.splits_by_case && is_capital(before))
             && !left.as_bytes()[place.saturating_sub(3)..].contains(&b'\'')
             && is_known(self.form(before).last().copied())
             && is_known(self.form(behind).first().copied())
@@ -363,6 +385,11 @@ fn agreed<E>(
         }
     }
     Ok(first)
+}
+
+/// Whether a plain character is among `\p{Lu}` and `\p{Lt}`; the latter are neither upper nor lower case.
+fn is_capital(character: char) -> bool {
+    character.is_uppercase() || matches!(character, 'ǅ' | 'ǈ' | 'ǋ' | 'ǲ')
 }
 
 /// What a byte is in the alphabet of byte-level vocabularies: printable ones stand for themselves, the others for characters
