@@ -3,7 +3,7 @@
 //! ```text
 //! cargo xtask train --device cuda --config FILE
 //!   │  features   the arguments name a device or a network: which cargo features does that take?   → [cuda]
-//!   │  build      cargo build --release -p panacea --features cuda          (progress on standard error)
+//!   │  build      cargo build --release -p panacea-cli --features cuda          (progress on standard error)
 //!   └─ launch     becomes target/release/panacea train --device cuda …      (same folder, input, output, signals)
 //! ```
 //!

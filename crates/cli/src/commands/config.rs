@@ -9,9 +9,9 @@ use anyhow::{Context, Result};
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Args, Subcommand};
 use panacea_config::{BEGINNINGS, Plan, Spec};
-use panacea_trainer::open_scorers;
+use panacea_trainer::{Preparation, open_scorers};
 
-use super::preparation::{PlanArguments, Prepared};
+use super::plan_arguments::PlanArguments;
 use crate::shell;
 
 /// Find the keys of a configuration, begin one, and check it.
@@ -80,7 +80,7 @@ impl Arguments {
 
 fn check(file: &Path, over: PlanArguments) -> Result<()> {
     let plan = Plan::resolve(Spec::read(file)?, &over.overrides())?;
-    let prepared = Prepared::of(plan, None)?;
+    let prepared = Preparation::of(plan, None)?;
     let base = prepared.base()?;
     // Programs are started and reward models are read.
     open_scorers(&prepared.plan, &base)?;
