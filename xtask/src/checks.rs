@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use crate::build::{cannot_start, cargo, workspace};
-use crate::{Failure, browser, clients, dependencies};
+use crate::{Failure, browser, clients, dependencies, examples};
 
 struct Check {
     name: &'static str,
@@ -17,7 +17,7 @@ struct Check {
     environment: Option<(&'static str, &'static str)>,
 }
 
-const CHECKS: [Check; 12] = [
+const CHECKS: [Check; 14] = [
     Check {
         name: "formatting",
         program: Program::Cargo,
@@ -46,6 +46,19 @@ const CHECKS: [Check; 12] = [
         name: "tests",
         program: Program::Cargo,
         arguments: "test --workspace --locked",
+        environment: None,
+    },
+    Check {
+        name: "examples",
+        program: Program::Examples,
+        arguments: "",
+        environment: None,
+    },
+    Check {
+        name: "packages",
+        program: Program::Cargo,
+        arguments: "package --workspace --exclude xtask --exclude panacea-benches --exclude panacea-fuzzing \
+                    --exclude panacea-test-support --no-verify --allow-dirty --locked --quiet",
         environment: None,
     },
     Check {
@@ -98,6 +111,8 @@ const CHECKS: [Check; 12] = [
 #[derive(Clone, Copy)]
 enum Program {
     Cargo,
+    /// Those of the crates.
+    Examples,
     /// Not one of cargo's own: it is fetched when it is first called.
     CargoDeny,
     /// Likewise; a folder of `integrations`.
@@ -110,6 +125,7 @@ impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cargo => f.write_str("cargo"),
+            Self::Examples => f.write_str("the examples of every crate"),
             Self::CargoDeny => f.write_str("cargo-deny"),
             Self::Integration(name) => write!(f, "integrations/{name}/check.py"),
             Self::Browser => f.write_str("integrations/page/check.mjs"),
@@ -121,6 +137,7 @@ impl Check {
     /// Whether it passes.
     fn run(&self) -> Result<bool, Failure> {
         let mut program = match self.program {
+            Program::Examples => return examples::all().map(|()| true),
             Program::Cargo => cargo(),
             Program::CargoDeny => dependencies::cargo_deny()?,
             Program::Integration(name) => clients::integration(name)?,

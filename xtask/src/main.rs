@@ -15,6 +15,7 @@ mod build;
 mod checks;
 mod clients;
 mod dependencies;
+mod examples;
 mod features;
 mod launch;
 
