@@ -27,7 +27,7 @@ learning_rate = 1e-3
 "#;
 
 /// Examples with their arguments, in the order in which they are run.
-const EXAMPLES: [(&str, &[&str]); 25] = [
+const EXAMPLES: [(&str, &[&str]); 26] = [
     ("write_quickstart", &["world"]),
     ("explain_config", &["world/quickstart.toml"]),
     ("read_records", &["world/menus.jsonl", "brevity", "detail"]),
@@ -64,6 +64,7 @@ const EXAMPLES: [(&str, &[&str]); 25] = [
     ("one_page", &["page.html"]),
     ("draw_front", &["front"]),
     ("ask_a_person", &["0.8,0.2"]),
+    ("study", &["0.1", "1"]),
     ("score_by_rules", &["Please do come in.", "No."]),
     ("tradeoff", &[]),
     ("list_devices", &[]),
