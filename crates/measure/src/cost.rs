@@ -108,7 +108,8 @@ impl Rates {
         let prompts = asked.prompts.map_or(fitting, |prompts| prompts.min(all));
 
         let records = |records: usize| self.records(asked, records);
-        let left = budget - answers(prompts);
+        // Answers may take less than they could at most, and records are what is asked about.
+        let left = (budget - answers(prompts)).max(budget / 2.0);
         let fitting = most(all, left, records).max(LEAST_RECORDS.min(all));
         let measured = asked.records.map_or(fitting, |records| records.min(all));
         Sample {
