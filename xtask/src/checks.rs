@@ -17,7 +17,7 @@ struct Check {
     environment: Option<(&'static str, &'static str)>,
 }
 
-const CHECKS: [Check; 12] = [
+const CHECKS: [Check; 13] = [
     Check {
         name: "formatting",
         program: Program::Cargo,
@@ -46,6 +46,12 @@ const CHECKS: [Check; 12] = [
         name: "tests",
         program: Program::Cargo,
         arguments: "test --workspace --locked",
+        environment: None,
+    },
+    Check {
+        name: "newcomer",
+        program: Program::Newcomer,
+        arguments: "",
         environment: None,
     },
     Check {
@@ -98,6 +104,8 @@ const CHECKS: [Check; 12] = [
 #[derive(Clone, Copy)]
 enum Program {
     Cargo,
+    /// The folder of `integrations` that needs nothing but Python.
+    Newcomer,
     /// Not one of cargo's own: it is fetched when it is first called.
     CargoDeny,
     /// Likewise; a folder of `integrations`.
@@ -110,6 +118,7 @@ impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cargo => f.write_str("cargo"),
+            Self::Newcomer => f.write_str("integrations/newcomer/check.py"),
             Self::CargoDeny => f.write_str("cargo-deny"),
             Self::Integration(name) => write!(f, "integrations/{name}/check.py"),
             Self::Browser => f.write_str("integrations/page/check.mjs"),
@@ -122,6 +131,7 @@ impl Check {
     fn run(&self) -> Result<bool, Failure> {
         let mut program = match self.program {
             Program::Cargo => cargo(),
+            Program::Newcomer => clients::newcomer()?,
             Program::CargoDeny => dependencies::cargo_deny()?,
             Program::Integration(name) => clients::integration(name)?,
             Program::Browser => browser::page()?,

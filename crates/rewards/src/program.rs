@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,12 +30,17 @@ impl Program {
     pub(crate) fn new(
         name: String,
         command: &[String],
+        folder: &Path,
         seconds: u64,
         reference: Option<String>,
     ) -> Result<Self, SpecError> {
-        let process = Process::start(command).map_err(|error| {
+        let process = Process::start(command, folder).map_err(|error| {
             let found = format!("{} ({error})", quoted(&command[0]));
-            let expected = "a program that can be started; correct the path or install it";
+            let place = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+            let expected = format!(
+                "a program that can be started; correct the path, which begins in {} where it is relative, or install it",
+                place.display()
+            );
             SpecError::new("program", found, expected)
         })?;
         Ok(Self {
@@ -116,10 +122,17 @@ struct Process {
 }
 
 impl Process {
-    fn start(command: &[String]) -> io::Result<Self> {
-        let mut command_line = Command::new(&command[0]);
+    /// Starts the command in this folder. A name without a slash is looked for where programs are.
+    fn start(command: &[String], folder: &Path) -> io::Result<Self> {
+        let program = match command[0].contains(std::path::is_separator) {
+            // Systems differ in whether a relative path begins in the folder that the program is started in.
+            true => std::path::absolute(folder.join(&command[0]))?,
+            false => PathBuf::from(&command[0]),
+        };
+        let mut command_line = Command::new(program);
         command_line
             .args(&command[1..])
+            .current_dir(folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -283,7 +296,7 @@ mod tests {
 
     fn shell_within(script: &str, seconds: u64) -> Program {
         let command = ["sh", "-c", script].map(str::to_owned);
-        Program::new("program judge".to_owned(), &command, seconds, None).unwrap()
+        Program::new("program judge".to_owned(), &command, Path::new("."), seconds, None).unwrap()
     }
 
     fn error(program: &mut Program) -> ScoreError {
