@@ -251,7 +251,11 @@ impl Proposal {
 
 /// What an objective makes of the records, in words.
 fn what_is_read(candidate: &Candidate, survey: &Survey) -> String {
-    let pairs = format!("labels {} of {} pairs", candidate.labelled(), candidate.pairs());
+    let pairs = format!(
+        "labels {} of {} pairs",
+        candidate.labelled(),
+        candidate.pairs()
+    );
     let first = survey.candidates.first();
     let chosen = first.filter(|first| first.objective.source == LabelSource::Chosen);
     match chosen.filter(|chosen| chosen.objective != candidate.objective) {

@@ -194,7 +194,9 @@ fn objectives<'a>(objectives: impl Iterator<Item = &'a Table>) -> String {
 
 fn objective_table(objective: &Table) -> String {
     let keys = objective.iter();
-    let keys: String = keys.map(|(key, value)| format!("{key} = {value}\n")).collect();
+    let keys: String = keys
+        .map(|(key, value)| format!("{key} = {value}\n"))
+        .collect();
     format!("[[objective]]\n{keys}")
 }
 
@@ -213,7 +215,10 @@ fn proposed(proposals: &[Proposal]) -> String {
             true => table,
             false => table.lines().map(|line| format!("# {line}\n")).collect(),
         };
-        lines += &format!("\n{}{table}", comment(&format!("{}: {remark}.", objective.name)));
+        lines += &format!(
+            "\n{}{table}",
+            comment(&format!("{}: {remark}.", objective.name))
+        );
     }
     lines
 }

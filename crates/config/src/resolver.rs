@@ -58,7 +58,10 @@ impl Resolver {
             _ => format!(": it needs {}", when.words),
         };
         if let Some(message) = entry.out_of_range() {
-            self.problem(entry.key, format!("{message}; besides, it has no effect{why}"));
+            self.problem(
+                entry.key,
+                format!("{message}; besides, it has no effect{why}"),
+            );
             return;
         }
         let place = (self.sources.origins.get(entry.key)).map(|origin| format!("{origin}: "));

@@ -680,6 +680,20 @@ fn a_mistake_in_the_file_that_the_command_line_writes_over_is_none() {
 }
 
 #[test]
+fn a_value_out_of_range_is_refused_where_it_has_no_effect_too() {
+    check_mistake(
+        "[method]\nloss = \"sft\"\nbeta = -1.0",
+        "method.beta: found -1, expected a finite number above 0; besides, it has no effect: it needs method.loss = \"dpo\"",
+    );
+    // Of a key whose value is looked up anyway it is said once.
+    check_mistake(
+        "[data]\nmax_skipped = 2.0",
+        "data.max_skipped: found 2, expected",
+    );
+    check_mistake("[rlhf]\nsamples = 0", "rlhf.samples: found 0, expected");
+}
+
+#[test]
 fn keys_without_effect_are_warned_about_unless_they_say_nothing_new() {
     let warnings = |more: &str| {
         let plan = resolve(&format!("{MINIMAL}\n[method]\n{more}")).unwrap();

@@ -244,8 +244,9 @@ impl Judged<'_> {
         }
         for &pair in self.pairs {
             let finding = objective.label_pair(self.row, self.format, self.reading, pair);
-            let finding = finding
-                .map_err(|problem| format!("found {}, expected {}", problem.found, problem.expected))?;
+            let finding = finding.map_err(|problem| {
+                format!("found {}, expected {}", problem.found, problem.expected)
+            })?;
             candidate.prefers_first.push(match finding {
                 Finding::Label(label) => Some(label > 0.5),
                 Finding::Tie | Finding::Missing => None,

@@ -296,7 +296,14 @@ mod tests {
 
     fn shell_within(script: &str, seconds: u64) -> Program {
         let command = ["sh", "-c", script].map(str::to_owned);
-        Program::new("program judge".to_owned(), &command, Path::new("."), seconds, None).unwrap()
+        Program::new(
+            "program judge".to_owned(),
+            &command,
+            Path::new("."),
+            seconds,
+            None,
+        )
+        .unwrap()
     }
 
     fn error(program: &mut Program) -> ScoreError {
@@ -437,6 +444,37 @@ mod tests {
         program.limit = Duration::from_secs(60);
         // Its output would be open still if the inner shell lived.
         assert_says(error(&mut program), "has ended (signal: 9 (SIGKILL))");
+    }
+
+    #[test]
+    fn relative_paths_begin_in_the_folder_of_the_program() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = tempfile::tempdir().unwrap();
+        let judge = folder.path().join("judge.sh");
+        std::fs::write(
+            &judge,
+            "#!/bin/sh\nwhile read -r line; do cat number; done\n",
+        )
+        .unwrap();
+        std::fs::set_permissions(&judge, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::write(folder.path().join("number"), "4.5\n").unwrap();
+        for command in [&["./judge.sh"][..], &["sh", "judge.sh"]] {
+            let command: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
+            let name = "program judge".to_owned();
+            let mut program = Program::new(name, &command, folder.path(), 60, None).unwrap();
+            assert_eq!(numbers(program.score(&[sample("a", "b")]).unwrap()), [4.5]);
+        }
+        let command = ["./absent.sh".to_owned()];
+        let error = Program::new(
+            "program judge".to_owned(),
+            &command,
+            folder.path(),
+            60,
+            None,
+        );
+        let place = folder.path().display().to_string();
+        assert_says(error.map(drop).unwrap_err(), &format!("begins in {place}"));
     }
 
     #[test]

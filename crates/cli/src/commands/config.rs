@@ -125,7 +125,10 @@ fn init(from: &str, file: Option<PathBuf>, own: OwnFiles) -> Result<()> {
     let beginning = BEGINNINGS.iter().find(|beginning| beginning.name == from);
     let beginning = beginning.context("no such beginning")?;
     if let Some(model) = own.model.as_ref().filter(|model| !model.exists()) {
-        bail!("--model {}: there is no such file or folder", model.display());
+        bail!(
+            "--model {}: there is no such file or folder",
+            model.display()
+        );
     }
     let begun = Begun::of(beginning, own)?;
     let Some(path) = file else {
@@ -133,12 +136,8 @@ fn init(from: &str, file: Option<PathBuf>, own: OwnFiles) -> Result<()> {
         return Ok(());
     };
     // What is there already is somebody's work.
-    let mut file = File::create_new(&path).with_context(|| {
-        format!(
-            "cannot write {}, which is to be a new file",
-            path.display()
-        )
-    })?;
+    let mut file = File::create_new(&path)
+        .with_context(|| format!("cannot write {}, which is to be a new file", path.display()))?;
     file.write_all(begun.text.as_bytes())
         .with_context(|| format!("cannot write {}", path.display()))?;
     say!("config    {}", path.display());
@@ -174,7 +173,9 @@ impl Begun {
         if !is_held_out {
             own.eval.clone_from(&own.train);
         }
-        let of_records = found.as_ref().map(|(survey, proposals)| (survey, &proposals[..]));
+        let of_records = found
+            .as_ref()
+            .map(|(survey, proposals)| (survey, &proposals[..]));
         let text = beginning.file_for(&own, of_records)?;
         let plan = Plan::resolve(Spec::from_toml(&text, "it"), &Overrides::default())?;
         Ok(Self {
@@ -188,12 +189,17 @@ impl Begun {
     /// Says what was found, and what to do next with the configuration at `path`.
     fn say(&self, path: &Path) -> Result<()> {
         let Some((survey, proposals)) = &self.found else {
-            say!("edit      data.train and data.eval, which stand for your files, and the objectives");
+            say!(
+                "edit      data.train and data.eval, which stand for your files, and the objectives"
+            );
             return self.say_next(path);
         };
         let formats: BTreeSet<&str> = survey.formats.iter().map(|format| format.name()).collect();
         let formats = formats.into_iter().collect::<Vec<_>>().join(", ");
-        say!("records   {} with two answers that differ ({formats})", survey.records);
+        say!(
+            "records   {} with two answers that differ ({formats})",
+            survey.records
+        );
         for proposal in proposals {
             let title = match proposal.is_taken {
                 true => "objective",

@@ -223,7 +223,10 @@ impl Arguments {
         for file in self.keep(first, &report, answers.as_deref())? {
             say!("{}", file.display());
         }
-        say!("next      {}", self.ask(first, &objectives, prompt.as_deref().unwrap_or(ANY_PROMPT)));
+        say!(
+            "next      {}",
+            self.ask(first, &objectives, prompt.as_deref().unwrap_or(ANY_PROMPT))
+        );
         say!(
             "          other weights give other answers; {} serve{} shows them side by side in a browser",
             shell::program(),
@@ -413,7 +416,8 @@ fn short_prompt(eval: &Records) -> Option<String> {
     conversations.find_map(|turns| match turns {
         [only] if only.role == "user" => {
             let text = only.text();
-            let is_short = !text.is_empty() && !text.starts_with('-') && text.chars().count() <= LINE;
+            let is_short =
+                !text.is_empty() && !text.starts_with('-') && text.chars().count() <= LINE;
             (is_short && !text.contains(char::is_control)).then(|| text.to_owned())
         }
         _ => None,
