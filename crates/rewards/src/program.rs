@@ -344,7 +344,7 @@ mod tests {
         let expected = [[-1.0 / 3.0, 0.0], [-14.0 / 17.0, -1.0]];
         for (program, expected) in programs.into_iter().zip(expected) {
             let command = ["python3", "-c", program].map(str::to_owned);
-            let started = Program::new("documented".to_owned(), &command, 60, None);
+            let started = Program::new("documented".to_owned(), &command, Path::new("."), 60, None);
             let mut program = match started {
                 Ok(program) => program,
                 Err(error) => return eprintln!("not checked, for there is no python3: {error}"),
@@ -480,7 +480,7 @@ mod tests {
     #[test]
     fn a_program_that_is_not_there_is_refused() {
         let command = ["/nowhere/judge".to_owned()];
-        let error = Program::new(String::new(), &command, 1, None)
+        let error = Program::new(String::new(), &command, Path::new("."), 1, None)
             .err()
             .unwrap();
         assert_says(error, "`program`: found \"/nowhere/judge\" (No such file");
