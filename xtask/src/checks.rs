@@ -17,7 +17,7 @@ struct Check {
     environment: Option<(&'static str, &'static str)>,
 }
 
-const CHECKS: [Check; 14] = [
+const CHECKS: &[Check] = &[
     Check {
         name: "formatting",
         program: Program::Cargo,
@@ -59,6 +59,12 @@ const CHECKS: [Check; 14] = [
         program: Program::Cargo,
         arguments: "package --workspace --exclude xtask --exclude panacea-benches --exclude panacea-fuzzing \
                     --exclude panacea-test-support --no-verify --allow-dirty --locked --quiet",
+        environment: None,
+    },
+    Check {
+        name: "newcomer",
+        program: Program::Newcomer,
+        arguments: "",
         environment: None,
     },
     Check {
@@ -113,6 +119,8 @@ enum Program {
     Cargo,
     /// Those of the crates.
     Examples,
+    /// The folder of `integrations` that needs nothing but Python.
+    Newcomer,
     /// Not one of cargo's own: it is fetched when it is first called.
     CargoDeny,
     /// Likewise; a folder of `integrations`.
@@ -126,6 +134,7 @@ impl fmt::Display for Program {
         match self {
             Self::Cargo => f.write_str("cargo"),
             Self::Examples => f.write_str("the examples of every crate"),
+            Self::Newcomer => f.write_str("integrations/newcomer/check.py"),
             Self::CargoDeny => f.write_str("cargo-deny"),
             Self::Integration(name) => write!(f, "integrations/{name}/check.py"),
             Self::Browser => f.write_str("integrations/page/check.mjs"),
@@ -139,6 +148,7 @@ impl Check {
         let mut program = match self.program {
             Program::Examples => return examples::all().map(|()| true),
             Program::Cargo => cargo(),
+            Program::Newcomer => clients::newcomer()?,
             Program::CargoDeny => dependencies::cargo_deny()?,
             Program::Integration(name) => clients::integration(name)?,
             Program::Browser => browser::page()?,

@@ -322,9 +322,11 @@ impl Arguments {
 
 /// What was measured of `run`, if it was.
 fn measured(run: &RunFolder, objectives: &[String]) -> Result<Option<Front>> {
-    let Some(Measured { method, exact }) = Measured::of(run, objectives)? else {
+    let Some(measured) = Measured::of(run, objectives)? else {
         return Ok(None);
     };
+    say_aside(measured.note.as_slice());
+    let Measured { method, exact, .. } = measured;
     let (methods, exact) = (vec![MethodPoints::from(method)], exact.map(ExactFront::new));
     Ok(Some(Front::new(objectives.to_vec(), methods, None, exact)?))
 }

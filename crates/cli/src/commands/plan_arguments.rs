@@ -1,9 +1,11 @@
 //! What a command line says of a plan.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use panacea_config::Overrides;
+
+use crate::shell;
 
 /// What the command line says on top of a configuration.
 #[derive(Args)]
@@ -32,6 +34,28 @@ pub struct PlanArguments {
 }
 
 impl PlanArguments {
+    /// As they are typed.
+    pub fn as_typed(&self) -> String {
+        let mut typed = shell::option("--model", self.model.as_deref());
+        for (option, files) in [("--train", &self.train), ("--eval", &self.eval)] {
+            if !files.is_empty() {
+                let files: Vec<String> = files.iter().map(shell::word).collect();
+                typed += &format!(" {option} {}", files.join(" "));
+            }
+        }
+        typed += &shell::option("--device", self.device.as_deref().map(Path::new));
+        for (option, number) in [
+            ("--seed", self.seed.map(|seed| seed.to_string())),
+            ("--steps", self.steps.map(|steps| steps.to_string())),
+        ] {
+            typed += &shell::option(option, number.as_deref().map(Path::new));
+        }
+        for set in &self.set {
+            typed += &shell::option("--set", Some(Path::new(set)));
+        }
+        typed
+    }
+
     pub fn overrides(self) -> Overrides {
         Overrides {
             model: self.model,

@@ -254,9 +254,11 @@ impl Arguments {
 
 /// What was measured of a run, as the server tells it.
 fn measured_front(folder: &RunFolder, objectives: &[String]) -> Result<Option<MeasuredFront>> {
-    let Some(Measured { method, exact }) = Measured::of(folder, objectives)? else {
+    let Some(measured) = Measured::of(folder, objectives)? else {
         return Ok(None);
     };
+    say_warnings(measured.note.as_slice());
+    let Measured { method, exact, .. } = measured;
     let points = method.points.into_iter().map(|point| MeasuredPoint {
         lambda: point.lambda,
         values: point.values,
