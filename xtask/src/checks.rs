@@ -2,10 +2,10 @@
 //! of README and the project's CI call it.
 
 use std::fmt;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-use crate::build::{cannot_start, cargo, workspace};
+use crate::build::{cannot_start, cargo, this_program, workspace};
 use crate::{Failure, browser, clients, dependencies};
 
 struct Check {
@@ -17,7 +17,7 @@ struct Check {
     environment: Option<(&'static str, &'static str)>,
 }
 
-const CHECKS: [Check; 12] = [
+const CHECKS: [Check; 13] = [
     Check {
         name: "formatting",
         program: Program::Cargo,
@@ -72,6 +72,12 @@ const CHECKS: [Check; 12] = [
         arguments: "",
         environment: None,
     },
+    Check {
+        name: "guide",
+        program: Program::Xtask,
+        arguments: "guide --check",
+        environment: None,
+    },
     // What is compiled for GPUs only, by its types: the variable keeps the build scripts below from asking for LLVM.
     Check {
         name: "GPUs",
@@ -104,6 +110,8 @@ enum Program {
     Integration(&'static str),
     /// Likewise.
     Browser,
+    /// This program.
+    Xtask,
 }
 
 impl fmt::Display for Program {
@@ -113,6 +121,7 @@ impl fmt::Display for Program {
             Self::CargoDeny => f.write_str("cargo-deny"),
             Self::Integration(name) => write!(f, "integrations/{name}/check.py"),
             Self::Browser => f.write_str("integrations/page/check.mjs"),
+            Self::Xtask => f.write_str("cargo xtask"),
         }
     }
 }
@@ -125,6 +134,7 @@ impl Check {
             Program::CargoDeny => dependencies::cargo_deny()?,
             Program::Integration(name) => clients::integration(name)?,
             Program::Browser => browser::page()?,
+            Program::Xtask => Command::new(this_program()?),
         };
         program
             .args(self.arguments.split_whitespace())

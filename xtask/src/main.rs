@@ -16,6 +16,7 @@ mod checks;
 mod clients;
 mod dependencies;
 mod features;
+mod guide;
 mod launch;
 
 use std::collections::BTreeSet;
@@ -49,6 +50,7 @@ Chores:
   bench gpu    The same for DPO steps on a GPU
   reproduce    Run again what docs/results.md reports: quickstart, elicit
   ci           Formatting, lints, documentation and tests of the whole workspace, and what it depends on
+  guide        Build the guide, a book, into target/guide; with --check, run its commands too
   advisories   Renew the list of known faults of dependencies, from the folder of RustSec's database
   help         This page
 
@@ -71,6 +73,7 @@ fn main() -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
         Command::Ci => checks::run(),
+        Command::Guide => guide_of(&arguments[1..]),
         Command::Advisories => match &arguments[1..] {
             [folder] => dependencies::renew(Path::new(folder)).map(|()| ExitCode::SUCCESS),
             _ => Err(Failure::new(
@@ -93,6 +96,16 @@ fn main() -> ExitCode {
     })
 }
 
+/// `cargo xtask guide`, which prints the path of the first page, and `cargo xtask guide --check`.
+fn guide_of(arguments: &[OsString]) -> Result<ExitCode, Failure> {
+    match arguments {
+        [] => guide::build().map(|page| println!("{}", page.display()))?,
+        [check] if check == "--check" => guide::check()?,
+        _ => return Err(Failure::new("cargo xtask guide takes --check or nothing")),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Builds `panacea` where what is reproduced types its commands, which all but simulated people do.
 fn commands_of_reproduce(arguments: &[OsString]) -> Result<(), Failure> {
     if arguments.first().is_some_and(|what| what == "elicit") {
@@ -106,6 +119,7 @@ fn commands_of_reproduce(arguments: &[OsString]) -> Result<(), Failure> {
 enum Command {
     Help,
     Ci,
+    Guide,
     Advisories,
     Peers,
     Gpu,
@@ -119,6 +133,7 @@ impl Command {
         match words[..] {
             [] | [Some("help" | "-h" | "--help")] => Self::Help,
             [Some("ci")] => Self::Ci,
+            [Some("guide"), ..] => Self::Guide,
             [Some("advisories"), ..] => Self::Advisories,
             [Some("bench"), Some("peers"), ..] => Self::Peers,
             [Some("bench"), Some("gpu"), ..] => Self::Gpu,
@@ -164,6 +179,8 @@ mod tests {
             assert_eq!(command(line), Command::Help, "{line:?}");
         }
         assert_eq!(command("ci"), Command::Ci);
+        assert_eq!(command("guide"), Command::Guide);
+        assert_eq!(command("guide --check"), Command::Guide);
         assert_eq!(command("advisories folder"), Command::Advisories);
         assert_eq!(command("advisories"), Command::Advisories);
         assert_eq!(command("bench peers --rounds 1"), Command::Peers);
