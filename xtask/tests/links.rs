@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 
 /// Folders that hold no pages of ours.
-const OTHERS: [&str; 4] = ["target", "models", "runs", "node_modules"];
+const OTHERS: [&str; 5] = ["target", "models", "runs", "node_modules", "tests"];
 
 /// What of a page links have to do with.
 #[derive(Default)]
