@@ -3,15 +3,19 @@
 //! ```text
 //! docs/guide/*.md ── chapter ──► what a reader does, top to bottom: save a file, type commands, compare what is shown
 //!                  └─ reader ──► does it in a fresh folder, with the binary that the tests use
+//! all pages        ── commands ─► their commands and options are in the program's help
 //! ```
 
 mod chapter;
+mod commands;
 mod reader;
 
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{self, Command};
 use std::time::Instant;
+use std::{env, fs};
+
+use commands::Help;
 
 use crate::Failure;
 use crate::build::{built_for_tests, cannot_start, workspace};
@@ -42,14 +46,13 @@ pub fn build() -> Result<PathBuf, Failure> {
     Ok(folder.join("index.html"))
 }
 
-/// Builds the book and runs the commands of its chapters.
+/// Builds the book, looks at the commands of all pages, and runs those of the guide.
 pub fn check() -> Result<(), Failure> {
-    let page = build()?;
-    println!("{}", page.display());
+    println!("{}", build()?.display());
     let binary = built_for_tests("panacea")?;
-    let folder = std::env::temp_dir().join(format!("panacea-guide-{}", std::process::id()));
-    let mut wrong = Vec::new();
-    for page in chapters()? {
+    let mut wrong = commands_without_help(&binary)?;
+    let folder = env::temp_dir().join(format!("panacea-guide-{}", process::id()));
+    for page in pages_in("docs/guide")? {
         let start = Instant::now();
         let name = page.file_stem().unwrap_or_default().to_string_lossy();
         let done = chapter::steps(&read(&page)?)
@@ -58,17 +61,14 @@ pub fn check() -> Result<(), Failure> {
             Ok(done) => format!("{done} blocks"),
             Err(_) => "FAILED".to_owned(),
         };
-        println!(
-            "{name:<16} {verdict:<12} {:>3} s",
-            start.elapsed().as_secs()
+        println!("{name:<20}{verdict:<12}{:>3} s", start.elapsed().as_secs());
+        wrong.extend(
+            done.err()
+                .map(|words| format!("{}:{words}", page.display())),
         );
-        if let Err(words) = done {
-            wrong.push(format!("{}:{words}", page.display()));
-        }
     }
     if wrong.is_empty() {
-        fs::remove_dir_all(&folder).map_err(|error| cannot("remove", &folder, &error))?;
-        return Ok(());
+        return fs::remove_dir_all(&folder).map_err(|error| cannot("remove", &folder, &error));
     }
     Err(Failure::new(format!(
         "{}\nthe folders of all chapters are left in {}",
@@ -77,10 +77,29 @@ pub fn check() -> Result<(), Failure> {
     )))
 }
 
-/// The pages of `docs/guide`.
-fn chapters() -> Result<Vec<PathBuf>, Failure> {
-    let folder: &Path = &workspace().join("docs").join("guide");
-    let entries = fs::read_dir(folder).map_err(|error| cannot("read", folder, &error))?;
+/// What the commands of our pages have that the program's help has not.
+fn commands_without_help(binary: &Path) -> Result<Vec<String>, Failure> {
+    let mut help = Help::new(binary);
+    let mut wrong = Vec::new();
+    for folder in ["", "docs", "docs/guide", "datasets", "benches"] {
+        for page in pages_in(folder)? {
+            let text = read(&page)?;
+            let found = help.wrong(&text).unwrap_or_else(|words| vec![words]);
+            wrong.extend(
+                found
+                    .into_iter()
+                    .map(|words| format!("{}:{words}", page.display())),
+            );
+        }
+    }
+    println!("{} command lines of all pages", help.looked_at);
+    Ok(wrong)
+}
+
+/// The pages of a folder of the repository, in their order.
+fn pages_in(folder: &str) -> Result<Vec<PathBuf>, Failure> {
+    let folder = workspace().join(folder);
+    let entries = fs::read_dir(&folder).map_err(|error| cannot("read", &folder, &error))?;
     let mut pages: Vec<PathBuf> = entries
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
         .filter(|path| path.extension().is_some_and(|extension| extension == "md"))

@@ -51,11 +51,11 @@ pub struct Shown {
 }
 
 /// A fenced block: its words are those behind the language.
-struct Block {
-    line: usize,
-    language: String,
+pub struct Block {
+    pub line: usize,
+    pub language: String,
     words: Vec<String>,
-    text: String,
+    pub text: String,
     /// What the page says above it, other blocks aside.
     above: String,
 }
@@ -148,7 +148,8 @@ impl Block {
     }
 }
 
-fn blocks(page: &str) -> Result<Vec<Block>, String> {
+/// The fenced blocks of a page.
+pub fn blocks(page: &str) -> Result<Vec<Block>, String> {
     let mut blocks = Vec::new();
     let mut open: Option<Block> = None;
     let mut above = String::new();
