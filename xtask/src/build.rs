@@ -102,9 +102,14 @@ pub fn built_for_tests(name: &str) -> Result<PathBuf, Failure> {
     built("debug", name)
 }
 
+/// The path of `xtask` itself.
+pub fn this_program() -> Result<PathBuf, Failure> {
+    env::current_exe()
+        .map_err(|error| Failure::new(format!("cannot find the path of xtask itself: {error}")))
+}
+
 fn built(profile: &str, name: &str) -> Result<PathBuf, Failure> {
-    let xtask = env::current_exe()
-        .map_err(|error| Failure::new(format!("cannot find the path of xtask itself: {error}")))?;
+    let xtask = this_program()?;
     let target = xtask.ancestors().nth(2).unwrap_or(Path::new(""));
     let binary = target
         .join(profile)

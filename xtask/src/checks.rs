@@ -2,11 +2,11 @@
 //! of README and the project's CI call it.
 
 use std::fmt;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-use crate::build::{cannot_start, cargo, workspace};
-use crate::{Failure, browser, clients, dependencies, examples};
+use crate::build::{cannot_start, cargo, this_program, workspace};
+use crate::{Failure, browser, clients, dependencies};
 
 struct Check {
     name: &'static str,
@@ -50,8 +50,8 @@ const CHECKS: &[Check] = &[
     },
     Check {
         name: "examples",
-        program: Program::Examples,
-        arguments: "",
+        program: Program::Xtask,
+        arguments: "examples",
         environment: None,
     },
     Check {
@@ -91,6 +91,12 @@ const CHECKS: &[Check] = &[
         arguments: "",
         environment: None,
     },
+    Check {
+        name: "guide",
+        program: Program::Xtask,
+        arguments: "guide --check",
+        environment: None,
+    },
     // What is compiled for GPUs only, by its types: the variable keeps the build scripts below from asking for LLVM.
     Check {
         name: "GPUs",
@@ -117,8 +123,6 @@ const CHECKS: &[Check] = &[
 #[derive(Clone, Copy)]
 enum Program {
     Cargo,
-    /// Those of the crates.
-    Examples,
     /// The folder of `integrations` that needs nothing but Python.
     Newcomer,
     /// Not one of cargo's own: it is fetched when it is first called.
@@ -127,17 +131,19 @@ enum Program {
     Integration(&'static str),
     /// Likewise.
     Browser,
+    /// This program.
+    Xtask,
 }
 
 impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cargo => f.write_str("cargo"),
-            Self::Examples => f.write_str("the examples of every crate"),
             Self::Newcomer => f.write_str("integrations/newcomer/check.py"),
             Self::CargoDeny => f.write_str("cargo-deny"),
             Self::Integration(name) => write!(f, "integrations/{name}/check.py"),
             Self::Browser => f.write_str("integrations/page/check.mjs"),
+            Self::Xtask => f.write_str("cargo xtask"),
         }
     }
 }
@@ -146,12 +152,12 @@ impl Check {
     /// Whether it passes.
     fn run(&self) -> Result<bool, Failure> {
         let mut program = match self.program {
-            Program::Examples => return examples::all().map(|()| true),
             Program::Cargo => cargo(),
             Program::Newcomer => clients::newcomer()?,
             Program::CargoDeny => dependencies::cargo_deny()?,
             Program::Integration(name) => clients::integration(name)?,
             Program::Browser => browser::page()?,
+            Program::Xtask => Command::new(this_program()?),
         };
         program
             .args(self.arguments.split_whitespace())

@@ -36,13 +36,23 @@ fn list() -> PathBuf {
 
 /// cargo-deny, with all that it needs in place: the program, the sources of all packages, the database.
 pub fn cargo_deny() -> Result<Command, Failure> {
-    let program = format!("cargo-deny{}", env::consts::EXE_SUFFIX);
+    let program = installed("cargo-deny", CARGO_DENY, &[])?;
+    // Those of features that a build for the CPU leaves out, too.
+    run(cargo().args(["fetch", "--locked", "--target", "x86_64-unknown-linux-gnu"]))?;
+    lay_out(&tools().join("advisories").join(DATABASE))?;
+    Ok(Command::new(program))
+}
+
+/// The path of a program of crates.io, which is compiled when this version of it is first asked for.
+pub fn installed(name: &str, version: &str, features: &[&str]) -> Result<PathBuf, Failure> {
+    let program = format!("{name}{}", env::consts::EXE_SUFFIX);
     let program = tools().join("bin").join(program);
-    if !is_installed(&program) {
+    if !says_version(&program, version) {
         let mut install = cargo();
         install
-            .args(["install", "cargo-deny", "--version", CARGO_DENY])
+            .args(["install", name, "--version", version])
             .args(["--locked", "--force"])
+            .args(features)
             .arg("--root")
             .arg(tools())
             .arg("--target-dir")
@@ -54,18 +64,15 @@ pub fn cargo_deny() -> Result<Command, Failure> {
         run(&mut install)?;
         fs::remove_dir_all(tools().join("build")).ok();
     }
-    // Those of features that a build for the CPU leaves out, too.
-    run(cargo().args(["fetch", "--locked", "--target", "x86_64-unknown-linux-gnu"]))?;
-    lay_out(&tools().join("advisories").join(DATABASE))?;
-    Ok(Command::new(program))
+    Ok(program)
 }
 
-fn is_installed(program: &Path) -> bool {
+fn says_version(program: &Path, version: &str) -> bool {
     let said = Command::new(program).arg("--version").output();
     said.is_ok_and(|said| {
         String::from_utf8_lossy(&said.stdout)
             .trim()
-            .ends_with(CARGO_DENY)
+            .ends_with(version)
     })
 }
 

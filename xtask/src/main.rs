@@ -17,6 +17,7 @@ mod clients;
 mod dependencies;
 mod examples;
 mod features;
+mod guide;
 mod launch;
 
 use std::collections::BTreeSet;
@@ -50,6 +51,8 @@ Chores:
   bench gpu    The same for DPO steps on a GPU
   reproduce    Run again what docs/results.md reports: quickstart, elicit
   ci           Formatting, lints, documentation and tests of the whole workspace, and what it depends on
+  examples     Run the example programs of the crates, which cargo test has built
+  guide        Build the guide, a book, into target/guide; with --check, run its commands too
   advisories   Renew the list of known faults of dependencies, from the folder of RustSec's database
   help         This page
 
@@ -72,6 +75,8 @@ fn main() -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
         Command::Ci => checks::run(),
+        Command::Examples => examples::all().map(|()| ExitCode::SUCCESS),
+        Command::Guide => guide_of(&arguments[1..]),
         Command::Advisories => match &arguments[1..] {
             [folder] => dependencies::renew(Path::new(folder)).map(|()| ExitCode::SUCCESS),
             _ => Err(Failure::new(
@@ -94,6 +99,16 @@ fn main() -> ExitCode {
     })
 }
 
+/// `cargo xtask guide`, which prints the path of the first page, and `cargo xtask guide --check`.
+fn guide_of(arguments: &[OsString]) -> Result<ExitCode, Failure> {
+    match arguments {
+        [] => guide::build().map(|page| println!("{}", page.display()))?,
+        [check] if check == "--check" => guide::check()?,
+        _ => return Err(Failure::new("cargo xtask guide takes --check or nothing")),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Builds `panacea` where what is reproduced types its commands, which all but simulated people do.
 fn commands_of_reproduce(arguments: &[OsString]) -> Result<(), Failure> {
     if arguments.first().is_some_and(|what| what == "elicit") {
@@ -107,6 +122,8 @@ fn commands_of_reproduce(arguments: &[OsString]) -> Result<(), Failure> {
 enum Command {
     Help,
     Ci,
+    Examples,
+    Guide,
     Advisories,
     Peers,
     Gpu,
@@ -120,6 +137,8 @@ impl Command {
         match words[..] {
             [] | [Some("help" | "-h" | "--help")] => Self::Help,
             [Some("ci")] => Self::Ci,
+            [Some("examples")] => Self::Examples,
+            [Some("guide"), ..] => Self::Guide,
             [Some("advisories"), ..] => Self::Advisories,
             [Some("bench"), Some("peers"), ..] => Self::Peers,
             [Some("bench"), Some("gpu"), ..] => Self::Gpu,
@@ -165,6 +184,8 @@ mod tests {
             assert_eq!(command(line), Command::Help, "{line:?}");
         }
         assert_eq!(command("ci"), Command::Ci);
+        assert_eq!(command("guide"), Command::Guide);
+        assert_eq!(command("guide --check"), Command::Guide);
         assert_eq!(command("advisories folder"), Command::Advisories);
         assert_eq!(command("advisories"), Command::Advisories);
         assert_eq!(command("bench peers --rounds 1"), Command::Peers);
