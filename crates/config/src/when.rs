@@ -58,6 +58,16 @@ pub(crate) const GAE: When = When {
     holds: |choices| choices.advantages == Some(AdvantagesName::Gae),
 };
 
+pub(crate) const WHITENED: When = When {
+    words: "method.loss = \"rlhf\" and rlhf.advantages = \"gae\" or \"gdpo\"",
+    holds: |choices| {
+        matches!(
+            choices.advantages,
+            Some(AdvantagesName::Gae | AdvantagesName::Gdpo)
+        )
+    },
+};
+
 pub(crate) const REFERENCE: When = When {
     words: "method.loss = \"dpo\", \"kto\" or \"rlhf\"",
     holds: |choices| !matches!(choices.loss, Some(LossName::Sft) | None),

@@ -243,10 +243,11 @@ fn metrics(folder: &Path) -> Vec<Value> {
         .collect()
 }
 
-const FORMS: [&str; 4] = [
+const FORMS: [&str; 5] = [
     "advantages = \"gae\"\nsamples = 4\ngae_lambda = 1.0",
     "advantages = \"rloo\"\nsamples = 4",
     "advantages = \"grpo\"\nsamples = 4",
+    "advantages = \"gdpo\"\nsamples = 4",
     "advantages = \"rloo\"\nsamples = 4\nnormalise = true\nreward_clip = 2.0",
 ];
 

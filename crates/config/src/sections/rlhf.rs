@@ -13,10 +13,12 @@ const DISCOUNT: Range<f64> = Range {
 section! {
     /// Reinforcement learning from rewards.
     RlhfSpec at "rlhf." when RLHF {
-        /// Where advantages come from: `"gae"`, a critic that sees λ (PPO); `"rloo"` or `"grpo"`, the other answers to the
-        /// same prompt.
+        /// Where advantages come from. `"gae"`: a critic that sees λ (PPO). The others compare the answers to one prompt:
+        /// `"rloo"` with the mean of the others (Ahmadian et al. 2024), `"grpo"` by mean and deviation of Σ λ_i r_i (Shao et
+        /// al. 2024), `"gdpo"` by mean and deviation of each r_i, which λ weighs afterwards (Liu et al. 2026): scales of
+        /// rewards then have no say in the trade-off.
         advantages: AdvantagesName = AdvantagesName::Gae;
-        /// Answers to each prompt of a batch; 2 or more with `"rloo"` and `"grpo"`.
+        /// Answers to each prompt of a batch; 2 or more with `"rloo"`, `"grpo"` and `"gdpo"`.
         samples: usize, in COUNT, default "1 with `\"gae\"`, 4 without";
         /// Tokens of an answer, at most.
         max_new_tokens: usize, in COUNT, default "`data.max_response_tokens`";
@@ -30,8 +32,9 @@ section! {
         gamma: f64 = 1.0, in DISCOUNT, when GAE;
         /// λ of generalised advantage estimation: 1 trusts the rewards alone, 0 the critic's next value.
         gae_lambda: f64 = 0.95, in RATIO, when GAE;
-        /// Whether the advantages of a batch are brought to mean 0 and deviation 1.
-        whiten: bool = true, when GAE;
+        /// Whether the advantages of a batch are brought to mean 0 and deviation 1: with `"gae"` those of its tokens, with
+        /// `"gdpo"` those of its answers.
+        whiten: bool = true, when WHITENED;
         /// The critic's learning rate.
         critic_learning_rate: f64, in POSITIVE, default "half of `optimizer.learning_rate`", when GAE;
         /// Whether every objective's rewards are brought to mean 0 and deviation 1, over all answers of the run so far,
@@ -95,15 +98,21 @@ pub enum Advantages {
         lambda: f64,
         /// How far a value may move from where it was.
         value_clip: f64,
-        /// Whether the advantages of a batch are brought to mean 0 and deviation 1.
+        /// Whether the advantages of a batch's tokens are brought to mean 0 and deviation 1.
         whiten: bool,
         /// The critic's learning rate.
         learning_rate: f64,
     },
     /// From the mean of the other answers to the same prompt (Ahmadian et al., 2024).
     Rloo,
-    /// From mean and deviation of all answers to the same prompt (Shao et al., 2024).
+    /// From mean and deviation of what all answers to the same prompt are worth under λ (Shao et al., 2024).
     Grpo,
+    /// From mean and deviation of all answers to the same prompt, objective by objective before λ weighs them (GDPO; Liu et
+    /// al., 2026).
+    Gdpo {
+        /// Whether the advantages of a batch's answers are brought to mean 0 and deviation 1, as in the paper.
+        whiten: bool,
+    },
 }
 
 /// Values of other sections that defaults of `[rlhf]` depend on.
@@ -130,6 +139,10 @@ impl Rlhf {
         match self.advantages {
             Advantages::Rloo => spec.advantages = Some(AdvantagesName::Rloo),
             Advantages::Grpo => spec.advantages = Some(AdvantagesName::Grpo),
+            Advantages::Gdpo { whiten } => {
+                spec.advantages = Some(AdvantagesName::Gdpo);
+                spec.whiten = Some(whiten);
+            }
             Advantages::Gae {
                 gamma,
                 lambda,
@@ -163,6 +176,9 @@ impl Resolver {
         let advantages = match name {
             AdvantagesName::Rloo => Advantages::Rloo,
             AdvantagesName::Grpo => Advantages::Grpo,
+            AdvantagesName::Gdpo => Advantages::Gdpo {
+                whiten: self.take(spec.whiten()),
+            },
             AdvantagesName::Gae => Advantages::Gae {
                 gamma: self.take(spec.gamma()),
                 lambda: self.take(spec.gae_lambda()),

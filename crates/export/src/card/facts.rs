@@ -119,6 +119,7 @@ fn learning(method: &MethodPlan) -> String {
                 Advantages::Gae { .. } => "PPO",
                 Advantages::Rloo => "RLOO",
                 Advantages::Grpo => "GRPO",
+                Advantages::Gdpo { .. } => "GDPO",
             };
             return format!("{by} from rewards of its own answers, β = {}", rlhf.beta);
         }
@@ -140,6 +141,7 @@ pub(super) fn kind(method: &MethodPlan) -> &'static str {
             Advantages::Gae { .. } => "ppo",
             Advantages::Rloo => "rloo",
             Advantages::Grpo => "grpo",
+            Advantages::Gdpo { .. } => "gdpo",
         },
     }
 }

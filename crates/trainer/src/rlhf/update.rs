@@ -2,7 +2,7 @@
 
 use panacea_config::{Advantages, Rlhf};
 use panacea_data::Example;
-use panacea_objectives::{Preference, clipped_value_term, explained_variance, mean, whiten};
+use panacea_objectives::{Preference, clipped_value_term, explained_variance, mean};
 use panacea_rewards::{ScorerSpec, Verdict};
 use panacea_runs::{NearestVertex, ObjectiveMetrics, RlhfMetrics};
 use panacea_svd_lora::FactorSet;
@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::divergence::{Collapse, CollapseReason, Quantity};
 use crate::error::TrainerError;
 use crate::lanes::Lane;
-use crate::rlhf::advantages::{estimate_advantages, token_term};
+use crate::rlhf::advantages::{estimate_advantages, token_term, whiten_advantages};
 use crate::rlhf::critic::Critic;
 use crate::rlhf::judges::{Scored, scorer_specs};
 use crate::rlhf::reward_memory::{EQUAL_STEPS, RewardMemory};
@@ -20,8 +20,22 @@ use crate::rlhf::rollout::{Answer, Pass, Rollout, Writing, answers, answers_mut}
 use crate::state::TrainingState;
 use crate::training::{Stepped, Training};
 
+#[cfg(test)]
+mod against_exact;
+
 /// The stream of the answers' random numbers.
 const ANSWER_STREAM: u64 = 2 << 32;
+
+/// The answers of a step, with all that learning needs to know of them.
+struct Experience<'a> {
+    rollouts: Vec<Rollout<'a>>,
+    /// What is remembered of the rewards, these included.
+    memory: RewardMemory,
+    /// How many answers each objective's scorer said nothing readable of.
+    unreadable: Vec<usize>,
+    /// The critic's for the first epoch; empty without a critic.
+    critic_gradients: FactorSet,
+}
 
 impl Training<'_> {
     /// One step of reinforcement learning on the prompts of `records`, which are dealt to `preferences`.
@@ -34,33 +48,17 @@ impl Training<'_> {
         factor: f64,
     ) -> Result<Stepped, TrainerError> {
         let step = state.step + 1;
-        let judges = self.judges.ok_or(TrainerError::NoJudges)?;
         let prompts: Vec<(&Example, &Preference)> = records
             .iter()
             .zip(preferences.iter().cycle())
             .map(|(&example, preference)| (example, preference))
             .collect();
-        let writing = Writing {
-            samples: rlhf.samples,
-            max_new_tokens: rlhf.max_new_tokens,
-            seed: self.answer_seed(state.step),
-        };
-        let mut rollouts = self.write(state, &prompts, writing, judges.stop)?;
-        let scored = judges.score(&written(&rollouts))?;
-        let unreadable = unreadable(&scored);
-        leave_out_unscored(rlhf, &mut rollouts, &scored);
-        if rollouts.is_empty() {
-            let of = scored.len();
-            let read = scored.iter().filter(|answer| answer.rewards().is_some());
-            let read = read.count();
-            return Err(TrainerError::TooFewScored { step, read, of });
-        }
-        let mut memory = state.rewards.clone();
-        memory.take_in(&rollouts);
-        for answer in answers_mut(&mut rollouts) {
-            answer.credits = memory.credits(rlhf, &answer.rewards);
-        }
-        let mut critic_gradients = self.appraise(state, rlhf, &mut rollouts)?;
+        let Experience {
+            rollouts,
+            memory,
+            unreadable,
+            mut critic_gradients,
+        } = self.experience(state, rlhf, &prompts, self.answer_seed(state.step))?;
         let collapse = |reason| Collapse { step, reason };
         self.check(rlhf, &rollouts, &memory).map_err(collapse)?;
         // Only now: a step that is refused above must not change the remembered rewards.
@@ -99,6 +97,45 @@ impl Training<'_> {
                 ptx_loss: (rlhf.ptx_weight > 0.0).then_some(last.ptx_loss),
                 ..rlhf_metrics(&rollouts)
             }),
+        })
+    }
+
+    /// Has every prompt answered under its λ, and finds out what the answers are worth. Changes nothing of the state.
+    fn experience<'e>(
+        &self,
+        state: &TrainingState,
+        rlhf: &Rlhf,
+        prompts: &[(&'e Example, &'e Preference)],
+        seed: u64,
+    ) -> Result<Experience<'e>, TrainerError> {
+        let judges = self.judges.ok_or(TrainerError::NoJudges)?;
+        let writing = Writing {
+            samples: rlhf.samples,
+            max_new_tokens: rlhf.max_new_tokens,
+            seed,
+        };
+        let mut rollouts = self.write(state, prompts, writing, judges.stop)?;
+        let scored = judges.score(&written(&rollouts))?;
+        leave_out_unscored(rlhf, &mut rollouts, &scored);
+        if rollouts.is_empty() {
+            let read = scored.iter().filter(|answer| answer.rewards().is_some());
+            return Err(TrainerError::TooFewScored {
+                step: state.step + 1,
+                read: read.count(),
+                of: scored.len(),
+            });
+        }
+        let mut memory = state.rewards.clone();
+        memory.take_in(&rollouts);
+        for answer in answers_mut(&mut rollouts) {
+            answer.credits = memory.credits(rlhf, &answer.rewards);
+        }
+        let critic_gradients = self.appraise(state, rlhf, &mut rollouts)?;
+        Ok(Experience {
+            rollouts,
+            memory,
+            unreadable: unreadable(&scored),
+            critic_gradients,
         })
     }
 
@@ -168,12 +205,7 @@ impl Training<'_> {
         lanes.deal(micro_batches, appraise, |of_micro| {
             gradients.add(lanes.bring_home(of_micro))
         })?;
-        if let Advantages::Gae { whiten: true, .. } = rlhf.advantages {
-            let mut all: Vec<&mut [f64]> = answers_mut(rollouts)
-                .map(|answer| answer.advantages.as_mut_slice())
-                .collect();
-            whiten(&mut all, false);
-        }
+        whiten_advantages(rlhf, rollouts);
         Ok(gradients)
     }
 
@@ -381,7 +413,7 @@ fn leave_out_unscored(rlhf: &Rlhf, rollouts: &mut Vec<Rollout<'_>>, scored: &[Sc
     let least = match rlhf.advantages {
         Advantages::Gae { .. } => 1,
         // They compare the answers to a prompt.
-        Advantages::Rloo | Advantages::Grpo => 2,
+        Advantages::Rloo | Advantages::Grpo | Advantages::Gdpo { .. } => 2,
     };
     rollouts.retain(|rollout| rollout.answers.len() >= least);
 }
