@@ -67,6 +67,7 @@ impl Spec {
             dpo_loss: learns_by(LossName::Dpo).then(|| self.method.dpo_loss.unwrap_or_default()),
             aggregation: is_steered.then(|| self.method.aggregation.unwrap_or_default()),
             advantages: learns_by(LossName::Rlhf).then(|| self.rlhf.advantages.unwrap_or_default()),
+            normalises: learns_by(LossName::Rlhf) && self.rlhf.normalise == Some(true),
             bad_records: self.data.bad_records.unwrap_or_default(),
         }
     }

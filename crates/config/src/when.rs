@@ -20,6 +20,8 @@ pub(crate) struct Choices {
     pub dpo_loss: Option<DpoLossName>,
     pub aggregation: Option<AggregationName>,
     pub advantages: Option<AdvantagesName>,
+    /// Whether rewards are normalised.
+    pub normalises: bool,
     pub bad_records: BadRecords,
 }
 
@@ -66,6 +68,11 @@ pub(crate) const WHITENED: When = When {
             Some(AdvantagesName::Gae | AdvantagesName::Gdpo)
         )
     },
+};
+
+pub(crate) const NORMALISED: When = When {
+    words: "method.loss = \"rlhf\" and rlhf.normalise = true",
+    holds: |choices| choices.normalises,
 };
 
 pub(crate) const REFERENCE: When = When {

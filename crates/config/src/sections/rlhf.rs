@@ -37,9 +37,12 @@ section! {
         whiten: bool = true, when WHITENED;
         /// The critic's learning rate.
         critic_learning_rate: f64, in POSITIVE, default "half of `optimizer.learning_rate`", when GAE;
-        /// Whether every objective's rewards are brought to mean 0 and deviation 1, over all answers of the run so far,
+        /// Whether every objective's rewards are brought to mean 0 and deviation 1, those of the answers of the run so far,
         /// before λ weighs them: their scales then have no say in the trade-off.
         normalise: bool = false;
+        /// Steps whose answers count for these means and deviations. Afterwards they stand still, so that what is learned
+        /// stays the same; metrics, `runs show` and the report of `eval-front` say what they are.
+        normalise_steps: usize = 50, in COUNT, when NORMALISED;
         /// How far from 0 a reward may be, after normalising; what is beyond is brought back to it.
         reward_clip: f64, in POSITIVE, default "any distance";
         /// The weight of an SFT loss on the record's own first response, the mean of −log π over its tokens, under the
@@ -77,6 +80,8 @@ pub struct Rlhf {
     pub clip: f64,
     /// Whether rewards are normalised over the run, objective by objective, before λ weighs them.
     pub normalise: bool,
+    /// Where they are, the steps after which mean and deviation stand still.
+    pub normalise_steps: usize,
     /// How far from 0 a reward may be, after normalising; `None` for any distance.
     pub reward_clip: Option<f64>,
     /// The weight of the SFT loss on the records' own first responses.
@@ -130,6 +135,7 @@ impl Rlhf {
             epochs: Some(self.epochs),
             clip: Some(self.clip),
             normalise: Some(self.normalise),
+            normalise_steps: self.normalise.then_some(self.normalise_steps),
             reward_clip: self.reward_clip,
             ptx_weight: Some(self.ptx_weight),
             max_kl: Some(self.max_kl),
@@ -195,6 +201,7 @@ impl Resolver {
             epochs: self.take(spec.epochs()),
             clip: self.take(spec.clip()),
             normalise: self.take(spec.normalise()),
+            normalise_steps: self.take(spec.normalise_steps()),
             reward_clip: self.take_if_given(spec.reward_clip()),
             ptx_weight: self.take(spec.ptx_weight()),
             max_kl: self.take(spec.max_kl()),

@@ -86,7 +86,13 @@ impl Training<'_> {
         }
         let count = answers(&rollouts).map(|a| a.tokens.len()).sum::<usize>();
         Ok(Stepped {
-            objectives: self.reward_metrics(rlhf, &rollouts, preferences, &unreadable),
+            objectives: self.reward_metrics(
+                rlhf,
+                &rollouts,
+                preferences,
+                &unreadable,
+                &state.rewards,
+            ),
             aggregate: last.loss,
             token_loss: None,
             grad_norm,
@@ -126,7 +132,7 @@ impl Training<'_> {
             });
         }
         let mut memory = state.rewards.clone();
-        memory.take_in(&rollouts);
+        memory.take_in(rlhf, state.step + 1, &rollouts);
         for answer in answers_mut(&mut rollouts) {
             answer.credits = memory.credits(rlhf, &answer.rewards);
         }
@@ -320,6 +326,7 @@ impl Training<'_> {
         rollouts: &[Rollout<'_>],
         preferences: &[Preference],
         unreadable: &[usize],
+        memory: &RewardMemory,
     ) -> Vec<ObjectiveMetrics> {
         let is_judge: Vec<bool> = scorer_specs(self.plan)
             .map(|spec| matches!(spec, ScorerSpec::Endpoint(_)))
@@ -355,6 +362,7 @@ impl Training<'_> {
                     mean(answers(rollouts).map(|answer| answer.credits[i])).unwrap_or(0.0)
                 }),
                 reward_by_lambda: correlation(&pairs),
+                scale: memory.scales().nth(i),
                 // Nobody else says what cannot be read.
                 unreadable: is_judge[i].then_some(unreadable[i]),
                 ..ObjectiveMetrics::default()
