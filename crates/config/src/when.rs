@@ -22,6 +22,8 @@ pub(crate) struct Choices {
     pub advantages: Option<AdvantagesName>,
     /// Whether rewards are normalised.
     pub normalises: bool,
+    /// Whether the price of KL follows a target.
+    pub controls_kl: bool,
     pub bad_records: BadRecords,
 }
 
@@ -73,6 +75,11 @@ pub(crate) const WHITENED: When = When {
 pub(crate) const NORMALISED: When = When {
     words: "method.loss = \"rlhf\" and rlhf.normalise = true",
     holds: |choices| choices.normalises,
+};
+
+pub(crate) const KL_CONTROLLED: When = When {
+    words: "method.loss = \"rlhf\" and rlhf.kl_target",
+    holds: |choices| choices.controls_kl,
 };
 
 pub(crate) const REFERENCE: When = When {

@@ -142,8 +142,11 @@ impl Opened {
 
 /// Why a run did not learn the problem whose best policies are known, if it did not.
 fn another_problem(rlhf: &Rlhf) -> Option<&'static str> {
-    rlhf.normalise
-        .then_some("it learned from normalised rewards")
+    if rlhf.normalise {
+        return Some("it learned from normalised rewards");
+    }
+    rlhf.kl_control
+        .map(|_| "its β followed rlhf.kl_target and is not method.beta")
 }
 
 fn point(preference: &Preference, objectives: &[String], records: &[Evaluated]) -> PointRecords {

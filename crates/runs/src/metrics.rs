@@ -138,6 +138,8 @@ pub struct RewardScale {
 pub struct RlhfMetrics {
     /// log π − log π_ref of an answer, the mean over answers: an estimate of the KL divergence, in nats.
     pub kl: f64,
+    /// β, the price of a nat of it in this step.
+    pub beta: f64,
     /// −log π of a token, the mean over tokens: an estimate of the entropy, in nats.
     pub entropy: f64,
     /// Tokens of an answer, the mean.
@@ -303,6 +305,7 @@ impl MetricsLine {
                 }
                 if let Some(rlhf) = &metrics.rlhf {
                     put("rlhf/kl".into(), Some(rlhf.kl));
+                    put("rlhf/beta".into(), Some(rlhf.beta));
                     put("rlhf/entropy".into(), Some(rlhf.entropy));
                     put("rlhf/answer_tokens".into(), Some(rlhf.answer_tokens));
                     put("rlhf/clip_fraction".into(), Some(rlhf.clip_fraction));

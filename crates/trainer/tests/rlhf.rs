@@ -243,13 +243,14 @@ fn metrics(folder: &Path) -> Vec<Value> {
         .collect()
 }
 
-const FORMS: [&str; 6] = [
+const FORMS: [&str; 7] = [
     "advantages = \"gae\"\nsamples = 4\ngae_lambda = 1.0",
     "advantages = \"rloo\"\nsamples = 4",
     "advantages = \"grpo\"\nsamples = 4",
     "advantages = \"gdpo\"\nsamples = 4",
     "advantages = \"rloo\"\nsamples = 4\nnormalise = true\nreward_clip = 2.0",
     "advantages = \"rloo\"\nsamples = 4\nnormalise = true\nnormalise_steps = 2",
+    "advantages = \"gdpo\"\nsamples = 4\nkl_target = 2.0\nkl_horizon = 4",
 ];
 
 #[test]
@@ -513,6 +514,35 @@ fn normalised_rewards_do_not_depend_on_scales_and_are_logged_beside_the_raw_ones
             fs::remove_dir_all(place.path().join(name)).unwrap();
         }
     }
+}
+
+/// β of every step follows from the KL of the step before, and answers come nearer to the reference where the target is low.
+#[test]
+fn the_price_of_kl_follows_its_target() {
+    let place = tempfile::tempdir().unwrap();
+    let run = |form: &str, name: &str| {
+        let folder = place.path().join(name);
+        let form = format!("advantages = \"rloo\"\nsamples = 8\nepochs = 1\n{form}");
+        let text = plan_text(&form, 60).replace("learning_rate = 2e-2", "learning_rate = 1e-2");
+        let plan = resolve(&text);
+        train(&plan, &folder, &Interrupt::manual(), 0).unwrap();
+        metrics(&folder)
+    };
+    let number = |line: &Value, key: &str| line[key].as_f64().unwrap();
+    let last = |lines: &[Value]| lines[40..].iter().map(|l| number(l, "kl")).sum::<f64>() / 20.0;
+    let (fixed, followed) = (
+        run("", "fixed"),
+        run("kl_target = 0.05\nkl_horizon = 1", "followed"),
+    );
+    assert!(fixed.iter().all(|line| number(line, "beta") == 0.02));
+    assert_eq!(number(&followed[0], "beta"), 0.02);
+    for pair in followed.windows(2) {
+        let excess = (number(&pair[0], "kl") / 0.05 - 1.0).clamp(-0.2, 0.2);
+        let expected = number(&pair[0], "beta") * (1.0 + excess);
+        assert!((number(&pair[1], "beta") - expected).abs() < 1e-12 * expected);
+    }
+    let (fixed, followed) = (last(&fixed), last(&followed));
+    assert!(followed < 0.5 * fixed, "{followed}, {fixed}");
 }
 
 /// Mean and deviation are those of the answers of the first steps, are logged, and stand still afterwards.

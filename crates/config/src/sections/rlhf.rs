@@ -16,7 +16,8 @@ section! {
         /// Where advantages come from. `"gae"`: a critic that sees λ (PPO). The others compare the answers to one prompt:
         /// `"rloo"` with the mean of the others (Ahmadian et al. 2024), `"grpo"` by mean and deviation of Σ λ_i r_i (Shao et
         /// al. 2024), `"gdpo"` by mean and deviation of each r_i, which λ weighs afterwards (Liu et al. 2026): scales of
-        /// rewards then have no say in the trade-off.
+        /// rewards then have no say in the trade-off. These two have the KL as β·k3 in the loss, whose slope is on average
+        /// that of KL(π_ref ‖ π), token by token; the others have it in the rewards, as KL(π ‖ π_ref).
         advantages: AdvantagesName = AdvantagesName::Gae;
         /// Answers to each prompt of a batch; 2 or more with `"rloo"`, `"grpo"` and `"gdpo"`.
         samples: usize, in COUNT, default "1 with `\"gae\"`, 4 without";
@@ -45,6 +46,12 @@ section! {
         normalise_steps: usize = 50, in COUNT, when NORMALISED;
         /// How far from 0 a reward may be, after normalising; what is beyond is brought back to it.
         reward_clip: f64, in POSITIVE, default "any distance";
+        /// The KL of an answer from the reference, in nats, that β is to lead to: after every step β changes by
+        /// clip(KL / target − 1, −0.2, 0.2) / `kl_horizon` of itself, beginning at `method.beta` (Ziegler et al. 2019). The best
+        /// policy is then that of the β where this settles, another one than that of `method.beta`.
+        kl_target: f64, in POSITIVE, default "`method.beta` stays as it is";
+        /// How slowly β follows: 10 lets it change by 2 % in a step at most.
+        kl_horizon: usize = 10, in COUNT, when KL_CONTROLLED;
         /// The weight of an SFT loss on the record's own first response, the mean of −log π over its tokens, under the
         /// same λ.
         ptx_weight: f64 = 0.0, in NOT_NEGATIVE;
@@ -68,6 +75,8 @@ impl RlhfSpec {
 pub struct Rlhf {
     /// β, the price of a nat of KL from the reference.
     pub beta: f64,
+    /// How β changes from step to step, if it does.
+    pub kl_control: Option<KlControl>,
     /// How the advantages of an answer's tokens are computed from its reward.
     pub advantages: Advantages,
     /// Answers to each prompt of a batch.
@@ -90,6 +99,15 @@ pub struct Rlhf {
     pub max_kl: f64,
     /// The mean share of repeated 4-grams beyond which the run is stopped as collapsed.
     pub max_repetition: f64,
+}
+
+/// How the price of KL follows a target.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct KlControl {
+    /// The KL of an answer from the reference that is aimed at, in nats.
+    pub target: f64,
+    /// One over the share of its distance from the target, at most a fifth, that β changes by in a step.
+    pub horizon: usize,
 }
 
 /// Where advantages come from.
@@ -137,6 +155,8 @@ impl Rlhf {
             normalise: Some(self.normalise),
             normalise_steps: self.normalise.then_some(self.normalise_steps),
             reward_clip: self.reward_clip,
+            kl_target: self.kl_control.map(|control| control.target),
+            kl_horizon: self.kl_control.map(|control| control.horizon),
             ptx_weight: Some(self.ptx_weight),
             max_kl: Some(self.max_kl),
             max_repetition: Some(self.max_repetition),
@@ -193,8 +213,14 @@ impl Resolver {
                 learning_rate: self.take_or(spec.critic_learning_rate(), 0.5 * run.learning_rate),
             },
         };
+        let kl_horizon = self.take(spec.kl_horizon());
+        let kl_target = self.take_if_given(spec.kl_target());
         Rlhf {
             beta,
+            kl_control: kl_target.map(|target| KlControl {
+                target,
+                horizon: kl_horizon,
+            }),
             advantages,
             samples,
             max_new_tokens: self.take_or(spec.max_new_tokens(), run.max_response_tokens),

@@ -121,7 +121,14 @@ fn learning(method: &MethodPlan) -> String {
                 Advantages::Grpo => "GRPO",
                 Advantages::Gdpo { .. } => "GDPO",
             };
-            return format!("{by} from rewards of its own answers, β = {}", rlhf.beta);
+            let beta = match rlhf.kl_control {
+                None => format!("β = {}", rlhf.beta),
+                Some(control) => format!(
+                    "β from {} on, as a KL of {} nats asked for",
+                    rlhf.beta, control.target
+                ),
+            };
+            return format!("{by} from rewards of its own answers, {beta}");
         }
     };
     format!(

@@ -20,6 +20,7 @@
 mod advantages;
 pub(crate) mod critic;
 mod judges;
+mod kl_control;
 pub(crate) mod reward_memory;
 mod rollout;
 pub(crate) mod update;

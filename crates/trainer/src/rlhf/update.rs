@@ -15,6 +15,7 @@ use crate::lanes::Lane;
 use crate::rlhf::advantages::{estimate_advantages, token_term, whiten_advantages};
 use crate::rlhf::critic::Critic;
 use crate::rlhf::judges::{Scored, scorer_specs};
+use crate::rlhf::kl_control::next_price;
 use crate::rlhf::reward_memory::{EQUAL_STEPS, RewardMemory};
 use crate::rlhf::rollout::{Answer, Pass, Rollout, Writing, answers, answers_mut};
 use crate::state::TrainingState;
@@ -48,6 +49,10 @@ impl Training<'_> {
         factor: f64,
     ) -> Result<Stepped, TrainerError> {
         let step = state.step + 1;
+        let rlhf = &Rlhf {
+            beta: priced(rlhf, state),
+            ..rlhf.clone()
+        };
         let prompts: Vec<(&Example, &Preference)> = records
             .iter()
             .zip(preferences.iter().cycle())
@@ -84,6 +89,8 @@ impl Training<'_> {
                 critic.update(&critic_gradients, update, factor);
             }
         }
+        let said = rlhf_metrics(&rollouts, rlhf.beta);
+        state.beta = (rlhf.kl_control).map(|control| next_price(control, rlhf.beta, said.kl));
         let count = answers(&rollouts).map(|a| a.tokens.len()).sum::<usize>();
         Ok(Stepped {
             objectives: self.reward_metrics(
@@ -101,7 +108,7 @@ impl Training<'_> {
                 clip_fraction: last.clipped as f64 / count.max(1) as f64,
                 critic_grad_norm,
                 ptx_loss: (rlhf.ptx_weight > 0.0).then_some(last.ptx_loss),
-                ..rlhf_metrics(&rollouts)
+                ..said
             }),
         })
     }
@@ -372,6 +379,12 @@ impl Training<'_> {
     }
 }
 
+/// β of a step: the plan's, unless it follows a target and has moved.
+fn priced(rlhf: &Rlhf, state: &TrainingState) -> f64 {
+    let moved = rlhf.kl_control.and(state.beta);
+    moved.unwrap_or(rlhf.beta)
+}
+
 /// Whether every record has what the run needs of it.
 pub(crate) fn check_records(rlhf: &Rlhf, records: &[Example]) -> Result<(), TrainerError> {
     let has_own = |record: &&Example| record.responses.first().is_some_and(|r| !r.is_empty());
@@ -468,7 +481,7 @@ fn value_slopes(
 }
 
 /// What the answers alone say.
-fn rlhf_metrics(rollouts: &[Rollout<'_>]) -> RlhfMetrics {
+fn rlhf_metrics(rollouts: &[Rollout<'_>], beta: f64) -> RlhfMetrics {
     let tokens = || answers(rollouts).flat_map(|a| a.policy.iter());
     let flat = |of: fn(&Answer) -> &[f64]| -> Vec<f64> {
         answers(rollouts)
@@ -478,6 +491,7 @@ fn rlhf_metrics(rollouts: &[Rollout<'_>]) -> RlhfMetrics {
     let returns = flat(|a| &a.returns);
     RlhfMetrics {
         kl: mean(answers(rollouts).map(Answer::kl)).unwrap_or(0.0),
+        beta,
         entropy: mean(tokens().map(|log_prob| -log_prob)).unwrap_or(0.0),
         answer_tokens: mean(answers(rollouts).map(|a| a.tokens.len() as f64)).unwrap_or(0.0),
         repetition: repetition(rollouts),

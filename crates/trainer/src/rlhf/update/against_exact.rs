@@ -99,7 +99,7 @@ impl Scorer for Menu {
     fn score(&mut self, samples: &[Sample<'_>]) -> Result<Vec<Verdict>, ScoreError> {
         let place = |sample: &Sample<'_>| {
             let is_it = |tokens: &&[u32]| words(tokens).unwrap() == sample.response;
-            MENU.iter().position(|tokens| is_it(tokens)).unwrap()
+            MENU.iter().position(is_it).unwrap()
         };
         let score = |sample: &Sample<'_>| Verdict::Score(REWARDS[place(sample)][self.0]);
         Ok(samples.iter().map(score).collect())
