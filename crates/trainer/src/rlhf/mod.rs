@@ -8,6 +8,7 @@
 //! R = Σ λ_i r_i at an answer's last token, −β (log π − log π_ref) at every token (GRPO, GDPO: β·k3 in the loss instead)
 //! advantages: by a critic that sees λ (GAE), or by the other answers to the same prompt (RLOO, GRPO, GDPO)
 //! a few epochs on these answers: the clipped policy loss, and the critic's clipped squares
+//! β: as it is, or up and down with the KL of these answers, for the next step
 //! ptx: an SFT loss on the records' own first responses beside the policy loss
 //! ```
 //!
