@@ -102,6 +102,13 @@ impl Opened {
                 exact = Some(ExactFront::of(&problem, drawn));
             }
         }
+        if let (Learning::Rlhf(_), Learning::Rlhf(own)) =
+            (learning, &self.policy.plan().method().learning)
+        {
+            notes.extend(another_problem(own).map(|why| {
+                format!("Run {}: {why}, so that the exact front is that of another problem than the one it learned.", self.run.name())
+            }));
+        }
         if exact.is_some() {
             notes.push(format!(
                 "Run {}: every response of the records is judged, so that the exact front over all policies on them is known. \
@@ -131,6 +138,15 @@ impl Opened {
             Learning::Rlhf(rlhf) => menu_values(objectives, examples, reference, reference, rlhf),
         }
     }
+}
+
+/// Why a run did not learn the problem whose best policies are known, if it did not.
+fn another_problem(rlhf: &Rlhf) -> Option<&'static str> {
+    if rlhf.normalise {
+        return Some("it learned from normalised rewards");
+    }
+    rlhf.kl_control
+        .map(|_| "its β followed rlhf.kl_target and is not method.beta")
 }
 
 fn point(preference: &Preference, objectives: &[String], records: &[Evaluated]) -> PointRecords {
