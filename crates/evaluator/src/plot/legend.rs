@@ -181,7 +181,7 @@ mod tests {
         let taken = corners.map(|at| Area::around(at, 12.0));
         let place = free_place(PAGE, (30.0, 20.0), &taken).expect("there is room");
         assert!(PAGE.contains(&place) && !taken.iter().any(|taken| taken.meets(&place)));
-        assert_eq!((place.left, place.bottom), (17.5, 90.0));
+        assert_eq!((place.left, place.bottom), (22.5, 90.0));
     }
 
     #[test]
