@@ -115,7 +115,7 @@ pub(super) fn entry<'a>(front: &Front) -> Option<Entry<'a>> {
         false => "",
     };
     let what = match is_ellipse {
-        true => "1 standard error of both",
+        true => "1 standard error of both means",
         false => "± 1 standard error",
     };
     Some(Entry {

@@ -165,7 +165,8 @@ fn scale(scene: &mut Scene, range: &Range, (left, top): Xy) {
         let area = Area {
             left: at(step),
             top,
-            right: at(step + 1),
+            // To the end, under those that come: neighbours that only touch leave a gap in between.
+            right: at(STEPS),
             bottom: top + 9.0,
         };
         scene.area(area, palette::shade(step as f64 / (STEPS - 1) as f64));
