@@ -156,10 +156,21 @@ fn point(preference: &Preference, objectives: &[String], records: &[Evaluated]) 
         records: (0..objectives.len())
             .map(|i| record_values(records, i))
             .collect(),
+        labelled: Some(
+            (0..objectives.len())
+                .map(|i| labelled(records, i))
+                .collect(),
+        ),
         accuracy: summary.iter().map(|objective| objective.accuracy).collect(),
         margin: summary.iter().map(|objective| objective.margin).collect(),
         response_tokens: None,
     }
+}
+
+/// Which records have a value of objective i.
+fn labelled(records: &[Evaluated], i: usize) -> Vec<usize> {
+    let is_labelled = |record: &usize| records[*record].terms.of(i).next().is_some();
+    (0..records.len()).filter(is_labelled).collect()
 }
 
 fn menu_point(

@@ -314,7 +314,7 @@ pub(super) fn reference(front: &Front) -> String {
     values.join(", ")
 }
 
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     if value == 0.0 || (1e-3..1e5).contains(&value.abs()) {
         format!("{value:.4}")
     } else {
