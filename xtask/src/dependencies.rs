@@ -13,8 +13,13 @@ use std::process::Command;
 use crate::Failure;
 use crate::build::{cannot_start, cargo, workspace};
 
-/// The version that `deny.toml` is written for.
-const CARGO_DENY: &str = "0.20.2";
+/// At the version that `deny.toml` is written for.
+const CARGO_DENY: Tool = Tool {
+    name: "cargo-deny",
+    version: "0.20.2",
+    features: &[],
+    opt_level: "1",
+};
 
 /// Where cargo-deny looks for the database within `db-path`: the name that it makes of the address of RustSec's.
 const DATABASE: &str = "advisory-db-3157b0e258782691";
@@ -36,44 +41,55 @@ fn list() -> PathBuf {
 
 /// cargo-deny, with all that it needs in place: the program, the sources of all packages, the database.
 pub fn cargo_deny() -> Result<Command, Failure> {
-    let program = installed("cargo-deny", CARGO_DENY, &[])?;
+    let program = CARGO_DENY.installed()?;
     // Those of features that a build for the CPU leaves out, too.
     run(cargo().args(["fetch", "--locked", "--target", "x86_64-unknown-linux-gnu"]))?;
     lay_out(&tools().join("advisories").join(DATABASE))?;
     Ok(Command::new(program))
 }
 
-/// The path of a program of crates.io, which is compiled when this version of it is first asked for.
-pub fn installed(name: &str, version: &str, features: &[&str]) -> Result<PathBuf, Failure> {
-    let program = format!("{name}{}", env::consts::EXE_SUFFIX);
-    let program = tools().join("bin").join(program);
-    if !says_version(&program, version) {
-        let mut install = cargo();
-        install
-            .args(["install", name, "--version", version])
-            .args(["--locked", "--force"])
-            .args(features)
-            .arg("--root")
-            .arg(tools())
-            .arg("--target-dir")
-            .arg(tools().join("build"))
-            // It runs for a second: half the time to compile is worth more.
-            .env("CARGO_PROFILE_RELEASE_LTO", "off")
-            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
-            .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
-        run(&mut install)?;
-        fs::remove_dir_all(tools().join("build")).ok();
-    }
-    Ok(program)
+/// A program of crates.io, which is compiled into [`tools`] when this version of it is first called. They run for seconds: less
+/// time to compile is worth more, which decides the level of optimisation.
+pub struct Tool {
+    pub name: &'static str,
+    pub version: &'static str,
+    /// What `cargo install` is told of its features.
+    pub features: &'static [&'static str],
+    pub opt_level: &'static str,
 }
 
-fn says_version(program: &Path, version: &str) -> bool {
-    let said = Command::new(program).arg("--version").output();
-    said.is_ok_and(|said| {
-        String::from_utf8_lossy(&said.stdout)
-            .trim()
-            .ends_with(version)
-    })
+impl Tool {
+    /// Its path, once it is there.
+    pub fn installed(&self) -> Result<PathBuf, Failure> {
+        let program = format!("{}{}", self.name, env::consts::EXE_SUFFIX);
+        let program = tools().join("bin").join(program);
+        if !self.is(&program) {
+            let mut install = cargo();
+            install
+                .args(["install", self.name, "--version", self.version])
+                .args(["--locked", "--force"])
+                .args(self.features)
+                .arg("--root")
+                .arg(tools())
+                .arg("--target-dir")
+                .arg(tools().join("build"))
+                .env("CARGO_PROFILE_RELEASE_LTO", "off")
+                .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", self.opt_level)
+                .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
+            run(&mut install)?;
+            fs::remove_dir_all(tools().join("build")).ok();
+        }
+        Ok(program)
+    }
+
+    fn is(&self, program: &Path) -> bool {
+        let said = Command::new(program).arg("--version").output();
+        said.is_ok_and(|said| {
+            String::from_utf8_lossy(&said.stdout)
+                .trim()
+                .ends_with(self.version)
+        })
+    }
 }
 
 pub fn run(command: &mut Command) -> Result<(), Failure> {

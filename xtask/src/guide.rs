@@ -19,18 +19,20 @@ use commands::Help;
 
 use crate::Failure;
 use crate::build::{built_for_tests, cannot_start, workspace};
-use crate::dependencies::{cannot, installed, read};
+use crate::dependencies::{Tool, cannot, read};
 
-/// The version that `book.toml` is written for.
-const MDBOOK: &str = "0.5.4";
-
-/// What of mdBook is compiled: neither its server nor what watches files.
-const FEATURES: [&str; 3] = ["--no-default-features", "--features", "search"];
+/// At the version that `book.toml` is written for, without its server and what watches files.
+const MDBOOK: Tool = Tool {
+    name: "mdbook",
+    version: "0.5.4",
+    features: &["--no-default-features", "--features", "search"],
+    opt_level: "0",
+};
 
 /// Builds the book, and returns the path of its first page.
 pub fn build() -> Result<PathBuf, Failure> {
     let folder = workspace().join("target").join("guide");
-    let mut mdbook = Command::new(installed("mdbook", MDBOOK, &FEATURES)?);
+    let mut mdbook = Command::new(MDBOOK.installed()?);
     mdbook.arg("build").arg("--dest-dir").arg(&folder);
     mdbook.arg(workspace()).env("MDBOOK_LOG", "warn");
     let said = mdbook
