@@ -134,6 +134,11 @@ fn what_cannot_be_begun_is_refused_and_nothing_is_written() {
         ),
         ("--from dpo new.toml --train single.jsonl", "KTO"),
         (
+            "--from dpo --train my.jsonl new.toml",
+            "new.toml is no file of records",
+        ),
+        ("--from dpo run.toml --train my.jsonl", "give another name"),
+        (
             "--from kto new.toml --train my.jsonl",
             "with --from kto leave it out",
         ),
