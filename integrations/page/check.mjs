@@ -244,7 +244,7 @@ async function controlsKeepTheSum({ url }) {
   assert.deepEqual(await weights("B"), [1, 0, 0, 0, 0]);
 
   // Nobody has measured this run.
-  await page.getByText("cargo xtask eval-front --run five").waitFor();
+  await page.getByText("panacea eval-front --run five").waitFor();
   await page.context().close();
 }
 

@@ -11,7 +11,7 @@ use crate::Failure;
 
 /// Builds `panacea` with these cargo features and returns its path.
 pub fn panacea(features: &BTreeSet<&'static str>) -> Result<PathBuf, Failure> {
-    release("panacea", "panacea", features)
+    release("panacea-cli", "panacea", features)
 }
 
 /// Builds the programs that are compared with those of other people, and returns the path of the one that calls

@@ -17,7 +17,7 @@ struct Check {
     environment: Option<(&'static str, &'static str)>,
 }
 
-const CHECKS: [Check; 13] = [
+const CHECKS: &[Check] = &[
     Check {
         name: "formatting",
         program: Program::Cargo,
@@ -46,6 +46,25 @@ const CHECKS: [Check; 13] = [
         name: "tests",
         program: Program::Cargo,
         arguments: "test --workspace --locked",
+        environment: None,
+    },
+    Check {
+        name: "examples",
+        program: Program::Xtask,
+        arguments: "examples",
+        environment: None,
+    },
+    Check {
+        name: "packages",
+        program: Program::Cargo,
+        arguments: "package --workspace --exclude xtask --exclude panacea-benches --exclude panacea-fuzzing \
+                    --exclude panacea-test-support --no-verify --allow-dirty --locked --quiet",
+        environment: None,
+    },
+    Check {
+        name: "newcomer",
+        program: Program::Newcomer,
+        arguments: "",
         environment: None,
     },
     Check {
@@ -104,6 +123,8 @@ const CHECKS: [Check; 13] = [
 #[derive(Clone, Copy)]
 enum Program {
     Cargo,
+    /// The folder of `integrations` that needs nothing but Python.
+    Newcomer,
     /// Not one of cargo's own: it is fetched when it is first called.
     CargoDeny,
     /// Likewise; a folder of `integrations`.
@@ -118,6 +139,7 @@ impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cargo => f.write_str("cargo"),
+            Self::Newcomer => f.write_str("integrations/newcomer/check.py"),
             Self::CargoDeny => f.write_str("cargo-deny"),
             Self::Integration(name) => write!(f, "integrations/{name}/check.py"),
             Self::Browser => f.write_str("integrations/page/check.mjs"),
@@ -131,6 +153,7 @@ impl Check {
     fn run(&self) -> Result<bool, Failure> {
         let mut program = match self.program {
             Program::Cargo => cargo(),
+            Program::Newcomer => clients::newcomer()?,
             Program::CargoDeny => dependencies::cargo_deny()?,
             Program::Integration(name) => clients::integration(name)?,
             Program::Browser => browser::page()?,

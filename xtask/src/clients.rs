@@ -10,6 +10,9 @@ use crate::Failure;
 use crate::build::{built_for_tests, workspace};
 use crate::dependencies::{cannot, read, run, tools};
 
+/// The Python that is there already.
+const SYSTEM_PYTHON: &str = if cfg!(windows) { "python" } else { "python3" };
+
 /// The check of this name, in a virtual environment that has what it needs; `python3` makes it when it is first asked for.
 pub fn integration(name: &str) -> Result<Command, Failure> {
     let folder = workspace().join("integrations").join(name);
@@ -24,7 +27,7 @@ pub fn integration(name: &str) -> Result<Command, Failure> {
             fs::remove_dir_all(&environment)
                 .map_err(|error| cannot("remove", &environment, &error))?;
         }
-        let mut make = Command::new(if cfg!(windows) { "python" } else { "python3" });
+        let mut make = Command::new(SYSTEM_PYTHON);
         run(make.args(["-m", "venv"]).arg(&environment))?;
         let mut install = Command::new(python(&environment));
         install.args(["-m", "pip", "install", "--quiet", "--no-deps"]);
@@ -35,6 +38,15 @@ pub fn integration(name: &str) -> Result<Command, Failure> {
     let mut check = Command::new(python(&environment));
     check
         .arg(folder.join("check.py"))
+        .arg(built_for_tests("panacea")?);
+    Ok(check)
+}
+
+/// What somebody does who has just come: it takes the standard library of Python alone.
+pub fn newcomer() -> Result<Command, Failure> {
+    let mut check = Command::new(SYSTEM_PYTHON);
+    check
+        .arg(workspace().join("integrations/newcomer/check.py"))
         .arg(built_for_tests("panacea")?);
     Ok(check)
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! cargo xtask train --device cuda --config FILE
 //!   │  features   the arguments name a device or a network: which cargo features does that take?   → [cuda]
-//!   │  build      cargo build --release -p panacea --features cuda          (progress on standard error)
+//!   │  build      cargo build --release -p panacea-cli --features cuda          (progress on standard error)
 //!   └─ launch     becomes target/release/panacea train --device cuda …      (same folder, input, output, signals)
 //! ```
 //!
@@ -15,6 +15,7 @@ mod build;
 mod checks;
 mod clients;
 mod dependencies;
+mod examples;
 mod features;
 mod guide;
 mod launch;
@@ -50,6 +51,7 @@ Chores:
   bench gpu    The same for DPO steps on a GPU
   reproduce    Run again what docs/results.md reports: quickstart, elicit
   ci           Formatting, lints, documentation and tests of the whole workspace, and what it depends on
+  examples     Run the example programs of the crates, which cargo test has built
   guide        Build the guide, a book, into target/guide; with --check, run its commands too
   advisories   Renew the list of known faults of dependencies, from the folder of RustSec's database
   help         This page
@@ -73,6 +75,7 @@ fn main() -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
         Command::Ci => checks::run(),
+        Command::Examples => examples::all().map(|()| ExitCode::SUCCESS),
         Command::Guide => guide_of(&arguments[1..]),
         Command::Advisories => match &arguments[1..] {
             [folder] => dependencies::renew(Path::new(folder)).map(|()| ExitCode::SUCCESS),
@@ -119,6 +122,7 @@ fn commands_of_reproduce(arguments: &[OsString]) -> Result<(), Failure> {
 enum Command {
     Help,
     Ci,
+    Examples,
     Guide,
     Advisories,
     Peers,
@@ -133,6 +137,7 @@ impl Command {
         match words[..] {
             [] | [Some("help" | "-h" | "--help")] => Self::Help,
             [Some("ci")] => Self::Ci,
+            [Some("examples")] => Self::Examples,
             [Some("guide"), ..] => Self::Guide,
             [Some("advisories"), ..] => Self::Advisories,
             [Some("bench"), Some("peers"), ..] => Self::Peers,

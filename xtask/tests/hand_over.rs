@@ -97,7 +97,7 @@ fn cargo_is_asked_for_the_device_and_keeps_off_standard_output() {
     assert_eq!(text(&output.stdout), "{}\n");
     let asked = text(&output.stderr);
     assert!(
-        asked.starts_with("build --release --package panacea"),
+        asked.starts_with("build --release --package panacea-cli"),
         "{asked}"
     );
     assert!(asked.ends_with("--features cuda\n"), "{asked}");
@@ -116,7 +116,7 @@ fn a_failed_build_keeps_cargos_code_and_starts_nothing() {
     let output = place.run(&["train"]);
     assert_eq!(output.status.code(), Some(101));
     assert_eq!(text(&output.stdout), "");
-    assert!(text(&output.stderr).starts_with("error[E0308]\nerror: panacea was not built"));
+    assert!(text(&output.stderr).starts_with("error[E0308]\nerror: panacea-cli was not built"));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use panacea_model::{Bits, Decoder, Sampling, Steering};
 use panacea_objectives::{Preference, Weights};
 use panacea_pretrained::{ChatTokenizer, Pretrained};
 use panacea_runs::{RunFolder, RunRecord};
-use panacea_serving::{Policy, changed_since, open_language_model};
+use panacea_serving::{Policy, changed_since};
 
 use crate::input::InputArguments;
 
@@ -108,7 +108,7 @@ impl ModelArguments {
         let input = self.input.over(plan)?;
         let device = panacea_devices::select(&self.device)?;
         let model = model_or_of_run(self.model.as_deref(), plan)?;
-        let pretrained = open_language_model(model)?.with_chat(input.chat.clone());
+        let pretrained = Pretrained::open_language_model(model)?.with_chat(input.chat.clone());
         // A model without a tokenizer can be asked where tokens are given.
         let notes = pretrained.tokenizer().map(ChatTokenizer::notes);
         say_aside(&notes.unwrap_or_default());

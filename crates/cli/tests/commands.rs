@@ -285,7 +285,7 @@ fn a_configuration_to_begin_with_is_written_once() {
     assert!(output.status.success(), "{output:?}");
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(
-        told.contains(&format!("panacea train --config '{file}'")),
+        told.contains(&format!("panacea config check '{file}'")),
         "{told}"
     );
     let printed = panacea(&["config", "init", "--from", "sft"]).stdout;

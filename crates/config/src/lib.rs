@@ -52,7 +52,7 @@ mod sources;
 mod spec;
 mod when;
 
-pub use beginnings::{BEGINNINGS, Beginning};
+pub use beginnings::{BEGINNINGS, Beginning, OwnFiles, Proposal};
 pub use input::InputPlan;
 pub use keys::{UnknownKey, about, json_schema, keys};
 pub use names::{

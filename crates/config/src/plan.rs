@@ -93,7 +93,8 @@ impl Plan {
         self
     }
 
-    /// The same plan with `found` of each path in it. Programs keep the words of their command.
+    /// The same plan with `found` of each path in it. Programs keep the words of their command, and are started in what is found
+    /// of the folder `.`.
     #[must_use]
     pub fn with_paths(mut self, found: impl Fn(&Path) -> PathBuf) -> Self {
         let chat = &mut self.chat;
@@ -108,10 +109,12 @@ impl Plan {
             for path in objective.train.iter_mut().chain(&mut objective.eval) {
                 *path = found(path);
             }
-            if let LabelSource::Reward(scorer) = &mut objective.source
-                && let ScorerSpec::Model(spec) = &mut **scorer
-            {
-                spec.model = found(&spec.model);
+            if let LabelSource::Reward(scorer) = &mut objective.source {
+                match &mut **scorer {
+                    ScorerSpec::Model(spec) => spec.model = found(&spec.model),
+                    ScorerSpec::Program { folder, .. } => *folder = found(folder),
+                    _ => {}
+                }
             }
         }
         self

@@ -4,6 +4,7 @@ use panacea_data::ObjectiveSpec;
 use panacea_rewards::SCORERS;
 use toml::{Table, Value};
 
+use crate::beginnings::Proposal;
 use crate::problems::ConfigErrors;
 use crate::reading::{Overrides, SECTIONS};
 use crate::resolver::Resolver;
@@ -88,12 +89,17 @@ impl Spec {
     /// It as a configuration file in which every key stands with what it does, under the command line: what it says, and
     /// behind `#` the default of every other key.
     pub fn with_every_key(self, overrides: &Overrides) -> Result<String, ConfigErrors> {
-        self.written(overrides, |_, _| true)
+        self.written(overrides, &[], |_, _| true)
     }
 
-    /// The same without the keys that say nothing and have no effect under its method.
-    pub fn with_keys_of_its_method(self, overrides: &Overrides) -> Result<String, ConfigErrors> {
-        self.written(overrides, |choices, when| {
+    /// The same without the keys that say nothing and have no effect under its method, and with `proposals` in place of its
+    /// objectives where there are any.
+    pub(crate) fn with_keys_of_its_method(
+        self,
+        overrides: &Overrides,
+        proposals: &[Proposal],
+    ) -> Result<String, ConfigErrors> {
+        self.written(overrides, proposals, |choices, when| {
             when.is_none_or(|when| (when.holds)(choices))
         })
     }
@@ -101,6 +107,7 @@ impl Spec {
     fn written(
         mut self,
         overrides: &Overrides,
+        proposals: &[Proposal],
         matters: fn(&Choices, Option<When>) -> bool,
     ) -> Result<String, ConfigErrors> {
         self.apply(overrides);
@@ -138,7 +145,11 @@ impl Spec {
             }
             file += &keys;
             if section.name() == "data" {
-                file += &objectives(objective.iter().filter_map(Value::as_table));
+                file += &about_objectives();
+                file += &match proposals {
+                    [] => objectives(objective.iter().filter_map(Value::as_table)),
+                    proposals => proposed(proposals),
+                };
             }
         }
         Ok(file)
@@ -158,22 +169,56 @@ fn line(key: &KeyReference, said: Option<&Value>) -> String {
     format!("\n{}{entry}\n", comment(&about))
 }
 
-/// What the keys of an objective are, and the objectives.
-fn objectives<'a>(objectives: impl Iterator<Item = &'a Table>) -> String {
+/// What the keys of an objective are.
+fn about_objectives() -> String {
     let about = "What records are judged by: one table each. Exactly one of score, column, chosen, rule and reward stands there.";
     let mut lines = format!("\n{}", comment(about));
     for (key, text) in ObjectiveSpec::KEYS {
         lines += &comment(&format!("{key}: {}", text.trim()));
     }
+    lines
+}
+
+/// The objectives, a table each.
+fn objectives<'a>(objectives: impl Iterator<Item = &'a Table>) -> String {
+    let mut lines = String::new();
     let mut objectives = objectives.peekable();
     if objectives.peek().is_none() {
         lines += "# [[objective]]\n# name = \"helpfulness\"\n# score = \"helpfulness\"\n";
     }
     for objective in objectives {
-        lines += "[[objective]]\n";
-        for (key, value) in objective {
-            lines += &format!("{key} = {value}\n");
-        }
+        lines += &objective_table(objective);
+    }
+    lines
+}
+
+fn objective_table(objective: &Table) -> String {
+    let keys = objective.iter();
+    let keys: String = keys
+        .map(|(key, value)| format!("{key} = {value}\n"))
+        .collect();
+    format!("[[objective]]\n{keys}")
+}
+
+/// Objectives with what was found of each; one that is not taken is a comment.
+fn proposed(proposals: &[Proposal]) -> String {
+    let mut lines = String::new();
+    for Proposal {
+        objective,
+        remark,
+        is_taken,
+    } in proposals
+    {
+        let table = Table::try_from(objective).unwrap_or_default();
+        let table = objective_table(&table);
+        let table: String = match is_taken {
+            true => table,
+            false => table.lines().map(|line| format!("# {line}\n")).collect(),
+        };
+        lines += &format!(
+            "\n{}{table}",
+            comment(&format!("{}: {remark}.", objective.name))
+        );
     }
     lines
 }

@@ -27,16 +27,19 @@ impl Resolver {
 
     /// The value of a key that need not be there.
     pub(crate) fn take_if_given<T: Setting, D>(&mut self, entry: Entry<T, D>) -> Option<T> {
-        let value = entry.given?;
-        let Some(range) = entry.range.filter(|range| !(range.holds)(&value)) else {
-            return Some(value);
-        };
-        let message = format!("found {}, expected {}", value.show(), range.words);
-        self.problem(entry.key, message);
-        None
+        match entry.out_of_range() {
+            None => entry.given,
+            // Of a key that has no effect it was said with that.
+            Some(_) if self.is_broken(entry.key) => None,
+            Some(message) => {
+                self.problem(entry.key, message);
+                None
+            }
+        }
     }
 
-    /// Warns where a key has no effect, unless its value is the default.
+    /// Warns where a key has no effect, unless its value is the default. A value that is out of its range is refused here, too:
+    /// it may have an effect tomorrow.
     pub(crate) fn warn_if_idle<T: Setting + PartialEq, D: HasUsual<T>>(
         &mut self,
         entry: &Entry<T, D>,
@@ -54,6 +57,13 @@ impl Resolver {
             MethodName::RewardModel => " with method.name = \"reward-model\"".to_owned(),
             _ => format!(": it needs {}", when.words),
         };
+        if let Some(message) = entry.out_of_range() {
+            self.problem(
+                entry.key,
+                format!("{message}; besides, it has no effect{why}"),
+            );
+            return;
+        }
         let place = (self.sources.origins.get(entry.key)).map(|origin| format!("{origin}: "));
         self.warnings.push(format!(
             "{}{} has no effect{why}",

@@ -289,6 +289,15 @@ pub(crate) enum KeyDefault {
     Words(&'static str),
 }
 
+impl<T: Setting, D> Entry<T, D> {
+    /// What is wrong with what the file says, if that is out of range.
+    pub(crate) fn out_of_range(&self) -> Option<String> {
+        let (given, range) = (self.given.as_ref()?, self.range.as_ref()?);
+        let is_outside = !(range.holds)(given);
+        is_outside.then(|| format!("found {}, expected {}", given.show(), range.words))
+    }
+}
+
 impl<T: Setting, D: HasUsual<T>> Entry<T, D> {
     /// What the reference says of it; `doc` are the lines of its documentation, `words` those of a default that is no
     /// single value.

@@ -680,6 +680,22 @@ fn a_mistake_in_the_file_that_the_command_line_writes_over_is_none() {
 }
 
 #[test]
+fn a_value_out_of_range_is_refused_where_it_has_no_effect_too() {
+    check_mistake(
+        "[method]\nloss = \"sft\"\nbeta = -1.0",
+        "method.beta: found -1, expected a finite number above 0; besides, it has no effect: it needs method.loss = \"dpo\"",
+    );
+    // Of a key whose value is looked up anyway it is said once.
+    let error = resolve_with(MINIMAL, &set(&["data.max_skipped=2"])).unwrap_err();
+    assert_eq!(
+        error.matches("data.max_skipped: found 2, expected").count(),
+        1,
+        "{error}"
+    );
+    check_mistake("[rlhf]\nsamples = 0", "rlhf.samples: found 0, expected");
+}
+
+#[test]
 fn keys_without_effect_are_warned_about_unless_they_say_nothing_new() {
     let warnings = |more: &str| {
         let plan = resolve(&format!("{MINIMAL}\n[method]\n{more}")).unwrap();

@@ -21,6 +21,9 @@ const REWARDS: &str = r#"
     [[objective]]
     name = "brevity"
     reward = { rule = "conciseness" }
+    [[objective]]
+    name = "judged"
+    reward = { program = ["./judge"] }
     [method]
     loss = "rlhf"
 "#;
@@ -42,7 +45,8 @@ fn every_path_is_found() {
     });
     let mut names = seen.into_inner();
     names.sort_unstable();
-    let expected = ["p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9"];
+    // A program is started in the folder where it was meant to.
+    let expected = [".", "p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9"];
     assert_eq!(names, expected);
     assert_eq!(moved.model(), Path::new("there/p1"));
 }

@@ -11,6 +11,15 @@ use crate::objective::{LabelSource, ObjectiveSpec, Rule, Strength};
 use crate::readers::fields::{Row, describe, is_unreadable};
 use crate::readers::{Format, Reading};
 
+/// How data sets call the two columns of a score for the chosen and the rejected response: what stands before and behind its
+/// name.
+pub(crate) const SIDES: [[(&str, &str); 2]; 4] = [
+    [("", "_chosen"), ("", "_rejected")],
+    [("chosen_", ""), ("rejected_", "")],
+    [("", "-chosen"), ("", "-rejected")],
+    [("chosen-", ""), ("rejected-", "")],
+];
+
 /// What an objective says about one record.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Finding {
@@ -70,6 +79,12 @@ impl ObjectiveSpec {
                 }
                 None => Finding::Missing,
             },
+            LabelSource::Column(name) if !row.contains_key(name) => {
+                match self.of_sides(row, reading)? {
+                    Some(scores) => self.compare_scores(&scores, pair),
+                    None => Finding::Missing,
+                }
+            }
             LabelSource::Column(name) => match rated(row, name) {
                 Some(value) if format.is_unrated(name, value) => Finding::Missing,
                 None => Finding::Missing,
@@ -91,6 +106,45 @@ impl ObjectiveSpec {
             Finding::Label(probability) if self.negate => Finding::Label(1.0 - probability),
             other => other,
         })
+    }
+
+    /// The scores of the chosen and the rejected response, where each has a column of its own. The responses are in that order.
+    fn of_sides(
+        &self,
+        row: &Row,
+        reading: &Reading,
+    ) -> Result<Option<[Option<f64>; 2]>, FieldProblem> {
+        if (reading.preferred, reading.responses.len()) != (Some(0), 2) {
+            return Ok(None);
+        }
+        let Some(columns) = self.sides().find(|columns| row.contains_key(&columns[0])) else {
+            return Ok(None);
+        };
+        let mut scores = [None; 2];
+        for (score, column) in scores.iter_mut().zip(&columns) {
+            let Some(value) = rated(row, column) else {
+                continue;
+            };
+            let number = value.as_f64().ok_or_else(|| FieldProblem {
+                field: column.clone(),
+                found: describe(value),
+                expected: format!("the score of this response, a number{}", unquoted(value)),
+            })?;
+            *score = Some(number);
+        }
+        Ok(Some(scores))
+    }
+
+    /// The names that the two columns of its scores may have.
+    pub(crate) fn sides(&self) -> impl Iterator<Item = [String; 2]> {
+        let name = match &self.source {
+            LabelSource::Column(name) => Some(name),
+            _ => None,
+        };
+        let names = |name: &String| {
+            SIDES.map(|sides| sides.map(|(before, after)| format!("{before}{name}{after}")))
+        };
+        name.map(names).into_iter().flatten()
     }
 
     /// Whether a record with one response is an example of this objective. The caller has

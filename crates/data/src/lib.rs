@@ -88,6 +88,7 @@ mod readers;
 mod record;
 mod report;
 mod rows;
+mod survey;
 mod tokenize;
 mod tolerance;
 mod visit;
@@ -104,5 +105,6 @@ pub use record::{Example, Record, Scores, Source, Words};
 pub use report::{
     DataReport, FileReport, ObjectiveReport, SkipReason, Skipped, TokenReport, Unread,
 };
+pub use survey::{Candidate, Survey};
 pub use tokenize::{OverlongPrompts, Rendered, TextEncoder, TokenLimits, tokenize};
 pub use tolerance::{BadRecords, Tolerance};

@@ -67,6 +67,8 @@ pub enum LabelSource {
     /// an integer is the index of the preferred response (0 or 1); a fraction between them is
     /// the probability that response 1 is preferred (0.5: both are equally good); `true` means response 0;
     /// a list of numbers or booleans holds a score for each response.
+    /// Where there is no such column, the scores of the chosen and the rejected response may stand in two, named with `_chosen`
+    /// and `_rejected` behind it, or `chosen_` and `rejected_` before it.
     /// For SFT records: `true`, a number above 0, the objective's name, or a list with it.
     /// For KTO's records of one response: `true` or 1 where it is good, `false` or 0 where it is bad.
     Column(String),
@@ -190,7 +192,10 @@ impl ObjectiveSpec {
     /// Whether labels or scores are looked up in a column of the records.
     pub(crate) fn reads(&self, column: &str) -> bool {
         match &self.source {
-            LabelSource::Column(name) => name == column,
+            LabelSource::Column(name) => {
+                let mut sides = self.sides().flatten();
+                name == column || sides.any(|side| side == column)
+            }
             LabelSource::Score(_) => column == "scores",
             LabelSource::Reward(_) => column == "scores" && self.asks_for_own_scores(),
             LabelSource::Chosen | LabelSource::Rule(_) => false,
@@ -283,7 +288,7 @@ documented! {
         score: Option<String>,
         /// A column of the record. An integer in it is the index of the preferred response (0 or 1), a fraction between
         /// them the probability that response 1 is preferred, `true` means response 0, and a list holds a score for each
-        /// response. For KTO and a single response: `true` or 1 says that it is good, `false` or 0 that it is bad. For SFT: `true`, a number above 0, the objective's name, or a list with it, says that the record
+        /// response. Scores may also stand in two columns, `NAME_chosen` and `NAME_rejected` or `chosen_NAME` and `rejected_NAME`: the objective then names `NAME`. For KTO and a single response: `true` or 1 says that it is good, `false` or 0 that it is bad. For SFT: `true`, a number above 0, the objective's name, or a list with it, says that the record
         /// belongs to the objective.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         column: Option<String>,

@@ -33,6 +33,14 @@ pub struct MeasuredRun {
     pub yardstick: String,
 }
 
+impl MeasuredRun {
+    /// The step that was measured, where the run is at another one by now.
+    #[must_use]
+    pub fn of_another_step(&self, now: usize) -> Option<usize> {
+        self.steps.filter(|&then| then != now)
+    }
+}
+
 /// A file of records.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MeasuredFile {

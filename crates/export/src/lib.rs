@@ -16,9 +16,10 @@
 //! use panacea_model::Decoder;
 //! use panacea_objectives::Preference;
 //! use panacea_runs::RunFolder;
-//! use panacea_serving::{Policy, open_language_model};
+//! use panacea_pretrained::Pretrained;
+//! use panacea_serving::Policy;
 //!
-//! let pretrained = open_language_model("models/smollm2-135m-instruct".as_ref())?;
+//! let pretrained = Pretrained::open_language_model("models/smollm2-135m-instruct".as_ref())?;
 //! let decoder = Decoder::load(&pretrained, &Device::flex())?;
 //! let policy = Policy::open(&RunFolder::open("runs/first".as_ref())?, &decoder)?;
 //! let preference = Preference::new(vec![0.3, 0.7])?;

@@ -103,12 +103,12 @@ fn instructions(
         (false, Some(file)) => (absolute(file), String::new()),
         (false, None) => (
             MODEL.to_owned(),
-            format!(
+            panacea_runs::as_called(&format!(
                 "The base model as a GGUF file, unless you have it (llama.cpp's converter writes the same):\n\n    \
                  cargo xtask export --format gguf --base --model {} --dtype f16 --out {}\n\n",
                 absolute(pretrained.source()),
                 absolute(&out.join(MODEL))
-            ),
+            )),
         ),
     };
     let (scaled, request): (Vec<_>, Vec<_>) = (files.iter().zip(scales).enumerate())

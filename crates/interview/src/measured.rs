@@ -1,7 +1,7 @@
 //! What was measured of a run.
 
-use panacea_evaluator::{Front, MethodFront};
-use panacea_runs::RunFolder;
+use panacea_evaluator::{Front, MeasuredRun, MethodFront};
+use panacea_runs::{RunFolder, RunSummary};
 
 use crate::error::InterviewError;
 
@@ -12,6 +12,8 @@ pub struct Measured {
     pub method: MethodFront,
     /// Points of the best front that any policy reaches, where it is known.
     pub exact: Option<Vec<Vec<f64>>>,
+    /// What is to be said of it: that the run has gone on since.
+    pub note: Option<String>,
 }
 
 impl Measured {
@@ -38,6 +40,11 @@ impl Measured {
                 front.objectives
             ));
         }
+        let measured = front.provenance.as_ref().and_then(|all| all.runs.first());
+        let note = match measured {
+            Some(measured) => note_of_step(run, measured)?,
+            None => None,
+        };
         let Some(method) = front.methods.into_iter().next() else {
             return refuse("there is no method in it".to_owned());
         };
@@ -49,6 +56,22 @@ impl Measured {
         if let Some(wrong) = wrong {
             return refuse(format!("{wrong:?} are not {} numbers", objectives.len()));
         }
-        Ok(Some(Self { method, exact }))
+        Ok(Some(Self {
+            method,
+            exact,
+            note,
+        }))
     }
+}
+
+/// Says of which step a front is, where the run is at another one by now.
+fn note_of_step(run: &RunFolder, measured: &MeasuredRun) -> Result<Option<String>, InterviewError> {
+    let now = RunSummary::of(run)?.steps;
+    Ok(measured.of_another_step(now).map(|then| {
+        format!(
+            "the measured front of run {name} is that of step {then}, and the run is at step {now} by now: cargo xtask eval-front \
+             --run {name} measures it anew",
+            name = run.name()
+        )
+    }))
 }

@@ -61,10 +61,8 @@ impl Profiles {
     /// When the run's checkpoint or its measured front cannot be read.
     pub fn of(run: &RunFolder, plan: &Plan) -> Result<Self, InterviewError> {
         let yardstick = Yardstick::of(run, plan)?;
-        let (front, note) = match measured_front(run, plan, &yardstick)? {
-            Ok(front) => (Some(Arc::new(front)), None),
-            Err(note) => (None, Some(note)),
-        };
+        let (front, note) = measured_front(run, plan, &yardstick)?;
+        let front = front.map(Arc::new);
         Ok(Self {
             folder: run.path().join("profiles"),
             run: run.name(),
@@ -352,24 +350,25 @@ fn is_name(name: &str) -> bool {
         && name.chars().all(is_plain)
 }
 
-/// The front that was measured of a run, or why there is none.
+/// The front that was measured of a run, if there is one, and what is to be said of that.
 fn measured_front(
     run: &RunFolder,
     plan: &Plan,
     yardstick: &Yardstick,
-) -> Result<Result<Front, String>, InterviewError> {
+) -> Result<(Option<Front>, Option<String>), InterviewError> {
+    let none = |why: String| Ok((None, Some(why)));
     if yardstick.note.is_some() {
-        return Ok(Err(
+        return none(
             "the front is of rewards, which these answers are not compared by: what a wrong preference costs is not known"
                 .to_owned(),
-        ));
+        );
     }
-    let Some(Measured { method, .. }) = Measured::of(run, &plan.objective_names())? else {
-        return Ok(Err(format!(
+    let Some(Measured { method, note, .. }) = Measured::of(run, &plan.objective_names())? else {
+        return none(format!(
             "run {name} has no measured front: cargo xtask eval-front --run {name} measures one, and then it is known what a \
              wrong preference costs",
             name = run.name()
-        )));
+        ));
     };
     let mut points = Vec::with_capacity(method.points.len());
     for (place, point) in method.points.iter().enumerate() {
@@ -385,5 +384,5 @@ fn measured_front(
                 .collect(),
         });
     }
-    Ok(Ok(Front::new(points)?))
+    Ok((Some(Front::new(points)?), note))
 }

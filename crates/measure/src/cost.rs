@@ -108,7 +108,8 @@ impl Rates {
         let prompts = asked.prompts.map_or(fitting, |prompts| prompts.min(all));
 
         let records = |records: usize| self.records(asked, records);
-        let left = budget - answers(prompts);
+        // Answers may take less than they could at most, and records are what is asked about.
+        let left = (budget - answers(prompts)).max(budget / 2.0);
         let fitting = most(all, left, records).max(LEAST_RECORDS.min(all));
         let measured = asked.records.map_or(fitting, |records| records.min(all));
         Sample {
@@ -197,7 +198,49 @@ fn writing(
 
 #[cfg(test)]
 mod tests {
+    use panacea_config::{Overrides, Plan, Spec};
+    use panacea_data::{Source, Words};
+
     use super::*;
+
+    /// Where answers could take all of the time, records still get half of it.
+    #[test]
+    fn answers_leave_time_for_records() {
+        let plan = "[model]\npath = \"m\"\n[data]\ntrain = \"t\"\n[[objective]]\nname = \"a\"\nchosen = true\n[method]\nloss = \"sft\"";
+        let plan = Plan::resolve(Spec::from_toml(plan, "it"), &Overrides::default()).unwrap();
+        let example = |line: usize| Example {
+            source: Source::new("a.jsonl".as_ref(), line),
+            prompt: vec![1; 5],
+            responses: vec![vec![2; 5]],
+            judgements: Vec::new(),
+            scores: Vec::new(),
+            words: Words::default(),
+        };
+        let examples: Vec<Example> = (0..40).map(example).collect();
+        let rows = examples[0].rows() as f64;
+        let asked = Asked {
+            examples: &examples,
+            references: &References::in_memory(),
+            learning: &plan.method().learning,
+            preferences: 1,
+            by_rewards: false,
+            records: None,
+            answered_at: 3,
+            prompts: None,
+            max_new_tokens: 256,
+        };
+        let rates = |answer_step: f64| Rates {
+            row: 0.3 / rows,
+            prompt_token: 0.0,
+            answer_step,
+        };
+        // Two prompts take 77 s at most, of 15 s.
+        let sample = rates(0.1).sample(asked, 1.0);
+        assert_eq!((sample.prompts, sample.records), (2, 25));
+        // No more than there are; and all of the time where answers take none.
+        let sample = rates(0.0).sample(asked, 1.0);
+        assert_eq!((sample.prompts, sample.records), (16, 40));
+    }
 
     #[test]
     fn the_most_that_fits_is_found() {

@@ -19,6 +19,17 @@ pub enum PretrainedError {
         /// The reason.
         source: std::io::Error,
     },
+    /// The model is one that writes nothing.
+    #[error(
+        "{path} is a sequence classifier (its outputs: {outputs}), expected a language model; as a scorer it goes into an objective: reward = {{ model = \"{path}\" }}",
+        path = path.display()
+    )]
+    Classifier {
+        /// The model.
+        path: PathBuf,
+        /// What it says of a text.
+        outputs: String,
+    },
     /// A JSON file does not parse.
     #[error("{}: not valid JSON: {source}", path.display())]
     Json {

@@ -67,6 +67,18 @@ impl Pretrained {
         })
     }
 
+    /// [`open`](Self::open) for a model that writes: a published classifier has lost the head for that.
+    pub fn open_language_model(path: &Path) -> Result<Self, PretrainedError> {
+        let pretrained = Self::open(path)?;
+        match &pretrained.config.labels {
+            None => Ok(pretrained),
+            Some(labels) => Err(PretrainedError::Classifier {
+                path: path.to_owned(),
+                outputs: labels.join(", "),
+            }),
+        }
+    }
+
     /// The same model, with what `chat` says of its tokenizer and chat template.
     #[must_use]
     pub fn with_chat(self, chat: ChatOptions) -> Self {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,12 +30,17 @@ impl Program {
     pub(crate) fn new(
         name: String,
         command: &[String],
+        folder: &Path,
         seconds: u64,
         reference: Option<String>,
     ) -> Result<Self, SpecError> {
-        let process = Process::start(command).map_err(|error| {
+        let process = Process::start(command, folder).map_err(|error| {
             let found = format!("{} ({error})", quoted(&command[0]));
-            let expected = "a program that can be started; correct the path or install it";
+            let place = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+            let expected = format!(
+                "a program that can be started; correct the path, which begins in {} where it is relative, or install it",
+                place.display()
+            );
             SpecError::new("program", found, expected)
         })?;
         Ok(Self {
@@ -116,10 +122,17 @@ struct Process {
 }
 
 impl Process {
-    fn start(command: &[String]) -> io::Result<Self> {
-        let mut command_line = Command::new(&command[0]);
+    /// Starts the command in this folder. A name without a slash is looked for where programs are.
+    fn start(command: &[String], folder: &Path) -> io::Result<Self> {
+        let program = match command[0].contains(std::path::is_separator) {
+            // Systems differ in whether a relative path begins in the folder that the program is started in.
+            true => std::path::absolute(folder.join(&command[0]))?,
+            false => PathBuf::from(&command[0]),
+        };
+        let mut command_line = Command::new(program);
         command_line
             .args(&command[1..])
+            .current_dir(folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
@@ -283,7 +296,14 @@ mod tests {
 
     fn shell_within(script: &str, seconds: u64) -> Program {
         let command = ["sh", "-c", script].map(str::to_owned);
-        Program::new("program judge".to_owned(), &command, seconds, None).unwrap()
+        Program::new(
+            "program judge".to_owned(),
+            &command,
+            Path::new("."),
+            seconds,
+            None,
+        )
+        .unwrap()
     }
 
     fn error(program: &mut Program) -> ScoreError {
@@ -324,7 +344,7 @@ mod tests {
         let expected = [[-1.0 / 3.0, 0.0], [-14.0 / 17.0, -1.0]];
         for (program, expected) in programs.into_iter().zip(expected) {
             let command = ["python3", "-c", program].map(str::to_owned);
-            let started = Program::new("documented".to_owned(), &command, 60, None);
+            let started = Program::new("documented".to_owned(), &command, Path::new("."), 60, None);
             let mut program = match started {
                 Ok(program) => program,
                 Err(error) => return eprintln!("not checked, for there is no python3: {error}"),
@@ -427,9 +447,40 @@ mod tests {
     }
 
     #[test]
+    fn relative_paths_begin_in_the_folder_of_the_program() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let folder = tempfile::tempdir().unwrap();
+        let judge = folder.path().join("judge.sh");
+        std::fs::write(
+            &judge,
+            "#!/bin/sh\nwhile read -r line; do cat number; done\n",
+        )
+        .unwrap();
+        std::fs::set_permissions(&judge, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::write(folder.path().join("number"), "4.5\n").unwrap();
+        for command in [&["./judge.sh"][..], &["sh", "judge.sh"]] {
+            let command: Vec<String> = command.iter().map(|word| (*word).to_owned()).collect();
+            let name = "program judge".to_owned();
+            let mut program = Program::new(name, &command, folder.path(), 60, None).unwrap();
+            assert_eq!(numbers(program.score(&[sample("a", "b")]).unwrap()), [4.5]);
+        }
+        let command = ["./absent.sh".to_owned()];
+        let error = Program::new(
+            "program judge".to_owned(),
+            &command,
+            folder.path(),
+            60,
+            None,
+        );
+        let place = folder.path().display().to_string();
+        assert_says(error.map(drop).unwrap_err(), &format!("begins in {place}"));
+    }
+
+    #[test]
     fn a_program_that_is_not_there_is_refused() {
         let command = ["/nowhere/judge".to_owned()];
-        let error = Program::new(String::new(), &command, 1, None)
+        let error = Program::new(String::new(), &command, Path::new("."), 1, None)
             .err()
             .unwrap();
         assert_says(error, "`program`: found \"/nowhere/judge\" (No such file");

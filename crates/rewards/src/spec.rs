@@ -47,6 +47,10 @@ pub enum ScorerSpec {
         /// The column of the record with a reference answer. Default: the record's own first response, if it has one.
         #[serde(skip_serializing_if = "Option::is_none")]
         reference: Option<String>,
+        /// The folder in which it is started, so that its relative paths begin there: that of the training, wherever the run is
+        /// used later. No key of a configuration.
+        #[serde(skip)]
+        folder: PathBuf,
     },
     /// A judge behind an OpenAI-compatible chat endpoint.
     Endpoint(EndpointSpec),
@@ -305,9 +309,16 @@ impl ScorerSpec {
                 program,
                 timeout_seconds,
                 reference,
+                folder,
             } => {
                 let reference = reference.clone();
-                Box::new(Program::new(name, program, *timeout_seconds, reference)?)
+                Box::new(Program::new(
+                    name,
+                    program,
+                    folder,
+                    *timeout_seconds,
+                    reference,
+                )?)
             }
             Self::Endpoint(spec) => Box::new(Endpoint::new(name, spec)?),
             Self::Model(_) => {
@@ -345,6 +356,7 @@ fn read(value: Value) -> Result<ScorerSpec, SpecError> {
             program: fields.texts("program", None)?,
             timeout_seconds: fields.timeout(30)?,
             reference: fields.reference()?,
+            folder: PathBuf::from("."),
         },
         ["endpoint"] => ScorerSpec::Endpoint(read_endpoint(&mut fields)?),
         ["model"] => ScorerSpec::Model(ModelSpec {

@@ -37,6 +37,6 @@ pub use progress::{LINE_INTERVAL, Progress, ProgressMode};
 pub use record::{Differences, Extension, RunFacts, RunRecord, Unlike};
 pub use run_folder::{Checkpoint, RunFolder};
 pub use summary::{RunState, RunSummary};
-pub use telling::{Level, LogFormat, Telling, tell, tell_so, telling};
+pub use telling::{Level, LogFormat, Telling, as_called, tell, tell_so, telling};
 pub use tensorboard::EventWriter;
 pub use training_run::TrainingRun;

@@ -107,7 +107,7 @@ impl RunFolder {
             } else {
                 "there is no such folder".to_owned()
             },
-            advice: "check the name after --run; to start a new run, leave --resume out",
+            advice: "check the name; `runs list` lists those that there are",
         })
     }
 

@@ -111,6 +111,11 @@ pub fn telling() -> Telling {
     HOW.get().copied().unwrap_or_default()
 }
 
+/// A text that is kept or sent, with the commands in it as people call this process, as they stand in what is told.
+pub fn as_called(text: &str) -> String {
+    (telling().wording)(text)
+}
+
 /// Tells something.
 pub fn tell(level: Level, text: &str) {
     tell_event(level, "message", text, Map::new());

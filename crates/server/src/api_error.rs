@@ -187,7 +187,8 @@ impl ApiError {
     }
 
     /// What clients read, also behind the beginning of a stream.
-    pub fn response(self) -> ErrorResponse {
+    pub fn response(mut self) -> ErrorResponse {
+        self.body.message = panacea_runs::as_called(&self.body.message);
         ErrorResponse { error: self.body }
     }
 }

@@ -12,10 +12,10 @@
 //! ```no_run
 //! # use burn_tensor::Device;
 //! # use panacea_model::Decoder;
-//! # use panacea_serving::open_language_model;
+//! # use panacea_pretrained::Pretrained;
 //! use panacea_server::{Catalogue, Server, Settings};
 //!
-//! let pretrained = open_language_model("models/smollm2-135m-instruct".as_ref())?;
+//! let pretrained = Pretrained::open_language_model("models/smollm2-135m-instruct".as_ref())?;
 //! let decoder = Decoder::load(&pretrained, &Device::flex())?;
 //! let server = Server::bind(
 //!     Catalogue::new("smollm2-135m-instruct"),

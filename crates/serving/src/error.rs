@@ -15,17 +15,6 @@ pub enum ServingError {
     /// The model's files.
     #[error(transparent)]
     Pretrained(#[from] PretrainedError),
-    /// The model is one that writes nothing.
-    #[error(
-        "{path} is a sequence classifier (its outputs: {outputs}), expected a language model; as a scorer it goes into an objective: reward = {{ model = \"{path}\" }}",
-        path = path.display()
-    )]
-    Classifier {
-        /// The model.
-        path: PathBuf,
-        /// What it says of a text.
-        outputs: String,
-    },
     /// The folder of the run.
     #[error(transparent)]
     Run(#[from] RunError),

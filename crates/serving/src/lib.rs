@@ -8,10 +8,11 @@
 //! use panacea_model::{Decoder, Request};
 //! use panacea_objectives::Preference;
 //! use panacea_runs::RunFolder;
-//! use panacea_serving::{Policy, open_language_model};
+//! use panacea_pretrained::Pretrained;
+//! use panacea_serving::Policy;
 //!
 //! let run = RunFolder::open("runs/first".as_ref())?;
-//! let pretrained = open_language_model("models/smollm2-135m-instruct".as_ref())?;
+//! let pretrained = Pretrained::open_language_model("models/smollm2-135m-instruct".as_ref())?;
 //! let decoder = Decoder::load(&pretrained, &Device::flex())?;
 //! let policy = Policy::open(&run, &decoder)?;
 //! let Served::Adapter(steering) = policy.serve(&Preference::new(vec![0.3, 0.7])?)?;
@@ -25,4 +26,4 @@ mod error;
 mod open;
 
 pub use error::ServingError;
-pub use open::{Policy, RewardModelRun, changed_since, open_language_model, open_model_of};
+pub use open::{Policy, RewardModelRun, changed_since, open_model_of};

@@ -12,21 +12,9 @@ use panacea_svd_lora::{AdapterError, Adapters};
 
 use crate::error::ServingError;
 
-/// Opens the files of a model that writes: a published classifier has lost the head for that.
-pub fn open_language_model(path: &Path) -> Result<Pretrained, ServingError> {
-    let pretrained = Pretrained::open(path)?;
-    match &pretrained.config().labels {
-        None => Ok(pretrained),
-        Some(labels) => Err(ServingError::Classifier {
-            path: path.to_owned(),
-            outputs: labels.join(", "),
-        }),
-    }
-}
-
 /// Opens the model of `plan`, or `other` in its place, with the plan's tokenizer and chat template.
 pub fn open_model_of(plan: &Plan, other: Option<&Path>) -> Result<Pretrained, ServingError> {
-    let pretrained = open_language_model(other.unwrap_or(plan.model()))?;
+    let pretrained = Pretrained::open_language_model(other.unwrap_or(plan.model()))?;
     Ok(pretrained.with_chat(plan.chat().clone()))
 }
 

@@ -3,9 +3,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use panacea_config::ConfigErrors;
 use panacea_data::{BoxError, DataError, DataReport};
-use panacea_devices::{DeviceFailure, Memory};
+use panacea_devices::{DeviceError, DeviceFailure, Memory};
 use panacea_files::FileError;
+use panacea_pretrained::PretrainedError;
 use panacea_reward_models::ModelScorerError;
 use panacea_rewards::{ScoreError, SpecError};
 use panacea_runs::RunError;
@@ -19,6 +21,18 @@ pub enum TrainerError {
     /// The folder of the run, or its configuration.
     #[error(transparent)]
     Run(#[from] RunError),
+
+    /// A plan that cannot be completed.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+
+    /// A device that is not there, or does not compute as it should.
+    #[error(transparent)]
+    NoSuchDevice(#[from] DeviceError),
+
+    /// The files of the base model.
+    #[error(transparent)]
+    Pretrained(#[from] PretrainedError),
 
     /// The numbers left the range in which training makes sense.
     #[error(transparent)]

@@ -14,6 +14,8 @@
 //! - To run a training, use the `panacea` binary: `cargo xtask train --config FILE`. It is a thin shell
 //!   over this crate.
 //! - Configurations and plans are in `panacea_config`, the folder of a run and what is in it in `panacea_runs`.
+//! - To run one in a program of your own, [`Preparation`] opens what a plan names, and [`Work::carry_out`] trains;
+//!   `examples/train.rs` does both.
 //! - The losses and the aggregation are in `panacea_objectives`, the network is in `panacea_model`.
 //!
 //! NaN and exploding norms are caught by the [`DivergenceGuard`].
@@ -24,6 +26,7 @@ mod error;
 mod evaluation;
 mod lanes;
 mod optimizer;
+mod preparation;
 mod records;
 mod references;
 mod rlhf;
@@ -45,6 +48,7 @@ pub use evaluation::{
 };
 pub use lanes::{Lane, Lanes};
 pub use optimizer::{AdamW, AdamWSettings};
+pub use preparation::Preparation;
 pub use records::{Origin, Records};
 pub use references::{References, computed_by};
 pub use rlhf::{Judges, PromptText, RewardMemory, Scored, open_scorers, scorer_specs};

@@ -55,7 +55,7 @@ fn sources(folder: &Path) -> Vec<(String, PathBuf)> {
 }
 
 fn all_sources() -> Vec<(String, PathBuf)> {
-    let folders = ["crates", "benches", "xtask"].map(|folder| root().join(folder));
+    let folders = ["crates", "datasets", "benches", "xtask"].map(|folder| root().join(folder));
     folders.iter().flat_map(|folder| sources(folder)).collect()
 }
 

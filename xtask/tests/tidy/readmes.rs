@@ -6,11 +6,11 @@ use std::path::Path;
 use super::{crates, read, root};
 
 /// Crates that are for the tests of the others, and are not published.
-const INTERNAL: [&str; 2] = ["fuzzing", "test-support"];
+const INTERNAL: [&str; 2] = ["crates/fuzzing", "crates/test-support"];
 
 /// The documentation of a crate as a page of its own.
-fn readme(name: &str, description: &str, source: &str) -> String {
-    let mut page = format!("# panacea-{name}\n\n{description}.\n\n");
+fn readme(package: &str, description: &str, source: &str) -> String {
+    let mut page = format!("# {package}\n\n{description}.\n\n");
     let mut in_code = false;
     let docs = source.lines().filter_map(|line| line.strip_prefix("//!"));
     for line in docs.map(|line| line.strip_prefix(' ').unwrap_or(line)) {
@@ -81,8 +81,9 @@ fn value<'a>(manifest: &'a str, key: &str) -> Option<&'a str> {
 
 #[test]
 fn every_crate_can_be_found_and_says_what_it_is_for() {
-    for name in crates() {
-        let folder = root().join("crates").join(&name);
+    let crates = crates().into_iter().map(|name| format!("crates/{name}"));
+    for name in crates.chain(["datasets/quickstart".to_owned()]) {
+        let folder = root().join(&name);
         let manifest = read(&folder.join("Cargo.toml"));
         if INTERNAL.contains(&name.as_str()) {
             assert_eq!(value(&manifest, "publish"), Some("false"), "{name}");
@@ -105,11 +106,11 @@ fn every_crate_can_be_found_and_says_what_it_is_for() {
         }
         let source = folder.join("src/lib.rs");
         if source.exists() {
-            let description = value(&manifest, "description").unwrap_or_default();
-            let description = description.trim_matches('"').trim_end_matches('.');
+            let text = |key| value(&manifest, key).unwrap_or_default().trim_matches('"');
+            let description = text("description").trim_end_matches('.');
             check(
                 &folder.join("README.md"),
-                &readme(&name, description, &read(&source)),
+                &readme(text("name"), description, &read(&source)),
             );
         }
     }

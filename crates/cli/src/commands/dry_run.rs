@@ -11,17 +11,16 @@ use panacea_measure::{Asked, Rates};
 use panacea_model::Steering;
 use panacea_objectives::{Preference, simplex_grid, usual_divisions};
 use panacea_runs::RunRecord;
-use panacea_trainer::{References, TrainingCost, TrainingState, Work, computed_by};
+use panacea_trainer::{Preparation, References, TrainingCost, TrainingState, Work, computed_by};
 
 use super::eval_front::{MAX_NEW_TOKENS, answered_at, estimate};
-use super::preparation::Prepared;
 use crate::terminal::span;
 
 /// How long steps are timed, where a few do not take longer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Does a few steps and a few evaluations, throws them away, and says what all of it will take. Nothing is written.
-pub fn dry_run(prepared: &Prepared, record: &RunRecord, runs: &Path) -> Result<ExitCode> {
+pub fn dry_run(prepared: &Preparation, record: &RunRecord, runs: &Path) -> Result<ExitCode> {
     let fingerprint = &record.facts.model_fingerprint;
     let computed_by = computed_by(record.plan.device(), prepared.weights);
     let references = References::read(runs, fingerprint, &computed_by)?;

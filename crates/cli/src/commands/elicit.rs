@@ -14,9 +14,10 @@ use panacea_interview::{
     write_answers,
 };
 use panacea_objectives::Preference;
+use panacea_pretrained::Pretrained;
 use panacea_reward_models::Base;
 use panacea_runs::RunFolder;
-use panacea_serving::{Policy, changed_since, open_language_model};
+use panacea_serving::{Policy, changed_since};
 
 use crate::input::{InputArguments, STDIN, read_prompts};
 use crate::session::{RUNS, say_aside, say_warnings};
@@ -101,7 +102,7 @@ impl Arguments {
         let device = panacea_devices::select(&self.device)?;
         let input = self.input.over(Some(&plan))?;
         let model = self.model.as_deref().unwrap_or(plan.model());
-        let pretrained = open_language_model(model)?.with_chat(input.chat.clone());
+        let pretrained = Pretrained::open_language_model(model)?.with_chat(input.chat.clone());
         say_warnings(&changed_since(&run.record()?, &pretrained));
         let prompts = read_prompts(&self.prompts, &input, &pretrained)?.all;
         let base = Base::load(pretrained, &device, plan.precision().on(&device)?)?;

@@ -26,6 +26,12 @@ const SHOWN_POINTS: usize = 21;
 
 /// Tokens of an answer, at most, where nothing else is said.
 pub const MAX_NEW_TOKENS: usize = 256;
+/// What may be asked of any model.
+const ANY_PROMPT: &str = "Why is the sky blue?";
+
+/// Characters of a prompt that is printed in a command, at most.
+const LINE: usize = 80;
+
 /// The scored answers of `--by rewards`.
 const ANSWERS: &str = "answers.jsonl";
 
@@ -133,6 +139,7 @@ impl Arguments {
         let (mut samples, mut notes) = (Vec::new(), Vec::new());
         // All runs are measured on the records of the first.
         let mut sample: Option<Sample> = None;
+        let mut prompt: Option<String> = None;
         for name in names {
             let mut opened = self.open(name, like.as_ref())?;
             let grid = opened.grid(self.divisions);
@@ -140,6 +147,9 @@ impl Arguments {
                 Some(sample) => sample,
                 None => *sample.insert(self.sample(&opened, grid.len())?),
             };
+            if prompt.is_none() && !opened.policy.plan().data().rendered {
+                prompt = short_prompt(&opened.eval);
+            }
             opened.measure_first(sample.records);
             let measured = match self.by {
                 By::Records => opened.measure(&grid)?,
@@ -201,6 +211,7 @@ impl Arguments {
         let reference: Vec<_> = front.reference.iter().map(|r| format!("{r:.4}")).collect();
         let reference = format!("reference of the hypervolume: {}", reference.join(", "));
         say!("{}", wrapped(&reference, columns));
+        let objectives = front.objectives.clone();
         let report = Report {
             front,
             samples: PromptSamples::side_by_side(samples),
@@ -212,7 +223,35 @@ impl Arguments {
         for file in self.keep(first, &report, answers.as_deref())? {
             say!("{}", file.display());
         }
+        say!(
+            "next      {}",
+            self.ask(first, &objectives, prompt.as_deref().unwrap_or(ANY_PROMPT))
+        );
+        say!(
+            "          other weights give other answers; {} serve{} shows them side by side in a browser",
+            shell::program(),
+            shell::run(first, &self.runs)
+        );
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// The command that answers a prompt at a preference.
+    fn ask(&self, run: &RunFolder, objectives: &[String], prompt: &str) -> String {
+        let can_be_named = |name: &String| !name.contains([',', '=']);
+        let weights: Vec<String> = (objectives.iter())
+            .map(|name| match objectives.iter().all(can_be_named) {
+                true => format!("{name}=1"),
+                false => "1".to_owned(),
+            })
+            .collect();
+        format!(
+            "{} generate{}{} --preference {} --prompt {}",
+            shell::program(),
+            shell::run(run, &self.runs),
+            shell::option("--model", self.model.as_deref()),
+            shell::word(weights.join(",")),
+            shell::word(prompt)
+        )
     }
 
     /// Writes the report, and the scored answers if there are any, where they belong; the paths of the files.
@@ -369,6 +408,20 @@ fn files_note(run: &MeasuredRun) -> String {
         .map(|file| format!("{} (SHA-256 {})", file.path, file.sha256))
         .collect();
     format!("Run {}: records of {}.", run.run, files.join(", "))
+}
+
+/// The first question of the records that fits on a command line.
+fn short_prompt(eval: &Records) -> Option<String> {
+    let mut conversations = (eval.examples.iter()).map(|example| &example.words.prompt[..]);
+    conversations.find_map(|turns| match turns {
+        [only] if only.role == "user" => {
+            let text = only.text();
+            let is_short =
+                !text.is_empty() && !text.starts_with('-') && text.chars().count() <= LINE;
+            (is_short && !text.contains(char::is_control)).then(|| text.to_owned())
+        }
+        _ => None,
+    })
 }
 
 /// The first `count` different prompts of the records, in words and in tokens.

@@ -14,9 +14,9 @@ use panacea_export::{
 use panacea_interview::Measured;
 use panacea_model::{Decoder, Steering};
 use panacea_objectives::{Preference, Weights};
-use panacea_pretrained::{GgufType, convert_to_gguf};
+use panacea_pretrained::{GgufType, Pretrained, convert_to_gguf};
 use panacea_runs::{RunFolder, RunRecord};
-use panacea_serving::{Policy, RewardModelRun, changed_since, open_language_model, open_model_of};
+use panacea_serving::{Policy, RewardModelRun, changed_since, open_model_of};
 
 use crate::session::{RUNS, open_at, preference_for, say_aside, say_warnings};
 
@@ -137,7 +137,7 @@ impl Arguments {
     pub fn run(self) -> Result<ExitCode> {
         self.check_options()?;
         if let (true, Some(model), Some(out)) = (self.base, &self.model, &self.out) {
-            let pretrained = open_language_model(model)?;
+            let pretrained = Pretrained::open_language_model(model)?;
             convert_to_gguf(out, &pretrained, self.dtype())?;
             say_aside(&llama_notes(&pretrained));
             say!("{}", out.display());
@@ -322,9 +322,11 @@ impl Arguments {
 
 /// What was measured of `run`, if it was.
 fn measured(run: &RunFolder, objectives: &[String]) -> Result<Option<Front>> {
-    let Some(Measured { method, exact }) = Measured::of(run, objectives)? else {
+    let Some(measured) = Measured::of(run, objectives)? else {
         return Ok(None);
     };
+    say_aside(measured.note.as_slice());
+    let Measured { method, exact, .. } = measured;
     let (methods, exact) = (vec![MethodPoints::from(method)], exact.map(ExactFront::new));
     Ok(Some(Front::new(objectives.to_vec(), methods, None, exact)?))
 }

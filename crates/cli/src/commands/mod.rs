@@ -12,7 +12,7 @@ mod export;
 mod fetch;
 mod generate;
 mod indicators;
-mod preparation;
+mod plan_arguments;
 mod push;
 mod quickstart;
 mod runs;
@@ -29,7 +29,7 @@ use crate::shell;
 
 /// One language model, steered online by a preference vector.
 #[derive(Parser)]
-#[command(version)]
+#[command(name = "panacea", version)]
 pub struct Cli {
     /// Only results on standard output, and warnings and errors on standard error.
     #[arg(long, global = true)]

@@ -11,13 +11,13 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, value_parser};
 use panacea_interview::{InterviewError, Measured};
 use panacea_objectives::Weights;
-use panacea_pretrained::ChatOptions;
+use panacea_pretrained::{ChatOptions, Pretrained};
 use panacea_reward_models::Base;
 use panacea_runs::{RunFolder, RunRecord};
 use panacea_server::{
     Catalogue, Interviews, MeasuredFront, MeasuredPoint, ServedRun, Server, Settings, read_api_key,
 };
-use panacea_serving::{Policy, changed_since, open_language_model};
+use panacea_serving::{Policy, changed_since};
 
 use crate::input::ChatArguments;
 use crate::session::{FewBits, RUNS, load, parse_bits, say_aside, say_warnings};
@@ -106,7 +106,7 @@ impl Arguments {
         };
         let device = panacea_devices::select(&self.device)?;
         let model = self.model()?;
-        let pretrained = open_language_model(&model)?.with_chat(self.chat()?);
+        let pretrained = Pretrained::open_language_model(&model)?.with_chat(self.chat()?);
         for run in &self.served {
             say_warnings(&changed_since(&self.find(run)?.0.record()?, &pretrained));
         }
@@ -254,9 +254,11 @@ impl Arguments {
 
 /// What was measured of a run, as the server tells it.
 fn measured_front(folder: &RunFolder, objectives: &[String]) -> Result<Option<MeasuredFront>> {
-    let Some(Measured { method, exact }) = Measured::of(folder, objectives)? else {
+    let Some(measured) = Measured::of(folder, objectives)? else {
         return Ok(None);
     };
+    say_warnings(measured.note.as_slice());
+    let Measured { method, exact, .. } = measured;
     let points = method.points.into_iter().map(|point| MeasuredPoint {
         lambda: point.lambda,
         values: point.values,

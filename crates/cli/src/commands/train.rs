@@ -1,6 +1,5 @@
 //! `train`: one adapter for every preference.
 
-use std::env;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -8,19 +7,14 @@ use anyhow::Result;
 use clap::Args;
 use panacea_config::{Overrides, Plan, Spec};
 use panacea_data::Example;
-use panacea_runs::{
-    EXIT_INTERRUPTED, Extension, Interrupt, RunFacts, RunFolder, RunRecord, TrainingRun,
-};
-use panacea_trainer::{Outcome, References, Schedule, Work, computed_by};
+use panacea_runs::{EXIT_INTERRUPTED, Extension, Interrupt, RunFolder, TrainingRun};
+use panacea_trainer::{Outcome, Preparation, References, Schedule, Work, computed_by};
 
 use super::dry_run::dry_run;
-use super::preparation::{PlanArguments, Prepared};
+use super::plan_arguments::PlanArguments;
 use super::quickstart;
 use crate::session::RUNS;
 use crate::shell;
-
-/// The version that the workspace pins.
-const BURN_VERSION: &str = "0.22.1";
 
 /// Train an adapter for every preference at once.
 #[derive(Args)]
@@ -84,13 +78,10 @@ impl Arguments {
                 (config, spec)
             }
         };
-        let prepared = Prepared::of(Plan::resolve(spec, &overrides)?, resumed)?;
+        let prepared = Preparation::of(Plan::resolve(spec, &overrides)?, resumed)?;
         note!("positions   {}", positions(&prepared.train.examples));
 
-        let record = RunRecord {
-            plan: prepared.plan.clone(),
-            facts: facts(&prepared)?,
-        };
+        let record = prepared.record()?;
         if self.dry_run {
             return dry_run(&prepared, &record, &self.runs);
         }
@@ -122,7 +113,7 @@ impl Arguments {
             false => References::in_memory(),
         };
         let (folder, plan) = (run.folder(), &record.plan);
-        let carry_out = |work: Work<'_>| {
+        let carry_out = |work: Work<'_>| -> Result<Outcome> {
             let interrupt = Interrupt::install()?;
             Ok(Work { interrupt, ..work }.carry_out(&record, &run)?)
         };
@@ -177,25 +168,6 @@ fn print_config(config: Option<&Path>, overrides: &Overrides) -> Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-fn facts(prepared: &Prepared) -> Result<RunFacts> {
-    let pretrained = &prepared.pretrained;
-    let [tokenizer, template] = pretrained.tokenizer()?.fingerprints();
-    Ok(RunFacts {
-        panacea: env!("CARGO_PKG_VERSION").to_owned(),
-        burn: BURN_VERSION.to_owned(),
-        model_fingerprint: pretrained.fingerprint()?,
-        tokenizer_fingerprint: Some(tokenizer.to_owned()),
-        template_fingerprint: Some(template.to_owned()),
-        records: Some(prepared.train.examples.len()),
-        started_in: env::current_dir()
-            .ok()
-            .filter(|folder| folder.to_str().is_some()),
-        data_fingerprints: prepared.fingerprints.clone(),
-        extensions: Vec::new(),
-        gone: Vec::new(),
-    })
-}
-
 /// What more steps than a run had do to its learning rate.
 fn extended(run: &RunFolder, extension: Extension, plan: &Plan) -> String {
     let Extension { at, from, to } = extension;
@@ -228,15 +200,4 @@ fn extended(run: &RunFolder, extension: Extension, plan: &Plan) -> String {
         );
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_version_is_the_one_that_the_workspace_pins() {
-        let workspace = include_str!("../../../../Cargo.toml");
-        assert!(workspace.contains(&format!("\"={BURN_VERSION}\"")));
-    }
 }

@@ -6,6 +6,7 @@ mod desk;
 mod evaluations;
 mod handling;
 mod inputs;
+mod newcomer;
 mod profiles;
 mod runs;
 mod serve;

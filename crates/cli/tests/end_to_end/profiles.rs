@@ -7,10 +7,10 @@ use std::process::Stdio;
 use panacea_elicit::{Answer, Session};
 use panacea_interview::{Criteria, InterviewError, Pool, Profiles, Prompt, WrittenAnswer};
 use panacea_objectives::Preference;
-use panacea_pretrained::{JsonObject, Message};
+use panacea_pretrained::{JsonObject, Message, Pretrained};
 use panacea_reward_models::Base;
 use panacea_runs::RunFolder;
-use panacea_serving::{Policy, open_language_model};
+use panacea_serving::Policy;
 use serde_json::{Value, json};
 
 use crate::desk::Desk;
@@ -188,7 +188,7 @@ fn a_preference_is_found_in_the_terminal_and_used() {
 fn answers_are_scored_by_their_log_ratios() {
     let desk = desk();
     let run = RunFolder::open(&desk.path("runs/first")).unwrap();
-    let model = open_language_model(&desk.path("model")).unwrap();
+    let model = Pretrained::open_language_model(&desk.path("model")).unwrap();
     let plan = run.record().unwrap().plan;
     let device = panacea_devices::select("flex").unwrap();
     let base = Base::load(model, &device, plan.precision().on(&device).unwrap()).unwrap();

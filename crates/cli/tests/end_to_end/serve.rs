@@ -69,6 +69,17 @@ fn send(url: &str, body: &Value, header: Option<&str>) -> (u16, Value) {
     )
 }
 
+/// What a server says to a question without a body.
+pub fn fetch(url: &str) -> (u16, Value) {
+    let config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .proxy(None);
+    let mut response = config.build().new_agent().get(url).call().unwrap();
+    let text = response.body_mut().read_to_string().unwrap();
+    let said = serde_json::from_str(&text).unwrap();
+    (response.status().as_u16(), said)
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         self.child.kill().ok();

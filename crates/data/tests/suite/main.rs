@@ -8,6 +8,7 @@ mod parquet;
 mod prompts;
 mod refused;
 mod spelling;
+mod survey;
 mod tokens;
 mod turns;
 

@@ -65,7 +65,7 @@ fn served(content_type: &'static str, text: &'static str) -> Response {
         // Another version of the server has another page.
         (header::CACHE_CONTROL, "no-cache"),
     ];
-    (headers, text).into_response()
+    (headers, panacea_runs::as_called(text)).into_response()
 }
 
 #[cfg(test)]

@@ -12,9 +12,9 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use panacea_files::write_new_file;
 use panacea_objectives::Weights;
-use panacea_pretrained::{ChatTokenizer, Message};
+use panacea_pretrained::{ChatTokenizer, Message, Pretrained};
 use panacea_runs::RunFolder;
-use panacea_serving::{changed_since, open_language_model};
+use panacea_serving::changed_since;
 use serde_json::json;
 
 use crate::input::ChatArguments;
@@ -101,7 +101,7 @@ impl Arguments {
         let plan = record.as_ref().map(|record| &record.plan);
         let chat = self.chat.over(plan)?;
         let model = model_or_of_run(self.model.as_deref(), plan)?;
-        let pretrained = open_language_model(model)?.with_chat(chat);
+        let pretrained = Pretrained::open_language_model(model)?.with_chat(chat);
         let tokenizer = pretrained.tokenizer()?;
         say_aside(&tokenizer.notes());
         if let Some(record) = &record {

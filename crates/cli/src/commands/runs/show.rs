@@ -176,8 +176,8 @@ pub fn evaluation_text(step: usize, evaluation: &Evaluated) -> String {
         }
         None => "on records that an older version did not note".to_owned(),
     };
-    let steps = evaluation.provenance().and_then(|measured| measured.steps);
-    let then = steps.filter(|&then| then != step);
+    let measured = evaluation.provenance();
+    let then = measured.and_then(|measured| measured.of_another_step(step));
     let then = then.map_or_else(String::new, |then| format!(", when it was at step {then}"));
     format!("{}: {on}{volume}{then}", evaluation.place())
 }
