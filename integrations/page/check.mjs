@@ -732,13 +732,91 @@ const pane = (page, letter) => page.getByRole("article", { name: `Answer at ${le
 const readingOf = (page, letter) => page.getByRole("region", { name: `Mark ${letter}` }).locator(".reading").textContent();
 const letters = (page) => page.locator(".mark").evaluateAll((marks) => marks.map((mark) => mark.dataset.letter));
 
+/**
+ * Around each point, seen without a pointer: as wide and as high as one standard error on both sides, in pixels as the points
+ * lie, and leaning the way that the errors go together. The page's own formula is not used here.
+ */
+async function ellipsesAreOneStandardError(page, points) {
+  const found = await page.evaluate(() => {
+    const numbers = (text) => text.match(/-?[0-9.]+/g).map(Number);
+    return {
+      dots: [...document.querySelectorAll(".plot .point")].map((dot) => numbers(dot.getAttribute("transform"))),
+      ellipses: [...document.querySelectorAll(".plot ellipse.standard-error")].map((ellipse) => {
+        const [x, y, degrees] = numbers(ellipse.getAttribute("transform"));
+        return { x, y, angle: (degrees * Math.PI) / 180, rx: ellipse.rx.baseVal.value, ry: ellipse.ry.baseVal.value };
+      }),
+    };
+  });
+  const { dots, ellipses } = found;
+  assert.ok(ellipses.length >= 2, `${ellipses.length} ellipses`);
+  // Two points far apart give the pixels of a unit.
+  const scale = [0, 1].map((i) => (dots.at(-1)[i] - dots[0][i]) / (points.at(-1).values[i] - points[0].values[i]));
+  for (const { x, y, angle, rx, ry } of ellipses) {
+    const k = dots.findIndex(([a, b]) => Math.hypot(a - x, b - y) < 0.2);
+    const { stderr, correlation } = points[k];
+    const wide = Math.hypot(rx * Math.cos(angle), ry * Math.sin(angle));
+    const high = Math.hypot(rx * Math.sin(angle), ry * Math.cos(angle));
+    const together = (rx * rx - ry * ry) * Math.sin(angle) * Math.cos(angle);
+    const expected = [Math.abs(scale[0]) * stderr[0], Math.abs(scale[1]) * stderr[1]];
+    const covariance = correlation[1][0] * scale[0] * stderr[0] * scale[1] * stderr[1];
+    const near = (a, b, most) => assert.ok(Math.abs(a - b) < most, `${a}, expected ${b} at point ${k}`);
+    near(wide, expected[0], 0.03 * expected[0] + 0.3);
+    near(high, expected[1], 0.03 * expected[1] + 0.3);
+    near(together, covariance, 0.05 * expected[0] * expected[1] + 0.5);
+  }
+}
+
+/** The picture's formula for many covariances: its axes are eigenvectors, its lengths the roots of the eigenvalues. */
+async function ellipsesAreThoseOfTheCovariance({ url }) {
+  const page = await open(url);
+  const wrong = await page.evaluate(async () => {
+    const { chosenPoints, correlationOf, ellipseOf } = await import("/page/errors.js");
+    const wrong = [];
+    for (const [dx, dy, rho] of [
+      [3, 1, 0],
+      [3, 1, 0.6],
+      [0.2, 5, -0.9],
+      [1, 1, 1],
+      [0, 2, 0],
+    ]) {
+      const [xx, yy, xy] = [dx * dx, dy * dy, rho * dx * dy];
+      const { long, short, angle } = ellipseOf(xx, yy, xy);
+      const [cos, sin] = [Math.cos(angle), Math.sin(angle)];
+      const errors = [
+        xx * cos + xy * sin - long * long * cos,
+        xy * cos + yy * sin - long * long * sin,
+        -xx * sin + xy * cos + short * short * sin,
+        -xy * sin + yy * cos - short * short * cos,
+        Math.hypot(long * cos, short * sin) - dx,
+        Math.hypot(long * sin, short * cos) - dy,
+      ];
+      if (errors.some((error) => Math.abs(error) > 1e-6)) wrong.push({ dx, dy, rho, errors });
+    }
+    const point = { correlation: [[], [0.1], [0.2, 0.3]] };
+    const known = [correlationOf(point, 0, 2), correlationOf(point, 2, 1), correlationOf({}, 0, 1)];
+    if (`${known}` !== "0.2,0.3,") wrong.push({ known });
+    const points = [
+      [1, 0, 0],
+      [0.5, 0.5, 0],
+      [0.4, 0.3, 0.3],
+      [0, 1, 0],
+      [0, 0, 1],
+    ].map((lambda) => ({ lambda }));
+    const chosen = [...chosenPoints({ points }, [0, 2])].map((point) => points.indexOf(point));
+    if (`${chosen}` !== "0,4,2") wrong.push({ chosen });
+    return wrong;
+  });
+  assert.deepEqual(wrong, []);
+  await page.context().close();
+}
+
 async function aFileShowsTheFront() {
   const { page, front, samples } = await openFile(firstEvaluation("one"));
   const points = [...front.methods[0].points].sort((a, b) => a.lambda[0] - b.lambda[0]);
   const answer = (lambda, prompt = 0) => samples[prompt].answers.find((answer) => `${answer.lambda}` === `${lambda}`).text;
   assert.equal(points.length, 5);
   assert.equal(await page.locator(".plot .point").count(), 5);
-  assert.equal(await page.locator(".plot .error-bar").count(), 10, "in both directions, seen without a pointer");
+  await ellipsesAreOneStandardError(page, points);
   assert.match(await page.locator(".verdict").innerText(), /^(From λ = \(0, 1\) to \(1, 0\)|λ has no measurable effect) /);
   assert.deepEqual(await letters(page), ["A", "B"]);
 
@@ -833,7 +911,8 @@ async function aFileShowsMoreObjectives() {
   await three.page.context().close();
 
   const { page, front } = await openFile("apart");
-  assert.equal(await page.locator(".plot .scale").count(), 5);
+  assert.equal(await page.locator(".parallel .axis").count(), 5);
+  assert.deepEqual(await page.locator(".parallel .axis").allTextContents(), front.objectives);
   assert.equal(await page.locator(".pairs .plane").count(), 10);
   const range = page.getByRole("region", { name: "Mark A" }).getByRole("slider").first();
   const from = await markOf(page, "A");
@@ -843,11 +922,84 @@ async function aFileShowsMoreObjectives() {
   // A row of the map for each λ; a click brings the mark there, and its letter beside the row.
   const rows = page.locator(".heat-map .can-pick");
   assert.equal(await rows.count(), front.methods[0].points.length);
-  await rows.nth(1).locator(".value").first().click();
+  await rows.nth(2).locator(".value").first().click();
   assert.match(await readingOf(page, "A"), /^Measured at this λ: /);
   assert.ok((await page.locator(".heat-map .row-mark").allTextContents()).includes("A"));
+  await linesArePicked(page, front);
   await looks(page, "front-five");
   await page.context().close();
+}
+
+/** Of picked λ, after a click on one row of the map brought mark A there, which picked it, too. */
+async function linesArePicked(page, front) {
+  const { points } = front.methods[0];
+  const said = page.getByRole("group", { name: "Lines of picked λ" });
+  const list = said.getByRole("listitem");
+  assert.equal(await list.count(), 1);
+  // A mark covers its own λ's line: A, B, and what was picked under A.
+  const lines = page.locator(".parallel polyline.line");
+  assert.equal(await lines.count(), 2);
+  const picker = page.getByLabel("Measured λ whose line is added");
+  const add = page.getByRole("button", { name: "Add its line" });
+  assert.equal(await picker.locator("option").count(), points.length);
+
+  // By keys alone: one more line, with errors on every axis and the best at its λ.
+  await picker.focus();
+  await page.keyboard.press("Home");
+  for (let k = 0; k < 3; k += 1) await page.keyboard.press("ArrowDown");
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Enter");
+  await page.waitForFunction(() => document.querySelectorAll(".kept li").length === 2);
+  assert.equal(await lines.count(), 3);
+  const letter = "2";
+  const at = page.locator(`.parallel .mark[data-letter="${letter}"]`);
+  assert.equal(await at.count(), 5);
+  const kept = await at.first().getAttribute("class");
+  assert.match(kept, /series-4 is-measured/);
+  const whiskers = page.locator(".parallel .whisker.series-4");
+  assert.equal(await whiskers.count(), 5);
+  assert.equal(await page.locator(".parallel .best.series-4").count(), 5);
+
+  // Where it is on each axis is its value, and its bars are its standard errors.
+  const places = await page.evaluate(() => {
+    const x = (mark) => Number(/translate\((\S+) /.exec(mark.getAttribute("transform"))[1]);
+    const strokes = [...document.querySelectorAll(".parallel .tick")].map((tick) => Number(tick.getAttribute("x1")));
+    const bars = [...document.querySelectorAll(".parallel .whisker.series-4")].map((bar) => bar.getBBox().width);
+    const best = [...document.querySelectorAll(".parallel .best.series-4")].map((line) => line.x1.baseVal.value);
+    return { marks: [...document.querySelectorAll('.parallel .mark[data-letter="2"]')].map(x), strokes, bars, best };
+  });
+  front.objectives.forEach((name, i) => {
+    const strokes = places.strokes.slice(i * points.length, (i + 1) * points.length);
+    assert.ok(Math.abs(places.marks[i] - strokes[3]) < 0.2, `${name}: ${places.marks[i]}, expected ${strokes[3]}`);
+    // The best at its λ lies far enough away to tell the pixels of a unit.
+    const unit = (places.best[i] - places.marks[i]) / (points[3].exact.values[i] - points[3].values[i]);
+    const expected = 2 * points[3].stderr[i] * unit;
+    assert.ok(Math.abs(places.bars[i] - expected) < 0.02 * expected + 0.5, `${name}: ${places.bars[i]}, expected ${expected}`);
+  });
+
+  // A λ between the measured ones has a line without errors.
+  await page.getByRole("region", { name: "Mark A" }).getByRole("slider").first().fill("37");
+  assert.equal(await lines.count(), 4, "and the line that was picked under A comes out");
+  assert.match(await page.locator(".parallel .mark[data-letter=A]").first().getAttribute("class"), /is-estimate/);
+  assert.equal(await page.locator(".parallel .whisker.series-0").count(), 0);
+  assert.match(await page.locator(".parallel").getAttribute("aria-label"), /A: brevity .*2: brevity /);
+
+  // A click on a stroke picks its λ, and the first one makes room; then all go, and the page says what to do.
+  const stroke = page.locator(".parallel .tick").nth(4);
+  const box = await stroke.boundingBox();
+  await page.mouse.click(box.x + box.width / 2, box.y + 2);
+  await page.waitForFunction(() => document.querySelectorAll(".kept li").length === 3);
+  await picker.selectOption({ index: 2 });
+  await add.click();
+  assert.equal(await list.count(), 3);
+  for (const left of [2, 1, 0]) {
+    await list.first().getByRole("button").focus();
+    await page.keyboard.press("Enter");
+    assert.equal(await list.count(), left);
+  }
+  assert.match(await said.innerText(), /^No λ is picked yet: click a stroke, or choose a λ here and add it/);
+  await picker.selectOption({ index: 2 });
+  await add.click();
 }
 
 /** Without a script there are the picture, the tables and where the answers are. */
@@ -887,6 +1039,7 @@ try {
     theKeyIsAskedFor,
     theKeyboardReachesAll,
     betweenPointsItIsLinear,
+    ellipsesAreThoseOfTheCovariance,
     everyLookIsWell,
     aBalanceIsFound,
     beliefsOfMoreObjectives,

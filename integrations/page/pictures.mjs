@@ -7,7 +7,7 @@
 // repository. Nothing is trained; every front is measured anew.
 
 import { execFile } from "node:child_process";
-import { copyFile, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -27,7 +27,7 @@ const METHODS = {
   10: ["panacea-linear"],
 };
 /** Pixels of the part of a page that is shown. */
-const HEIGHT = { 2: 660, 3: 780, 5: 780, 10: 780 };
+const HEIGHT = { 2: 660, 3: 780, 5: 860, 10: 960 };
 
 const folder = await mkdtemp(path.join(tmpdir(), "panacea-pictures-"));
 const browser = await browsers.launch({ executablePath: chromium, args: ["--disable-lcd-text"] });
@@ -35,7 +35,7 @@ await mkdir(pictures, { recursive: true });
 
 /** Measures into a folder of its own; gives that, and what the command said to a terminal of so many columns. */
 async function measured(m, columns) {
-  const out = path.join(folder, `m${m}`);
+  const out = path.join(folder, `m${m}-${columns}`);
   const which = METHODS[m].flatMap((method) => ["--run", `quickstart-m${m}-${method}-seed1`]);
   const words = ["eval-front", ...which, "--prompts", "2", "--max-new-tokens", "40", "--runs", runs, "--out", out];
   const env = { ...process.env, COLUMNS: `${columns}` };
@@ -48,6 +48,13 @@ async function shown(url, { width, height, name, dark = false, clip }) {
   const page = await browser.newPage({ viewport: { width, height }, colorScheme: dark ? "dark" : "light" });
   await page.goto(url);
   if (url.endsWith("front.html")) await page.locator(".plot .mark").first().waitFor();
+  // Where lines are picked, one of a λ in between.
+  const add = page.getByRole("button", { name: "Add its line" });
+  if ((await add.count()) > 0) {
+    await page.getByLabel("Measured λ whose line is added").selectOption({ index: 2 });
+    await add.click();
+    await page.getByRole("heading", { level: 1 }).scrollIntoViewIfNeeded();
+  }
   const shot = clip ? page.locator(clip) : page;
   await writeFile(path.join(pictures, name), withPalette(await shot.screenshot()));
   await page.close();
@@ -72,8 +79,10 @@ try {
     if (m === 3 || m === 5) await copyFile(path.join(out, "front.svg"), path.join(pictures, `quickstart-m${m}.svg`));
     if (m < 10) continue;
     // Of so many panels a picture of pixels is the smaller one.
-    const svg = pathToFileURL(path.join(out, "front.svg")).href;
-    await shown(svg, { width: 980, height: 1840, name: "quickstart-m10.png" });
+    const svg = path.join(out, "front.svg");
+    const [, width, height] = /width="([0-9.]+)" height="([0-9.]+)"/.exec(await readFile(svg, "utf8"));
+    const size = { width: Math.ceil(width), height: Math.ceil(height) };
+    await shown(pathToFileURL(svg).href, { ...size, name: "quickstart-m10.png" });
     await terminal(said, 80);
     await terminal((await measured(m, 120)).said, 120);
   }

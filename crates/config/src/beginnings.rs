@@ -150,6 +150,20 @@ pub struct OwnFiles {
 }
 
 impl Beginning {
+    /// What may be trained on records of which this is known.
+    pub fn proposals(&self, survey: &Survey) -> Vec<Proposal> {
+        let mut proposals = Proposal::of(survey);
+        let is_rule = |one: &Proposal| matches!(one.objective.source, LabelSource::Rule(_));
+        let has_labels = proposals.iter().any(|one| one.is_taken && !is_rule(one));
+        if self.name == "reward-model" && has_labels {
+            for rule in proposals.iter_mut().filter(|one| is_rule(one)) {
+                rule.is_taken = false;
+                rule.remark = "a rule scores answers without a model".to_owned();
+            }
+        }
+        proposals
+    }
+
     /// It as a configuration file: every key that has an effect stands there with what it does.
     pub fn file(&self) -> Result<String, ConfigErrors> {
         self.file_for(&OwnFiles::default(), None)
@@ -193,7 +207,7 @@ impl Proposal {
     /// What may be trained on records of which this is known. An objective is taken if somewhere it wants another answer than those
     /// before it do: those that always agree have one front, a point. Where one alone is left of what the records say, the length
     /// of answers is the other.
-    pub fn of(survey: &Survey) -> Vec<Self> {
+    fn of(survey: &Survey) -> Vec<Self> {
         let mut taken: Vec<&Candidate> = Vec::new();
         let mut proposals = Vec::new();
         for candidate in &survey.candidates {

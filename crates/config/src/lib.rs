@@ -65,8 +65,8 @@ pub use reading::{Overrides, gone_keys};
 pub use reference::reference;
 pub use sections::{
     AdapterPlan, AdapterSpec, Advantages, CheckpointPlan, CheckpointSpec, DataPlan, DataSpec,
-    EvaluationPlan, EvaluationSpec, GeneralSpec, Learning, Length, LoggingPlan, LoggingSpec,
-    MethodPlan, MethodSpec, ModelSpec, OptimizerPlan, OptimizerSpec, PrecisionSpec, PreferencePlan,
-    PreferenceSpec, Rlhf, RlhfSpec,
+    EvaluationPlan, EvaluationSpec, GeneralSpec, KlControl, Learning, Length, LoggingPlan,
+    LoggingSpec, MethodPlan, MethodSpec, ModelSpec, OptimizerPlan, OptimizerSpec, PrecisionSpec,
+    PreferencePlan, PreferenceSpec, Rlhf, RlhfSpec,
 };
 pub use spec::Spec;

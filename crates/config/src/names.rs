@@ -76,8 +76,10 @@ pub enum AdvantagesName {
     Gae,
     /// Leave-one-out mean of the answers to a prompt.
     Rloo,
-    /// Mean and deviation of the answers to a prompt.
+    /// Mean and deviation of what the answers to a prompt are worth under λ.
     Grpo,
+    /// Mean and deviation of the answers to a prompt, objective by objective before λ.
+    Gdpo,
 }
 
 /// What a forward pass keeps for the backward pass.

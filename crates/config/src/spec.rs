@@ -67,6 +67,8 @@ impl Spec {
             dpo_loss: learns_by(LossName::Dpo).then(|| self.method.dpo_loss.unwrap_or_default()),
             aggregation: is_steered.then(|| self.method.aggregation.unwrap_or_default()),
             advantages: learns_by(LossName::Rlhf).then(|| self.rlhf.advantages.unwrap_or_default()),
+            normalises: learns_by(LossName::Rlhf) && self.rlhf.normalise == Some(true),
+            controls_kl: learns_by(LossName::Rlhf) && self.rlhf.kl_target.is_some(),
             bad_records: self.data.bad_records.unwrap_or_default(),
         }
     }

@@ -20,6 +20,10 @@ pub(crate) struct Choices {
     pub dpo_loss: Option<DpoLossName>,
     pub aggregation: Option<AggregationName>,
     pub advantages: Option<AdvantagesName>,
+    /// Whether rewards are normalised.
+    pub normalises: bool,
+    /// Whether the price of KL follows a target.
+    pub controls_kl: bool,
     pub bad_records: BadRecords,
 }
 
@@ -56,6 +60,26 @@ pub(crate) const RLHF: When = When {
 pub(crate) const GAE: When = When {
     words: "method.loss = \"rlhf\" and rlhf.advantages = \"gae\"",
     holds: |choices| choices.advantages == Some(AdvantagesName::Gae),
+};
+
+pub(crate) const WHITENED: When = When {
+    words: "method.loss = \"rlhf\" and rlhf.advantages = \"gae\" or \"gdpo\"",
+    holds: |choices| {
+        matches!(
+            choices.advantages,
+            Some(AdvantagesName::Gae | AdvantagesName::Gdpo)
+        )
+    },
+};
+
+pub(crate) const NORMALISED: When = When {
+    words: "method.loss = \"rlhf\" and rlhf.normalise = true",
+    holds: |choices| choices.normalises,
+};
+
+pub(crate) const KL_CONTROLLED: When = When {
+    words: "method.loss = \"rlhf\" and rlhf.kl_target",
+    holds: |choices| choices.controls_kl,
 };
 
 pub(crate) const REFERENCE: When = When {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use panacea_config::{BEGINNINGS, Overrides, OwnFiles, Plan, Proposal, Spec};
+use panacea_config::{BEGINNINGS, Overrides, OwnFiles, Plan, Spec};
 use panacea_data::Survey;
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ fn begun(count: usize, columns: impl Fn(usize) -> Value) -> (Vec<String>, Plan) 
     let lines: Vec<String> = (0..count).map(|i| columns(i).to_string()).collect();
     std::fs::write(&file, lines.join("\n")).unwrap();
     let survey = Survey::of(std::slice::from_ref(&file)).unwrap();
-    let proposals = Proposal::of(&survey);
+    let proposals = BEGINNINGS[0].proposals(&survey);
     let taken = proposals.iter().filter(|proposal| proposal.is_taken);
     let taken = taken
         .map(|proposal| proposal.objective.name.clone())

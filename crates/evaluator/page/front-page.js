@@ -1,7 +1,7 @@
 // front.html: the front of a report, to look into. Its data stand in the page, and so does what is seen without a script.
 
 import { h, set, svg } from "./dom.js";
-import { frontInWords, lambdaText, readFront } from "./front.js";
+import { frontInWords, lambdaInWords, readFront } from "./front.js";
 import { captionOf, frontPlot } from "./front-plot.js";
 import { heatMap } from "./heat-map.js";
 import { heatTriangles } from "./heat-triangles.js";
@@ -13,7 +13,12 @@ const { front, samples } = JSON.parse(document.getElementById("data").textConten
 const { objectives, methods, exact } = front;
 const m = objectives.length;
 /** Each method as a front of its own, as the server tells one. */
-const fronts = methods.map(({ method, points }) => ({ objectives, method, points, exact: exact?.values ?? null }));
+const fronts = methods.map(({ method, points }) => ({
+  objectives,
+  method,
+  points: points.map((point) => ({ ...point, exact: point.exact?.values ?? null })),
+  exact: exact?.values ?? null,
+}));
 
 const shownMethods = new Set(fronts.keys());
 const marks = [];
@@ -27,7 +32,12 @@ const plot = frontPlot(fronts, {
   onPick: ({ index, point }) => marks[chosen].moveTo(index, point.lambda),
 });
 const heatOf = m === 3 ? heatTriangles : m > 3 ? heatMap : null;
-const heat = heatOf?.(objectives, { onPick: (point) => marks[chosen].moveTo(null, point.lambda) });
+const heat = heatOf?.(objectives, {
+  onPick: (point) => {
+    plot.keep({ index: marks[chosen].state().index, point });
+    marks[chosen].moveTo(null, point.lambda);
+  },
+});
 const heatTitle = h("h2");
 const answers = samples.length > 0 ? answersPanel() : null;
 const markList = h("div", { class: "marks" });
@@ -85,7 +95,7 @@ function mark(letter, place, start) {
     method.value = index;
     measured.replaceChildren(
       h("option", { value: "" }, "none of these"),
-      ...known().map(({ lambda, note }, k) => h("option", { value: k }, `${lambdaText(lambda)}${note}`)),
+      ...known().map(({ lambda, note }, k) => h("option", { value: k }, `${lambdaInWords(objectives, lambda)}${note}`)),
     );
   }
   const own = {
@@ -193,7 +203,7 @@ function answerAt({ answers }, { index, weights }) {
   const distance = ({ lambda }) => lambda.reduce((sum, weight, i) => sum + (weight - weights[i]) ** 2, 0);
   const nearest = own.reduce((best, answer) => (distance(answer) < distance(best) ? answer : best));
   const tokens = `${nearest.tokens} ${nearest.tokens === 1 ? "token" : "tokens"}`;
-  const at = `λ = ${lambdaText(nearest.lambda)}`;
+  const at = `λ = ${lambdaInWords(objectives, nearest.lambda)}`;
   const words = isSame(nearest.lambda, weights)
     ? `${method} at ${at}, ${tokens}`
     : `No answer was written at this λ. ${method} at the nearest that has one, ${at}, ${tokens}`;
@@ -228,10 +238,12 @@ function show() {
   plot.mark(
     states
       .filter(({ index }) => shownMethods.has(index))
-      .map(({ letter, series, shape, reading }) => ({
+      .map(({ letter, series, shape, index, weights, reading }) => ({
         letter,
         series,
         shape,
+        index,
+        weights,
         values: reading.values,
         isMeasured: reading.kind === "measured",
       })),

@@ -82,6 +82,52 @@ pub enum EvaluatorError {
         /// Number of objectives.
         expected: usize,
     },
+    /// The correlations of a point's errors are none.
+    #[error(
+        "{method}, point {point}: correlation has {found}, expected {objectives} row(s) of 0, 1, 2, … numbers from -1 to 1: in row i the correlations with the objectives before it"
+    )]
+    Correlation {
+        /// The method.
+        method: String,
+        /// 1-based position of the point.
+        point: usize,
+        /// What is there.
+        found: String,
+        /// Number of objectives.
+        objectives: usize,
+    },
+    /// The records of an objective are not named one for each value.
+    #[error(
+        "{method}, point {point}: `labelled` of objective `{objective}` names {found}, expected {expected} record(s) in ascending order, one for each value"
+    )]
+    Labelled {
+        /// The method.
+        method: String,
+        /// 1-based position of the point.
+        point: usize,
+        /// The objective.
+        objective: String,
+        /// What is there.
+        found: String,
+        /// Number of values.
+        expected: usize,
+    },
+    /// Objectives with values of different numbers of records, and nothing says which.
+    #[error(
+        "{method}, point {point}: {found} value(s) of objective `{objective}`, but {expected} of the first objective; say in `labelled` which records these are"
+    )]
+    UnknownRecords {
+        /// The method.
+        method: String,
+        /// 1-based position of the point.
+        point: usize,
+        /// The objective.
+        objective: String,
+        /// Number of its values.
+        found: usize,
+        /// Number of values of the first objective.
+        expected: usize,
+    },
     /// No record tells the value of an objective.
     #[error(
         "{method}, point {point}: no evaluation record is labelled on objective `{objective}`; evaluate on records that are"

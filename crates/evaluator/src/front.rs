@@ -79,6 +79,11 @@ pub struct FrontPoint {
     pub values: Vec<f64>,
     /// The standard error of each J_i.
     pub stderr: Vec<f64>,
+    /// How the errors of two J_i go together, which the same records have measured: row i has the correlation of the error of
+    /// J_i with that of each objective before it, so that the first row is empty. Times both standard errors it is the
+    /// covariance. Fronts without the values of single records, and those of versions before it was kept, have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation: Option<Vec<Vec<f64>>>,
     /// Whether no other point of the method dominates this one; of equal points the first.
     #[serde(default)]
     pub non_dominated: bool,
@@ -94,6 +99,19 @@ pub struct FrontPoint {
     /// The optimum for the same preference, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exact: Option<ExactPoint>,
+}
+
+impl FrontPoint {
+    /// The correlation of the errors of J_i and J_k, where it is known.
+    #[must_use]
+    pub fn correlation_of(&self, i: usize, k: usize) -> Option<f64> {
+        match i == k {
+            true => Some(1.0),
+            false => (self.correlation.as_ref())
+                .and_then(|rows| rows.get(i.max(k))?.get(i.min(k)))
+                .copied(),
+        }
+    }
 }
 
 /// The optimum for one preference under the aggregation that a method optimises.
@@ -321,11 +339,38 @@ fn check(objectives: &[String], methods: &[MethodPoints]) -> Result<(), Evaluato
                 }
             }
         }
+        check_correlations(method, objectives.len())?;
         check_effects(method, objectives.len())?;
         check_points(&method.values()).map_err(|source| EvaluatorError::Method {
             method: method.method.clone(),
             source,
         })?;
+    }
+    Ok(())
+}
+
+/// A correlation for every two objectives of a point, each between −1 and 1, or there are none.
+fn check_correlations(method: &MethodPoints, objectives: usize) -> Result<(), EvaluatorError> {
+    for (position, point) in method.points.iter().enumerate() {
+        let Some(rows) = &point.correlation else {
+            continue;
+        };
+        let found: Vec<usize> = rows.iter().map(Vec::len).collect();
+        let outside = rows
+            .iter()
+            .flatten()
+            .find(|rho| !(-1.0..=1.0).contains(*rho));
+        if found != (0..objectives).collect::<Vec<_>>() || outside.is_some() {
+            return Err(EvaluatorError::Correlation {
+                method: method.method.clone(),
+                point: position + 1,
+                found: match outside {
+                    Some(rho) => format!("{rho}"),
+                    None => format!("rows of {found:?} numbers"),
+                },
+                objectives,
+            });
+        }
     }
     Ok(())
 }
@@ -511,6 +556,8 @@ mod tests {
             Front::read(&path).expect("reads").methods[0].points[0].values,
             [2.0]
         );
+        let front = Front::read(&path).expect("reads");
+        assert_eq!(front.methods[0].points[0].correlation, None);
         std::fs::write(&path, "{\"objectives\":\n 3}").expect("written");
         let error = Front::read(&path).expect_err("not a front").to_string();
         assert!(error.contains("front.json: line 2"), "{error}");
@@ -559,6 +606,18 @@ mod tests {
         infinite.points[2].values[1] = f64::NAN;
         assert!(build(infinite, None).contains("m: point 3, objective 2: NaN"));
         assert!(build(method("m"), Some(vec![0.0])).contains("reference has 1"));
+        for (rows, part) in [
+            (vec![vec![0.1]], "rows of [1] numbers"),
+            (vec![vec![], vec![0.1, 0.2]], "rows of [0, 2] numbers"),
+            (vec![vec![], vec![-1.5]], "-1.5"),
+            (vec![vec![], vec![f64::NAN]], "NaN"),
+        ] {
+            let mut correlated = method("m");
+            correlated.points[1].correlation = Some(rows);
+            let error = build(correlated, None);
+            let expected = format!("m, point 2: correlation has {part}, expected");
+            assert!(error.starts_with(&expected), "{error}");
+        }
         let mut effects = method("m");
         effects.effects = vec![ObjectiveEffect {
             objective: "helpful".to_owned(),

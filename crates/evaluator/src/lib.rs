@@ -71,5 +71,5 @@ pub use indicators::{
 };
 pub use method::{MethodPoints, PointRecords};
 pub use points_file::read_points;
-pub use provenance::{MeasuredFile, MeasuredRun, Provenance};
+pub use provenance::{MeasuredFile, MeasuredRun, Provenance, RewardScale};
 pub use report::{Answer, PromptSamples, REPORT_FILES, Report, Table, wrapped};

@@ -21,7 +21,7 @@ pub struct MeasuredRun {
     /// Steps that were finished of what was measured, where that is known; of several trainings those of all together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps: Option<usize>,
-    /// What its values are: of the records' own responses, or rewards of answers.
+    /// What its values are: of the `records`' own responses, or rewards of answers.
     pub by: String,
     /// How many records, from the first on.
     pub records: usize,
@@ -31,6 +31,30 @@ pub struct MeasuredRun {
     pub files: Vec<MeasuredFile>,
     /// What decides how a record is judged: the keys of the objectives, the loss and the reading of records, as TOML.
     pub yardstick: String,
+    /// What the rewards of each objective were like while it was trained, where it learned from rewards in one training.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reward_scales: Vec<RewardScale>,
+}
+
+/// What the rewards of an objective were like while a run was trained: its values in other units.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RewardScale {
+    /// The objective.
+    pub objective: String,
+    /// The mean of the rewards, as they were scored.
+    pub mean: f64,
+    /// Their standard deviation.
+    pub deviation: f64,
+    /// The answers that these are of.
+    pub answers: u64,
+}
+
+impl RewardScale {
+    /// A mean reward in deviations from the mean; nothing where nothing deviated.
+    #[must_use]
+    pub fn in_deviations(&self, reward: f64) -> Option<f64> {
+        (self.deviation > 0.0).then(|| (reward - self.mean) / self.deviation)
+    }
 }
 
 impl MeasuredRun {
@@ -51,6 +75,12 @@ pub struct MeasuredFile {
 }
 
 impl MeasuredRun {
+    /// Whether its values are mean rewards as they were scored, and nothing else.
+    #[must_use]
+    pub fn has_plain_rewards(&self) -> bool {
+        self.by != "records"
+    }
+
     /// Why the values of two runs are no numbers of one kind, as a clause; nothing where they are.
     #[must_use]
     pub fn not_comparable(&self, other: &Self) -> Option<String> {
@@ -117,6 +147,7 @@ mod tests {
                 sha256: "feed".to_owned(),
             }],
             yardstick: "beta = 0.1\nloss = \"dpo\"\n".to_owned(),
+            reward_scales: Vec::new(),
         }
     }
 

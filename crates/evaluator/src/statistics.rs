@@ -1,5 +1,7 @@
 //! Is a front ordered, and is what it shows more than noise?
 
+use std::cmp::Ordering;
+
 pub use panacea_objectives::{Estimate, estimate};
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +19,51 @@ pub fn paired_difference(high: &[f64], low: &[f64]) -> Option<Estimate> {
     );
     let differences: Vec<f64> = high.iter().zip(low).map(|(high, low)| high - low).collect();
     estimate(&differences)
+}
+
+/// The correlation of the errors of two means, each over records of its own, of which they share some or all:
+///
+/// ```text
+/// ρ = Σ_{r in both} d_r e_r / √(Σ_r d_r² Σ_r e_r²)
+/// ```
+///
+/// with d and e the differences of the single records from either mean. Times both standard errors it estimates the covariance of
+/// the two means; where all records are shared, that is the sample covariance divided by their number. Since ρ is the cosine of
+/// an angle, it is between −1 and 1, and the correlations of any number of means belong together. 0 where a mean has no spread,
+/// or no record is shared. `records` name the records of the values, in ascending order.
+///
+/// # Panics
+/// When there is not one record for each value.
+#[must_use]
+pub fn error_correlation(values: [&[f64]; 2], records: [&[usize]; 2]) -> f64 {
+    for (values, records) in values.iter().zip(records) {
+        assert_eq!(values.len(), records.len(), "one record for each value");
+    }
+    let [d, e] = values.map(differences);
+    let (mut i, mut k, mut shared) = (0, 0, 0.0);
+    while i < d.len() && k < e.len() {
+        match records[0][i].cmp(&records[1][k]) {
+            Ordering::Less => i += 1,
+            Ordering::Greater => k += 1,
+            Ordering::Equal => {
+                shared += d[i] * e[k];
+                (i, k) = (i + 1, k + 1);
+            }
+        }
+    }
+    let squares = |of: &[f64]| of.iter().map(|x| x * x).sum::<f64>();
+    // One root for each: the product of two small sums may be 0.
+    let scale = squares(&d).sqrt() * squares(&e).sqrt();
+    match scale > 0.0 {
+        true => (shared / scale).clamp(-1.0, 1.0),
+        false => 0.0,
+    }
+}
+
+/// What is left of each value without their mean.
+fn differences(values: &[f64]) -> Vec<f64> {
+    let mean = estimate(values).map_or(0.0, |estimate| estimate.mean);
+    values.iter().map(|value| value - mean).collect()
 }
 
 /// The 95 % interval of a share p of `count` cases (Wilson 1927), z = 1.96 standard errors of the true share around it:
@@ -165,6 +212,64 @@ mod tests {
                 stderr: 0.0
             }
         );
+    }
+
+    #[test]
+    fn errors_of_the_same_records_go_together() {
+        let all = [0, 1, 2, 3];
+        let (x, y) = ([1.0, 2.0, 4.0, 5.0], [2.0, 1.0, 7.0, 2.0]);
+        let found = error_correlation([&x, &y], [&all, &all]);
+        // By hand: means 3 and 3, Σ d e = 2 + 2 + 4 − 2 = 6, Σ d² = 10, Σ e² = 22.
+        assert!((found - 6.0 / 220.0f64.sqrt()).abs() < 1e-15, "{found}");
+        let twice = x.map(|value| 7.0 - 2.0 * value);
+        assert!((error_correlation([&x, &twice], [&all, &all]) + 1.0).abs() < 1e-15);
+        // Two of four records in common: d = (1, 2), e = (−1, −2) there.
+        let found = error_correlation([&x, &y], [&all, &[2, 3, 8, 9]]);
+        assert!((found - (-1.0 - 4.0) / 220.0f64.sqrt()).abs() < 1e-15);
+        assert_eq!(error_correlation([&x, &y], [&all, &[4, 5, 6, 7]]), 0.0);
+        assert_eq!(error_correlation([&x, &[3.0; 4]], [&all, &all]), 0.0);
+        assert_eq!(error_correlation([&[1.0], &[2.0]], [&[0], &[0]]), 0.0);
+    }
+
+    /// Means of records drawn anew, again and again: how they vary together is what one draw says on average.
+    #[test]
+    fn the_covariance_is_that_of_means_over_new_records() {
+        let mut state = 1u64;
+        let mut uniform = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (state >> 11) as f64 / (1u64 << 53) as f64
+        };
+        // Of 30 records the first 20 have a value of x, the last 20 one of y, so that 10 have both.
+        let records: [Vec<usize>; 2] = [(0..20).collect(), (10..30).collect()];
+        const DRAWS: usize = 20_000;
+        let (mut means, mut said) = (Vec::with_capacity(DRAWS), 0.0);
+        for _ in 0..DRAWS {
+            let common: Vec<f64> = (0..30).map(|_| uniform()).collect();
+            let columns: Vec<Vec<f64>> = ([(1.0, 0.5), (-2.0, 1.5)].iter().zip(&records))
+                .map(|((shared, own), records)| {
+                    let value = |r: &usize| shared * common[*r] + own * uniform();
+                    records.iter().map(value).collect()
+                })
+                .collect();
+            let [x, y] = [0, 1].map(|i| estimate(&columns[i]).expect("values"));
+            let rho = error_correlation([&columns[0], &columns[1]], [&records[0], &records[1]]);
+            said += rho * x.stderr * y.stderr / DRAWS as f64;
+            means.push((x.mean, y.mean));
+        }
+        let (x, y): (Vec<f64>, Vec<f64>) = means.into_iter().unzip();
+        let [d, e] = [&x, &y].map(|means| differences(means));
+        let products: Vec<f64> = d.iter().zip(&e).map(|(d, e)| d * e).collect();
+        let seen = estimate(&products).expect("draws");
+        // The true one: 10 shared records of 20 · 20 pairs, each with 1 · −2 · (1/12).
+        let truth = -10.0 / 400.0 * 2.0 / 12.0;
+        assert!(
+            (seen.mean - truth).abs() < 4.0 * seen.stderr,
+            "{seen:?}, {truth}"
+        );
+        // Its bias is a share of 1/20.
+        assert!((said - truth).abs() < 0.06 * -truth, "{said}, {truth}");
     }
 
     #[test]

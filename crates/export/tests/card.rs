@@ -142,6 +142,7 @@ fn front() -> Front {
             origin: "held-out".to_owned(),
             files: Vec::new(),
             yardstick: String::new(),
+            reward_scales: Vec::new(),
         }],
     });
     front

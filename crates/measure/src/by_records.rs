@@ -102,6 +102,13 @@ impl Opened {
                 exact = Some(ExactFront::of(&problem, drawn));
             }
         }
+        if let (Learning::Rlhf(_), Learning::Rlhf(own)) =
+            (learning, &self.policy.plan().method().learning)
+        {
+            notes.extend(another_problem(own).map(|why| {
+                format!("Run {}: {why}, so that the exact front is that of another problem than the one it learned.", self.run.name())
+            }));
+        }
         if exact.is_some() {
             notes.push(format!(
                 "Run {}: every response of the records is judged, so that the exact front over all policies on them is known. \
@@ -133,6 +140,15 @@ impl Opened {
     }
 }
 
+/// Why a run did not learn the problem whose best policies are known, if it did not.
+fn another_problem(rlhf: &Rlhf) -> Option<&'static str> {
+    if rlhf.normalise {
+        return Some("it learned from normalised rewards");
+    }
+    rlhf.kl_control
+        .map(|_| "its β followed rlhf.kl_target and is not method.beta")
+}
+
 fn point(preference: &Preference, objectives: &[String], records: &[Evaluated]) -> PointRecords {
     let summary = summarise(objectives, records);
     PointRecords {
@@ -140,10 +156,21 @@ fn point(preference: &Preference, objectives: &[String], records: &[Evaluated]) 
         records: (0..objectives.len())
             .map(|i| record_values(records, i))
             .collect(),
+        labelled: Some(
+            (0..objectives.len())
+                .map(|i| labelled(records, i))
+                .collect(),
+        ),
         accuracy: summary.iter().map(|objective| objective.accuracy).collect(),
         margin: summary.iter().map(|objective| objective.margin).collect(),
         response_tokens: None,
     }
+}
+
+/// Which records have a value of objective i.
+fn labelled(records: &[Evaluated], i: usize) -> Vec<usize> {
+    let is_labelled = |record: &usize| records[*record].terms.of(i).next().is_some();
+    (0..records.len()).filter(is_labelled).collect()
 }
 
 fn menu_point(

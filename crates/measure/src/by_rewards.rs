@@ -139,6 +139,7 @@ impl Opened {
             PointRecords {
                 lambda: preference.weights().to_vec(),
                 records: values(&said[place]),
+                labelled: None,
                 accuracy: None,
                 margin: None,
                 response_tokens: Some(length as f64 / records.len() as f64),

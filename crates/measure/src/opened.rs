@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 
 use panacea_config::Plan;
 use panacea_data::{DataError, Example};
-use panacea_evaluator::{Cost, Front, MeasuredFile, MeasuredRun};
+use panacea_evaluator::{Cost, Front, MeasuredFile, MeasuredRun, RewardScale};
 use panacea_methods::{Served, Trainings};
 use panacea_objectives::{Preference, simplex_grid, usual_divisions};
 use panacea_reward_models::Base;
 use panacea_runs::{RunFolder, RunRecord, training_totals};
 use panacea_serving::{Policy, changed_since, open_model_of};
 use panacea_svd_lora::ADAPTER_FILE;
-use panacea_trainer::{Origin, Records, References, computed_by};
+use panacea_trainer::{Origin, Records, References, TrainingState, computed_by};
 
 use crate::cost::{Asked, Rates};
 use crate::error::MeasureError;
@@ -47,6 +47,8 @@ pub struct Opened {
     steps: Option<usize>,
     /// The files of the records.
     files: Vec<MeasuredFile>,
+    /// What the rewards of its training were like.
+    reward_scales: Vec<RewardScale>,
     /// How many of them are measured, from the first on.
     pub(crate) measured: usize,
     pub(crate) references: References,
@@ -100,6 +102,7 @@ impl Opened {
         let mut policy = Policy::open(&run, decoder)?;
         policy.notes.extend(changed_since(&record, pretrained));
         let steps = finished_steps(&run, &record)?;
+        let reward_scales = reward_scales(&run, plan)?;
         // What the trainings computed; measuring leaves their folder as it is.
         let runs = run.path().parent().unwrap_or(Path::new("."));
         let references = References::read(
@@ -117,6 +120,7 @@ impl Opened {
             origin,
             steps,
             files,
+            reward_scales,
             references,
         })
     }
@@ -164,6 +168,7 @@ impl Opened {
             origin: self.origin.to_string(),
             files: self.files.clone(),
             yardstick: self.yardstick.yardstick(),
+            reward_scales: self.reward_scales.clone(),
         }
     }
 
@@ -215,6 +220,26 @@ fn training_folders(run: &RunFolder, plan: &Plan) -> Vec<PathBuf> {
             .map(|index| run.member(index))
             .collect(),
     }
+}
+
+/// What the rewards of a run's training were like, by its last checkpoint; nothing where it has several trainings, each with
+/// a scale of its own, or no checkpoint any more.
+fn reward_scales(run: &RunFolder, plan: &Plan) -> Result<Vec<RewardScale>, MeasureError> {
+    if plan.trainings() != Trainings::One {
+        return Ok(Vec::new());
+    }
+    let Some(checkpoint) = run.latest_checkpoint()? else {
+        return Ok(Vec::new());
+    };
+    let memory = TrainingState::rewards_of(&checkpoint.path)?;
+    let scales = plan.objective_names().into_iter().zip(memory.scales());
+    let scales = scales.map(|(objective, scale)| RewardScale {
+        objective,
+        mean: scale.mean,
+        deviation: scale.deviation,
+        answers: scale.answers,
+    });
+    Ok(scales.collect())
 }
 
 /// Steps that are finished of what a run serves; nothing where that is not known any more.

@@ -29,8 +29,10 @@ pub enum Means {
     Ppo,
     /// From rewards, each answer against the mean of the others.
     Rloo,
-    /// From rewards, by mean and deviation of all answers to a prompt.
+    /// From rewards, by mean and deviation of what all answers to a prompt are worth.
     Grpo,
+    /// From rewards, by mean and deviation of all answers to a prompt, objective by objective.
+    Gdpo,
 }
 
 impl Means {
@@ -41,6 +43,7 @@ impl Means {
             Self::Ppo => "ppo",
             Self::Rloo => "rloo",
             Self::Grpo => "grpo",
+            Self::Gdpo => "gdpo",
         }
     }
 }
@@ -76,13 +79,13 @@ impl Method {
             (Self::RewardedSoups, Means::Linear | Means::Tchebycheff) => {
                 "rewarded-soups".to_owned()
             }
-            (Self::RewardedSoups, Means::Ppo | Means::Rloo | Means::Grpo) => {
+            (Self::RewardedSoups, Means::Ppo | Means::Rloo | Means::Grpo | Means::Gdpo) => {
                 format!("rewarded-soups-{name}")
             }
             (Self::Discrete { .. }, Means::Linear) => "discrete".to_owned(),
             (
                 Self::Discrete { .. },
-                Means::Tchebycheff | Means::Ppo | Means::Rloo | Means::Grpo,
+                Means::Tchebycheff | Means::Ppo | Means::Rloo | Means::Grpo | Means::Gdpo,
             ) => format!("discrete-{name}"),
             (Self::RewardModel, _) => "reward-model".to_owned(),
         }

@@ -14,9 +14,9 @@
 //! ## Is this for you?
 //! Yes, if you train anything with DPO, KTO or SFT on more than one objective and have the log-probabilities
 //! of whole responses: [`Loss`], [`Batch`], [`Aggregation`]. Yes, if you learn from
-//! several rewards by PPO, RLOO or GRPO and have the log-probability of every token: [`token_rewards`],
+//! several rewards by PPO, RLOO, GRPO or GDPO and have the log-probability of every token: [`token_rewards`],
 //! [`generalised_advantages`], [`leave_one_out_by_token`], [`group_relative_advantages`],
-//! [`clipped_policy_term`]. Yes, if you train a reward model on pairs: [`BradleyTerry`]. Yes, if you need points
+//! [`decoupled_group_advantages`], [`clipped_policy_term`]. Yes, if you train a reward model on pairs: [`BradleyTerry`]. Yes, if you need points
 //! of the simplex: [`Preference`], [`simplex_grid`],
 //! [`PreferenceSampler`]. [`non_dominated`] says which points of a front are worth keeping; indicators and
 //! plots are in `panacea-evaluator`.
@@ -74,7 +74,7 @@ pub use preference::{Preference, PreferenceError, rounded_weight};
 pub use record::{Judgement, Record, RecordKind};
 pub use rl::{
     Advantages, KlEstimate, PolicyTerm, ValueTerm, clip_fraction, clipped_policy_term,
-    clipped_value_term, explained_variance, generalised_advantages, group_normalised,
+    clipped_value_term, decoupled_group_advantages, explained_variance, generalised_advantages,
     group_relative_advantages, kl_estimate, leave_one_out_advantages, leave_one_out_by_token,
     scalarise, sequence_return, token_rewards, whiten,
 };

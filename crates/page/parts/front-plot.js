@@ -1,10 +1,13 @@
-// The picture of measured fronts: a plane for two objectives, three planes for three, a scale for each objective for more, and
-// planes of any two.
+// The picture of measured fronts: a plane for two objectives, three planes for three, for more the axes of all with the lines of
+// some λ, and planes of any two.
 
 import { h, set } from "./dom.js";
-import { estimates, lambdaText, rangeOf, valueText } from "./front.js";
+import { errorsInWords } from "./errors.js";
+import { estimates, lambdaInWords, rangeOf, valueText } from "./front.js";
+import { keptLines } from "./kept-lines.js";
+import { parallel } from "./parallel.js";
 import { plane } from "./plane.js";
-import { scale } from "./scale.js";
+import { isSame } from "./weights.js";
 
 /** With more objectives than that, planes of any two are too many to be open at once. */
 const MOST_OPEN = 5;
@@ -13,9 +16,10 @@ const MOST_OPEN = 5;
  * `fronts` are one or several over the same objectives, each with the name of its method. `tallest` is the most pixels that a
  * plane is high; `onPick({ index, point })` is told which point of which front was clicked. The pointer finds what a point is.
  *
- * Gives the element, `mark(marks)` — what is to stand out, each with a letter, a series (which colour and shape), its values
- * and whether these were measured —, and `show(indices)`, which fronts are to be seen. The picture is drawn anew when its place
- * gets another width.
+ * Gives the element, `mark(marks)` — what is to stand out, each with a letter, a series (which colour and shape), the index of
+ * its front, its λ as weights, its values and whether these were measured —, `show(indices)`, which fronts are to be seen, and
+ * `keep({ index, point })`, whose line is to stay where there are lines. The picture is drawn anew when its place gets another
+ * width.
  */
 export function frontPlot(fronts, { tallest = 300, onPick = null, areOpen = false } = {}) {
   const { objectives } = fronts[0];
@@ -23,25 +27,36 @@ export function frontPlot(fronts, { tallest = 300, onPick = null, areOpen = fals
   const pairs = objectives.flatMap((_, i) => objectives.slice(i + 1).map((_, k) => [i, i + 1 + k]));
   const isPlane = m === 2 || m === 3;
   const planes = isPlane || m > 3 ? pairs.map((pair) => plane(fronts, pair, isPlane ? tallest : 220)) : [];
-  const first = isPlane ? planes : objectives.map((_, i) => scale(fronts, i));
+  const first = isPlane ? planes : [parallel(fronts)];
   const behind = isPlane ? [] : planes;
   const parts = [...first, ...behind];
   const state = { marks: [], hovered: null, shown: fronts.map((_, index) => index) };
   const laid = new Map();
   const draw = () => {
     const { shown } = state;
+    const lines = withKept(state.marks, kept?.lines(shown) ?? []);
     for (const part of parts) {
       const { width, key } = laid.get(part) ?? { width: 0 };
       if (width < part.least) continue;
-      const now = [width, shown, state.marks.length].join(";");
+      const marks = first.includes(part) ? lines : state.marks;
+      const now = [width, shown, marks.length].join(";");
       if (now !== key) {
-        part.lay(width, shown, state.marks.length);
+        part.lay(width, shown, marks.length);
         laid.set(part, { width, key: now });
       }
-      part.put(state.marks, state.hovered);
-      set(part.picture, { "aria-label": described(fronts, shown, part.objectives, state.marks) });
+      part.put(marks, state.hovered);
+      set(part.picture, { "aria-label": described(fronts, shown, part.objectives, marks) });
     }
   };
+  const kept = m > 3 ? keptLines(fronts, draw) : null;
+  const keep = (found) => kept?.keep(found);
+  const pick =
+    onPick || kept
+      ? (found) => {
+          keep(found);
+          onPick?.(found);
+        }
+      : null;
   // In the next frame: a picture that changes what is observed would be a loop.
   const resized = () =>
     requestAnimationFrame(() => {
@@ -55,7 +70,7 @@ export function frontPlot(fronts, { tallest = 300, onPick = null, areOpen = fals
   for (const part of parts) observer.observe(part.element);
   const tip = h("div", { class: "tip", hidden: true, "aria-hidden": "true" });
   for (const part of parts) {
-    followPointer(part, onPick, (found) => {
+    followPointer(part, pick, (found) => {
       state.hovered = found;
       draw();
       point(tip, part, found, fronts);
@@ -65,7 +80,8 @@ export function frontPlot(fronts, { tallest = 300, onPick = null, areOpen = fals
     element: h(
       "div",
       { class: "front-plot" },
-      h("div", { class: m === 3 ? "plots three" : m === 2 ? "plots" : "plots scales" }, ...first.map((part) => part.element)),
+      h("div", { class: isPlane ? "plots" : "plots axes" }, ...first.map((part) => part.element)),
+      kept?.element,
       behind.length > 0
         ? h(
             "details",
@@ -75,6 +91,7 @@ export function frontPlot(fronts, { tallest = 300, onPick = null, areOpen = fals
           )
         : null,
     ),
+    keep,
     mark: (now) => {
       state.marks = now;
       draw();
@@ -86,6 +103,12 @@ export function frontPlot(fronts, { tallest = 300, onPick = null, areOpen = fals
       draw();
     },
   };
+}
+
+/** A mark covers the line that was kept of the same λ. */
+function withKept(marks, kept) {
+  const isMarked = (line) => marks.some(({ index, weights }) => index === line.index && isSame(weights, line.weights));
+  return [...marks, ...kept.filter((line) => !isMarked(line))];
 }
 
 /** Of a part of the picture, which point the pointer means. */
@@ -114,7 +137,7 @@ function point(tip, part, found, fronts) {
   const front = fronts[found.index];
   tip.replaceChildren(
     ...(fronts.length > 1 ? [h("strong", {}, front.method)] : []),
-    h("span", {}, `λ = ${lambdaText(found.point.lambda)}`),
+    h("span", {}, `λ = ${lambdaInWords(front.objectives, found.point.lambda)}`),
     ...estimates(front, found.point).map((text) => h("span", {}, text)),
   );
   part.element.append(tip);
@@ -146,12 +169,17 @@ function described(fronts, shown, objectives, marks) {
 export function captionOf(fronts) {
   const [{ objectives, exact, method }] = fronts;
   const m = objectives.length;
-  const dots = m > 3 || m < 2 ? "Every stroke" : fronts.length > 1 ? "Every small shape" : "Every dot";
+  const hasLines = m > 3 || m < 2;
+  const dots = hasLines ? "Every stroke" : fronts.length > 1 ? "Every small shape" : "Every dot";
   const whose = fronts.length > 1 ? "a method" : `this run (${method})`;
+  const measured = `${dots} is ${whose} under one λ, as the records of the evaluation have measured it; more is better.`;
+  const others = fronts.length > 1 ? "; the shapes on it are the other methods at the same λ" : "";
+  const optimum = fronts.some(({ points }) => points.some((point) => point.exact)) ? ", the thick stroke is the best at its λ" : "";
+  const lines = m > 3 ? ` A line is one λ over all objectives, its bars are ± 1 standard error${optimum}${others}.` : "";
   const grey = m === 2 ? "The grey line is" : "Between two objectives, grey dots are";
   const best = m > 1 && exact ? ` ${grey} the best that any policy can do${m === 2 ? "" : " at the same λ"}.` : "";
   const hasDominated = fronts.some(({ points }) => points.some((point) => point.non_dominated === false));
   const hollow = hasDominated && m > 1 ? " Hollow: another point of the method is at least as good in everything." : "";
-  const measured = `${dots} is ${whose} under one λ, as the records of the evaluation have measured it; more is better.`;
-  return `${measured}${best}${hollow} A dashed rim: not measured at this λ.`;
+  const errors = m > 1 ? errorsInWords(fronts) : "";
+  return `${measured}${lines}${best}${hollow}${errors} A dashed rim: not measured at this λ.`;
 }

@@ -105,6 +105,16 @@ export const signed = (digits) => digits.replace(/^-(0\.?0*)$/, "$1").replace("-
 /** λ as a person writes it. */
 export const lambdaText = (lambda) => `(${lambda.map((weight) => Number(weight.toFixed(2))).join(", ")})`;
 
+/** The same by the objectives that weigh anything in it, where the list of all weights would be long. */
+export function lambdaInWords(objectives, lambda) {
+  if (lambda.length <= 3) return lambdaText(lambda);
+  const weight = (value) => `${Number(value.toFixed(2))}`;
+  if (lambda.every((value) => Math.abs(value - lambda[0]) < 1e-9)) return `all ${weight(lambda[0])}`;
+  return objectives
+    .flatMap((name, i) => (lambda[i] > 0 ? [lambda[i] === 1 ? `${name} alone` : `${name} ${weight(lambda[i])}`] : []))
+    .join(", ");
+}
+
 /** Each objective at a measured point, with its standard error. */
 export const estimates = (front, { values, stderr }) =>
   front.objectives.map((objective, i) => `${objective} ${valueText(front, i, values[i])} ± ${valueText(front, i, stderr[i])}`);

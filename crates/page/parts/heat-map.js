@@ -1,7 +1,7 @@
 // Every measured λ of many objectives as a row: its weights, and in the same order what the objectives come to there.
 
 import { h, set, svg } from "./dom.js";
-import { estimates, lambdaText, shadeRange } from "./front.js";
+import { estimates, lambdaInWords, shadeRange } from "./front.js";
 
 /** Pixels: of a cell, of the names above, and between the two halves. */
 const [WIDE, HIGH, NAMES, GAP] = [24, 13, 92, 28];
@@ -35,7 +35,7 @@ export function heatMap(objectives, { onPick }) {
       svg(
         "g",
         { class: "can-pick", on: { click: () => onPick(point) } },
-        svg("title", {}, `λ = ${lambdaText(point.lambda)}: ${estimates(front, point).join(", ")}`),
+        svg("title", {}, `λ = ${lambdaInWords(objectives, point.lambda)}: ${estimates(front, point).join(", ")}`),
         ...objectives.map((_, i) => cell(row, i, 0, point.lambda[i])),
         ...objectives.map((_, i) => cell(row, i, 1, shareOf(point, i))),
       ),

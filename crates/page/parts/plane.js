@@ -2,6 +2,7 @@
 
 import { axis } from "./axis.js";
 import { h, set, svg } from "./dom.js";
+import { areChosen, chosenPoints, correlationOf, ellipseOf } from "./errors.js";
 import { errorOf } from "./front.js";
 import { marker, pointShape, seriesOf } from "./marker.js";
 
@@ -9,6 +10,8 @@ import { marker, pointShape, seriesOf } from "./marker.js";
 const MARGIN = { top: 28, right: 16, bottom: 44 };
 /** Pixels of a digit. */
 const DIGIT = 6.5;
+/** Pixels from a point's middle to its edge, about. */
+const DOT = 4;
 /** Pixels around a point that still mean it. */
 const REACH = 14;
 
@@ -29,7 +32,9 @@ export function plane(fronts, [i, j], tallest) {
     const exact = (fronts[0].exact ?? []).map((values) => [values[i], values[j]]);
     const height = Math.round(Math.min(width * 0.8, tallest));
     const [upper, bottom, right] = [MARGIN.top, height - MARGIN.bottom, width - MARGIN.right];
-    const all = [...inRange.flatMap((index) => fronts[index].points.map(at)), ...exact];
+    const around = ({ values, stderr }) => [-1, 1].map((side) => [i, j].map((k) => values[k] + side * stderr[k]));
+    const measured = inRange.flatMap((index) => fronts[index].points.map(at));
+    const all = [...measured, ...withErrors(inRange).flatMap(around), ...exact];
     const values = (axis) => all.map((at) => at[axis]);
     const error = (objective) => Math.max(...inRange.map((index) => errorOf(fronts[index], objective)));
     const y = axis(values(1), error(j), bottom, upper, () => 40);
@@ -54,10 +59,10 @@ export function plane(fronts, [i, j], tallest) {
       svg("text", { class: "axis", x: 8, y: 17 }, `↑ ${objectives[j]}`),
       ...(isLine ? [svg("polyline", { class: "exact", points: line(exact.map(place)) })] : exact.map(place).map(exactPoint)),
       ...(isLine ? shown : []).map((index) => svg("polyline", { class: lineClass(fronts, index), points: along(index) })),
-      ...placed.flatMap(({ index, point }) => errorBars(point, fronts.length > 1 ? index : null)),
       ...placed.map(({ index, point, x, y }) =>
         pointShape({ series: fronts.length > 1 ? index : null, isDominated: point.non_dominated === false }, x, y),
       ),
+      ...withErrors(shown).flatMap(errors),
     );
   }
 
@@ -69,17 +74,35 @@ export function plane(fronts, [i, j], tallest) {
     );
   }
 
-  /** One standard error to each side; in ink where no series is given. */
-  function errorBars({ values, stderr }, series = "none") {
-    const at = (across, up) => place([values[i] + across * stderr[i], values[j] + up * stderr[j]]);
-    const look = series === "none" ? "error-bar" : `error-bar is-still${series === null ? "" : ` series-${seriesOf(series)}`}`;
-    const bar = ([x1, y1], [x2, y2]) => svg("line", { class: look, x1, y1, x2, y2 });
-    return [bar(at(-1, 0), at(1, 0)), bar(at(0, -1), at(0, 1))];
+  /** All points of these fronts, or some of them where all would be a thicket. */
+  function withErrors(indices) {
+    const these = indices.map((index) => fronts[index]);
+    const points = ({ points }) => points;
+    return these.flatMap(areChosen(these) ? (front) => [...chosenPoints(front, [i, j])] : points);
+  }
+
+  /** One standard error around a point: an ellipse or, where nobody kept how the errors go together, bars. */
+  function errors(point) {
+    const { values, stderr } = point;
+    const [x, y] = place([values[i], values[j]]);
+    const [right, above] = place([values[i] + stderr[i], values[j] + stderr[j]]);
+    const [dx, dy] = [right - x, y - above];
+    // Within the point's own mark nobody would see them.
+    if (Math.hypot(dx, dy) < DOT) return [];
+    const correlation = correlationOf(point, i, j);
+    if (correlation === null) {
+      const bar = ([x1, y1], [x2, y2]) => svg("line", { class: "standard-error", x1, y1, x2, y2 });
+      return [bar([x - dx, y], [x + dx, y]), bar([x, y - dy], [x, y + dy])];
+    }
+    // Pixels grow downwards; an ellipse without any width would not be seen.
+    const { long, short, angle } = ellipseOf(dx * dx, dy * dy, -correlation * dx * dy);
+    const transform = `translate(${x.toFixed(2)} ${y.toFixed(2)}) rotate(${((angle * 180) / Math.PI).toFixed(2)})`;
+    return [svg("ellipse", { class: "standard-error", rx: long.toFixed(2), ry: Math.max(short, 0.5).toFixed(2), transform })];
   }
 
   function pointedAt(point) {
     const [cx, cy] = place([point.values[i], point.values[j]]);
-    return [...errorBars(point), svg("circle", { class: "pointed-at", cx, cy, r: 7 })];
+    return [...errors(point), svg("circle", { class: "pointed-at", cx, cy, r: 7 })];
   }
 
   return {

@@ -28,9 +28,9 @@ macro_rules! files {
 }
 
 /// The modules, each by its name and its text.
-pub const PARTS: [(&str, &str); 12] = files![
-    "axis.js" "dom.js" "front-plot.js" "front.js" "heat-map.js" "heat-triangles.js" "marker.js" "plane.js" "scale.js"
-    "triangle.js" "weight-control.js" "weights.js"
+pub const PARTS: [(&str, &str); 14] = files![
+    "axis.js" "dom.js" "errors.js" "front-plot.js" "front.js" "heat-map.js" "heat-triangles.js" "kept-lines.js"
+    "marker.js" "parallel.js" "plane.js" "triangle.js" "weight-control.js" "weights.js"
 ];
 
 /// The style of the modules, and of texts, buttons and fields around them; in light and in dark.

@@ -28,7 +28,7 @@ pub use evaluations::EvaluationFolder;
 pub use interrupt::{EXIT_INTERRUPTED, Interrupt};
 pub use metrics::{
     EvalMetrics, LogProbLevels, MetricsLine, NearestVertex, ObjectiveMetrics, ObjectiveValue,
-    RlhfMetrics, StepMetrics,
+    RewardScale, RlhfMetrics, StepMetrics,
 };
 pub use metrics_log::{MetricsLog, TrainingTotals, training_totals};
 pub use mlflow::MlflowRun;

@@ -88,6 +88,9 @@ pub struct ObjectiveMetrics {
     /// λ meet in a batch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reward_by_lambda: Option<f64>,
+    /// What its rewards have been like in the steps so far; RLHF only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scale: Option<RewardScale>,
     /// Answers of which the judge behind an endpoint said nothing that could be read, also when it was asked again; RLHF with such
     /// a judge only.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -119,11 +122,24 @@ impl NearestVertex {
     }
 }
 
+/// What the rewards of an objective have been like: what `rlhf.normalise` brings them to mean 0 and deviation 1 by.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct RewardScale {
+    /// Answers that counted; no more come where `rlhf.normalise_steps` are over.
+    pub answers: u64,
+    /// The mean of their rewards, as they were scored.
+    pub mean: f64,
+    /// The standard deviation, with `answers` − 1 in the denominator; 0 for fewer than two.
+    pub deviation: f64,
+}
+
 /// What a step of reinforcement learning saw.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct RlhfMetrics {
     /// log π − log π_ref of an answer, the mean over answers: an estimate of the KL divergence, in nats.
     pub kl: f64,
+    /// β, the price of a nat of it in this step.
+    pub beta: f64,
     /// −log π of a token, the mean over tokens: an estimate of the entropy, in nats.
     pub entropy: f64,
     /// Tokens of an answer, the mean.
@@ -257,6 +273,12 @@ impl MetricsLine {
                         format!("reward_by_lambda/{name}"),
                         objective.reward_by_lambda,
                     );
+                    let scale = objective.scale;
+                    put(format!("scale/{name}/mean"), scale.map(|scale| scale.mean));
+                    put(
+                        format!("scale/{name}/deviation"),
+                        scale.map(|scale| scale.deviation),
+                    );
                     put(
                         format!("unreadable/{name}"),
                         objective.unreadable.map(|count| count as f64),
@@ -283,6 +305,7 @@ impl MetricsLine {
                 }
                 if let Some(rlhf) = &metrics.rlhf {
                     put("rlhf/kl".into(), Some(rlhf.kl));
+                    put("rlhf/beta".into(), Some(rlhf.beta));
                     put("rlhf/entropy".into(), Some(rlhf.entropy));
                     put("rlhf/answer_tokens".into(), Some(rlhf.answer_tokens));
                     put("rlhf/clip_fraction".into(), Some(rlhf.clip_fraction));

@@ -52,9 +52,11 @@ function section(api, model) {
     draw = () => {
       const read = answers.map((answer) => ({ ...answer, reading: readFront(front, answer.weights) }));
       plot.mark(
-        read.map(({ letter, series, reading }) => ({
+        read.map(({ letter, series, weights, reading }) => ({
           letter,
           series,
+          index: 0,
+          weights,
           values: reading.values,
           isMeasured: reading.kind === "measured",
         })),

@@ -26,4 +26,10 @@ pub struct MeasuredPoint {
     pub values: Vec<f64>,
     /// The standard error of each mean.
     pub stderr: Vec<f64>,
+    /// How the errors of two objectives go together: row i has the correlation with each objective before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub correlation: Option<Vec<Vec<f64>>>,
+    /// The best values that any policy reaches under the same preference, where they are known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exact: Option<Vec<f64>>,
 }

@@ -31,6 +31,8 @@ pub struct TrainingState {
     pub critic: Option<Critic>,
     /// RLHF: what is remembered of the rewards.
     pub rewards: RewardMemory,
+    /// RLHF whose price of KL follows a target: β after the steps that are finished.
+    pub beta: Option<f64>,
     /// Finished optimizer steps.
     pub step: usize,
 }
@@ -41,6 +43,8 @@ struct StateFile {
     step: usize,
     #[serde(default)]
     rewards: RewardMemory,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    beta: Option<f64>,
 }
 
 impl StateFile {
@@ -91,6 +95,7 @@ impl TrainingState {
             adapters,
             optimizer,
             rewards: RewardMemory::default(),
+            beta: None,
             step: 0,
         })
     }
@@ -106,6 +111,7 @@ impl TrainingState {
         let state = StateFile {
             step: self.step,
             rewards: self.rewards.clone(),
+            beta: self.beta,
         };
         let json = serde_json::to_vec(&state).expect("numbers are JSON");
         std::fs::write(&path, json).map_err(TrainerError::io("write", &path))
@@ -134,6 +140,7 @@ impl TrainingState {
             adapters,
             optimizer,
             rewards: state.rewards,
+            beta: state.beta,
             step: state.step,
         })
     }

@@ -128,6 +128,7 @@ fn objective_metrics(
             reward: None,
             normalised_reward: None,
             reward_by_lambda: None,
+            scale: None,
             unreadable: None,
         }
     };

@@ -243,11 +243,14 @@ fn metrics(folder: &Path) -> Vec<Value> {
         .collect()
 }
 
-const FORMS: [&str; 4] = [
+const FORMS: [&str; 7] = [
     "advantages = \"gae\"\nsamples = 4\ngae_lambda = 1.0",
     "advantages = \"rloo\"\nsamples = 4",
     "advantages = \"grpo\"\nsamples = 4",
+    "advantages = \"gdpo\"\nsamples = 4",
     "advantages = \"rloo\"\nsamples = 4\nnormalise = true\nreward_clip = 2.0",
+    "advantages = \"rloo\"\nsamples = 4\nnormalise = true\nnormalise_steps = 2",
+    "advantages = \"gdpo\"\nsamples = 4\nkl_target = 2.0\nkl_horizon = 4",
 ];
 
 #[test]
@@ -511,6 +514,85 @@ fn normalised_rewards_do_not_depend_on_scales_and_are_logged_beside_the_raw_ones
             fs::remove_dir_all(place.path().join(name)).unwrap();
         }
     }
+}
+
+/// β of every step follows from the KL of the step before, and answers come nearer to the reference where the target is low.
+#[test]
+fn the_price_of_kl_follows_its_target() {
+    let place = tempfile::tempdir().unwrap();
+    let run = |form: &str, name: &str| {
+        let folder = place.path().join(name);
+        let form = format!("advantages = \"rloo\"\nsamples = 8\nepochs = 1\n{form}");
+        let text = plan_text(&form, 60).replace("learning_rate = 2e-2", "learning_rate = 1e-2");
+        let plan = resolve(&text);
+        train(&plan, &folder, &Interrupt::manual(), 0).unwrap();
+        metrics(&folder)
+    };
+    let number = |line: &Value, key: &str| line[key].as_f64().unwrap();
+    let last = |lines: &[Value]| lines[40..].iter().map(|l| number(l, "kl")).sum::<f64>() / 20.0;
+    let (fixed, followed) = (
+        run("", "fixed"),
+        run("kl_target = 0.05\nkl_horizon = 1", "followed"),
+    );
+    assert!(fixed.iter().all(|line| number(line, "beta") == 0.02));
+    assert_eq!(number(&followed[0], "beta"), 0.02);
+    for pair in followed.windows(2) {
+        let excess = (number(&pair[0], "kl") / 0.05 - 1.0).clamp(-0.2, 0.2);
+        let expected = number(&pair[0], "beta") * (1.0 + excess);
+        assert!((number(&pair[1], "beta") - expected).abs() < 1e-12 * expected);
+    }
+    let (fixed, followed) = (last(&fixed), last(&followed));
+    assert!(followed < 0.5 * fixed, "{followed}, {fixed}");
+}
+
+/// Mean and deviation are those of the answers of the first steps, are logged, and stand still afterwards.
+#[test]
+fn what_normalises_rewards_stands_still_after_its_steps() {
+    let place = tempfile::tempdir().unwrap();
+    let run = |form: &str, name: &str| {
+        let folder = place.path().join(name);
+        let form = format!("advantages = \"rloo\"\nsamples = 4\nnormalise = true\n{form}");
+        train(&plan(&form, 5), &folder, &Interrupt::manual(), 0).unwrap();
+        (metrics(&folder), folder)
+    };
+    let of = |line: &Value, key: &str| line["objectives"]["a"][key].clone();
+    let number = |line: &Value, key: &str| of(line, key).as_f64().unwrap();
+    let scale = |line: &Value, key: &str| of(line, "scale")[key].as_f64().unwrap();
+    let (still, folder) = run("normalise_steps = 2", "still");
+    let (moving, _) = run("normalise_steps = 5", "moving");
+    // 24 answers a step.
+    for (k, line) in moving.iter().enumerate() {
+        let rewards = moving[..=k].iter().map(|line| number(line, "reward"));
+        let mean = rewards.sum::<f64>() / (k + 1) as f64;
+        assert_eq!(of(line, "scale")["answers"], 24 * (k + 1));
+        assert!((scale(line, "mean") - mean).abs() < 1e-12, "{line}");
+    }
+    assert_eq!(
+        still[..2]
+            .iter()
+            .map(|line| of(line, "scale"))
+            .collect::<Vec<_>>(),
+        moving[..2]
+            .iter()
+            .map(|line| of(line, "scale"))
+            .collect::<Vec<_>>()
+    );
+    for line in &still[2..] {
+        assert_eq!(of(line, "scale"), of(&still[1], "scale"));
+        let expected = (number(line, "reward") - scale(line, "mean")) / scale(line, "deviation");
+        assert!(
+            (number(line, "normalised_reward") - expected).abs() < 1e-9,
+            "{line}"
+        );
+    }
+    assert_ne!(still[4]["aggregate"], moving[4]["aggregate"]);
+    // What a reader of the run is told is what the metrics say.
+    let run = panacea_runs::RunFolder::open(&folder).unwrap();
+    let checkpoint = run.latest_checkpoint().unwrap().unwrap();
+    let memory = TrainingState::rewards_of(&checkpoint.path).unwrap();
+    let told = memory.scales().next().unwrap();
+    assert_eq!(told.mean, scale(&still[4], "mean"));
+    assert_eq!(told.deviation, scale(&still[4], "deviation"));
 }
 
 #[test]

@@ -130,12 +130,25 @@ fn init(from: &str, file: Option<PathBuf>, own: OwnFiles) -> Result<()> {
             model.display()
         );
     }
+    let mut records = own.train.iter().chain(&own.eval);
+    if let Some(last) = records.find(|file| file.extension().is_some_and(|end| end == "toml")) {
+        bail!(
+            "{} is no file of records: --train and --eval take all names behind them, so that the new configuration stands in front",
+            last.display()
+        );
+    }
+    // What is there already is somebody's work.
+    if let Some(path) = file.as_ref().filter(|path| path.exists()) {
+        bail!(
+            "cannot write {}, which is to be a new file, and is there already: give another name, or move it away",
+            path.display()
+        );
+    }
     let begun = Begun::of(beginning, own)?;
     let Some(path) = file else {
         say!("{}", begun.text.trim_end());
         return Ok(());
     };
-    // What is there already is somebody's work.
     let mut file = File::create_new(&path)
         .with_context(|| format!("cannot write {}, which is to be a new file", path.display()))?;
     file.write_all(begun.text.as_bytes())
@@ -166,7 +179,7 @@ impl Begun {
             ),
             files => {
                 let survey = Survey::of(files)?;
-                let proposals = Proposal::of(&survey);
+                let proposals = beginning.proposals(&survey);
                 Some((survey, proposals))
             }
         };

@@ -263,6 +263,8 @@ fn measured_front(folder: &RunFolder, objectives: &[String]) -> Result<Option<Me
         lambda: point.lambda,
         values: point.values,
         stderr: point.stderr,
+        correlation: point.correlation,
+        exact: point.exact.map(|exact| exact.values),
     });
     Ok(Some(MeasuredFront {
         method: method.method,
@@ -293,7 +295,8 @@ mod tests {
         "objectives": ["a", "b"], "reference": [0, 0], "exact": {"values": [[1, 2]]},
         "methods": [{
             "method": "panacea-linear", "train_seconds": 1,
-            "points": [{"lambda": [1, 0], "values": [3, 4], "stderr": [0.5, 0.25]}],
+            "points": [{"lambda": [1, 0], "values": [3, 4], "stderr": [0.5, 0.25],
+                "correlation": [[], [0.5]], "exact": {"values": [3.5, 4.5], "regret": 0.5}}],
             "indicators": {"hypervolume": 12, "inner_product": 3, "sparsity": null, "spacing": null}
         }]
     }"#;
@@ -316,6 +319,8 @@ mod tests {
             lambda: vec![1.0, 0.0],
             values: vec![3.0, 4.0],
             stderr: vec![0.5, 0.25],
+            correlation: Some(vec![vec![], vec![0.5]]),
+            exact: Some(vec![3.5, 4.5]),
         };
         let expected = MeasuredFront {
             method: "panacea-linear".to_owned(),

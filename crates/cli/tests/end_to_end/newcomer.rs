@@ -134,6 +134,11 @@ fn what_cannot_be_begun_is_refused_and_nothing_is_written() {
         ),
         ("--from dpo new.toml --train single.jsonl", "KTO"),
         (
+            "--from dpo --train my.jsonl new.toml",
+            "new.toml is no file of records",
+        ),
+        ("--from dpo run.toml --train my.jsonl", "give another name"),
+        (
             "--from kto new.toml --train my.jsonl",
             "with --from kto leave it out",
         ),
@@ -204,4 +209,32 @@ fn a_server_speaks_of_the_program_that_was_called() {
         message.contains("call panacea eval-front --run first"),
         "{message}"
     );
+}
+
+/// A program and the files that it opens are those of the folder where the training began, wherever the run is used.
+#[cfg(unix)]
+#[test]
+fn a_program_that_scores_is_found_from_another_folder() {
+    let desk = Desk::new();
+    desk.write("judge.sh", "while read -r line; do cat number.txt; done\n");
+    desk.write("number.txt", "2.5\n");
+    let config = crate::runs::scored_by("exit 1").replace("\"-c\", \"exit 1\"", "\"judge.sh\"");
+    desk.write("judged.toml", &format!("{config}[checkpoint]\nevery = 1\n"));
+    desk.succeed("train --config judged.toml --run judged");
+    let elsewhere = tempfile::tempdir().unwrap();
+    let runs = desk.path("runs");
+    let from_elsewhere = |arguments: &str| {
+        let mut command = desk.command(arguments);
+        let command = command.arg("--runs").arg(&runs);
+        let output = command.current_dir(elsewhere.path()).output().unwrap();
+        assert!(output.status.success(), "{arguments}: {output:?}");
+    };
+    from_elsewhere(
+        "eval-front --run judged --by rewards --divisions 1 --prompts 0 --records 2 --max-new-tokens 2 --eval EVAL"
+            .replace("EVAL", desk.path("test.jsonl").to_str().unwrap())
+            .as_str(),
+    );
+    let front = desk.json("runs/judged/evaluations/001/front.json");
+    assert_eq!(front["methods"][0]["points"][0]["values"][0], 2.5);
+    from_elsewhere("train --run judged --resume --steps 2");
 }

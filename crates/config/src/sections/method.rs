@@ -123,6 +123,7 @@ impl MethodPlan {
                     Advantages::Gae { .. } => Means::Ppo,
                     Advantages::Rloo => Means::Rloo,
                     Advantages::Grpo => Means::Grpo,
+                    Advantages::Gdpo { .. } => Means::Gdpo,
                 },
                 (Learning::Supervised(_), Aggregation::Linear) => Means::Linear,
                 (Learning::Supervised(_), Aggregation::Tchebycheff { .. }) => Means::Tchebycheff,

@@ -124,4 +124,4 @@ pub use method::{Learning, MethodPlan, MethodSpec};
 pub use model::{ModelSpec, PrecisionSpec};
 pub use optimizer::{Length, OptimizerPlan, OptimizerSpec};
 pub use preference::{PreferencePlan, PreferenceSpec};
-pub use rlhf::{Advantages, Rlhf, RlhfSpec};
+pub use rlhf::{Advantages, KlControl, Rlhf, RlhfSpec};

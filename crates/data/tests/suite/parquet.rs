@@ -9,7 +9,7 @@ use arrow::array::{
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{Field, Int32Type};
-use panacea_data::{LabelSource, ObjectiveSpec, Record, RecordKind, load};
+use panacea_data::{LabelSource, ObjectiveSpec, Record, RecordKind, Survey, load};
 use parquet::basic::Compression;
 
 use super::formats::parquet_file;
@@ -201,6 +201,40 @@ fn turns_in_a_struct_of_lists_are_turns() {
         error,
         "data.parquet:2: field `prompt`: found an object with `role`, `content`, expected a text or a list of turns"
     );
+}
+
+/// What may judge pairs in a table is what it is in lines of JSON.
+#[test]
+fn a_table_is_looked_at_for_objectives() {
+    let numbers =
+        |numbers: [f64; 2]| -> ArrayRef { Arc::new(Float64Array::from(numbers.to_vec())) };
+    let whole = |numbers: [i64; 2]| -> ArrayRef { Arc::new(Int64Array::from(numbers.to_vec())) };
+    let columns = vec![
+        ("prompt", texts(["q", "r"])),
+        ("chosen", texts(["long", "words"])),
+        ("rejected", texts(["a", "b"])),
+        ("score_chosen", numbers([1.0, 4.5])),
+        ("score_rejected", numbers([2.0, 4.0])),
+        ("safer", whole([0, 1])),
+        ("id", whole([17, 18])),
+    ];
+    let files = Files::new();
+    let file = files.write("data.parquet", parquet_file(columns, Compression::SNAPPY));
+    let survey = Survey::of(&[file]).unwrap();
+    let found = survey.candidates.iter().map(|one| {
+        let differs = one.differs(&survey.candidates[0]);
+        (one.objective.name.as_str(), one.labelled(), differs)
+    });
+    assert_eq!(
+        found.collect::<Vec<_>>(),
+        [
+            ("preferred", 2, 0),
+            ("score", 2, 1),
+            ("safer", 2, 1),
+            ("brevity", 2, 2)
+        ]
+    );
+    assert!(survey.others.contains_key("id"), "{:?}", survey.others);
 }
 
 #[test]

@@ -33,7 +33,7 @@ pub(super) fn scene(objectives: &[ObjectiveCalibration], title: &str) -> Scene {
     let width = (2.0 * EDGE + columns as f64 * wide).max(640.0);
     let height = TOP + rows as f64 * high + EDGE / 2.0;
 
-    let mut scene = Scene::new((width, height));
+    let mut scene = Scene::new((width, height)).described(title, String::new());
     let page = Area {
         left: 0.0,
         top: 0.0,

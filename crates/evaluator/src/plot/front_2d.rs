@@ -1,6 +1,7 @@
 //! The front of two objectives in the plane.
 
 use super::axis::{self, Frame, Range};
+use super::errors;
 use super::fonts;
 use super::legend::{self, Entry};
 use super::palette::{self, GRID, INK, NEUTRAL, PAPER, SOFT_INK};
@@ -22,7 +23,7 @@ pub(super) fn scene(front: &Front, title: &str) -> Scene {
     let reference = reference(front, &frame);
     let obstacles = obstacles(front, &frame, reference);
     let entries = entries(front, reference.is_some());
-    let legend = legend::free_corner(AREA, legend::size(&entries), &obstacles);
+    let legend = legend::free_place(AREA, legend::size(&entries), &obstacles);
     // Where the legend would cover something, it stands beside the plot.
     let (width, height) = legend::size(&entries);
     let (legend, page) = match legend {
@@ -59,9 +60,6 @@ pub(super) fn scene(front: &Front, title: &str) -> Scene {
         cross(&mut scene, at);
     }
     for (series, method) in front.methods.iter().enumerate() {
-        error_bars(&mut scene, &frame, series, method);
-    }
-    for (series, method) in front.methods.iter().enumerate() {
         let line: Vec<Xy> = sorted_front(method)
             .into_iter()
             .map(|point| at(&frame, point))
@@ -80,12 +78,13 @@ pub(super) fn scene(front: &Front, title: &str) -> Scene {
             }
         }
     }
+    errors::draw(&mut scene, front, &frame, [0, 1], MARKER);
     legend::draw(&mut scene, &entries, (legend.left, legend.top));
     annotate(&mut scene, front, &frame, &obstacles, legend);
     scene
 }
 
-/// The ranges that hold all points with their error bars; and the reference where it is near.
+/// The ranges that hold all points with their errors; and the reference where it is near.
 fn frame(front: &Front) -> Frame {
     let range = |objective: usize| {
         let points = front.methods.iter().flat_map(|method| &method.points);
@@ -124,10 +123,14 @@ fn headings(scene: &mut Scene, title: &str) {
         },
     );
     scene.text(
-        "one point per preference λ, bars: ± 1 standard error; filled: non-dominated, hollow: dominated",
+        "one point per preference λ; filled: non-dominated, hollow: dominated",
         (AREA.left, 50.0),
         Align::Left,
-        Face { em: 11.5, bold: false, colour: SOFT_INK },
+        Face {
+            em: 11.5,
+            bold: false,
+            colour: SOFT_INK,
+        },
     );
 }
 
@@ -183,29 +186,6 @@ fn axes(scene: &mut Scene, frame: &Frame, objectives: &[String]) {
         Align::Centre,
         face,
     );
-}
-
-fn error_bars(scene: &mut Scene, frame: &Frame, series: usize, method: &MethodFront) {
-    let colour = palette::colour(series).on_white(0.35);
-    let cap = 3.0;
-    for point in &method.points {
-        let [x, y] = [point.values[0], point.values[1]];
-        let [dx, dy] = [point.stderr[0], point.stderr[1]];
-        if dx > 0.0 {
-            let ((x0, y0), (x1, _)) = (frame.at(x - dx, y), frame.at(x + dx, y));
-            scene.line(vec![(x0, y0), (x1, y0)], 1.2, colour);
-            for end in [x0, x1] {
-                scene.line(vec![(end, y0 - cap), (end, y0 + cap)], 1.2, colour);
-            }
-        }
-        if dy > 0.0 {
-            let ((x0, y0), (_, y1)) = (frame.at(x, y - dy), frame.at(x, y + dy));
-            scene.line(vec![(x0, y0), (x0, y1)], 1.2, colour);
-            for end in [y0, y1] {
-                scene.line(vec![(x0 - cap, end), (x0 + cap, end)], 1.2, colour);
-            }
-        }
-    }
 }
 
 /// The position of the reference, where it is in range.
@@ -271,6 +251,7 @@ fn entries<'a>(front: &'a Front, reference: bool) -> Vec<Entry<'a>> {
             text: "exact front".to_owned(),
         });
     }
+    entries.extend(errors::entry(front));
     if reference {
         entries.push(Entry {
             sample: Box::new(cross),
@@ -280,7 +261,7 @@ fn entries<'a>(front: &'a Front, reference: bool) -> Vec<Entry<'a>> {
     entries
 }
 
-/// What a legend or a label should not cover: markers, error bars, lines between them, the reference.
+/// What a legend or a label should not cover: markers, errors, lines between them, the reference.
 fn obstacles(front: &Front, frame: &Frame, reference: Option<Xy>) -> Vec<Area> {
     let mut obstacles: Vec<Area> = reference
         .map(|at| Area::around(at, 6.0))
@@ -306,13 +287,10 @@ fn obstacles(front: &Front, frame: &Frame, reference: Option<Xy>) -> Vec<Area> {
                 .map(|point| at(frame, point))
                 .collect::<Vec<_>>(),
         );
-        for point in &method.points {
-            let ([x, y], [dx, dy]) = (
-                [point.values[0], point.values[1]],
-                [point.stderr[0], point.stderr[1]],
-            );
-            along(&[frame.at(x - dx, y), frame.at(x + dx, y)]);
-            along(&[frame.at(x, y - dy), frame.at(x, y + dy)]);
+        for point in errors::shown(front, method, [0, 1]) {
+            errors::lines(frame, point, [0, 1])
+                .iter()
+                .for_each(|line| along(line));
         }
     }
     if let Some(exact) = &front.exact {

@@ -89,20 +89,31 @@ pub(super) fn rows(scene: &mut Scene, entries: &[Entry], (left, top): Xy, width:
     ROW * (row + 1.0)
 }
 
-/// A corner of `area` where a box of this size covers no obstacle.
-pub(super) fn free_corner(area: Area, (width, height): Xy, obstacles: &[Area]) -> Option<Area> {
+/// A place in `area` where a box of this size covers no obstacle: a corner, or else somewhere between.
+pub(super) fn free_place(area: Area, (width, height): Xy, obstacles: &[Area]) -> Option<Area> {
+    /// Places from one end to the other.
+    const STEPS: usize = 8;
     let margin = 10.0;
-    let [left, right] = [area.left + margin, area.right - margin - width];
-    let [top, bottom] = [area.top + margin, area.bottom - margin - height];
-    [(left, bottom), (right, top), (right, bottom), (left, top)]
-        .map(|(left, top)| Area {
+    let [across, down] = [
+        area.right - area.left - 2.0 * margin - width,
+        area.bottom - area.top - 2.0 * margin - height,
+    ];
+    let corners = [(0, STEPS), (STEPS, 0), (STEPS, STEPS), (0, 0)];
+    let between = (0..=STEPS)
+        .rev()
+        .flat_map(|y| (0..=STEPS).map(move |x| (x, y)));
+    let place = |(x, y): (usize, usize)| {
+        let part = |room: f64, step: usize| margin + room * step as f64 / STEPS as f64;
+        let (left, top) = (area.left + part(across, x), area.top + part(down, y));
+        Area {
             left,
             top,
             right: left + width,
             bottom: top + height,
-        })
-        .into_iter()
-        .find(|corner| !obstacles.iter().any(|obstacle| corner.meets(obstacle)))
+        }
+    };
+    let mut places = corners.into_iter().chain(between).map(place);
+    places.find(|place| !obstacles.iter().any(|obstacle| place.meets(obstacle)))
 }
 
 /// Places a label of this size beside a point, outside of the obstacles and inside `area` if that can be;
@@ -162,9 +173,15 @@ mod tests {
     #[test]
     fn the_legend_goes_where_nothing_is() {
         let lower_left = Area::around((20.0, 80.0), 5.0);
-        let corner = free_corner(PAGE, (30.0, 20.0), &[lower_left]).expect("three are free");
+        let corner = free_place(PAGE, (30.0, 20.0), &[lower_left]).expect("three are free");
         assert_eq!((corner.right, corner.top), (90.0, 10.0));
-        assert_eq!(free_corner(PAGE, (30.0, 20.0), &[PAGE]), None);
+        assert_eq!(free_place(PAGE, (30.0, 20.0), &[PAGE]), None);
+        // With all corners taken, it stands between two of them.
+        let corners = [(5.0, 5.0), (95.0, 5.0), (5.0, 95.0), (95.0, 95.0)];
+        let taken = corners.map(|at| Area::around(at, 12.0));
+        let place = free_place(PAGE, (30.0, 20.0), &taken).expect("there is room");
+        assert!(PAGE.contains(&place) && !taken.iter().any(|taken| taken.meets(&place)));
+        assert_eq!((place.left, place.bottom), (22.5, 90.0));
     }
 
     #[test]

@@ -77,7 +77,7 @@ pub(super) fn scene(chart: &LineChart) -> Scene {
         right: width,
         bottom: height,
     };
-    let mut scene = Scene::new((width, height));
+    let mut scene = Scene::new((width, height)).described(&chart.title, chart.subtitle.clone());
     scene.area(page, PAPER);
     let heading = |scene: &mut Scene, text: &str, baseline: f64, face: Face| {
         let text = fonts::shortened(text, face.em, face.bold, width - 2.0 * EDGE);

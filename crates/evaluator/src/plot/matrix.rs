@@ -14,7 +14,7 @@ const BETWEEN: f64 = 4.0;
 pub(super) fn scene(front: &Front, title: &str) -> Scene {
     let ranges = pairs::ranges(front);
     let mut scene = Scene::new((WIDTH, 8000.0));
-    let subtitle = "one point per preference λ ± 1 standard error, higher is better; hollow: dominated in all objectives together";
+    let subtitle = "one point per preference λ, higher is better; hollow: dominated in all objectives together";
     let entries = pairs::entries(front, 10.0);
     let top = pairs::headings(&mut scene, title, subtitle, &entries) + 8.0;
     let top = panels(&mut scene, front, &ranges, top) + 30.0;

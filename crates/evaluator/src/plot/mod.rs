@@ -6,6 +6,8 @@
 
 mod axis;
 mod calibration;
+mod chosen;
+mod errors;
 mod fonts;
 mod front_2d;
 mod heat_map;
@@ -20,7 +22,8 @@ mod scene;
 mod simplex;
 
 use crate::calibration::ObjectiveCalibration;
-use crate::{EvaluatorError, Front};
+use crate::report::numbers;
+use crate::{EvaluatorError, Front, MethodFront};
 use scene::Scene;
 
 pub use lines::{LineChart, Panel};
@@ -81,12 +84,30 @@ pub fn lines_png(chart: &LineChart) -> Result<Vec<u8>, EvaluatorError> {
 }
 
 fn scene(front: &Front, title: &str) -> Scene {
-    match front.objectives.len() {
+    let scene = match front.objectives.len() {
         0 | 1 => parallel::scene(front, title),
         2 => front_2d::scene(front, title),
         3 => simplex::scene(front, title),
         _ => matrix::scene(front, title),
-    }
+    };
+    scene.described(title, described(front))
+}
+
+/// What the points of each method come to, and what the front says, in words.
+fn described(front: &Front) -> String {
+    let method = |method: &MethodFront| {
+        let range = |(i, objective): (usize, &String)| {
+            let values = || method.points.iter().map(|point| point.values[i]);
+            let ends = [values().reduce(f64::min), values().reduce(f64::max)];
+            let [low, high] = ends.map(|end| end.map_or_else(numbers::dash, numbers::number));
+            format!("{objective} from {low} to {high}")
+        };
+        let ranges: Vec<String> = front.objectives.iter().enumerate().map(range).collect();
+        let (name, points) = (&method.method, method.points.len());
+        format!("{name}, {points} preferences: {}.", ranges.join(", "))
+    };
+    let methods = front.methods.iter().map(method);
+    methods.chain(front.verdict()).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -139,6 +160,17 @@ mod tests {
             assert!(svg.contains("objective &amp; 0"));
             assert!(!svg.contains("NaN") && !svg.contains("inf"));
         }
+    }
+
+    #[test]
+    fn who_does_not_see_it_is_told() {
+        let svg = svg(&front(3, 1), "A <title> & more").expect("drawn");
+        let [opening, title, desc] = [0, 1, 2].map(|line| svg.lines().nth(line).expect("a line"));
+        assert!(opening.contains("role=\"img\""), "{opening}");
+        assert_eq!(title, "<title>A &lt;title&gt; &amp; more</title>");
+        let range = "&lt;objective &amp; 0&gt; from 0.0000 to 1.0000";
+        let expected = format!("<desc>method \"0\" &lt;b&gt;, 15 preferences: {range}, ");
+        assert!(desc.starts_with(&expected), "{desc}");
     }
 
     #[test]

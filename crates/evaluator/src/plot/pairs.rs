@@ -1,11 +1,12 @@
 //! One objective against another in a small panel, with its errors; several panels make a picture of many objectives.
 
 use super::axis::{Frame, Range};
+use super::errors;
 use super::fonts;
 use super::legend::{self, Entry};
 use super::palette::{self, GRID, INK, NEUTRAL, PAPER, SOFT_INK};
 use super::scene::{Align, Area, Face, Scene, Xy};
-use crate::front::{Front, FrontPoint};
+use crate::front::Front;
 
 /// What stands around a panel.
 #[derive(Clone, Copy)]
@@ -24,7 +25,12 @@ pub(super) struct Rim {
 pub(super) fn ranges(front: &Front) -> Vec<Range> {
     let points = || front.methods.iter().flat_map(|method| &method.points);
     let range = |i: usize| {
-        let exact = front.exact.iter().flat_map(|exact| &exact.values);
+        let at_points = points().filter_map(|point| Some(&point.exact.as_ref()?.values));
+        let exact = front
+            .exact
+            .iter()
+            .flat_map(|exact| &exact.values)
+            .chain(at_points);
         let shown = Range::of_objective(points(), i).with(exact.map(|values| values[i]));
         Range::of([shown.low, shown.high], 0.05)
     };
@@ -43,11 +49,6 @@ pub(super) fn panel(scene: &mut Scene, front: &Front, frame: &Frame, [i, j]: [us
         );
     }
     for (series, method) in front.methods.iter().enumerate() {
-        for point in &method.points {
-            error_bars(scene, frame, series, point, [i, j], radius(rim));
-        }
-    }
-    for (series, method) in front.methods.iter().enumerate() {
         for filled in [false, true] {
             let shown = method.points.iter().filter(|p| p.non_dominated == filled);
             for point in shown {
@@ -56,6 +57,7 @@ pub(super) fn panel(scene: &mut Scene, front: &Front, frame: &Frame, [i, j]: [us
             }
         }
     }
+    errors::draw(scene, front, frame, [i, j], radius(rim));
 }
 
 fn radius(rim: Rim) -> f64 {
@@ -64,26 +66,6 @@ fn radius(rim: Rim) -> f64 {
 
 fn exact_radius(rim: Rim) -> f64 {
     0.45 * rim.em
-}
-
-/// One standard error to each side, where it reaches out of a marker of this radius.
-fn error_bars(
-    scene: &mut Scene,
-    frame: &Frame,
-    series: usize,
-    point: &FrontPoint,
-    [i, j]: [usize; 2],
-    radius: f64,
-) {
-    let colour = palette::colour(series).on_white(0.3);
-    let (x, y) = (point.values[i], point.values[j]);
-    let (dx, dy) = (point.stderr[i], point.stderr[j]);
-    for ends in [[(x - dx, y), (x + dx, y)], [(x, y - dy), (x, y + dy)]] {
-        let [from, to] = ends.map(|(x, y)| frame.at(x, y));
-        if (to.0 - from.0).hypot(to.1 - from.1) > 2.0 * radius {
-            scene.line(vec![from, to], 0.8, colour);
-        }
-    }
 }
 
 fn axes(scene: &mut Scene, frame: &Frame, rim: Rim) {
@@ -186,6 +168,7 @@ pub(super) fn entries(front: &Front, em: f64) -> Vec<Entry<'_>> {
             text: "exact front at the same λ".to_owned(),
         });
     }
+    entries.extend(errors::entry(front));
     entries
 }
 

@@ -1,16 +1,22 @@
 //! Selected λ in parallel coordinates, one axis per objective: where one objective alone counts, the centre, and the best of each
 //! method. All λ together would be a thicket.
 
-use super::axis::Range;
+use super::axis::{Range, number};
+use super::chosen;
 use super::fonts;
 use super::legend::{self, Entry};
 use super::pairs::{self, EDGE};
-use super::palette::{self, INK, NEUTRAL, PAPER, SOFT_INK};
-use super::scene::{Align, Area, Colour, Face, Scene, Xy};
-use crate::effects::places;
+use super::palette::{self, INK, NEUTRAL, SOFT_INK};
+use super::scene::{Align, Colour, Face, Scene, Xy};
 use crate::front::{Front, FrontPoint, MethodFront};
 
-const HIGH: f64 = 250.0;
+const HIGH: f64 = 280.0;
+/// The numbers at the ends of an axis.
+const END: Face = Face {
+    em: 10.0,
+    bold: false,
+    colour: SOFT_INK,
+};
 const HEAD: Face = Face {
     em: 13.0,
     bold: true,
@@ -44,7 +50,12 @@ pub(super) fn draw(scene: &mut Scene, front: &Front, ranges: &[Range], top: f64)
     let lines = lines(front, ranges);
     scene.text("Selected λ", (EDGE, top + 13.0), Align::Left, HEAD);
     let about = format!(
-        "a line for each; every axis has its own scale; λ of one objective and the centre: {}",
+        "a line for each ± 1 standard error, every axis on its own scale{}; λ of one objective and the centre: {}",
+        if lines.iter().any(|line| line.point.exact.is_some()) {
+            ", short strokes: the exact optimum"
+        } else {
+            ""
+        },
         front.methods[0].method
     );
     let room = scene.size.0 - 2.0 * EDGE;
@@ -55,45 +66,45 @@ pub(super) fn draw(scene: &mut Scene, front: &Front, ranges: &[Range], top: f64)
         SOFT,
     );
     let entries: Vec<Entry<'_>> = lines.iter().map(entry).collect();
-    let from = top + 42.0 + legend::rows(scene, &entries, (EDGE, top + 42.0), room) + 34.0;
+    let from = top + 42.0 + legend::rows(scene, &entries, (EDGE, top + 42.0), room) + 40.0;
 
     let m = ranges.len();
-    let gap = (room - 70.0) / m.max(2) as f64;
+    let gap = (room - 100.0) / (m.max(2) - 1) as f64;
     let x = |i: usize| EDGE + 50.0 + gap * (i as f64 + if m == 1 { 0.5 } else { 0.0 });
-    let at = |i: usize, value: f64| -> Xy { (x(i), from + HIGH * (1.0 - ranges[i].share(value))) };
-    for line in &lines {
-        let places: Vec<Xy> = (0..m).map(|i| at(i, line.point.values[i])).collect();
-        scene.dashed(&places, line.dash, 2.0, line.colour);
-        for place in places {
-            scene.disc(place, 3.0, line.colour);
+    let y = |i: usize, value: f64| from + HIGH * (1.0 - ranges[i].share(value));
+    // Beside each other, or the errors of one would hide those of the next.
+    let step = (0.5 * gap / lines.len() as f64).min(6.0);
+    for (place, line) in lines.iter().enumerate() {
+        let aside = step * (place as f64 - 0.5 * (lines.len() - 1) as f64);
+        let values = line.point.values.iter().enumerate();
+        let places: Vec<Xy> = values
+            .map(|(i, value)| (x(i) + aside, y(i, *value)))
+            .collect();
+        scene.dashed(&places, line.dash, 1.6, line.colour);
+        for (i, &(x, _)) in places.iter().enumerate() {
+            let (value, error) = (line.point.values[i], line.point.stderr[i]);
+            let whisker = vec![(x, y(i, value - error)), (x, y(i, value + error))];
+            scene.line(whisker, 1.2, line.colour);
+            scene.disc(places[i], 2.6, line.colour);
+            if let Some(exact) = &line.point.exact {
+                let y = y(i, exact.values[i]);
+                scene.line(vec![(x - 4.5, y), (x + 4.5, y)], 1.6, line.colour);
+            }
         }
     }
     for (i, name) in front.objectives.iter().enumerate() {
         axis(scene, &ranges[i], (x(i), from), name, gap);
     }
-    from + HIGH + 8.0
+    from + HIGH + 20.0
 }
 
+/// With its name and its two ends, which no line crosses.
 fn axis(scene: &mut Scene, range: &Range, (x, top): Xy, name: &str, gap: f64) {
-    let face = Face {
-        em: 10.0,
-        bold: false,
-        colour: SOFT_INK,
-    };
-    scene.line(vec![(x, top - 4.0), (x, top + HIGH)], 1.2, SOFT_INK);
-    for (value, label) in range.ticks(4) {
-        let y = top + HIGH * (1.0 - range.share(value));
-        scene.line(vec![(x - 4.0, y), (x, y)], 1.0, SOFT_INK);
-        // On paper of its own, since lines cross here.
-        let width = face.em * fonts::width_in_em(&label, false);
-        let paper = Area {
-            left: x - 8.0 - width,
-            top: y - 6.5,
-            right: x - 5.5,
-            bottom: y + 6.5,
-        };
-        scene.area(paper, PAPER);
-        scene.text(label, (x - 7.0, y + 0.36 * face.em), Align::Right, face);
+    scene.line(vec![(x, top), (x, top + HIGH)], 1.2, SOFT_INK);
+    let decimals = (2.0 - range.spread().log10().floor()).clamp(0.0, 9.0) as usize;
+    for (value, baseline) in [(range.high, top - 6.0), (range.low, top + HIGH + 14.0)] {
+        let end = number(value, decimals);
+        scene.text(end, (x, baseline), Align::Centre, END);
     }
     let face = Face {
         em: 11.5,
@@ -101,8 +112,8 @@ fn axis(scene: &mut Scene, range: &Range, (x, top): Xy, name: &str, gap: f64) {
         colour: INK,
     };
     scene.text(
-        fonts::shortened(name, face.em, true, gap - 8.0),
-        (x, top - 14.0),
+        fonts::shortened(name, face.em, true, (gap - 8.0).min(130.0)),
+        (x, top - 21.0),
         Align::Centre,
         face,
     );
@@ -111,8 +122,7 @@ fn axis(scene: &mut Scene, range: &Range, (x, top): Xy, name: &str, gap: f64) {
 /// The places where one objective weighs most and the centre, of the first method; and what is best of each method.
 fn lines<'a>(front: &'a Front, ranges: &[Range]) -> Vec<Line<'a>> {
     let first = &front.methods[0];
-    let lambdas: Vec<&[f64]> = first.points.iter().map(|point| &point.lambda[..]).collect();
-    let ends = places(&lambdas, ranges.len()).unwrap_or_default();
+    let ends = chosen::ends(first);
     let end = |(i, place): (usize, &usize)| Line {
         point: &first.points[*place],
         colour: palette::colour(i),
@@ -120,7 +130,7 @@ fn lines<'a>(front: &'a Front, ranges: &[Range]) -> Vec<Line<'a>> {
         name: format!("λ {}", front.objectives[i]),
     };
     let mut lines: Vec<Line<'_>> = ends.iter().enumerate().map(end).collect();
-    if let Some(centre) = centre(first, &ends) {
+    if let Some(centre) = chosen::centre(first, &ends) {
         lines.push(Line {
             point: &first.points[centre],
             colour: NEUTRAL,
@@ -140,23 +150,6 @@ fn lines<'a>(front: &'a Front, ranges: &[Range]) -> Vec<Line<'a>> {
         }
     }
     lines
-}
-
-/// The point that is nearest to equal weights, where it is none of the ends.
-fn centre(method: &MethodFront, ends: &[usize]) -> Option<usize> {
-    let distance = |point: &FrontPoint| -> f64 {
-        let equal = 1.0 / point.lambda.len() as f64;
-        point
-            .lambda
-            .iter()
-            .map(|weight| (weight - equal).powi(2))
-            .sum()
-    };
-    let all = method.points.iter().map(distance).enumerate();
-    let nearest = all.min_by(|a, b| a.1.total_cmp(&b.1));
-    nearest
-        .map(|(place, _)| place)
-        .filter(|place| !ends.contains(place))
 }
 
 /// The point that is highest on average over the axes.

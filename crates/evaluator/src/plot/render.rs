@@ -43,11 +43,30 @@ pub(super) fn svg(scene: &Scene) -> Result<String, EvaluatorError> {
         draw(scene, &mut backend, SVG_UNITS, &SVG_TEXT)?;
     }
     // The document counts in backend units; its size on the page is in points.
-    Ok(document.replacen(
+    let document = document.replacen(
         &format!("width=\"{wide}\" height=\"{high}\""),
-        &format!("width=\"{width}\" height=\"{height}\""),
+        &format!("width=\"{width}\" height=\"{height}\" role=\"img\""),
         1,
+    );
+    // What a screen reader says comes first in it.
+    let told = [("title", &scene.title), ("desc", &scene.description)];
+    let told = told.into_iter().filter(|(_, text)| !text.is_empty());
+    let told: String = told
+        .map(|(tag, text)| format!("<{tag}>{}</{tag}>\n", escaped(text)))
+        .collect();
+    let start = document.find('>').map_or(0, |end| end + 1);
+    let (opening, rest) = document.split_at(start);
+    Ok(format!(
+        "{opening}\n{told}{}",
+        rest.trim_start_matches('\n')
     ))
+}
+
+/// Text as XML shows it.
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
 /// The scene as a PNG file.

@@ -63,6 +63,9 @@ pub(super) enum Mark {
 /// A plot: its marks in the order in which they are drawn.
 #[derive(Clone, Debug)]
 pub(super) struct Scene {
+    /// What it is called, and what it shows, in words for who does not see it.
+    pub title: String,
+    pub description: String,
     pub size: Xy,
     pub marks: Vec<Mark>,
 }
@@ -70,8 +73,19 @@ pub(super) struct Scene {
 impl Scene {
     pub(super) fn new(size: Xy) -> Self {
         Self {
+            title: String::new(),
+            description: String::new(),
             size,
             marks: Vec::new(),
+        }
+    }
+
+    /// The same with words for who does not see it.
+    pub(super) fn described(self, title: &str, description: String) -> Self {
+        Self {
+            title: title.to_owned(),
+            description,
+            ..self
         }
     }
 

@@ -46,7 +46,7 @@ pub(super) fn scene(front: &Front, title: &str) -> Scene {
     let (left, below) = pairs::room(RIM, &pairs::ranges(front));
     // Taller than it can be, and cut below where it ends.
     let mut scene = Scene::new((WIDTH, 4000.0));
-    let subtitle = "triangles: J_i at every measured λ, the darker the higher; below: one point per λ ± 1 standard error, hollow: dominated";
+    let subtitle = "triangles: J_i at every measured λ, the darker the higher; below: one point per λ, hollow: dominated";
     let mut top = pairs::headings(&mut scene, title, subtitle, &entries) + 6.0;
     for method in shown {
         if several {
@@ -165,7 +165,8 @@ fn scale(scene: &mut Scene, range: &Range, (left, top): Xy) {
         let area = Area {
             left: at(step),
             top,
-            right: at(step + 1),
+            // To the end, under those that come: neighbours that only touch leave a gap in between.
+            right: at(STEPS),
             bottom: top + 9.0,
         };
         scene.area(area, palette::shade(step as f64 / (STEPS - 1) as f64));

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::numbers::{self, Table};
 use super::{PromptSamples, Report};
+use crate::Front;
 
 /// The report as Markdown.
 pub(super) fn report(report: &Report) -> String {
@@ -37,11 +38,31 @@ pub(super) fn report(report: &Report) -> String {
     text += "## Points\n\n";
     text += &table(&numbers::points(front));
     text += "\nValues are means over the evaluation records ± one standard error.\n";
+    text += &scales(front);
     if !report.samples.is_empty() {
         text += "\n## Sample answers\n";
         for (position, sample) in report.samples.iter().enumerate() {
             text += &sample_answers(position, sample);
         }
+    }
+    text
+}
+
+/// What rewards were like in training, and the points in these units; nothing for a front without rewards.
+fn scales(front: &Front) -> String {
+    let scales = numbers::reward_scales(front);
+    if scales.rows.is_empty() {
+        return String::new();
+    }
+    let mut text = String::from("\n## Scale of the rewards\n\n");
+    text += &table(&scales);
+    text += "\nMean and standard deviation of the answers' rewards in training, as they were scored: up to the step \
+             `rlhf.normalise_steps` where the run normalised them, and else over the whole training.\n";
+    let points = numbers::points_in_deviations(front);
+    if !points.rows.is_empty() {
+        text += "\n### Points in deviations\n\n";
+        text += &table(&points);
+        text += "\n(J_i − mean) / deviation, by the numbers above.\n";
     }
     text
 }
@@ -100,6 +121,7 @@ pub(crate) fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{MeasuredRun, Provenance, RewardScale};
 
     #[test]
     fn it_holds_every_part() {
@@ -120,6 +142,48 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn the_scale_of_rewards_is_told_with_the_points_in_its_units() {
+        let mut of_rewards = super::super::tests::report();
+        assert!(!report(&of_rewards).contains("Scale of the rewards"));
+        let scale = |objective: &str, mean, deviation| RewardScale {
+            objective: objective.to_owned(),
+            mean,
+            deviation,
+            answers: 96,
+        };
+        let run = |by: &str| MeasuredRun {
+            run: "first".to_owned(),
+            steps: None,
+            by: by.to_owned(),
+            records: 3,
+            origin: "held-out".to_owned(),
+            files: Vec::new(),
+            yardstick: String::new(),
+            reward_scales: vec![scale("helpful", 0.0, 0.5), scale("con|cise", -1.0, 0.0)],
+        };
+        let mut text = |by: &str| {
+            of_rewards.front.provenance = Some(Provenance {
+                panacea: "0.1.0".to_owned(),
+                command: "panacea eval-front".to_owned(),
+                runs: vec![run(by)],
+            });
+            report(&of_rewards)
+        };
+        let told = text("rewards of greedy answers of at most 9 tokens");
+        // The means of helpful are 0.2 and −0.8 at the ends. What did not vary has no unit.
+        for part in [
+            "| first | helpful | 0.0000 | 0.5000 | 96 |",
+            "| panacea-linear | (1, 0) | 0.4000 | – |",
+            "| panacea-linear | (0, 1) | -1.6000 | – |",
+        ] {
+            assert!(told.contains(part), "{part} is not in\n{told}");
+        }
+        // With a price of KL in the values there is no such unit.
+        let told = text("records");
+        assert!(told.contains("## Scale of the rewards") && !told.contains("Points in deviations"));
     }
 
     #[test]

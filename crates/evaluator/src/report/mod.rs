@@ -126,6 +126,7 @@ mod tests {
                 vec![weight - 1.0, weight - 0.8, weight - 0.6],
                 vec![-weight, 0.2 - weight],
             ],
+            labelled: Some(vec![vec![0, 1, 2], vec![0, 2]]),
             accuracy: Some(vec![0.75, 0.5]),
             margin: Some(vec![0.1, -0.1]),
             response_tokens: Some(120.0 * weight + 30.0),

@@ -137,6 +137,46 @@ pub(super) fn indicators(front: &Front) -> Table {
     Table { header, rows }
 }
 
+/// What the rewards of each run were like while it was trained.
+pub(super) fn reward_scales(front: &Front) -> Table {
+    let runs = front.provenance.iter().flat_map(|of| &of.runs);
+    let rows = runs.flat_map(|run| {
+        run.reward_scales.iter().map(|scale| {
+            vec![
+                run.run.clone(),
+                scale.objective.clone(),
+                number(scale.mean),
+                number(scale.deviation),
+                scale.answers.to_string(),
+            ]
+        })
+    });
+    Table {
+        header: texts(&["run", "objective", "mean", "deviation", "answers"]),
+        rows: rows.collect(),
+    }
+}
+
+/// The points of the methods whose values are rewards, in deviations of these rewards in training.
+pub(super) fn points_in_deviations(front: &Front) -> Table {
+    let mut header = texts(&["method", "λ"]);
+    header.extend(front.objectives.iter().cloned());
+    let runs = front.provenance.iter().flat_map(|of| &of.runs);
+    let mut rows = Vec::new();
+    for (method, run) in front.methods.iter().zip(runs) {
+        if !run.has_plain_rewards() || run.reward_scales.len() != front.objectives.len() {
+            continue;
+        }
+        for point in &method.points {
+            let mut row = vec![method.method.clone(), preference(&point.lambda)];
+            let values = run.reward_scales.iter().zip(&point.values);
+            row.extend(values.map(|(scale, &value)| optional(scale.in_deviations(value))));
+            rows.push(row);
+        }
+    }
+    Table { header, rows }
+}
+
 /// All points of all methods.
 pub(super) fn points(front: &Front) -> Table {
     let all = || front.methods.iter().flat_map(|method| &method.points);
@@ -274,7 +314,7 @@ pub(super) fn reference(front: &Front) -> String {
     values.join(", ")
 }
 
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     if value == 0.0 || (1e-3..1e5).contains(&value.abs()) {
         format!("{value:.4}")
     } else {

@@ -119,8 +119,16 @@ fn learning(method: &MethodPlan) -> String {
                 Advantages::Gae { .. } => "PPO",
                 Advantages::Rloo => "RLOO",
                 Advantages::Grpo => "GRPO",
+                Advantages::Gdpo { .. } => "GDPO",
             };
-            return format!("{by} from rewards of its own answers, β = {}", rlhf.beta);
+            let beta = match rlhf.kl_control {
+                None => format!("β = {}", rlhf.beta),
+                Some(control) => format!(
+                    "β from {} on, as a KL of {} nats asked for",
+                    rlhf.beta, control.target
+                ),
+            };
+            return format!("{by} from rewards of its own answers, {beta}");
         }
     };
     format!(
@@ -140,6 +148,7 @@ pub(super) fn kind(method: &MethodPlan) -> &'static str {
             Advantages::Gae { .. } => "ppo",
             Advantages::Rloo => "rloo",
             Advantages::Grpo => "grpo",
+            Advantages::Gdpo { .. } => "gdpo",
         },
     }
 }

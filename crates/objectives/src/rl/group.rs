@@ -15,9 +15,6 @@ use crate::Preference;
 /// advantage of each of its tokens. What is subtracted does not depend on sample k, so that the
 /// policy gradient stays unbiased. K = 1 leaves nothing to subtract, and A_1 = R_1: unbiased still, but as
 /// noisy as it gets.
-///
-/// Where scales differ, put [`group_normalised`] rewards into the returns; A_k is then no longer unbiased
-/// for the rewards as they came.
 #[must_use]
 pub fn leave_one_out_advantages(returns: &[f64]) -> Vec<f64> {
     let total: f64 = returns.iter().sum();
@@ -88,18 +85,51 @@ fn suffix_sums(numbers: &[f64]) -> Vec<f64> {
     sums
 }
 
-/// Every objective's rewards, `rewards[sample][objective]`, brought to mean 0 and (sample) deviation 1 over
-/// the K samples of one prompt. Done before objectives are weighed, it leaves the trade-off to λ: a reward
-/// of ten times the scale does not count ten times as much.
+/// Group-relative advantages (GRPO; Shao et al. 2024, section 4.1) of the K samples of one prompt from their rewards,
+/// `rewards[sample][objective]`: weighed first, then compared.
 ///
-/// An objective whose rewards are all equal, as they are for K = 1, has nothing to tell the samples apart
-/// by: it gets 0.
+/// ```text
+/// R_k = Σ_i λ_i r_{k,i}                  A_k = (R_k − mean_j R_j) / deviation_j R_j
+/// ```
+///
+/// A_k is the advantage of each token of sample k. It does not change with the scale and level of R, but with those of a
+/// single objective: the one with the largest scale decides. For K = 1, and where the samples are worth the same, all
+/// are 0 and nothing is learned from the rewards. The KL penalty is not in here; GRPO adds β·k3 to the loss
+/// ([`kl_estimate`](crate::kl_estimate)).
 ///
 /// # Panics
-/// When the samples do not have the same number of rewards.
+/// When a sample has not one reward per objective of the preference.
 #[must_use]
-pub fn group_normalised(rewards: &[Vec<f64>]) -> Vec<Vec<f64>> {
-    let objectives = rewards.first().map_or(0, Vec::len);
+pub fn group_relative_advantages(preference: &Preference, rewards: &[Vec<f64>]) -> Vec<f64> {
+    let returns = rewards.iter().map(|rewards| scalarise(preference, rewards));
+    let mut advantages: Vec<f64> = returns.collect();
+    let moments = Moments::of(advantages.iter().copied());
+    for advantage in &mut advantages {
+        *advantage = moments.standardised(*advantage);
+    }
+    advantages
+}
+
+/// What GDPO adds to a deviation, so that differences without a meaning stay small.
+const SOFTENING: f64 = 1e-4;
+
+/// Group advantages with every objective normalised on its own (GDPO; Liu et al. 2026, arXiv 2601.05242) of the K
+/// samples of one prompt from their rewards, `rewards[sample][objective]`: compared first, then weighed.
+///
+/// ```text
+/// A_{k,i} = (r_{k,i} − mean_j r_{j,i}) / (deviation_j r_{j,i} + 1e-4)                  A_k = Σ_i λ_i A_{k,i}
+/// ```
+///
+/// So the scale of an objective has no say in the trade-off, as long as its deviation is far above 1e-4. An objective
+/// whose rewards are all equal, as they are for K = 1, cannot tell the samples apart, and adds 0.
+/// The method then [`whiten`](crate::whiten)s the A_k of all answers of a batch, one number an answer and not one a token,
+/// which is the caller's. The KL penalty is as in [`group_relative_advantages`].
+///
+/// # Panics
+/// When a sample has not one reward per objective of the preference.
+#[must_use]
+pub fn decoupled_group_advantages(preference: &Preference, rewards: &[Vec<f64>]) -> Vec<f64> {
+    let objectives = preference.weights().len();
     for (sample, row) in rewards.iter().enumerate() {
         assert_eq!(
             row.len(),
@@ -110,35 +140,15 @@ pub fn group_normalised(rewards: &[Vec<f64>]) -> Vec<Vec<f64>> {
     let moments: Vec<Moments> = (0..objectives)
         .map(|i| Moments::of(rewards.iter().map(|row| row[i])))
         .collect();
-    let normalised = |row: &Vec<f64>| {
+    let normalised = |row: &Vec<f64>| -> Vec<f64> {
         let columns = moments.iter().zip(row);
         columns
-            .map(|(moments, reward)| moments.standardised(*reward))
+            .map(|(moments, reward)| moments.softly_standardised(*reward, SOFTENING))
             .collect()
     };
-    rewards.iter().map(normalised).collect()
-}
-
-/// Group-relative advantages (GRPO; Shao et al. 2024, section 4.1) of the K samples of one prompt from
-/// their rewards, `rewards[sample][objective]`:
-///
-/// ```text
-/// A_k = Σ_i λ_i (r_{k,i} − mean_j r_{j,i}) / deviation_j r_{j,i}
-/// ```
-///
-/// With one objective it is the paper's; with several, each is normalised on its own before it is weighed
-/// ([`group_normalised`]). A_k is the advantage of each token of sample k. For K = 1, and where no
-/// objective tells the samples apart, all are 0 and nothing is learned from the rewards. The KL penalty is
-/// not in here; GRPO adds β·k3 to the loss ([`kl_estimate`](crate::kl_estimate)).
-///
-/// # Panics
-/// When a sample has not one reward per objective of the preference.
-#[must_use]
-pub fn group_relative_advantages(preference: &Preference, rewards: &[Vec<f64>]) -> Vec<f64> {
-    let normalised = group_normalised(rewards);
-    normalised
+    rewards
         .iter()
-        .map(|rewards| scalarise(preference, rewards))
+        .map(|row| scalarise(preference, &normalised(row)))
         .collect()
 }
 
@@ -207,27 +217,72 @@ mod tests {
         assert_eq!(leave_one_out_advantages(&[1.5]), [1.5]);
         assert!(leave_one_out_advantages(&[]).is_empty());
         let half = Preference::uniform(2);
-        assert_eq!(group_relative_advantages(&half, &[vec![1.5, -2.0]]), [0.0]);
-        assert!(group_relative_advantages(&half, &[]).is_empty());
+        for of_group in [group_relative_advantages, decoupled_group_advantages] {
+            assert_eq!(of_group(&half, &[vec![1.5, -2.0]]), [0.0]);
+            assert!(of_group(&half, &[]).is_empty());
+        }
     }
 
     #[test]
     fn an_objective_that_tells_nothing_apart_says_nothing() {
         let rewards = [vec![0.1, 1.0], vec![0.1, 2.0], vec![0.1, 3.0]];
         let preference = Preference::new(vec![0.6, 0.4]).expect("a preference");
-        // Means 0.1 and 2, deviations 0 and 1.
+        // Means 0.1 and 2, deviations 0 and 1; weighed first, it is R = 0.06 + 0.4 r with a deviation of 0.4.
+        let softened = 0.4 / 1.0001;
+        assert_close(
+            &decoupled_group_advantages(&preference, &rewards),
+            &[-softened, 0.0, softened],
+        );
         assert_close(
             &group_relative_advantages(&preference, &rewards),
-            &[-0.4, 0.0, 0.4],
+            &[-1.0, 0.0, 1.0],
         );
         let first = Preference::vertex(2, 0);
-        assert_eq!(group_relative_advantages(&first, &rewards), [0.0; 3]);
+        for of_group in [group_relative_advantages, decoupled_group_advantages] {
+            assert_eq!(of_group(&first, &rewards), [0.0; 3]);
+        }
+    }
+
+    /// A group whose answers are all worth the same teaches nothing, however their mean is rounded. A residue of rounding,
+    /// divided by 1e-4 and then whitened, would become an advantage of 1.
+    #[test]
+    fn equal_answers_have_no_advantages() {
+        for count in [2, 3, 7, 64] {
+            let rewards = vec![vec![0.1, 1e9 / 3.0, -1e-300]; count];
+            let preference = Preference::new(vec![0.2, 0.3, 0.5]).expect("a preference");
+            for of_group in [group_relative_advantages, decoupled_group_advantages] {
+                assert_eq!(of_group(&preference, &rewards), vec![0.0; count]);
+            }
+        }
+    }
+
+    /// Four answers, each with a right or wrong result and a right or wrong form: what the sum forgets.
+    #[test]
+    fn weighed_first_or_compared_first_is_not_the_same() {
+        let half = Preference::uniform(2);
+        // Two groups of answers with rewards 0 or 1: in the first one objective varies, in the second both do.
+        let one = [vec![0.0, 1.0], vec![1.0, 1.0]];
+        let both = [vec![0.0, 0.0], vec![1.0, 1.0]];
+        // Two numbers a and b deviate by |a − b| / √2 from their mean, so that both of them are 1/√2 deviations away.
+        let away = 0.5_f64.sqrt();
+        assert_close(&group_relative_advantages(&half, &one), &[-away, away]);
+        assert_close(&group_relative_advantages(&half, &both), &[-away, away]);
+        let softened = 0.5 / (away + 1e-4);
+        assert_close(
+            &decoupled_group_advantages(&half, &one),
+            &[-0.5 * softened, 0.5 * softened],
+        );
+        assert_close(
+            &decoupled_group_advantages(&half, &both),
+            &[-softened, softened],
+        );
     }
 
     /// ```python
     /// r = torch.tensor([[0.2, 40.0], [1.1, -10.0], [-0.7, 25.0], [0.4, 5.0]])
-    /// ((r - r.mean(0)) / r.std(0)) @ torch.tensor([0.3, 0.7])
-    /// s = r @ torch.tensor([0.3, 0.7]); (4 * s - s.sum()) / 3
+    /// s = r @ torch.tensor([0.3, 0.7]); (s - s.mean()) / s.std()
+    /// ((r - r.mean(0)) / (r.std(0) + 1e-4)) @ torch.tensor([0.3, 0.7])
+    /// (4 * s - s.sum()) / 3
     /// ```
     #[test]
     fn advantages_are_those_of_pytorch() {
@@ -241,10 +296,19 @@ mod tests {
         assert_close(
             &group_relative_advantages(&preference, &rewards),
             &[
-                0.7757769498839512,
-                -0.452161015901595,
-                -0.06589274330090844,
-                -0.2577231906814476,
+                1.1474697124445188,
+                -1.1317194847644108,
+                0.4406782452996822,
+                -0.45642847297978995,
+            ],
+        );
+        assert_close(
+            &decoupled_group_advantages(&preference, &rewards),
+            &[
+                0.7757760561157965,
+                -0.4522037526139439,
+                -0.06584238037458506,
+                -0.25772992312726756,
             ],
         );
         let returns = rewards.map(|rewards| scalarise(&preference, &rewards));
@@ -263,6 +327,11 @@ mod tests {
         prop::collection::vec(prop::collection::vec(-5.0..5.0f64, 3), 1..8)
     }
 
+    fn moved(rewards: &[Vec<f64>], scales: [f64; 3], levels: [f64; 3]) -> Vec<Vec<f64>> {
+        let moved = |row: &Vec<f64>| (0..3).map(|i| scales[i] * (row[i] + levels[i])).collect();
+        rewards.iter().map(moved).collect()
+    }
+
     fn preferences() -> impl Strategy<Value = Preference> {
         prop::collection::vec(0.01..1.0f64, 3).prop_map(|raw| {
             let sum: f64 = raw.iter().sum();
@@ -276,29 +345,51 @@ mod tests {
 
         #[test]
         fn prop_advantages_of_a_group_cancel(rewards in groups(), preference in preferences()) {
-            let total: f64 = group_relative_advantages(&preference, &rewards).iter().sum();
-            prop_assert!(total.abs() < 1e-9);
+            for of_group in [group_relative_advantages, decoupled_group_advantages] {
+                let total: f64 = of_group(&preference, &rewards).iter().sum();
+                prop_assert!(total.abs() < 1e-9);
+            }
             let returns: Vec<f64> = rewards.iter().map(|row| scalarise(&preference, row)).collect();
             if returns.len() > 1 {
                 prop_assert!(leave_one_out_advantages(&returns).iter().sum::<f64>().abs() < 1e-9);
             }
         }
 
-        /// Scales do not decide the trade-off.
+        /// Compared first, no scale and no level decides the trade-off. Rewards are far enough apart for 1e-4 to be nothing.
         #[test]
-        fn prop_scale_and_level_of_an_objective_do_not_matter(
+        fn prop_scale_and_level_of_an_objective_do_not_matter_where_it_is_compared_first(
             rewards in groups(),
             preference in preferences(),
-            scales in prop::array::uniform3(1e-4..1e4f64),
+            scales in prop::array::uniform3(1.0..1e4f64),
             levels in prop::array::uniform3(-5.0..5.0f64),
         ) {
-            let moved: Vec<Vec<f64>> = rewards
-                .iter()
-                .map(|row| (0..3).map(|i| scales[i] * (row[i] + levels[i])).collect())
-                .collect();
+            prop_assume!((0..3).all(|i| Moments::of(rewards.iter().map(|row| row[i])).deviation > 0.1));
+            let moved = moved(&rewards, scales, levels);
+            let plain = decoupled_group_advantages(&preference, &rewards);
+            for (plain, moved) in plain.iter().zip(decoupled_group_advantages(&preference, &moved)) {
+                prop_assert!((plain - moved).abs() < 3e-3, "{plain} against {moved}");
+            }
+        }
+
+        /// Weighed first, the scale of all objectives together and their levels do not matter; that of one does, and
+        /// where it is large enough that objective alone decides.
+        #[test]
+        fn prop_the_largest_scale_decides_where_it_is_weighed_first(
+            rewards in groups(),
+            preference in preferences(),
+            scale in 1e-4..1e4f64,
+            levels in prop::array::uniform3(-5.0..5.0f64),
+        ) {
+            prop_assume!(Moments::of(rewards.iter().map(|row| row[1])).deviation > 0.1);
             let plain = group_relative_advantages(&preference, &rewards);
-            for (plain, moved) in plain.iter().zip(group_relative_advantages(&preference, &moved)) {
-                prop_assert!((plain - moved).abs() < 1e-6, "{plain} against {moved}");
+            let together = moved(&rewards, [scale; 3], levels);
+            for (plain, moved) in plain.iter().zip(group_relative_advantages(&preference, &together)) {
+                prop_assert!((plain - moved).abs() < 1e-5, "{plain} against {moved}");
+            }
+            let second = group_relative_advantages(&Preference::vertex(3, 1), &rewards);
+            let one = group_relative_advantages(&preference, &moved(&rewards, [1.0, 1e8, 1.0], levels));
+            for (second, one) in second.iter().zip(one) {
+                prop_assert!((second - one).abs() < 1e-2, "{second} against {one}");
             }
         }
 
@@ -315,9 +406,11 @@ mod tests {
             };
             let other = Preference::new(turned(preference.weights())).expect("on the simplex");
             let turned: Vec<Vec<f64>> = rewards.iter().map(|row| turned(row)).collect();
-            let plain = group_relative_advantages(&preference, &rewards);
-            for (plain, turned) in plain.iter().zip(group_relative_advantages(&other, &turned)) {
-                prop_assert!((plain - turned).abs() < 1e-12);
+            for of_group in [group_relative_advantages, decoupled_group_advantages] {
+                let plain = of_group(&preference, &rewards);
+                for (plain, turned) in plain.iter().zip(of_group(&other, &turned)) {
+                    prop_assert!((plain - turned).abs() < 1e-9);
+                }
             }
         }
     }

@@ -5,7 +5,8 @@
 //!
 //! with a critic   token_rewards, generalised_advantages, whiten        clipped_policy_term, clipped_value_term
 //! RLOO            token_rewards of each sample, leave_one_out_by_token                  clipped_policy_term
-//! GRPO            group_relative_advantages (each objective normalised on its own)      clipped_policy_term
+//! GRPO            group_relative_advantages: objectives weighed, then normalised        clipped_policy_term
+//! GDPO            decoupled_group_advantages: normalised, then weighed; whiten          clipped_policy_term
 //! ```
 //!
 //! A term is the loss of one token, and its derivative with respect to what the network gave for that
@@ -22,7 +23,8 @@ mod rewards;
 
 pub use advantages::{Advantages, explained_variance, generalised_advantages, whiten};
 pub use group::{
-    group_normalised, group_relative_advantages, leave_one_out_advantages, leave_one_out_by_token,
+    decoupled_group_advantages, group_relative_advantages, leave_one_out_advantages,
+    leave_one_out_by_token,
 };
 pub use ppo::{PolicyTerm, ValueTerm, clip_fraction, clipped_policy_term, clipped_value_term};
 pub use rewards::{KlEstimate, kl_estimate, scalarise, sequence_return, token_rewards};

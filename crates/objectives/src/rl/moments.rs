@@ -32,12 +32,17 @@ impl Moments {
 
     /// (x − mean) / deviation, and 0 where nothing deviates.
     pub fn standardised(&self, number: f64) -> f64 {
+        self.softly_standardised(number, 0.0)
+    }
+
+    /// (x − mean) / (deviation + softening), and 0 where nothing deviates.
+    pub fn softly_standardised(&self, number: f64, softening: f64) -> f64 {
         let distance = number - self.mean;
         if self.deviation == 0.0 {
             // Not a plain 0: what is not a number stays so.
             0.0 * distance
         } else {
-            distance / self.deviation
+            distance / (self.deviation + softening)
         }
     }
 }

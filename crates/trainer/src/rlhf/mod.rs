@@ -5,9 +5,10 @@
 //! ```text
 //! draw prompts and λ;  answer every prompt under its λ;  score: r_i of every answer
 //! rewards: as they are, or normalised over the run, objective by objective, and clipped
-//! R = Σ λ_i r_i at an answer's last token, −β (log π − log π_ref) at every token (GRPO: β·k3 in the loss instead)
-//! advantages: by a critic that sees λ (GAE), or by the other answers to the same prompt (RLOO, GRPO)
+//! R = Σ λ_i r_i at an answer's last token, −β (log π − log π_ref) at every token (GRPO, GDPO: β·k3 in the loss instead)
+//! advantages: by a critic that sees λ (GAE), or by the other answers to the same prompt (RLOO, GRPO, GDPO)
 //! a few epochs on these answers: the clipped policy loss, and the critic's clipped squares
+//! β: as it is, or up and down with the KL of these answers, for the next step
 //! ptx: an SFT loss on the records' own first responses beside the policy loss
 //! ```
 //!
@@ -20,6 +21,7 @@
 mod advantages;
 pub(crate) mod critic;
 mod judges;
+mod kl_control;
 pub(crate) mod reward_memory;
 mod rollout;
 pub(crate) mod update;

@@ -2,6 +2,7 @@
 
 use panacea_config::Rlhf;
 use panacea_rewards::Normaliser;
+use panacea_runs::RewardScale;
 use serde::{Deserialize, Serialize};
 
 use crate::rlhf::rollout::{Rollout, answers};
@@ -29,14 +30,25 @@ impl RewardMemory {
         self.normalisers.iter().map(Normaliser::deviation)
     }
 
-    /// Takes in the rewards of a step's answers.
-    pub(super) fn take_in(&mut self, rollouts: &[Rollout<'_>]) {
+    /// What the rewards of each objective have been like, as many as were ever taken in.
+    pub fn scales(&self) -> impl ExactSizeIterator<Item = RewardScale> {
+        self.normalisers.iter().map(|normaliser| RewardScale {
+            answers: normaliser.count(),
+            mean: normaliser.mean(),
+            deviation: normaliser.deviation(),
+        })
+    }
+
+    /// Takes in the rewards of the answers of `step`, counted from 1. Means and deviations that learning uses stand still
+    /// after the steps that the run says.
+    pub(super) fn take_in(&mut self, rlhf: &Rlhf, step: usize, rollouts: &[Rollout<'_>]) {
         let Some(first) = answers(rollouts).next() else {
             return;
         };
         let objectives = first.rewards.len();
         self.normalisers.resize(objectives, Normaliser::default());
-        for answer in answers(rollouts) {
+        let moves = !rlhf.normalise || step <= rlhf.normalise_steps;
+        for answer in answers(rollouts).filter(|_| moves) {
             for (normaliser, reward) in self.normalisers.iter_mut().zip(&answer.rewards) {
                 normaliser.push(*reward);
             }

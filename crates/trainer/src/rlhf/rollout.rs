@@ -221,7 +221,25 @@ impl Answer {
 
 #[cfg(test)]
 mod tests {
+    use panacea_pretrained::Pretrained;
+    use panacea_svd_lora::SvdLoraConfig;
+    use panacea_test_support::TinyModel;
+
     use super::*;
+
+    fn example(responses: Vec<Vec<u32>>) -> Example {
+        Example {
+            source: panacea_data::Source {
+                file: "prompts".into(),
+                line: 1,
+            },
+            prompt: vec![1, 2],
+            responses,
+            judgements: Vec::new(),
+            scores: Vec::new(),
+            words: panacea_data::Words::default(),
+        }
+    }
 
     fn answer(tokens: &[u32]) -> Answer {
         Answer {
@@ -242,19 +260,61 @@ mod tests {
         assert_eq!(answer(&round).repetition(), Some(9.0 / 13.0));
     }
 
+    /// Where several tokens end an answer, the one that was drawn is kept, with its own log-probability, and no other stands
+    /// within an answer. An answer that reaches its length has none.
+    #[test]
+    fn an_answer_ends_with_the_stop_token_that_was_drawn() {
+        const STOP: [u32; 2] = [1, 4];
+        let config = serde_json::json!({
+            "model_type": "llama", "vocab_size": 6, "hidden_size": 8, "intermediate_size": 8,
+            "num_hidden_layers": 1, "num_attention_heads": 1, "num_key_value_heads": 1, "head_dim": 8,
+            "hidden_act": "silu", "max_position_embeddings": 32, "rms_norm_eps": 1e-5,
+            "rope_theta": 10000.0, "tie_word_embeddings": false, "bos_token_id": 0, "eos_token_id": STOP
+        });
+        let folder = tempfile::tempdir().unwrap();
+        TinyModel::well_behaved(config, 0.3).write_without_tokenizer(folder.path());
+        let pretrained = Pretrained::open(folder.path()).unwrap();
+        let model = Decoder::load(&pretrained, &panacea_devices::of_environment()).unwrap();
+        let config = SvdLoraConfig {
+            base_model: "tiny".into(),
+            base_fingerprint: "fingerprint".into(),
+            rank: 2,
+            objectives: vec!["a".into(), "b".into()],
+            alpha: 8.0,
+            target_modules: vec!["q_proj".into()],
+        };
+        let shapes = model.adapted_shapes(&config.target_modules).unwrap();
+        let mut adapters = Adapters::init(config, &shapes, 0.5, 7, model.device());
+        for factors in adapters.factors.0.values_mut() {
+            factors.s = factors.s.ones_like();
+        }
+        let (example, preference) = (example(Vec::new()), Preference::uniform(2));
+        let writing = Writing {
+            samples: 100,
+            max_new_tokens: 3,
+            seed: 5,
+        };
+        let prompts = [(&example, &preference)];
+        let rollouts = Rollout::write(&model, &adapters, &prompts, writing, &STOP).unwrap();
+        let pass = Pass::new(&rollouts).unwrap();
+        let read = model.log_probs(&pass.batch, Some(&adapters)).unwrap();
+        let mut ends = [0; 3];
+        for (answer, place) in answers(&rollouts).zip(pass.places) {
+            let (last, before) = answer.tokens.split_last().unwrap();
+            assert!(before.iter().all(|token| !STOP.contains(token)));
+            let end = STOP.iter().position(|stop| stop == last).unwrap_or(2);
+            ends[end] += 1;
+            assert!(end < 2 || answer.tokens.len() == 3, "{:?}", answer.tokens);
+            assert_eq!(answer.policy.len(), answer.tokens.len());
+            for (written, read) in answer.policy.iter().zip(&read[place]) {
+                assert!((written - read).abs() < 1e-4, "{written} against {read}");
+            }
+        }
+        assert!(ends.iter().all(|&count| count > 5), "{ends:?}");
+    }
+
     #[test]
     fn equal_answers_to_a_prompt_are_packed_once() {
-        let example = |responses: Vec<Vec<u32>>| Example {
-            source: panacea_data::Source {
-                file: "prompts".into(),
-                line: 1,
-            },
-            prompt: vec![1, 2],
-            responses,
-            judgements: Vec::new(),
-            scores: Vec::new(),
-            words: panacea_data::Words::default(),
-        };
         let examples = [example(vec![vec![5, 6]]), example(vec![vec![8]])];
         let preference = Preference::uniform(2);
         let rollout = |example, answers: &[&[u32]]| Rollout {

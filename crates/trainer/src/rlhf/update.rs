@@ -2,7 +2,7 @@
 
 use panacea_config::{Advantages, Rlhf};
 use panacea_data::Example;
-use panacea_objectives::{Preference, clipped_value_term, explained_variance, mean, whiten};
+use panacea_objectives::{Preference, clipped_value_term, explained_variance, mean};
 use panacea_rewards::{ScorerSpec, Verdict};
 use panacea_runs::{NearestVertex, ObjectiveMetrics, RlhfMetrics};
 use panacea_svd_lora::FactorSet;
@@ -12,16 +12,31 @@ use rand_chacha::ChaCha8Rng;
 use crate::divergence::{Collapse, CollapseReason, Quantity};
 use crate::error::TrainerError;
 use crate::lanes::Lane;
-use crate::rlhf::advantages::{estimate_advantages, token_term};
+use crate::rlhf::advantages::{estimate_advantages, token_term, whiten_advantages};
 use crate::rlhf::critic::Critic;
 use crate::rlhf::judges::{Scored, scorer_specs};
+use crate::rlhf::kl_control::next_price;
 use crate::rlhf::reward_memory::{EQUAL_STEPS, RewardMemory};
 use crate::rlhf::rollout::{Answer, Pass, Rollout, Writing, answers, answers_mut};
 use crate::state::TrainingState;
 use crate::training::{Stepped, Training};
 
+#[cfg(test)]
+mod against_exact;
+
 /// The stream of the answers' random numbers.
 const ANSWER_STREAM: u64 = 2 << 32;
+
+/// The answers of a step, with all that learning needs to know of them.
+struct Experience<'a> {
+    rollouts: Vec<Rollout<'a>>,
+    /// What is remembered of the rewards, these included.
+    memory: RewardMemory,
+    /// How many answers each objective's scorer said nothing readable of.
+    unreadable: Vec<usize>,
+    /// The critic's for the first epoch; empty without a critic.
+    critic_gradients: FactorSet,
+}
 
 impl Training<'_> {
     /// One step of reinforcement learning on the prompts of `records`, which are dealt to `preferences`.
@@ -34,33 +49,21 @@ impl Training<'_> {
         factor: f64,
     ) -> Result<Stepped, TrainerError> {
         let step = state.step + 1;
-        let judges = self.judges.ok_or(TrainerError::NoJudges)?;
+        let rlhf = &Rlhf {
+            beta: priced(rlhf, state),
+            ..rlhf.clone()
+        };
         let prompts: Vec<(&Example, &Preference)> = records
             .iter()
             .zip(preferences.iter().cycle())
             .map(|(&example, preference)| (example, preference))
             .collect();
-        let writing = Writing {
-            samples: rlhf.samples,
-            max_new_tokens: rlhf.max_new_tokens,
-            seed: self.answer_seed(state.step),
-        };
-        let mut rollouts = self.write(state, &prompts, writing, judges.stop)?;
-        let scored = judges.score(&written(&rollouts))?;
-        let unreadable = unreadable(&scored);
-        leave_out_unscored(rlhf, &mut rollouts, &scored);
-        if rollouts.is_empty() {
-            let of = scored.len();
-            let read = scored.iter().filter(|answer| answer.rewards().is_some());
-            let read = read.count();
-            return Err(TrainerError::TooFewScored { step, read, of });
-        }
-        let mut memory = state.rewards.clone();
-        memory.take_in(&rollouts);
-        for answer in answers_mut(&mut rollouts) {
-            answer.credits = memory.credits(rlhf, &answer.rewards);
-        }
-        let mut critic_gradients = self.appraise(state, rlhf, &mut rollouts)?;
+        let Experience {
+            rollouts,
+            memory,
+            unreadable,
+            mut critic_gradients,
+        } = self.experience(state, rlhf, &prompts, self.answer_seed(state.step))?;
         let collapse = |reason| Collapse { step, reason };
         self.check(rlhf, &rollouts, &memory).map_err(collapse)?;
         // Only now: a step that is refused above must not change the remembered rewards.
@@ -86,9 +89,17 @@ impl Training<'_> {
                 critic.update(&critic_gradients, update, factor);
             }
         }
+        let said = rlhf_metrics(&rollouts, rlhf.beta);
+        state.beta = (rlhf.kl_control).map(|control| next_price(control, rlhf.beta, said.kl));
         let count = answers(&rollouts).map(|a| a.tokens.len()).sum::<usize>();
         Ok(Stepped {
-            objectives: self.reward_metrics(rlhf, &rollouts, preferences, &unreadable),
+            objectives: self.reward_metrics(
+                rlhf,
+                &rollouts,
+                preferences,
+                &unreadable,
+                &state.rewards,
+            ),
             aggregate: last.loss,
             token_loss: None,
             grad_norm,
@@ -97,8 +108,47 @@ impl Training<'_> {
                 clip_fraction: last.clipped as f64 / count.max(1) as f64,
                 critic_grad_norm,
                 ptx_loss: (rlhf.ptx_weight > 0.0).then_some(last.ptx_loss),
-                ..rlhf_metrics(&rollouts)
+                ..said
             }),
+        })
+    }
+
+    /// Has every prompt answered under its λ, and finds out what the answers are worth. Changes nothing of the state.
+    fn experience<'e>(
+        &self,
+        state: &TrainingState,
+        rlhf: &Rlhf,
+        prompts: &[(&'e Example, &'e Preference)],
+        seed: u64,
+    ) -> Result<Experience<'e>, TrainerError> {
+        let judges = self.judges.ok_or(TrainerError::NoJudges)?;
+        let writing = Writing {
+            samples: rlhf.samples,
+            max_new_tokens: rlhf.max_new_tokens,
+            seed,
+        };
+        let mut rollouts = self.write(state, prompts, writing, judges.stop)?;
+        let scored = judges.score(&written(&rollouts))?;
+        leave_out_unscored(rlhf, &mut rollouts, &scored);
+        if rollouts.is_empty() {
+            let read = scored.iter().filter(|answer| answer.rewards().is_some());
+            return Err(TrainerError::TooFewScored {
+                step: state.step + 1,
+                read: read.count(),
+                of: scored.len(),
+            });
+        }
+        let mut memory = state.rewards.clone();
+        memory.take_in(rlhf, state.step + 1, &rollouts);
+        for answer in answers_mut(&mut rollouts) {
+            answer.credits = memory.credits(rlhf, &answer.rewards);
+        }
+        let critic_gradients = self.appraise(state, rlhf, &mut rollouts)?;
+        Ok(Experience {
+            rollouts,
+            memory,
+            unreadable: unreadable(&scored),
+            critic_gradients,
         })
     }
 
@@ -168,12 +218,7 @@ impl Training<'_> {
         lanes.deal(micro_batches, appraise, |of_micro| {
             gradients.add(lanes.bring_home(of_micro))
         })?;
-        if let Advantages::Gae { whiten: true, .. } = rlhf.advantages {
-            let mut all: Vec<&mut [f64]> = answers_mut(rollouts)
-                .map(|answer| answer.advantages.as_mut_slice())
-                .collect();
-            whiten(&mut all, false);
-        }
+        whiten_advantages(rlhf, rollouts);
         Ok(gradients)
     }
 
@@ -288,6 +333,7 @@ impl Training<'_> {
         rollouts: &[Rollout<'_>],
         preferences: &[Preference],
         unreadable: &[usize],
+        memory: &RewardMemory,
     ) -> Vec<ObjectiveMetrics> {
         let is_judge: Vec<bool> = scorer_specs(self.plan)
             .map(|spec| matches!(spec, ScorerSpec::Endpoint(_)))
@@ -323,6 +369,7 @@ impl Training<'_> {
                     mean(answers(rollouts).map(|answer| answer.credits[i])).unwrap_or(0.0)
                 }),
                 reward_by_lambda: correlation(&pairs),
+                scale: memory.scales().nth(i),
                 // Nobody else says what cannot be read.
                 unreadable: is_judge[i].then_some(unreadable[i]),
                 ..ObjectiveMetrics::default()
@@ -330,6 +377,12 @@ impl Training<'_> {
         };
         names.map(metrics).collect()
     }
+}
+
+/// β of a step: the plan's, unless it follows a target and has moved.
+fn priced(rlhf: &Rlhf, state: &TrainingState) -> f64 {
+    let moved = rlhf.kl_control.and(state.beta);
+    moved.unwrap_or(rlhf.beta)
 }
 
 /// Whether every record has what the run needs of it.
@@ -381,7 +434,7 @@ fn leave_out_unscored(rlhf: &Rlhf, rollouts: &mut Vec<Rollout<'_>>, scored: &[Sc
     let least = match rlhf.advantages {
         Advantages::Gae { .. } => 1,
         // They compare the answers to a prompt.
-        Advantages::Rloo | Advantages::Grpo => 2,
+        Advantages::Rloo | Advantages::Grpo | Advantages::Gdpo { .. } => 2,
     };
     rollouts.retain(|rollout| rollout.answers.len() >= least);
 }
@@ -428,7 +481,7 @@ fn value_slopes(
 }
 
 /// What the answers alone say.
-fn rlhf_metrics(rollouts: &[Rollout<'_>]) -> RlhfMetrics {
+fn rlhf_metrics(rollouts: &[Rollout<'_>], beta: f64) -> RlhfMetrics {
     let tokens = || answers(rollouts).flat_map(|a| a.policy.iter());
     let flat = |of: fn(&Answer) -> &[f64]| -> Vec<f64> {
         answers(rollouts)
@@ -438,6 +491,7 @@ fn rlhf_metrics(rollouts: &[Rollout<'_>]) -> RlhfMetrics {
     let returns = flat(|a| &a.returns);
     RlhfMetrics {
         kl: mean(answers(rollouts).map(Answer::kl)).unwrap_or(0.0),
+        beta,
         entropy: mean(tokens().map(|log_prob| -log_prob)).unwrap_or(0.0),
         answer_tokens: mean(answers(rollouts).map(|a| a.tokens.len() as f64)).unwrap_or(0.0),
         repetition: repetition(rollouts),

@@ -114,6 +114,10 @@ fn show_metrics(run: &RunSummary) -> Result<()> {
                 .map(|key| format!("{key} {}", number(&objective[*key])))
                 .collect();
             line("", &format!("{name}: {}", shown.join(", ")))?;
+            let scale = &objective["scale"];
+            if scale.is_object() {
+                line("", &format!("{name}: {}", scale_text(scale)))?;
+            }
         }
     }
     for (place, measured) in run.last_measurement.iter().enumerate() {
@@ -139,6 +143,16 @@ fn show_metrics(run: &RunSummary) -> Result<()> {
         )?;
     }
     Ok(())
+}
+
+/// What the rewards of an objective have been like, as metrics tell it.
+fn scale_text(scale: &Value) -> String {
+    format!(
+        "rewards of {} answers: mean {}, deviation {}",
+        scale["answers"],
+        number(&scale["mean"]),
+        number(&scale["deviation"])
+    )
 }
 
 fn objectives(line: &Value) -> impl Iterator<Item = (&String, &Value)> {
