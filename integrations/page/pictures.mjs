@@ -37,7 +37,7 @@ await mkdir(pictures, { recursive: true });
 async function measured(m, columns) {
   const out = path.join(folder, `m${m}-${columns}`);
   const which = METHODS[m].flatMap((method) => ["--run", `quickstart-m${m}-${method}-seed1`]);
-  const words = ["eval-front", ...which, "--prompts", "2", "--max-new-tokens", "40", "--runs", runs, "--out", out];
+  const words = ["eval-front", ...which, "--records", "all", "--prompts", "2", "--max-new-tokens", "40", "--runs", runs, "--out", out];
   const env = { ...process.env, COLUMNS: `${columns}` };
   const { stdout } = await promisify(execFile)(panacea, words, { env, maxBuffer: 1 << 26 });
   // The paths at its end are those of a folder that is gone.
