@@ -8,7 +8,7 @@ use std::path::Path;
 
 use panacea_config::{Overrides, Plan, Spec};
 use panacea_runs::{Interrupt, TrainingRun};
-use panacea_trainer::{Preparation, References, TrainerError, Work};
+use panacea_trainer::{Preparation, References, Work};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let outcome = preparation.with_work(References::in_memory(), |work| {
         // Ctrl-C saves a checkpoint.
         let interrupt = Interrupt::install()?;
-        Ok::<_, TrainerError>(Work { interrupt, ..work }.carry_out(&record, &run)?)
+        Work { interrupt, ..work }.carry_out(&record, &run)
     })?;
     println!("{outcome:?}: {}", run.folder().path().display());
     Ok(())
