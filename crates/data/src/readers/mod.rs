@@ -42,7 +42,7 @@ pub enum Format {
     SafeRlhf,
     /// `chosen_messages` and `rejected_messages`, whole conversations.
     ChosenMessages,
-    /// `conversations`, `chosen`, `rejected` with turns of `from` and `value`.
+    /// `conversations` (or `messages`), `chosen` and `rejected`, one turn each; turns of `from` and `value`, or `role` and `content`.
     Sharegpt,
     /// `chosen` and `rejected` as transcripts of `Human:` and `Assistant:`.
     HhRlhf,

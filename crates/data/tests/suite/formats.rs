@@ -190,6 +190,39 @@ fn sharegpt() {
 }
 
 #[test]
+fn axolotl_keeps_the_turns_before_the_answers_in_messages() {
+    check_pair(
+        json!({
+            "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Sky?"}],
+            "chosen": {"role": "assistant", "content": "Blue."},
+            "rejected": {"role": "assistant", "content": "Quite green."}
+        }),
+        Format::Sharegpt,
+        &[("system", "Be brief."), ("user", "Sky?")],
+        ["Blue.", "Quite green."],
+    );
+}
+
+/// As in UltraFeedback's binarized form: `messages` is the chosen conversation again.
+#[test]
+fn messages_beside_whole_conversations_are_passed_over() {
+    let conversation = |answer: &str| {
+        json!([{"role": "user", "content": "Sky?"}, {"role": "assistant", "content": answer}])
+    };
+    check_pair(
+        json!({
+            "prompt": "Sky?",
+            "messages": conversation("Blue."),
+            "chosen": conversation("Blue."),
+            "rejected": conversation("Quite green.")
+        }),
+        Format::TrlPreference,
+        &[("user", "Sky?")],
+        ["Blue.", "Quite green."],
+    );
+}
+
+#[test]
 fn chosen_messages_with_content_parts() {
     let conversation = |answer: &str| {
         json!([
