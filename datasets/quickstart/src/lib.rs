@@ -1,7 +1,7 @@
 //! # The quickstart, as part of a program
 //!
 //! A world of our own, small enough to be trained in seconds: a Llama of 0.7 million parameters with its tokenizer, and menus of
-//! answers with scores, of which the best that any policy can do is known for every preference. [`write`] puts them into a folder,
+//! answers with scores, of which the best that any policy can do is known for every preference. [`write()`] puts them into a folder,
 //! beside a configuration that trains on them.
 //!
 //! ```
@@ -35,7 +35,7 @@ const FILES: [(&str, &[u8]); 7] = files![
     "base/tokenizer.json" "base/tokenizer_config.json" "menus.jsonl"
 ];
 
-/// What [`write`] has put where.
+/// What [`write()`] has put where.
 #[derive(Debug)]
 pub struct Written {
     /// The configuration, whose paths lead to the other two.

@@ -206,9 +206,7 @@ fn axolotl_keeps_the_turns_before_the_answers_in_messages() {
 /// As in UltraFeedback's binarized form: `messages` is the chosen conversation again.
 #[test]
 fn messages_beside_whole_conversations_are_passed_over() {
-    let conversation = |answer: &str| {
-        json!([{"role": "user", "content": "Sky?"}, {"role": "assistant", "content": answer}])
-    };
+    let conversation = |answer: &str| json!([{"role": "user", "content": "Sky?"}, {"role": "assistant", "content": answer}]);
     check_pair(
         json!({
             "prompt": "Sky?",
