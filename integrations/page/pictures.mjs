@@ -16,7 +16,9 @@ import { promisify } from "node:util";
 
 import { withPalette } from "./palette.mjs";
 
-const [modules, panacea, chromium, runs, pictures] = process.argv.slice(2).map((part) => path.resolve(part));
+const [modules, panacea, chromium, , pictures] = process.argv.slice(2).map((part) => path.resolve(part));
+/** As it is typed, since commands print it. */
+const runs = path.relative(".", process.argv[5]);
 const { chromium: browsers } = createRequire(path.join(modules, "package.json"))("playwright-core");
 
 /** By objectives, whose front is drawn. */
@@ -63,9 +65,9 @@ async function shown(url, { width, height, name, dark = false, clip }) {
 /** Text as a terminal shows it. */
 async function terminal(said, columns) {
   const escaped = said.replaceAll("&", "&amp;").replaceAll("<", "&lt;");
-  const style = "margin: 0; width: max-content; padding: 12px 14px; background: #16191d; color: #d8dde2; font: 13px/1.35 'DejaVu Sans Mono', monospace";
+  const style = "margin: 0; white-space: break-spaces; word-break: break-all; padding: 12px 14px; background: #16191d; color: #d8dde2; font: 13px/1.35 'DejaVu Sans Mono', monospace";
   const file = path.join(folder, `terminal-${columns}.html`);
-  const frame = `min-width: ${columns}ch`;
+  const frame = `width: ${columns}ch`;
   const html = `<!doctype html><meta charset="utf-8"><body style="margin: 0"><pre style="${style}; ${frame}">${escaped}</pre>`;
   await writeFile(file, html);
   await shown(pathToFileURL(file).href, { width: 1280, height: 800, name: `terminal-${columns}.png`, clip: "pre" });

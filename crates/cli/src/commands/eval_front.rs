@@ -238,12 +238,13 @@ impl Arguments {
     /// The command that answers a prompt at a preference.
     fn ask(&self, run: &RunFolder, objectives: &[String], prompt: &str) -> String {
         let can_be_named = |name: &String| !name.contains([',', '=']);
-        let weights: Vec<String> = (objectives.iter())
-            .map(|name| match objectives.iter().all(can_be_named) {
-                true => format!("{name}=1"),
-                false => "1".to_owned(),
-            })
-            .collect();
+        // Two are enough to show how it is said, and the line stays short.
+        let weights: Vec<String> = match objectives.iter().all(can_be_named) {
+            true => (objectives.iter().take(2))
+                .map(|name| format!("{name}=1"))
+                .collect(),
+            false => vec!["1".to_owned(); objectives.len()],
+        };
         format!(
             "{} generate{}{} --preference {} --prompt {}",
             shell::program(),
