@@ -19,7 +19,7 @@ pub enum ScriptError {
     /// An import or export in a form that is not read.
     #[error(
         "{module} has `{found}`: write imports as `import {{ a, b }} from \"./name.js\";`, and exports as `export` before a \
-         function, a class or a const"
+         function, a class or one const"
     )]
     Form {
         /// The module.
@@ -199,7 +199,27 @@ fn export(line: &str) -> Option<(&str, String)> {
         .iter()
         .find_map(|kind| declaration.strip_prefix(kind))?;
     let end = rest.find(|c: char| !is_part(c)).unwrap_or(rest.len());
-    (end > 0).then(|| (declaration, rest[..end].to_owned()))
+    let is_one = !declaration.starts_with("const ") || !has_comma_of_its_own(rest);
+    (end > 0 && is_one).then(|| (declaration, rest[..end].to_owned()))
+}
+
+/// Whether a line has a comma outside of texts and brackets, behind which a `const` would declare another name.
+fn has_comma_of_its_own(line: &str) -> bool {
+    let (mut depth, mut quote, mut is_escaped) = (0, None, false);
+    for c in line.chars() {
+        match (quote, c) {
+            (Some(_), _) if is_escaped => is_escaped = false,
+            (Some(_), '\\') => is_escaped = true,
+            (Some(open), _) if open == c => quote = None,
+            (Some(_), _) => {}
+            (None, '"' | '\'' | '`') => quote = Some(c),
+            (None, '(' | '[' | '{') => depth += 1,
+            (None, ')' | ']' | '}') => depth -= 1,
+            (None, ',') if depth == 0 => return true,
+            (None, _) => {}
+        }
+    }
+    false
 }
 
 fn is_identifier(name: &str) -> bool {
@@ -270,6 +290,8 @@ mod tests {
             "import { one } from \"./a.js\"",
             "export default 1;",
             "export let a = 1;",
+            "export const a = 1, b = 2;",
+            "export const a = [1, 2],",
             "export { a };",
             "export * from \"./a.js\";",
         ] {
@@ -278,6 +300,18 @@ mod tests {
                 error.starts_with(&format!("main.js has `{line}`: ")),
                 "{error}"
             );
+        }
+    }
+
+    #[test]
+    fn commas_in_texts_and_brackets_declare_nothing() {
+        for line in [
+            "export const a = (one, other) => [one, other];",
+            "export const a = \"one, \\\" other\";",
+            "export const a = { one: 1, other: 2 };",
+            "export const a = `one, other`;",
+        ] {
+            assert!(one_script("main.js", line, &[]).is_ok(), "{line}");
         }
     }
 
