@@ -283,10 +283,7 @@ impl<'a> Loading<'a> {
             let format = format.name();
             return Err(RecordProblem::NeedsPairs { format }.into());
         }
-        let pairs: Vec<[usize; 2]> = (0..count)
-            .flat_map(|first| (first + 1..count).map(move |second| [first, second]))
-            .filter(|&[first, second]| reading.responses[first] != reading.responses[second])
-            .collect();
+        let pairs = reading.differing_pairs();
         if count > 1 && pairs.is_empty() {
             self.skip(source, SkipReason::IdenticalResponses);
             return Ok(None);

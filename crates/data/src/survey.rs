@@ -130,10 +130,7 @@ impl Taker for Looking {
             let format = format.name();
             return Err(RecordProblem::NeedsPairs { format }.into());
         }
-        let pairs: Vec<[usize; 2]> = (0..count)
-            .flat_map(|first| (first + 1..count).map(move |second| [first, second]))
-            .filter(|&[first, second]| reading.responses[first] != reading.responses[second])
-            .collect();
+        let pairs = reading.differing_pairs();
         if pairs.is_empty() {
             self.report.skipped.push(Skipped {
                 source: source.clone(),

@@ -106,6 +106,15 @@ impl Reading {
         }
     }
 
+    /// Every two responses that differ, the earlier one first.
+    pub(crate) fn differing_pairs(&self) -> Vec<[usize; 2]> {
+        let count = self.responses.len();
+        (0..count)
+            .flat_map(|first| (first + 1..count).map(move |second| [first, second]))
+            .filter(|&[first, second]| self.responses[first] != self.responses[second])
+            .collect()
+    }
+
     /// With what stands beside the conversation in its row.
     fn complete(mut self, row: &Row) -> Result<Self, FieldProblem> {
         fields::check_text_alone(row)?;
