@@ -2,6 +2,8 @@
 //! of README and the project's CI call it.
 
 use std::fmt;
+use std::fs;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
@@ -192,10 +194,23 @@ pub fn run() -> Result<ExitCode, Failure> {
         }
     }
     eprint!("\n==> how long it took\n{summary}");
+    let gigabytes = size(&workspace().join("target")) as f64 / 1e9;
+    eprintln!("==> target holds {gigabytes:.1} GB");
     if failed.is_empty() {
         eprintln!("==> all checks passed");
         Ok(ExitCode::SUCCESS)
     } else {
         Err(Failure::new(format!("failed: {}", failed.join(", "))))
     }
+}
+
+/// The bytes of all files below `folder`; those that vanish meanwhile count for nothing.
+fn size(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => size(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    });
+    sizes.sum()
 }
