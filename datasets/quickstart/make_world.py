@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes menus.jsonl: a small world in which the true Pareto front is known.
+"""Writes menus.jsonl and answers/: a small world in which the true Pareto front is known.
 
 A town's assistant answers 24 questions. Every question has a menu of ten answers, put together from the parts
 below: some blunt, some polite, detailed, careful or playful. Ten objectives are functions of an answer's words
@@ -7,13 +7,18 @@ alone (`OBJECTIVES`), and they conflict. Each objective's scores are scaled over
 standard deviation `SPREAD`; a preference between two answers is then the Bradley-Terry probability of the
 difference of their scores, which is never 0 or 1, so that every optimum is finite.
 
-    python3 make_world.py            writes menus.jsonl beside this file
+For supervised fine-tuning, answers/ has a data set for each of the first five objectives: to every question RECORDS
+answers out of OF_MENU, each at least once, the others in proportion to exp(2 score). All objectives have the same
+answers in different numbers, so that this optimum is finite, too.
+
+    python3 make_world.py            writes menus.jsonl and answers/ beside this file
     python3 make_world.py --check    compares instead, and fails where they differ
 
 Only Python's standard library is needed, and the same seed gives the same file.
 """
 
 import json
+import math
 import random
 import re
 import statistics
@@ -23,6 +28,9 @@ from pathlib import Path
 SEED = 7
 ANSWERS = 10
 SPREAD = 0.8
+FINE_TUNED = 5
+OF_MENU = [0, 2, 4, 6, 8, 9]
+RECORDS = 12
 
 # Question, the blunt answer, the answer as a sentence, two details, a reason, a joke.
 QUESTIONS = [
@@ -136,14 +144,40 @@ def menus():
         }
 
 
+def shares(weights, total):
+    """`total` in proportion to the weights, as whole numbers: what rounding down leaves goes to the largest remainders."""
+    exact = [total * weight / sum(weights) for weight in weights]
+    counts = [math.floor(value) for value in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda i: round(counts[i] - exact[i], 9))
+    for i in by_remainder[: total - sum(counts)]:
+        counts[i] += 1
+    return counts
+
+
+def answers_for(objective, rows):
+    """The data set of an objective: prompts and completions."""
+    for row in rows:
+        weights = [math.exp(2 * row["scores"][objective][i]) for i in OF_MENU]
+        counts = shares(weights, RECORDS - len(OF_MENU))
+        for i, count in zip(OF_MENU, counts):
+            for _ in range(1 + count):
+                yield {"prompt": row["prompt"], "completion": row["responses"][i]}
+
+
 def main():
-    path = Path(__file__).with_name("menus.jsonl")
-    text = "".join(json.dumps(row) + "\n" for row in menus())
-    if "--check" in sys.argv[1:]:
-        if path.read_text() != text:
-            sys.exit(f"error: {path.name} is not what this program writes; run it without --check")
-    else:
-        path.write_text(text)
+    here = Path(__file__).parent
+    rows = list(menus())
+    files = {"menus.jsonl": rows}
+    for objective in list(OBJECTIVES)[:FINE_TUNED]:
+        files[f"answers/{objective}.jsonl"] = answers_for(objective, rows)
+    for name, records in files.items():
+        path = here / name
+        text = "".join(json.dumps(record) + "\n" for record in records)
+        if "--check" not in sys.argv[1:]:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+        elif not path.exists() or path.read_text() != text:
+            sys.exit(f"error: {name} is not what this program writes; run it without --check")
 
 
 if __name__ == "__main__":

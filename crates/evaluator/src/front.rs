@@ -1,6 +1,7 @@
 //! A front: what one or several methods reach over a grid of preferences (`front.json`).
 
 mod check;
+mod deviations;
 
 use std::path::Path;
 

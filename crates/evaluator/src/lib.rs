@@ -18,7 +18,7 @@
 //! compare methods over the same grid: [`MethodPoints::from_records`] makes points with standard errors
 //! and an ordering from the values of single records, [`Front::new`] measures methods under one reference,
 //! [`Front::overlay`] does so for several runs, and [`Report::write`] writes `front.json`, `front.svg`,
-//! `front.png`, `front.html` and `report.md`. Yes, if you want to know whether to believe a reward model: [`calibration`]
+//! `front.png`, `front.html` and `report.md`, of rewards also `deviations.svg`. Yes, if you want to know whether to believe a reward model: [`calibration`]
 //! says how often its preferences are the labels', beside the rule that only looks at lengths, and whether its
 //! probabilities are what they say. And for curves of anything, a panel for each setting: [`plot::LineChart`].
 //!

@@ -7,7 +7,7 @@ use panacea_data::Example;
 use panacea_evaluator::exact::KlProblem;
 use panacea_evaluator::{ExactFront, Front, MethodPoints, PointRecords};
 use panacea_methods::Served;
-use panacea_objectives::{Preference, simplex_grid};
+use panacea_objectives::{Loss, Preference, simplex_grid};
 use panacea_runs::CountedProgress;
 use panacea_trainer::{
     Evaluated, evaluate, evaluate_untrained, record_values, references, response_log_probs,
@@ -15,7 +15,7 @@ use panacea_trainer::{
 };
 
 use crate::error::MeasureError;
-use crate::exact::{kl_menu, kl_problem, menu_mass, menu_problem};
+use crate::exact::{kl_menu, kl_problem, menu_mass, menu_problem, sft_problem};
 use crate::opened::{Measured, Opened};
 
 /// Steps along an edge of the simplex at which the exact front of two objectives is drawn.
@@ -65,7 +65,7 @@ impl Opened {
                     log_probs
                 }
             };
-            least_mass = least_mass.min(menu_mass(&log_probs));
+            least_mass = least_mass.min(menu_mass(examples, &log_probs));
         }
         progress.finish();
 
@@ -90,6 +90,12 @@ impl Opened {
         };
         let aggregation = &self.yardstick.method().aggregation;
         match learning {
+            Learning::Supervised(Loss::Sft(sft)) => {
+                if let Some(problem) = sft_problem(objectives.len(), *sft, examples) {
+                    method.compare(&problem, aggregation);
+                    exact = Some(ExactFront::of(&problem, drawn));
+                }
+            }
             Learning::Supervised(loss) => {
                 if let Some(problem) = menu_problem(objectives.len(), loss, examples) {
                     method.compare(&problem, aggregation);
@@ -111,7 +117,7 @@ impl Opened {
         }
         if exact.is_some() {
             notes.push(format!(
-                "Run {}: every response of the records is judged, so that the exact front over all policies on them is known. \
+                "Run {}: the best that any policy can do on these records is known, and so is the exact front. \
                  The responses of the records hold at least {:.2} % of the policy's probability at every λ.",
                 self.run.name(),
                 100.0 * least_mass

@@ -269,10 +269,8 @@ impl Arguments {
             }
             Ok(())
         };
-        let files: Vec<&str> = REPORT_FILES
-            .into_iter()
-            .chain(answers.map(|_| ANSWERS))
-            .collect();
+        let mut files = report.files();
+        files.extend(answers.map(|_| ANSWERS));
         keep_evaluation(first, self.out.as_deref(), &files, write)
     }
 

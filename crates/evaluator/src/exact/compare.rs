@@ -2,7 +2,7 @@
 
 use panacea_objectives::{Aggregation, Preference};
 
-use super::{KlProblem, MenuProblem};
+use super::{KlProblem, MenuProblem, SftProblem};
 use crate::front::{ExactFront, ExactPoint};
 use crate::method::MethodPoints;
 
@@ -30,6 +30,12 @@ impl KnownOptima for MenuProblem {
 }
 
 impl KnownOptima for KlProblem {
+    fn best_linear(&self, weights: &[f64]) -> Vec<f64> {
+        self.optimum(weights).values
+    }
+}
+
+impl KnownOptima for SftProblem {
     fn best_linear(&self, weights: &[f64]) -> Vec<f64> {
         self.optimum(weights).values
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::numbers::{self, Table};
-use super::{PromptSamples, Report};
+use super::{DEVIATIONS, PromptSamples, Report};
 use crate::Front;
 
 /// The report as Markdown.
@@ -62,7 +62,15 @@ fn scales(front: &Front) -> String {
     if !points.rows.is_empty() {
         text += "\n### Points in deviations\n\n";
         text += &table(&points);
-        text += "\n(J_i − mean) / deviation, by the numbers above.\n";
+        let run = front.unit().map_or("", |run| &run.run);
+        let _ = writeln!(
+            text,
+            "\n(J_i − mean) / deviation, by the numbers of {} above.",
+            escaped(run)
+        );
+        if front.in_deviations().is_some() {
+            let _ = writeln!(text, "\n![The front in deviations]({DEVIATIONS})");
+        }
     }
     text
 }
@@ -181,9 +189,54 @@ mod tests {
         ] {
             assert!(told.contains(part), "{part} is not in\n{told}");
         }
+        assert!(!told.contains("](deviations.svg)"));
         // With a price of KL in the values there is no such unit.
         let told = text("records");
         assert!(told.contains("## Scale of the rewards") && !told.contains("Points in deviations"));
+    }
+
+    #[test]
+    fn the_picture_in_deviations_is_written_and_shown() {
+        let mut of_rewards = super::super::tests::report();
+        assert!(!of_rewards.files().contains(&super::DEVIATIONS));
+        let scale = |objective: &str| RewardScale {
+            objective: objective.to_owned(),
+            mean: 0.0,
+            deviation: 0.5,
+            answers: 96,
+        };
+        let run = MeasuredRun {
+            run: "first".to_owned(),
+            steps: None,
+            by: "rewards of greedy answers".to_owned(),
+            records: 3,
+            origin: "held-out".to_owned(),
+            files: Vec::new(),
+            yardstick: String::new(),
+            reward_scales: vec![scale("helpful"), scale("con|cise")],
+        };
+        of_rewards.front.provenance = Some(Provenance {
+            panacea: "0.1.0".to_owned(),
+            command: "panacea eval-front".to_owned(),
+            runs: vec![run],
+        });
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let files = of_rewards.write(folder.path()).expect("written");
+        let names: Vec<_> = (files.iter())
+            .filter_map(|path| path.file_name()?.to_str())
+            .collect();
+        assert_eq!(names, of_rewards.files());
+        let picture = std::fs::read_to_string(folder.path().join("deviations.svg"));
+        // helpful is 0.2 at its end, of a deviation of 0.5.
+        assert!(
+            picture
+                .expect("written")
+                .contains("helpful from -1.6000 to 0.4000")
+        );
+        let told = report(&of_rewards);
+        assert!(told.contains(
+            "by the numbers of first above.\n\n![The front in deviations](deviations.svg)"
+        ));
     }
 
     #[test]

@@ -77,19 +77,24 @@ impl PromptSamples {
     }
 }
 
-/// The files of a report.
-pub const REPORT_FILES: [&str; 5] = [
+/// The front in deviations of the rewards in training, where it has that unit.
+const DEVIATIONS: &str = "deviations.svg";
+
+/// The files that a report may have.
+pub const REPORT_FILES: [&str; 6] = [
     "front.json",
     "front.svg",
     "front.png",
     "front.html",
     "report.md",
+    DEVIATIONS,
 ];
 
 impl Report {
-    /// Writes `front.json`, `front.svg`, `front.png`, `front.html` and `report.md` into the folder `dir`,
-    /// which is made if it is absent, and returns their paths. Everything is drawn before the first file
-    /// is written, and each file is written whole or not at all.
+    /// Writes `front.json`, `front.svg`, `front.png`, `front.html` and `report.md` into the folder `dir`, which is made if it is
+    /// absent, and returns their paths; of a front by rewards `deviations.svg` too, the front in deviations of the rewards in
+    /// training, where these are known. Everything is drawn before the first file is written, and each file is written whole
+    /// or not at all.
     ///
     /// # Errors
     /// When the drawing fails or a file cannot be written.
@@ -98,17 +103,36 @@ impl Report {
         let png = plot::png(&self.front, &self.title)?;
         let html = html::page(self, &svg);
         let markdown = markdown::report(self);
+        let deviations = match self.front.in_deviations() {
+            Some(front) => {
+                let title = format!("{}: rewards in deviations", self.title);
+                Some(plot::svg(&front, &title)?)
+            }
+            None => None,
+        };
 
         let json = self.front.to_json();
-        let contents: [&[u8]; 5] = [
-            json.as_bytes(),
-            svg.as_bytes(),
-            &png,
-            html.as_bytes(),
-            markdown.as_bytes(),
+        let contents: [Option<&[u8]>; 6] = [
+            Some(json.as_bytes()),
+            Some(svg.as_bytes()),
+            Some(&png),
+            Some(html.as_bytes()),
+            Some(markdown.as_bytes()),
+            deviations.as_ref().map(String::as_bytes),
         ];
-        let files: Vec<(&str, &[u8])> = REPORT_FILES.into_iter().zip(contents).collect();
+        let files = REPORT_FILES.into_iter().zip(contents);
+        let files: Vec<(&str, &[u8])> = files
+            .filter_map(|(name, contents)| Some((name, contents?)))
+            .collect();
         Ok(write_files(dir, &files)?)
+    }
+
+    /// The files that [`Report::write`] writes.
+    #[must_use]
+    pub fn files(&self) -> Vec<&'static str> {
+        let deviations = self.front.in_deviations().is_some();
+        let is_there = |name: &&str| deviations || *name != DEVIATIONS;
+        REPORT_FILES.into_iter().filter(is_there).collect()
     }
 }
 
@@ -205,7 +229,7 @@ mod tests {
             .iter()
             .filter_map(|path| path.file_name()?.to_str())
             .collect();
-        assert_eq!(names, REPORT_FILES);
+        assert_eq!(names, report.files());
         assert_eq!(Front::read(&files[0]).expect("reads back"), report.front);
         assert_eq!(
             std::fs::read_dir(&dir).expect("there").count(),

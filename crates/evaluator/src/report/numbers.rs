@@ -157,23 +157,22 @@ pub(super) fn reward_scales(front: &Front) -> Table {
     }
 }
 
-/// The points of the methods whose values are rewards, in deviations of these rewards in training.
+/// The points of all methods in deviations of the rewards in training; none where the values are no rewards.
 pub(super) fn points_in_deviations(front: &Front) -> Table {
     let mut header = texts(&["method", "λ"]);
     header.extend(front.objectives.iter().cloned());
-    let runs = front.provenance.iter().flat_map(|of| &of.runs);
-    let mut rows = Vec::new();
-    for (method, run) in front.methods.iter().zip(runs) {
-        if !run.has_plain_rewards() || run.reward_scales.len() != front.objectives.len() {
-            continue;
-        }
-        for point in &method.points {
+    let scales = front.unit().map(|run| &run.reward_scales);
+    let rows = scales.iter().flat_map(|scales| {
+        let points = (front.methods.iter())
+            .flat_map(|method| method.points.iter().map(move |point| (method, point)));
+        points.map(|(method, point)| {
             let mut row = vec![method.method.clone(), preference(&point.lambda)];
-            let values = run.reward_scales.iter().zip(&point.values);
+            let values = scales.iter().zip(&point.values);
             row.extend(values.map(|(scale, &value)| optional(scale.in_deviations(value))));
-            rows.push(row);
-        }
-    }
+            row
+        })
+    });
+    let rows = rows.collect();
     Table { header, rows }
 }
 
