@@ -197,3 +197,43 @@ fn every_run_answers() {
         "{report}"
     );
 }
+
+/// What is best on given answers is known for every λ, where all objectives have the same answers.
+#[test]
+fn fine_tuning_on_the_same_answers_has_an_exact_front() {
+    let desk = Desk::new();
+    let record =
+        |answer: &str| format!("{{\"prompt\": \"Hello?\", \"completion\": \"{answer}\"}}\n");
+    let (short, long) = (record("Hi."), record("Hi there."));
+    desk.write("short.jsonl", &format!("{short}{short}{short}{long}"));
+    desk.write("long.jsonl", &format!("{short}{long}{long}{long}"));
+    desk.write("only.jsonl", &long);
+    let config = |second: &str| {
+        format!(
+            "[model]\npath = \"model\"\n\
+             [[objective]]\nname = \"short\"\ntrain = \"short.jsonl\"\neval = \"short.jsonl\"\n\
+             [[objective]]\nname = \"long\"\ntrain = \"{second}.jsonl\"\neval = \"{second}.jsonl\"\n\
+             [method]\nloss = \"sft\"\n[optimizer]\nsteps = 2\nbatch_size = 8\n"
+        )
+    };
+    desk.write("sft.toml", &config("long"));
+    desk.succeed("train --config sft.toml --run both");
+    desk.succeed("eval-front --run both --prompts 0 --divisions 2");
+    let front = desk.json("runs/both/evaluations/001/front.json");
+    // In the middle each answer has a probability of 1/2.
+    let middle = &front["methods"][0]["points"][1];
+    assert_eq!(middle["lambda"], json!([0.5, 0.5]));
+    for value in middle["exact"]["values"].as_array().unwrap() {
+        assert!((value.as_f64().unwrap() - 0.5_f64.ln()).abs() < 1e-12);
+    }
+    assert!(middle["exact"]["regret"].as_f64().unwrap() > 0.0);
+    let report = fs::read_to_string(desk.path("runs/both/evaluations/001/report.md")).unwrap();
+    assert!(report.contains("the best that any policy can do on these records is known"));
+
+    // Where one objective never gives an answer of the other's, its own best policy never does either.
+    desk.write("other.toml", &config("only"));
+    desk.succeed("train --config other.toml --run other");
+    desk.succeed("eval-front --run other --prompts 0 --divisions 2");
+    let front = desk.json("runs/other/evaluations/001/front.json");
+    assert!(front["exact"].is_null(), "{front}");
+}
