@@ -8,7 +8,7 @@ standard deviation `SPREAD`; a preference between two answers is then the Bradle
 difference of their scores, which is never 0 or 1, so that every optimum is finite.
 
 For supervised fine-tuning, answers/ has a data set for each of the first five objectives: to every question RECORDS
-answers out of OF_MENU, each at least once, the others in proportion to exp(2 score). All objectives have the same
+answers of its menu, each at least once, the others in proportion to exp(2 score). All objectives have the same
 answers in different numbers, so that this optimum is finite, too.
 
     python3 make_world.py            writes menus.jsonl and answers/ beside this file
@@ -29,8 +29,7 @@ SEED = 7
 ANSWERS = 10
 SPREAD = 0.8
 FINE_TUNED = 5
-OF_MENU = [0, 2, 4, 6, 8, 9]
-RECORDS = 12
+RECORDS = 20
 
 # Question, the blunt answer, the answer as a sentence, two details, a reason, a joke.
 QUESTIONS = [
@@ -157,11 +156,11 @@ def shares(weights, total):
 def answers_for(objective, rows):
     """The data set of an objective: prompts and completions."""
     for row in rows:
-        weights = [math.exp(2 * row["scores"][objective][i]) for i in OF_MENU]
-        counts = shares(weights, RECORDS - len(OF_MENU))
-        for i, count in zip(OF_MENU, counts):
+        weights = [math.exp(2 * score) for score in row["scores"][objective]]
+        counts = shares(weights, RECORDS - ANSWERS)
+        for response, count in zip(row["responses"], counts):
             for _ in range(1 + count):
-                yield {"prompt": row["prompt"], "completion": row["responses"][i]}
+                yield {"prompt": row["prompt"], "completion": response}
 
 
 def main():

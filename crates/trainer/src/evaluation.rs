@@ -1,5 +1,8 @@
 //! Every objective's value on held-out records, under one preference.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use panacea_config::Learning;
 use panacea_data::Example;
 use panacea_model::{Decoder, Steering};
@@ -47,13 +50,30 @@ pub fn evaluate(
     references: &[Vec<f64>],
     mut done: impl FnMut(),
 ) -> Result<Vec<Evaluated>, TrainerError> {
-    let read = |example: &Example| -> Result<_, TrainerError> {
-        let outputs = read_example(model, steering, loss, example)?;
+    let mut outputs = Vec::with_capacity(examples.len());
+    let mut once = Once::default();
+    for example in examples {
+        outputs.push(once.read(example, || read_example(model, steering, loss, example))?);
         done();
-        Ok(outputs)
-    };
-    let outputs = examples.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    }
     Ok(evaluated(loss, examples, references, outputs))
+}
+
+/// What is read once: data sets of several objectives may have the same responses to the same prompts.
+#[derive(Default)]
+struct Once<'a>(HashMap<(&'a [u32], &'a [Vec<u32>]), Vec<f64>>);
+
+impl<'a> Once<'a> {
+    fn read<E>(
+        &mut self,
+        example: &'a Example,
+        read: impl FnOnce() -> Result<Vec<f64>, E>,
+    ) -> Result<Vec<f64>, E> {
+        match self.0.entry((&example.prompt, &example.responses)) {
+            Entry::Occupied(known) => Ok(known.get().clone()),
+            Entry::Vacant(new) => Ok(new.insert(read()?).clone()),
+        }
+    }
 }
 
 /// Every example under the base model, as it was before any training.
@@ -69,10 +89,11 @@ pub fn evaluate_untrained(
     if loss.outputs() == Outputs::Rewards {
         return Err(TrainerError::NoHead);
     }
+    let mut once = Once::default();
     let outputs = examples.iter().zip(references);
     // Where a reference is needed, it is the base model, and known.
     let outputs = outputs.map(|(example, reference)| match reference.is_empty() {
-        true => response_log_probs(model, None, example),
+        true => once.read(example, || response_log_probs(model, None, example)),
         false => Ok(reference.clone()),
     });
     let outputs = outputs.collect::<Result<Vec<_>, _>>()?;
@@ -150,10 +171,34 @@ pub(crate) fn margin_and_accuracy<'a>(
 
 #[cfg(test)]
 mod tests {
-    use panacea_data::Judgement;
+    use std::path::Path;
+
+    use panacea_data::{Judgement, Source, Words};
     use panacea_objectives::{Dpo, DpoLoss, Record};
 
     use super::*;
+
+    #[test]
+    fn the_same_responses_to_the_same_prompt_are_read_once() {
+        let example = |prompt: u32, response: u32| Example {
+            source: Source::new(Path::new("answers.jsonl"), 1),
+            prompt: vec![prompt],
+            responses: vec![vec![response]],
+            judgements: Vec::new(),
+            scores: Vec::new(),
+            words: Words::default(),
+        };
+        let examples = [example(1, 2), example(1, 3), example(1, 2), example(2, 2)];
+        let (mut once, mut reads) = (Once::default(), 0);
+        let found = examples.iter().map(|example| {
+            once.read(example, || -> Result<_, ()> {
+                reads += 1;
+                Ok(vec![f64::from(reads)])
+            })
+        });
+        let found: Vec<f64> = found.map(|outputs| outputs.unwrap()[0]).collect();
+        assert_eq!(found, [1.0, 2.0, 1.0, 3.0]);
+    }
 
     #[test]
     fn values_are_means_over_labelled_records_with_their_error() {

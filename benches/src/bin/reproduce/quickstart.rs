@@ -13,7 +13,7 @@ use panacea_evaluator::Front;
 use panacea_evaluator::statistics::{Estimate, estimate};
 use panacea_runs::{RunFolder, write_file};
 
-/// The world with a known front: every method with 2, 3, 5 and 10 objectives, and ablations with 2.
+/// The world with a known front: every method with 2, 3, 5 and 10 objectives, ablations with 2, and sharper settings.
 #[derive(Args)]
 #[command(after_help = "Examples:
   cargo xtask reproduce quickstart
@@ -25,7 +25,7 @@ pub struct Quickstart {
     /// Seeds: 1, 2, … up to this number.
     #[arg(long, default_value_t = 3)]
     seeds: u64,
-    /// Only experiments whose group has this name (m2, m3, m5, m10, ablation); may be given often.
+    /// Only experiments whose group has this name (m2, m3, m5, m10, ablation, sharp); may be given often.
     #[arg(long)]
     only: Vec<String>,
     /// Where the runs go.
@@ -50,9 +50,23 @@ const TCHEBYCHEFF_ON_ALL: &[&str] = &[
     "method.aggregation=\"tchebycheff\"",
     "optimizer.batch_size=24",
 ];
+/// Twice the steps of half the records, each record under its own λ, which are drawn as spread out with many objectives as with two;
+/// s held at 1 from the start. As many tokens as the configuration has.
+macro_rules! sharp {
+    ($concentration:literal) => {
+        &[
+            "adapter.fixed_s=1.0",
+            "optimizer.batch_size=4",
+            "optimizer.steps=400",
+            "optimizer.learning_rate=2e-3",
+            "preference.groups=4",
+            concat!("preference.concentration=", $concentration),
+        ]
+    };
+}
 const SOUPS: &[&str] = &["method.name=\"rewarded_soups\""];
 
-/// Experiments with 2, 3, 5 and 10 objectives under every method, then ablations with 2.
+/// Experiments with 2, 3, 5 and 10 objectives under every method, ablations with 2, and sharper settings with each number.
 const QUICKSTART: &[Experiment] = &[
     experiment("m2", "panacea-linear", "quickstart.toml", &[]),
     experiment("m2", "panacea-tchebycheff", "quickstart.toml", TCHEBYCHEFF),
@@ -159,6 +173,26 @@ const QUICKSTART: &[Experiment] = &[
         "quickstart.toml",
         &["preference.vertex_probability=0.5"],
     ),
+    experiment("sharp", "2 objectives", "quickstart.toml", sharp!("1.0")),
+    experiment(
+        "sharp",
+        "3 objectives",
+        "quickstart-3.toml",
+        sharp!("0.667"),
+    ),
+    experiment("sharp", "5 objectives", "quickstart-5.toml", sharp!("0.4")),
+    experiment(
+        "sharp",
+        "10 objectives",
+        "quickstart-10.toml",
+        sharp!("0.2"),
+    ),
+    experiment(
+        "sharp",
+        "10 objectives, nearer to the corners",
+        "quickstart-10.toml",
+        sharp!("0.1"),
+    ),
 ];
 
 const fn experiment(
@@ -230,7 +264,9 @@ impl Quickstart {
             "quickstart-{}-{}-seed{seed}",
             experiment.group, experiment.name
         );
-        name.replace(' ', "-").replace('λ', "preferences")
+        name.replace(", ", "-")
+            .replace(' ', "-")
+            .replace('λ', "preferences")
     }
 
     /// Trains and measures one experiment under one seed, as far as that is not done yet.
