@@ -61,7 +61,10 @@ pub fn evaluate(
 
 /// What is read once: data sets of several objectives may have the same responses to the same prompts.
 #[derive(Default)]
-struct Once<'a>(HashMap<(&'a [u32], &'a [Vec<u32>]), Vec<f64>>);
+struct Once<'a>(HashMap<Asked<'a>, Vec<f64>>);
+
+/// A prompt and its responses.
+type Asked<'a> = (&'a [u32], &'a [Vec<u32>]);
 
 impl<'a> Once<'a> {
     fn read<E>(
