@@ -195,7 +195,7 @@ pub fn run() -> Result<ExitCode, Failure> {
     }
     eprint!("\n==> how long it took\n{summary}");
     let gigabytes = size(&workspace().join("target")) as f64 / 1e9;
-    eprintln!("==> target holds {gigabytes:.1} GB");
+    eprintln!("==> target holds {gigabytes:.1} GB at most");
     if failed.is_empty() {
         eprintln!("==> all checks passed");
         Ok(ExitCode::SUCCESS)
@@ -204,7 +204,8 @@ pub fn run() -> Result<ExitCode, Failure> {
     }
 }
 
-/// The bytes of all files below `folder`; those that vanish meanwhile count for nothing.
+/// The bytes of all files below `folder`: one with several names, as cargo gives to programs, counts for each; one that vanishes
+/// meanwhile for nothing.
 fn size(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let sizes = entries.map(|entry| match entry.metadata() {

@@ -99,23 +99,43 @@ impl BatchPlan {
         batches
     }
 
-    /// An order in which the examples of each set keep their own, at even distances: the j-th of n is at
-    /// (j + u) / n of the way, with one random u in [0, 1) a set.
+    /// The order of [`evenly`], with one random u in [0, 1) a set.
     fn deal(&self, order: &[usize], rng: &mut ChaCha8Rng) -> Vec<usize> {
-        let sets = self.sets.iter().max().map_or(0, |&last| last + 1);
-        let mut of_set = vec![Vec::new(); sets];
-        for &example in order {
-            of_set[self.sets[example]].push(example);
-        }
-        let mut placed = Vec::with_capacity(order.len());
-        for set in of_set {
-            let (offset, count) = (rng.random::<f64>(), set.len() as f64);
-            let places = (0..set.len()).map(|j| (j as f64 + offset) / count);
-            placed.extend(places.zip(set));
-        }
-        placed.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-        placed.into_iter().map(|(_, example)| example).collect()
+        evenly(order, &self.sets, || rng.random())
     }
+}
+
+/// Examples in an order whose every first part holds an even share of each objective's, the very first of each before all others,
+/// where each of them is labelled on a single one. Those of an objective keep their order.
+pub fn dealt_evenly(examples: Vec<Example>) -> Vec<Example> {
+    let sets: Option<Vec<usize>> = examples.iter().map(Example::only_objective).collect();
+    let Some(sets) = sets else {
+        return examples;
+    };
+    let order: Vec<usize> = (0..examples.len()).collect();
+    let mut examples: Vec<Option<Example>> = examples.into_iter().map(Some).collect();
+    let dealt = evenly(&order, &sets, || 0.0).into_iter();
+    dealt
+        .filter_map(|example| examples[example].take())
+        .collect()
+}
+
+/// An order in which the examples of each set keep their own, at even distances: the j-th of n is at (j + u) / n of the way,
+/// with the u of its set. `sets` names the set of each example.
+fn evenly(order: &[usize], sets: &[usize], mut offset: impl FnMut() -> f64) -> Vec<usize> {
+    let count = sets.iter().max().map_or(0, |&last| last + 1);
+    let mut of_set = vec![Vec::new(); count];
+    for &example in order {
+        of_set[sets[example]].push(example);
+    }
+    let mut placed = Vec::with_capacity(order.len());
+    for set in of_set {
+        let (offset, count) = (offset(), set.len() as f64);
+        let places = (0..set.len()).map(|j| (j as f64 + offset) / count);
+        placed.extend(places.zip(set));
+    }
+    placed.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+    placed.into_iter().map(|(_, example)| example).collect()
 }
 
 #[cfg(test)]
@@ -169,6 +189,34 @@ mod tests {
         let mut sizes: Vec<usize> = (0..4).map(|i| plan.batch(i).len()).collect();
         sizes.sort_unstable();
         assert_eq!(sizes, [6, 8, 8, 8]);
+    }
+
+    #[test]
+    fn a_first_part_has_its_share_of_every_data_set() {
+        let example = |line: usize, objective: usize| Example {
+            source: Source::new(std::path::Path::new("all.jsonl"), line),
+            prompt: Vec::new(),
+            responses: vec![Vec::new()],
+            judgements: vec![Judgement {
+                response: 0,
+                against: None,
+                labels: (0..3).map(|i| (i == objective).then_some(1.0)).collect(),
+            }],
+            scores: Vec::new(),
+            words: crate::record::Words::default(),
+        };
+        let all: Vec<Example> = (0..9)
+            .map(|line| example(line, [0, 0, 0, 0, 1, 1, 2, 2, 2][line]))
+            .collect();
+        let lines = |examples: Vec<Example>| -> Vec<usize> {
+            examples.iter().map(|example| example.source.line).collect()
+        };
+        assert_eq!(lines(dealt_evenly(all)), [0, 4, 6, 1, 7, 2, 5, 8, 3]);
+
+        // Where one says something about two objectives, all stay as they are.
+        let mut both = vec![example(0, 0), example(1, 0), example(2, 1)];
+        both[0].judgements[0].labels[1] = Some(1.0);
+        assert_eq!(lines(dealt_evenly(both)), [0, 1, 2]);
     }
 
     /// The examples of each set in each of `batches`.

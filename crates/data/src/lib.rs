@@ -93,7 +93,7 @@ mod tokenize;
 mod tolerance;
 mod visit;
 
-pub use batches::BatchPlan;
+pub use batches::{BatchPlan, dealt_evenly};
 pub use conversations::{Conversations, Responses};
 pub use dataset::{Loader, Part, load};
 pub use error::{BoxError, DataError, FieldProblem, ObjectiveError, RecordProblem, Refusal};

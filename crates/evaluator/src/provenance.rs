@@ -135,6 +135,37 @@ impl MeasuredRun {
 mod tests {
     use super::*;
 
+    impl Provenance {
+        /// For tests.
+        pub(crate) fn of_runs(runs: Vec<MeasuredRun>) -> Self {
+            Self {
+                panacea: "0.1.0".to_owned(),
+                command: "panacea eval-front".to_owned(),
+                runs,
+            }
+        }
+    }
+
+    impl MeasuredRun {
+        /// For tests: a run called `first`, with objectives and the means and deviations of their rewards.
+        pub(crate) fn of_rewards(by: &str, scales: &[(&str, f64, f64)]) -> Self {
+            let scales = scales
+                .iter()
+                .map(|&(objective, mean, deviation)| RewardScale {
+                    objective: objective.to_owned(),
+                    mean,
+                    deviation,
+                    answers: 96,
+                });
+            Self {
+                by: by.to_owned(),
+                files: Vec::new(),
+                reward_scales: scales.collect(),
+                ..run("first")
+            }
+        }
+    }
+
     fn run(name: &str) -> MeasuredRun {
         MeasuredRun {
             run: name.to_owned(),

@@ -1,5 +1,6 @@
 //! What measuring a front will take on this machine, and how much of it fits into a part of the training's time.
 
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use panacea_config::Learning;
@@ -110,7 +111,8 @@ impl Rates {
         let records = |records: usize| self.records(asked, records);
         // Answers may take less than they could at most, and records are what is asked about.
         let left = (budget - answers(prompts)).max(budget / 2.0);
-        let fitting = most(all, left, records).max(LEAST_RECORDS.min(all));
+        let least = LEAST_RECORDS.max(covering(asked.examples)).min(all);
+        let fitting = most(all, left, records).max(least);
         let measured = asked.records.map_or(fitting, |records| records.min(all));
         Sample {
             records: measured,
@@ -128,7 +130,16 @@ impl Rates {
         if asked.by_rewards {
             return preferences * self.answers(first, count, asked.max_new_tokens);
         }
-        let rows: usize = first.iter().map(Example::rows).sum();
+        let rows: usize = match asked.learning {
+            // The same responses to the same prompt are read once.
+            Learning::Supervised(_) => {
+                let distinct: HashMap<_, usize> = (first.iter())
+                    .map(|example| ((&example.prompt, &example.responses), example.rows()))
+                    .collect();
+                distinct.into_values().sum()
+            }
+            Learning::Rlhf(_) => first.iter().map(Example::rows).sum(),
+        };
         let needed = asked.learning.needs_reference();
         let unknown = first
             .iter()
@@ -144,6 +155,21 @@ impl Rates {
         let rounds = count.div_ceil(Generation::USUAL_LIMIT);
         self.prompt_token * tokens as f64 + self.answer_step * (rounds * max_new_tokens) as f64
     }
+}
+
+/// How many examples, from the first on, are labelled on every objective that any of them is labelled on.
+fn covering(examples: &[Example]) -> usize {
+    let mut covered = BTreeSet::new();
+    let mut count = 0;
+    for (position, example) in examples.iter().enumerate() {
+        let labels = example.judgements.iter().map(|of| of.labels.iter());
+        for (objective, label) in labels.flat_map(Iterator::enumerate) {
+            if label.is_some() && covered.insert(objective) {
+                count = position + 1;
+            }
+        }
+    }
+    count
 }
 
 /// The largest number up to `limit` whose `seconds`, which grow with it, are no more than `budget`; 0 if none is.
@@ -199,7 +225,7 @@ fn writing(
 #[cfg(test)]
 mod tests {
     use panacea_config::{Overrides, Plan, Spec};
-    use panacea_data::{Source, Words};
+    use panacea_data::{Judgement, Source, Words};
 
     use super::*;
 
@@ -210,7 +236,7 @@ mod tests {
         let plan = Plan::resolve(Spec::from_toml(plan, "it"), &Overrides::default()).unwrap();
         let example = |line: usize| Example {
             source: Source::new("a.jsonl".as_ref(), line),
-            prompt: vec![1; 5],
+            prompt: vec![line as u32; 5],
             responses: vec![vec![2; 5]],
             judgements: Vec::new(),
             scores: Vec::new(),
@@ -240,6 +266,40 @@ mod tests {
         // No more than there are; and all of the time where answers take none.
         let sample = rates(0.0).sample(asked, 1.0);
         assert_eq!((sample.prompts, sample.records), (16, 40));
+
+        // The same responses to the same prompt are read once.
+        let same = vec![example(7); 40];
+        let asked = Asked {
+            examples: &same,
+            ..asked
+        };
+        let sample = rates(0.1).sample(asked, 1.0);
+        assert_eq!((sample.records, sample.record_seconds), (40, 0.3));
+    }
+
+    #[test]
+    fn every_objective_has_a_record_at_least() {
+        let example = |line: usize, labels: [Option<f64>; 3]| Example {
+            source: Source::new("a.jsonl".as_ref(), line),
+            prompt: Vec::new(),
+            responses: vec![Vec::new()],
+            judgements: vec![Judgement {
+                response: 0,
+                against: None,
+                labels: labels.to_vec(),
+            }],
+            scores: Vec::new(),
+            words: Words::default(),
+        };
+        // Nothing is labelled on the third.
+        let examples = [
+            example(1, [Some(1.0), None, None]),
+            example(2, [Some(0.0), None, None]),
+            example(3, [Some(1.0), Some(1.0), None]),
+            example(4, [None, Some(1.0), None]),
+        ];
+        assert_eq!(covering(&examples), 3);
+        assert_eq!(covering(&[]), 0);
     }
 
     #[test]

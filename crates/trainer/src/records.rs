@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use panacea_config::Plan;
-use panacea_data::{DataReport, Example, Loader, Part, Rendered};
+use panacea_data::{DataReport, Example, Loader, Part, Rendered, dealt_evenly};
 use panacea_pretrained::ChatTokenizer;
 
 use crate::error::TrainerError;
@@ -85,7 +85,8 @@ impl Records {
         }
     }
 
-    /// Reads the evaluation files of `plan`, or `files` in their place; nothing where there are neither.
+    /// Reads the evaluation files of `plan`, or `files` in their place; nothing where there are neither. Of objectives with a data
+    /// set each, every first part of the records has its share.
     pub fn load_held_out(
         plan: &Plan,
         files: &[PathBuf],
@@ -99,7 +100,11 @@ impl Records {
         if files.is_empty() && !of_objectives {
             return Ok(None);
         }
-        Self::load(plan, Part::Eval, files, tokenizer).map(Some)
+        let records = Self::load(plan, Part::Eval, files, tokenizer)?;
+        Ok(Some(Self {
+            examples: dealt_evenly(records.examples),
+            ..records
+        }))
     }
 }
 

@@ -230,6 +230,9 @@ fn fine_tuning_on_the_same_answers_has_an_exact_front() {
     let report = fs::read_to_string(desk.path("runs/both/evaluations/001/report.md")).unwrap();
     assert!(report.contains("the best that any policy can do on these records is known"));
 
+    // A part of the records is a part of every data set.
+    desk.succeed("eval-front --run both --prompts 0 --divisions 2 --records 2");
+
     // Where one objective never gives an answer of the other's, its own best policy never does either.
     desk.write("other.toml", &config("only"));
     desk.succeed("train --config other.toml --run other");

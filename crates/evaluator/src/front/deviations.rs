@@ -18,42 +18,41 @@ impl Front {
     /// [`Front::unit`]. None without a unit, or where the rewards of an objective deviated too little for numbers.
     pub(crate) fn in_deviations(&self) -> Option<Self> {
         let scales = &self.unit()?.reward_scales;
-        let rescaled = |values: &[f64]| -> Vec<f64> {
+        let rescaled = |values: &[f64]| -> Option<Vec<f64>> {
             let both = values.iter().zip(scales);
-            both.map(|(value, scale)| (value - scale.mean) / scale.deviation)
+            both.map(|(&value, scale)| scale.in_deviations(value))
                 .collect()
         };
-        let point = |point: &FrontPoint| FrontPoint {
-            lambda: point.lambda.clone(),
-            values: rescaled(&point.values),
-            stderr: (point.stderr.iter().zip(scales))
-                .map(|(error, scale)| error / scale.deviation)
-                .collect(),
-            correlation: point.correlation.clone(),
-            ..FrontPoint::default()
+        let point = |point: &FrontPoint| -> Option<FrontPoint> {
+            let errors = point.stderr.iter().zip(scales);
+            Some(FrontPoint {
+                lambda: point.lambda.clone(),
+                values: rescaled(&point.values)?,
+                stderr: errors
+                    .map(|(error, scale)| error / scale.deviation)
+                    .collect(),
+                correlation: point.correlation.clone(),
+                ..FrontPoint::default()
+            })
         };
-        let methods = self.methods.iter().map(|method| MethodPoints {
-            method: method.method.clone(),
-            points: method.points.iter().map(point).collect(),
-            ordering: Vec::new(),
-            effects: Vec::new(),
-            cost: None,
+        let methods = self.methods.iter().map(|method| {
+            Some(MethodPoints {
+                method: method.method.clone(),
+                points: method.points.iter().map(point).collect::<Option<_>>()?,
+                ordering: Vec::new(),
+                effects: Vec::new(),
+                cost: None,
+            })
         });
-        let reference = rescaled(&self.reference);
-        Self::new(
-            self.objectives.clone(),
-            methods.collect(),
-            Some(reference),
-            None,
-        )
-        .ok()
+        let (methods, reference) = (methods.collect::<Option<_>>()?, rescaled(&self.reference)?);
+        Self::new(self.objectives.clone(), methods, Some(reference), None).ok()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Provenance, RewardScale};
+    use crate::Provenance;
 
     fn front(deviation: f64, by: &str) -> Front {
         let point = FrontPoint {
@@ -72,28 +71,10 @@ mod tests {
         };
         let objectives = ["helpful", "concise"].map(str::to_owned).to_vec();
         let front = Front::new(objectives, vec![method], Some(vec![1.0, -2.0]), None);
-        let scale = |mean, deviation| RewardScale {
-            objective: String::new(),
-            mean,
-            deviation,
-            answers: 96,
-        };
-        let run = MeasuredRun {
-            run: "first".to_owned(),
-            steps: None,
-            by: by.to_owned(),
-            records: 3,
-            origin: "held-out".to_owned(),
-            files: Vec::new(),
-            yardstick: String::new(),
-            reward_scales: vec![scale(1.0, 0.5), scale(-1.0, deviation)],
-        };
+        let run =
+            MeasuredRun::of_rewards(by, &[("helpful", 1.0, 0.5), ("concise", -1.0, deviation)]);
         Front {
-            provenance: Some(Provenance {
-                panacea: "0.1.0".to_owned(),
-                command: "panacea eval-front".to_owned(),
-                runs: vec![run],
-            }),
+            provenance: Some(Provenance::of_runs(vec![run])),
             ..front.expect("valid")
         }
     }

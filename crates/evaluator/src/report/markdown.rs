@@ -129,7 +129,7 @@ pub(crate) fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{MeasuredRun, Provenance, RewardScale};
+    use crate::{MeasuredRun, Provenance};
 
     #[test]
     fn it_holds_every_part() {
@@ -156,28 +156,10 @@ mod tests {
     fn the_scale_of_rewards_is_told_with_the_points_in_its_units() {
         let mut of_rewards = super::super::tests::report();
         assert!(!report(&of_rewards).contains("Scale of the rewards"));
-        let scale = |objective: &str, mean, deviation| RewardScale {
-            objective: objective.to_owned(),
-            mean,
-            deviation,
-            answers: 96,
-        };
-        let run = |by: &str| MeasuredRun {
-            run: "first".to_owned(),
-            steps: None,
-            by: by.to_owned(),
-            records: 3,
-            origin: "held-out".to_owned(),
-            files: Vec::new(),
-            yardstick: String::new(),
-            reward_scales: vec![scale("helpful", 0.0, 0.5), scale("con|cise", -1.0, 0.0)],
-        };
         let mut text = |by: &str| {
-            of_rewards.front.provenance = Some(Provenance {
-                panacea: "0.1.0".to_owned(),
-                command: "panacea eval-front".to_owned(),
-                runs: vec![run(by)],
-            });
+            let scales = [("helpful", 0.0, 0.5), ("con|cise", -1.0, 0.0)];
+            let run = MeasuredRun::of_rewards(by, &scales);
+            of_rewards.front.provenance = Some(Provenance::of_runs(vec![run]));
             report(&of_rewards)
         };
         let told = text("rewards of greedy answers of at most 9 tokens");
@@ -199,27 +181,9 @@ mod tests {
     fn the_picture_in_deviations_is_written_and_shown() {
         let mut of_rewards = super::super::tests::report();
         assert!(!of_rewards.files().contains(&super::DEVIATIONS));
-        let scale = |objective: &str| RewardScale {
-            objective: objective.to_owned(),
-            mean: 0.0,
-            deviation: 0.5,
-            answers: 96,
-        };
-        let run = MeasuredRun {
-            run: "first".to_owned(),
-            steps: None,
-            by: "rewards of greedy answers".to_owned(),
-            records: 3,
-            origin: "held-out".to_owned(),
-            files: Vec::new(),
-            yardstick: String::new(),
-            reward_scales: vec![scale("helpful"), scale("con|cise")],
-        };
-        of_rewards.front.provenance = Some(Provenance {
-            panacea: "0.1.0".to_owned(),
-            command: "panacea eval-front".to_owned(),
-            runs: vec![run],
-        });
+        let scales = [("helpful", 0.0, 0.5), ("con|cise", 0.0, 0.5)];
+        let run = MeasuredRun::of_rewards("rewards of greedy answers", &scales);
+        of_rewards.front.provenance = Some(Provenance::of_runs(vec![run]));
         let folder = tempfile::tempdir().expect("a temporary folder");
         let files = of_rewards.write(folder.path()).expect("written");
         let names: Vec<_> = (files.iter())
