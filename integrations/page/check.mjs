@@ -279,6 +279,28 @@ async function theAddressHoldsAll({ url }) {
   for (const { context } of [page, other].map((page) => ({ context: page.context() }))) await context.close();
 }
 
+/** A link that is followed just before the page writes the address of the view that is left. */
+async function aLinkIsFollowed({ url }) {
+  const page = await open(url);
+  await page.locator(".compare").waitFor();
+  await page.evaluate(() => {
+    const slider = document.querySelector("input[type=range]");
+    const link = [...document.querySelectorAll("#views a")].at(-1);
+    // The page writes after as long, and both are due when this ends: first the click, then the address, then the click's event.
+    setTimeout(() => link.click(), 100);
+    slider.value = "37";
+    slider.dispatchEvent(new Event("input", { bubbles: true }));
+    for (const end = performance.now() + 150; performance.now() < end; );
+  });
+  await page.locator(".setup").waitFor();
+  assert.match(page.url(), /view=balance/);
+  // What was left is there again.
+  await page.getByRole("link", { name: "Compare" }).click();
+  await page.locator(".compare").waitFor();
+  assert.equal(await card(page, "A").getByRole("slider").inputValue(), "37");
+  await page.context().close();
+}
+
 async function theCommandIsTheRequest({ url }) {
   const page = await open(url + address('it\'s a "bakery" $HOME `id` \\', "one@0.25,0.75", "base"));
   await send(page);
@@ -1034,6 +1056,7 @@ try {
     theMarkFollowsTheSlider,
     controlsKeepTheSum,
     theAddressHoldsAll,
+    aLinkIsFollowed,
     theCommandIsTheRequest,
     errorsAreSaid,
     theKeyIsAskedFor,

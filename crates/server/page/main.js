@@ -20,6 +20,8 @@ const main = document.getElementById("main");
 const api = new Api((wasWrong) => askForKey(document.getElementById("key"), wasWrong));
 let shown = null;
 let pending = null;
+/** The address that is shown. Where there is another one, a link was followed, and its event is on the way. */
+let here = null;
 /** What each view was left with, by its id: a link to it brings that back. */
 const states = new Map();
 const links = VIEWS.map((view) => h("a", {}, view.title));
@@ -37,14 +39,17 @@ function navigate(current) {
 /** The address is that of this state; it makes no step to go back. */
 function write(view, state) {
   clearTimeout(pending);
+  if (location.hash !== here) return;
   const address = addressOf(view.id, state);
-  if (address !== location.hash) history.replaceState(null, "", address);
+  if (address !== here) history.replaceState(null, "", address);
+  here = location.hash;
   navigate(view);
 }
 
 function show(models) {
   clearTimeout(pending);
-  const state = readAddress(location.hash);
+  here = location.hash;
+  const state = readAddress(here);
   const view = viewOf(state);
   states.set(view.id, state);
   navigate(view);
