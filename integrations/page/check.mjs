@@ -289,7 +289,7 @@ async function aLinkIsFollowed({ url }) {
     // The page writes after as long, and both are due when this ends: first the click, then the address, then the click's event.
     setTimeout(() => link.click(), 100);
     slider.value = "37";
-    slider.dispatchEvent(new Event("input", { bubbles: true }));
+    for (const type of ["input", "change"]) slider.dispatchEvent(new Event(type, { bubbles: true }));
     for (const end = performance.now() + 150; performance.now() < end; );
   });
   await page.locator(".setup").waitFor();
