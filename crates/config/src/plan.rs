@@ -216,6 +216,7 @@ impl Plan {
                 name: None,
                 aggregation: None,
                 ideal: None,
+                smoothing: None,
                 divisions: None,
                 ..spec.method
             },
@@ -238,7 +239,7 @@ impl Plan {
     /// each J_i under them ([`Loss::lowest`](panacea_objectives::Loss::lowest)).
     pub fn with_ideal_of(self, train: &[Example]) -> Result<Self, ConfigErrors> {
         match &self.method.aggregation {
-            Aggregation::Tchebycheff { ideal } if ideal.is_empty() => {
+            Aggregation::Tchebycheff { ideal, .. } if ideal.is_empty() => {
                 let ideal = label_ideal(&self.method.learning, train, self.objectives.len());
                 let mut spec = self.to_spec();
                 spec.method.ideal = Some(ideal);
@@ -327,6 +328,7 @@ impl Resolver {
         };
         let method = self.method(&spec.method, &spec.rlhf, objectives.len(), run);
         let mut preference = self.preference(&spec.preference, optimizer.batch_size, &objectives);
+        self.warn_of_few_records(&method.aggregation, preference.groups, optimizer.batch_size);
         if method.is_reward_model() {
             adapter.orthogonality = 0.0;
             preference = PreferencePlan::every_objective_alike(objectives.len());

@@ -37,7 +37,7 @@ pub struct Overrides {
     /// `--steps`; takes the place of `optimizer.epochs` as well.
     pub steps: Option<usize>,
     /// `--set section.key=value`, any number of times; the value as in TOML, where a plain word needs no
-    /// quotes.
+    /// quotes. `section.key=` takes the key out of the file.
     pub set: Vec<String>,
 }
 
@@ -63,7 +63,10 @@ impl Spec {
     /// Lays the command line over the file.
     pub(crate) fn apply(&mut self, overrides: &Overrides) {
         for assignment in &overrides.set {
-            self.overlay(parse_assignment(assignment));
+            let emptied = assignment.trim().strip_suffix('=');
+            if !emptied.is_some_and(|key| self.forget(key.trim())) {
+                self.overlay(parse_assignment(assignment));
+            }
         }
         let mut flags = Self::default();
         let mut from_flag = |key: &str, flag: &str, given: bool| {
@@ -101,10 +104,10 @@ impl Spec {
         }
         // `steps` and `epochs` both give a run's length: one of them in `over` cancels the other one in `self`.
         match (over.optimizer.steps, over.optimizer.epochs) {
-            (Some(_), None) => self.forget_epochs(),
-            (None, Some(_)) => self.forget_steps(),
-            _ => {}
-        }
+            (Some(_), None) => self.forget("optimizer.epochs"),
+            (None, Some(_)) => self.forget("optimizer.steps"),
+            _ => false,
+        };
         // A mistake in a value that is replaced does not count.
         let replaced = &over.sources.origins;
         self.sources.problems.retain(|problem| {
@@ -132,14 +135,29 @@ impl Spec {
         self.sources.problems.extend(over.sources.problems);
     }
 
-    fn forget_epochs(&mut self) {
-        self.optimizer.epochs = None;
-        self.sources.origins.remove("optimizer.epochs");
-    }
-
-    fn forget_steps(&mut self) {
-        self.optimizer.steps = None;
-        self.sources.origins.remove("optimizer.steps");
+    /// As if the file did not have this key; `false` where there is no such key.
+    fn forget(&mut self, key: &str) -> bool {
+        let (section, name) = key.split_once('.').unwrap_or(("", key));
+        let is_known = match section {
+            "" => self.general.forget(name),
+            "model" => self.model.forget(name),
+            "precision" => self.precision.forget(name),
+            "data" => self.data.forget(name),
+            "adapter" => self.adapter.forget(name),
+            "method" => self.method.forget(name),
+            "rlhf" => self.rlhf.forget(name),
+            "preference" => self.preference.forget(name),
+            "optimizer" => self.optimizer.forget(name),
+            "evaluation" => self.evaluation.forget(name),
+            "checkpoint" => self.checkpoint.forget(name),
+            "logging" => self.logging.forget(name),
+            _ => false,
+        };
+        if is_known {
+            self.sources.origins.remove(key);
+            self.sources.problems.retain(|problem| problem.key != key);
+        }
+        is_known
     }
 }
 

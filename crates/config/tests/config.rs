@@ -109,10 +109,11 @@ fn every_key_reaches_the_plan() {
     assert_eq!(
         plan.method().aggregation,
         Aggregation::Tchebycheff {
-            ideal: vec![-0.5, -0.25]
+            ideal: vec![-0.5, -0.25],
+            smoothing: 0.05,
         }
     );
-    assert_eq!(plan.method().label(), "panacea-tchebycheff");
+    assert_eq!(plan.method().label(), "panacea-smooth-tchebycheff");
     assert_eq!(plan.preference().sampler.vertex_probability(), 0.2);
     let optimizer = plan.optimizer();
     assert_eq!(optimizer.length, Length::Steps(110));
@@ -386,7 +387,8 @@ fn the_ideal_has_a_value_for_each_objective() {
     assert_eq!(
         plan.method().aggregation,
         Aggregation::Tchebycheff {
-            ideal: ideal.clone()
+            ideal: ideal.clone(),
+            smoothing: 0.0,
         }
     );
     // Nothing else changes, nor does an ideal that is there.
@@ -666,6 +668,37 @@ fn the_command_line_wins_over_the_file_and_flags_over_set() {
 }
 
 #[test]
+fn a_key_that_is_set_to_nothing_has_its_default() {
+    let text = format!("{MINIMAL}\n[adapter]\nfixed_s = -1\nrank = 3\n[optimizer]\nsteps = 7");
+    let nothing = [
+        "adapter.fixed_s=",
+        "adapter.rank = ",
+        "optimizer.steps=",
+        "seed=",
+    ];
+    let plan = resolve_with(&text, &set(&nothing)).unwrap();
+    assert_eq!(plan, resolve(MINIMAL).unwrap());
+    // Nor does a mistake in its value count; of what comes later it is the value.
+    let text = format!("{MINIMAL}\n[adapter]\nrank = \"many\"");
+    assert_eq!(
+        resolve_with(&text, &set(&["adapter.rank="]))
+            .unwrap()
+            .adapter()
+            .rank,
+        8
+    );
+    let later = resolve_with(&text, &set(&["adapter.rank=", "adapter.rank=5"])).unwrap();
+    assert_eq!(later.adapter().rank, 5);
+    let message = resolve_with(MINIMAL, &set(&["adapter.rang="])).unwrap_err();
+    assert!(message.contains("did you mean \"rank\"?"), "{message}");
+    let message = resolve_with(MINIMAL, &set(&["model.path="])).unwrap_err();
+    assert!(
+        message.contains("model.path: there is no model"),
+        "{message}"
+    );
+}
+
+#[test]
 fn a_mistake_in_the_file_that_the_command_line_writes_over_is_none() {
     let text = format!("{MINIMAL}\n[optimizer]\nsteps = \"ten\"");
     let flag = Overrides {
@@ -713,7 +746,29 @@ fn keys_without_effect_are_warned_about_unless_they_say_nothing_new() {
         1
     );
     assert_eq!(warnings("ideal = [-0.5, -0.5]").len(), 1);
+    assert_eq!(warnings("smoothing = 0.1").len(), 1);
     assert_eq!(warnings("per_token = true").len(), 1);
+}
+
+#[test]
+fn a_maximum_over_the_losses_of_few_records_is_warned_about() {
+    let warnings = |more: &str| {
+        let text = format!("{MINIMAL}\n[method]\naggregation = \"tchebycheff\"\n{more}");
+        resolve(&text).unwrap().warnings().to_vec()
+    };
+    assert_eq!(
+        warnings("[preference]\ngroups = 4\n[optimizer]\nbatch_size = 4"),
+        [
+            "method.aggregation = \"tchebycheff\": preference.groups = 4 leaves 1 of a step's 4 records to each λ, and the \
+             largest of losses over so few is mostly chance; give them more, or set method.smoothing to 0.03, say"
+        ]
+    );
+    assert!(warnings("[optimizer]\nbatch_size = 4").is_empty());
+    assert!(warnings("[preference]\ngroups = 2\n[optimizer]\nbatch_size = 8").is_empty());
+    assert!(
+        warnings("smoothing = 0.03\n[preference]\ngroups = 4\n[optimizer]\nbatch_size = 4")
+            .is_empty()
+    );
 }
 
 #[test]
@@ -734,7 +789,10 @@ fn kto_has_weights_and_an_ideal_of_its_own() {
     let ideal = vec![0.0, -0.1];
     assert_eq!(
         plan.method().aggregation,
-        Aggregation::Tchebycheff { ideal }
+        Aggregation::Tchebycheff {
+            ideal,
+            smoothing: 0.0
+        }
     );
     check_mistake(
         "[method]\nloss = \"kto\"\ndesirable_weight = 0",

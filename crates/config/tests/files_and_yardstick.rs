@@ -81,6 +81,12 @@ fn a_yardstick_is_what_decides_the_value_of_a_record() {
     ] {
         assert_eq!(yardstick(&[same]), own, "{same}");
     }
+    // How losses become one number is a matter of training.
+    let of_pairs = |set: &[&str]| plan(REWARDS, &[&["method.loss=dpo"], set].concat()).yardstick();
+    for same in ["method.aggregation=linear", "method.smoothing=0.1"] {
+        let set = ["method.aggregation=tchebycheff", same];
+        assert_eq!(of_pairs(&set), of_pairs(&[]), "{same}");
+    }
     for other in [
         "method.beta=0.5",
         "data.max_response_tokens=9",

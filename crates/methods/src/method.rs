@@ -25,6 +25,8 @@ pub enum Means {
     Linear,
     /// From labelled records, by the largest weighted loss.
     Tchebycheff,
+    /// From labelled records, by the smooth maximum of the weighted losses.
+    SmoothTchebycheff,
     /// From rewards, with a critic.
     Ppo,
     /// From rewards, each answer against the mean of the others.
@@ -40,6 +42,7 @@ impl Means {
         match self {
             Self::Linear => "linear",
             Self::Tchebycheff => "tchebycheff",
+            Self::SmoothTchebycheff => "smooth-tchebycheff",
             Self::Ppo => "ppo",
             Self::Rloo => "rloo",
             Self::Grpo => "grpo",
@@ -76,17 +79,15 @@ impl Method {
         match (self, by) {
             (Self::Panacea, _) => format!("panacea-{name}"),
             // With one objective in each training, all aggregations are the same.
-            (Self::RewardedSoups, Means::Linear | Means::Tchebycheff) => {
-                "rewarded-soups".to_owned()
-            }
+            (
+                Self::RewardedSoups,
+                Means::Linear | Means::Tchebycheff | Means::SmoothTchebycheff,
+            ) => "rewarded-soups".to_owned(),
             (Self::RewardedSoups, Means::Ppo | Means::Rloo | Means::Grpo | Means::Gdpo) => {
                 format!("rewarded-soups-{name}")
             }
             (Self::Discrete { .. }, Means::Linear) => "discrete".to_owned(),
-            (
-                Self::Discrete { .. },
-                Means::Tchebycheff | Means::Ppo | Means::Rloo | Means::Grpo | Means::Gdpo,
-            ) => format!("discrete-{name}"),
+            (Self::Discrete { .. }, _) => format!("discrete-{name}"),
             (Self::RewardModel, _) => "reward-model".to_owned(),
         }
     }
@@ -124,5 +125,9 @@ mod tests {
         );
         assert_eq!(grid.label(Means::Linear), "discrete");
         assert_eq!(grid.label(Means::Tchebycheff), "discrete-tchebycheff");
+        assert_eq!(
+            Method::Panacea.label(Means::SmoothTchebycheff),
+            "panacea-smooth-tchebycheff"
+        );
     }
 }

@@ -15,6 +15,9 @@ pub enum Aggregation {
         /// The ideal z_i of each objective J_i; empty means all 0, which is valid for DPO, KTO and SFT,
         /// since their J_i ≤ 0.
         ideal: Vec<f64>,
+        /// μ ≥ 0 of the smooth maximum μ log Σ_i exp(λ_i (L_i + z_i) / μ) (Lin et al. 2024); at 0 the
+        /// maximum itself. It lies above the maximum, by μ log m at most.
+        smoothing: f64,
     },
 }
 
@@ -44,10 +47,12 @@ impl Aggregation {
     /// which contributes 0 and takes weight 0.
     ///
     /// The weights are λ_i (linear), or λ_{i*} at i* and 0 elsewhere (Tchebycheff: the gradient of
-    /// λ_{i*} L_{i*} is λ_{i*} ∇L_{i*}). A NaN loss of an objective with weight makes the value NaN.
+    /// λ_{i*} L_{i*} is λ_{i*} ∇L_{i*}), or λ_i times the share of exp(λ_i (L_i + z_i) / μ) in their sum
+    /// (smooth Tchebycheff). A NaN loss of an objective with weight makes the value NaN.
     ///
     /// # Panics
-    /// When there is not one loss per weight of the preference, or a non-empty ideal of another length.
+    /// When there is not one loss per weight of the preference, a non-empty ideal of another length, or a
+    /// smoothing below 0 or not a number.
     #[must_use]
     pub fn aggregate(&self, preference: &Preference, losses: &[Option<f64>]) -> Aggregate {
         let lambda = preference.weights();
@@ -58,12 +63,13 @@ impl Aggregation {
         );
         match self {
             Self::Linear => linear(lambda, losses),
-            Self::Tchebycheff { ideal } => {
+            Self::Tchebycheff { ideal, smoothing } => {
                 assert!(
                     ideal.is_empty() || ideal.len() == lambda.len(),
                     "one ideal value per objective"
                 );
-                tchebycheff(lambda, losses, ideal)
+                assert!(*smoothing >= 0.0, "a smoothing of 0 or more");
+                tchebycheff(lambda, losses, ideal, *smoothing)
             }
         }
     }
@@ -88,14 +94,15 @@ fn linear(lambda: &[f64], losses: &[Option<f64>]) -> Aggregate {
     }
 }
 
-fn tchebycheff(lambda: &[f64], losses: &[Option<f64>], ideal: &[f64]) -> Aggregate {
+fn tchebycheff(lambda: &[f64], losses: &[Option<f64>], ideal: &[f64], smoothing: f64) -> Aggregate {
+    let distance = |i: usize| {
+        let loss = losses[i].filter(|_| lambda[i] > 0.0)?;
+        Some(lambda[i] * (loss + ideal.get(i).copied().unwrap_or(0.0)))
+    };
+    let distances: Vec<Option<f64>> = (0..lambda.len()).map(distance).collect();
     let mut worst: Option<(usize, f64)> = None;
-    for (i, loss) in losses.iter().enumerate() {
-        let Some(loss) = loss else { continue };
-        if lambda[i] == 0.0 {
-            continue;
-        }
-        let distance = lambda[i] * (loss + ideal.get(i).copied().unwrap_or(0.0));
+    for (i, distance) in distances.iter().enumerate() {
+        let Some(distance) = *distance else { continue };
         if worst.is_none_or(|(_, greatest)| distance > greatest || distance.is_nan()) {
             worst = Some((i, distance));
         }
@@ -104,13 +111,32 @@ fn tchebycheff(lambda: &[f64], losses: &[Option<f64>], ideal: &[f64]) -> Aggrega
         }
     }
     let mut weights = vec![0.0; lambda.len()];
-    if let Some((i, _)) = worst {
-        weights[i] = lambda[i];
+    let Some((worst, greatest)) = worst else {
+        return Aggregate {
+            value: 0.0,
+            weights,
+            worst: None,
+        };
+    };
+    let mut value = greatest;
+    if smoothing == 0.0 || !greatest.is_finite() {
+        weights[worst] = lambda[worst];
+    } else {
+        // Against the greatest, so that no exponential overflows.
+        let share = |distance: &Option<f64>| {
+            distance.map_or(0.0, |distance| ((distance - greatest) / smoothing).exp())
+        };
+        let shares: Vec<f64> = distances.iter().map(share).collect();
+        let sum: f64 = shares.iter().sum();
+        value += smoothing * sum.ln();
+        for (weight, (lambda, share)) in weights.iter_mut().zip(lambda.iter().zip(shares)) {
+            *weight = lambda * share / sum;
+        }
     }
     Aggregate {
-        value: worst.map_or(0.0, |(_, distance)| distance),
+        value,
         weights,
-        worst: worst.map(|(i, _)| i),
+        worst: Some(worst),
     }
 }
 
@@ -120,6 +146,17 @@ mod tests {
 
     fn preference(weights: &[f64]) -> Preference {
         Preference::new(weights.to_vec()).expect("a preference")
+    }
+
+    fn tchebycheff(ideal: &[f64]) -> Aggregation {
+        smooth(ideal, 0.0)
+    }
+
+    fn smooth(ideal: &[f64], smoothing: f64) -> Aggregation {
+        Aggregation::Tchebycheff {
+            ideal: ideal.to_vec(),
+            smoothing,
+        }
     }
 
     #[test]
@@ -133,7 +170,7 @@ mod tests {
 
     #[test]
     fn tchebycheff_keeps_the_weight_of_the_worst_objective() {
-        let zero = Aggregation::Tchebycheff { ideal: vec![] };
+        let zero = tchebycheff(&[]);
         let aggregate = zero.aggregate(&preference(&[0.2, 0.8]), &[Some(5.0), Some(1.0)]);
         assert_eq!((aggregate.value, aggregate.worst), (1.0, Some(0)));
         assert_eq!(aggregate.weights, [0.2, 0.0]);
@@ -144,53 +181,61 @@ mod tests {
         let losses = [Some(0.6), Some(0.5)];
         let half = Preference::uniform(2);
         assert_eq!(
-            Aggregation::Tchebycheff {
-                ideal: vec![0.0, 0.0]
-            }
-            .aggregate(&half, &losses)
-            .worst,
+            tchebycheff(&[0.0, 0.0]).aggregate(&half, &losses).worst,
             Some(0)
         );
-        let known = Aggregation::Tchebycheff {
-            ideal: vec![-0.5, -0.3],
-        }
-        .aggregate(&half, &losses);
+        let known = tchebycheff(&[-0.5, -0.3]).aggregate(&half, &losses);
         assert_eq!(known.worst, Some(1));
         assert!((known.value - 0.1).abs() < 1e-15);
     }
 
     #[test]
     fn an_objective_of_weight_zero_or_without_labels_is_never_the_worst() {
-        let beyond = Aggregation::Tchebycheff {
-            ideal: vec![-1.0, -1.0],
-        };
-        let aggregate = beyond.aggregate(&Preference::vertex(2, 0), &[Some(0.4), Some(9.0)]);
+        for beyond in [tchebycheff(&[-1.0, -1.0]), smooth(&[-1.0, -1.0], 0.3)] {
+            let aggregate = beyond.aggregate(&Preference::vertex(2, 0), &[Some(0.4), Some(9.0)]);
+            assert_eq!(
+                (aggregate.worst, aggregate.weights),
+                (Some(0), vec![1.0, 0.0])
+            );
+            let none = beyond.aggregate(&Preference::vertex(2, 0), &[None, Some(9.0)]);
+            assert_eq!(
+                (none.value, none.worst, none.weights),
+                (0.0, None, vec![0.0, 0.0])
+            );
+        }
+    }
+
+    #[test]
+    fn the_smooth_maximum_is_weighed_by_shares() {
+        // Distances of 0.2 and 0.3 at a smoothing of 0.1: exp 2 and exp 3.
+        let aggregate =
+            smooth(&[], 0.1).aggregate(&Preference::uniform(2), &[Some(0.4), Some(0.6)]);
+        let (two, three) = (2.0_f64.exp(), 3.0_f64.exp());
+        assert!((aggregate.value - 0.1 * (two + three).ln()).abs() < 1e-15);
+        let expected = [0.5 * two / (two + three), 0.5 * three / (two + three)];
+        for (found, expected) in aggregate.weights.iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-15);
+        }
+        assert_eq!(aggregate.worst, Some(1));
+    }
+
+    #[test]
+    fn little_smoothing_is_the_maximum_and_nothing_overflows() {
+        let losses = [Some(4000.0), Some(1.0)];
+        let half = Preference::uniform(2);
         assert_eq!(
-            (aggregate.worst, aggregate.weights),
-            (Some(0), vec![1.0, 0.0])
-        );
-        let none = beyond.aggregate(&Preference::vertex(2, 0), &[None, Some(9.0)]);
-        assert_eq!(
-            (none.value, none.worst, none.weights),
-            (0.0, None, vec![0.0, 0.0])
+            smooth(&[], 1e-3).aggregate(&half, &losses),
+            tchebycheff(&[]).aggregate(&half, &losses)
         );
     }
 
     #[test]
     fn a_loss_that_is_not_a_number_is_not_hidden() {
-        let zero = Aggregation::Tchebycheff { ideal: vec![] };
         for losses in [[Some(f64::NAN), Some(1.0)], [Some(1.0), Some(f64::NAN)]] {
-            assert!(
-                zero.aggregate(&Preference::uniform(2), &losses)
-                    .value
-                    .is_nan()
-            );
-            assert!(
-                Aggregation::Linear
-                    .aggregate(&Preference::uniform(2), &losses)
-                    .value
-                    .is_nan()
-            );
+            for aggregation in [Aggregation::Linear, tchebycheff(&[]), smooth(&[], 0.1)] {
+                let aggregate = aggregation.aggregate(&Preference::uniform(2), &losses);
+                assert!(aggregate.value.is_nan());
+            }
         }
     }
 }

@@ -8,6 +8,7 @@
 //! ```text
 //! L_i = mean over the judgements labelled on objective i of ℓ(record, label_i)       L_i = −J_i
 //! linear scalarisation   Σ_i λ_i L_i              weighted Tchebycheff   max_i λ_i (L_i + z_i)
+//!                                                 or, smooth             μ log Σ_i exp(λ_i (L_i + z_i) / μ)
 //! ∂aggregate/∂log π(y) = Σ_i w_i / n_i · ∂ℓ_i/∂log π(y)            w_i = ∂aggregate/∂L_i
 //! ```
 //!

@@ -60,7 +60,11 @@ impl Case {
 
     /// Whether the maximum over the objectives has a kink nearby, where it has no derivative.
     fn is_near_a_kink(&self) -> bool {
-        let Aggregation::Tchebycheff { ideal } = &self.aggregation else {
+        let Aggregation::Tchebycheff {
+            ideal,
+            smoothing: 0.0,
+        } = &self.aggregation
+        else {
             return false;
         };
         let (batch, terms) = (self.batch(), self.terms());
@@ -141,8 +145,11 @@ fn preference() -> impl Strategy<Value = Preference> {
 fn cases() -> impl Strategy<Value = Case> {
     let aggregation = prop_oneof![
         Just(Aggregation::Linear),
-        prop::collection::vec(-0.6..=0.0f64, OBJECTIVES)
-            .prop_map(|ideal| Aggregation::Tchebycheff { ideal }),
+        (
+            prop::collection::vec(-0.6..=0.0f64, OBJECTIVES),
+            prop_oneof![Just(0.0), 0.05..1.0f64]
+        )
+            .prop_map(|(ideal, smoothing)| Aggregation::Tchebycheff { ideal, smoothing }),
     ];
     let preferences = prop::collection::vec(preference(), 1..4);
     (losses(), preferences, aggregation).prop_flat_map(|(loss, preferences, aggregation)| {
@@ -204,7 +211,10 @@ proptest! {
                 .collect(),
             aggregation: match &case.aggregation {
                 Aggregation::Linear => Aggregation::Linear,
-                Aggregation::Tchebycheff { ideal } => Aggregation::Tchebycheff { ideal: permuted(ideal) },
+                Aggregation::Tchebycheff { ideal, smoothing } => Aggregation::Tchebycheff {
+                    ideal: permuted(ideal),
+                    smoothing: *smoothing,
+                },
             },
             ..case.clone()
         };

@@ -89,7 +89,10 @@ fn golden_tiny_llama_dpo_losses() {
 #[test]
 fn golden_tiny_llama_aggregates() {
     let expected = expected();
-    let zero = Aggregation::Tchebycheff { ideal: vec![] };
+    let zero = Aggregation::Tchebycheff {
+        ideal: vec![],
+        smoothing: 0.0,
+    };
     let mut worst_objectives = Vec::new();
     for (case, aggregation) in [
         ("linear", &Aggregation::Linear),

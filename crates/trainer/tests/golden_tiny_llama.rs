@@ -105,7 +105,10 @@ impl Golden {
 }
 
 fn tchebycheff() -> Aggregation {
-    Aggregation::Tchebycheff { ideal: Vec::new() }
+    Aggregation::Tchebycheff {
+        ideal: Vec::new(),
+        smoothing: 0.0,
+    }
 }
 
 fn values(set: &FactorSet) -> Vec<(String, Vec<f32>)> {

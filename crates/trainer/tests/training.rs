@@ -403,7 +403,10 @@ fn the_gradient_of_a_batch_is_the_slope_of_its_aggregate() {
     let sft = |per_token| Loss::Sft(Sft { per_token });
     let rewards = loss_of(REWARD_MODEL);
     let kto = loss_of(KTO);
-    let tchebycheff = Aggregation::Tchebycheff { ideal: Vec::new() };
+    let tchebycheff = Aggregation::Tchebycheff {
+        ideal: Vec::new(),
+        smoothing: 0.0,
+    };
     let preference = Preference::new(vec![0.35, 0.65]).unwrap();
     let losses = [
         (dpo, 2),

@@ -13,7 +13,7 @@ use panacea_evaluator::Front;
 use panacea_evaluator::statistics::{Estimate, estimate};
 use panacea_runs::{RunFolder, write_file};
 
-/// The world with a known front: every method with 2, 3, 5 and 10 objectives, ablations with 2, and sharper settings.
+/// The world with a known front: every method with 2, 3, 5 and 10 objectives, and one setting changed at a time with 2 and 5.
 #[derive(Args)]
 #[command(after_help = "Examples:
   cargo xtask reproduce quickstart
@@ -25,7 +25,7 @@ pub struct Quickstart {
     /// Seeds: 1, 2, … up to this number.
     #[arg(long, default_value_t = 3)]
     seeds: u64,
-    /// Only experiments whose group has this name (m2, m3, m5, m10, ablation, sharp); may be given often.
+    /// Only experiments whose group has this name (m2, m3, m5, m10, ablation2, ablation5); may be given often.
     #[arg(long)]
     only: Vec<String>,
     /// Where the runs go.
@@ -44,35 +44,57 @@ struct Experiment {
     set: &'static [&'static str],
 }
 
-const TCHEBYCHEFF: &[&str] = &["method.aggregation=\"tchebycheff\""];
+/// 8 records a step under one λ, for the largest loss is to be that of more than one record.
+const TCHEBYCHEFF: &[&str] = &[
+    "method.aggregation=\"tchebycheff\"",
+    "preference.groups=1",
+    "optimizer.batch_size=8",
+    "optimizer.steps=200",
+    "optimizer.learning_rate=3e-3",
+];
+/// The same with the smooth maximum.
+const SMOOTH: &[&str] = &[
+    "method.aggregation=\"tchebycheff\"",
+    "method.smoothing=0.03",
+    "preference.groups=1",
+    "optimizer.batch_size=8",
+    "optimizer.steps=200",
+    "optimizer.learning_rate=3e-3",
+];
 /// All records of the world in every step.
 const TCHEBYCHEFF_ON_ALL: &[&str] = &[
     "method.aggregation=\"tchebycheff\"",
+    "preference.groups=1",
     "optimizer.batch_size=24",
+    "optimizer.steps=200",
+    "optimizer.learning_rate=3e-3",
 ];
-/// Twice the steps of half the records, each record under its own λ, which are drawn as spread out with many objectives as with two;
-/// s held at 1 from the start. As many tokens as the configuration has.
-macro_rules! sharp {
-    ($concentration:literal) => {
-        &[
-            "adapter.fixed_s=1.0",
-            "optimizer.batch_size=4",
-            "optimizer.steps=400",
-            "optimizer.learning_rate=2e-3",
-            "preference.groups=4",
-            concat!("preference.concentration=", $concentration),
-        ]
-    };
-}
 const SOUPS: &[&str] = &["method.name=\"rewarded_soups\""];
+/// As adapters are usually trained: s learned from 0, a step under one λ, uniform on the simplex.
+const PLAIN: &[&str] = &[
+    "adapter.fixed_s=",
+    "preference.groups=",
+    "preference.concentration=",
+    "optimizer.batch_size=8",
+    "optimizer.steps=200",
+    "optimizer.learning_rate=4e-3",
+    "optimizer.schedule=\"cosine\"",
+];
 
-/// Experiments with 2, 3, 5 and 10 objectives under every method, ablations with 2, and sharper settings with each number.
+/// Experiments with 2, 3, 5 and 10 objectives under every method, and one setting changed at a time with 2 and 5.
 const QUICKSTART: &[Experiment] = &[
     experiment("m2", "panacea-linear", "quickstart.toml", &[]),
+    experiment("m2", "panacea-linear, plain", "quickstart.toml", PLAIN),
     experiment("m2", "panacea-tchebycheff", "quickstart.toml", TCHEBYCHEFF),
     experiment(
         "m2",
-        "panacea-tchebycheff-24",
+        "panacea-smooth-tchebycheff",
+        "quickstart.toml",
+        SMOOTH,
+    ),
+    experiment(
+        "m2",
+        "panacea-tchebycheff, 24 records a step",
         "quickstart.toml",
         TCHEBYCHEFF_ON_ALL,
     ),
@@ -84,6 +106,7 @@ const QUICKSTART: &[Experiment] = &[
         &["method.name=\"discrete\""],
     ),
     experiment("m3", "panacea-linear", "quickstart-3.toml", &[]),
+    experiment("m3", "panacea-linear, plain", "quickstart-3.toml", PLAIN),
     experiment(
         "m3",
         "panacea-tchebycheff",
@@ -92,12 +115,19 @@ const QUICKSTART: &[Experiment] = &[
     ),
     experiment(
         "m3",
-        "panacea-tchebycheff-24",
+        "panacea-smooth-tchebycheff",
+        "quickstart-3.toml",
+        SMOOTH,
+    ),
+    experiment(
+        "m3",
+        "panacea-tchebycheff, 24 records a step",
         "quickstart-3.toml",
         TCHEBYCHEFF_ON_ALL,
     ),
     experiment("m3", "rewarded-soups", "quickstart-3.toml", SOUPS),
     experiment("m5", "panacea-linear", "quickstart-5.toml", &[]),
+    experiment("m5", "panacea-linear, plain", "quickstart-5.toml", PLAIN),
     experiment(
         "m5",
         "panacea-tchebycheff",
@@ -106,12 +136,19 @@ const QUICKSTART: &[Experiment] = &[
     ),
     experiment(
         "m5",
-        "panacea-tchebycheff-24",
+        "panacea-smooth-tchebycheff",
+        "quickstart-5.toml",
+        SMOOTH,
+    ),
+    experiment(
+        "m5",
+        "panacea-tchebycheff, 24 records a step",
         "quickstart-5.toml",
         TCHEBYCHEFF_ON_ALL,
     ),
     experiment("m5", "rewarded-soups", "quickstart-5.toml", SOUPS),
     experiment("m10", "panacea-linear", "quickstart-10.toml", &[]),
+    experiment("m10", "panacea-linear, plain", "quickstart-10.toml", PLAIN),
     experiment(
         "m10",
         "panacea-tchebycheff",
@@ -120,78 +157,116 @@ const QUICKSTART: &[Experiment] = &[
     ),
     experiment(
         "m10",
-        "panacea-tchebycheff-24",
+        "panacea-smooth-tchebycheff",
+        "quickstart-10.toml",
+        SMOOTH,
+    ),
+    experiment(
+        "m10",
+        "panacea-tchebycheff, 24 records a step",
         "quickstart-10.toml",
         TCHEBYCHEFF_ON_ALL,
     ),
     experiment("m10", "rewarded-soups", "quickstart-10.toml", SOUPS),
     experiment(
-        "ablation",
+        "ablation2",
         "rank 2",
         "quickstart.toml",
         &["adapter.rank=2", "adapter.alpha=16.0"],
     ),
     experiment(
-        "ablation",
-        "rank 4",
-        "quickstart.toml",
-        &["adapter.rank=4", "adapter.alpha=32.0"],
-    ),
-    experiment(
-        "ablation",
+        "ablation2",
         "rank 16",
         "quickstart.toml",
         &["adapter.rank=16", "adapter.alpha=128.0"],
     ),
     experiment(
-        "ablation",
-        "s fixed",
+        "ablation2",
+        "s learned",
         "quickstart.toml",
-        &["adapter.fixed_s=1.0"],
+        &["adapter.fixed_s="],
     ),
     experiment(
-        "ablation",
-        "2 groups of λ",
+        "ablation2",
+        "1 λ a step",
         "quickstart.toml",
-        &["preference.groups=2"],
+        &["preference.groups=1"],
     ),
     experiment(
-        "ablation",
-        "8 groups of λ",
+        "ablation2",
+        "8 records a step",
         "quickstart.toml",
-        &["preference.groups=8"],
+        &[
+            "optimizer.batch_size=8",
+            "preference.groups=8",
+            "optimizer.steps=200",
+            "optimizer.learning_rate=3e-3",
+        ],
     ),
     experiment(
-        "ablation",
+        "ablation2",
         "no vertices",
         "quickstart.toml",
         &["preference.vertex_probability=0.0"],
     ),
     experiment(
-        "ablation",
+        "ablation2",
         "half vertices",
         "quickstart.toml",
         &["preference.vertex_probability=0.5"],
     ),
-    experiment("sharp", "2 objectives", "quickstart.toml", sharp!("1.0")),
     experiment(
-        "sharp",
-        "3 objectives",
-        "quickstart-3.toml",
-        sharp!("0.667"),
-    ),
-    experiment("sharp", "5 objectives", "quickstart-5.toml", sharp!("0.4")),
-    experiment(
-        "sharp",
-        "10 objectives",
-        "quickstart-10.toml",
-        sharp!("0.2"),
+        "ablation2",
+        "cosine schedule",
+        "quickstart.toml",
+        &["optimizer.schedule=\"cosine\""],
     ),
     experiment(
-        "sharp",
-        "10 objectives, nearer to the corners",
-        "quickstart-10.toml",
-        sharp!("0.1"),
+        "ablation5",
+        "s learned",
+        "quickstart-5.toml",
+        &["adapter.fixed_s="],
+    ),
+    experiment(
+        "ablation5",
+        "1 λ a step",
+        "quickstart-5.toml",
+        &["preference.groups=1"],
+    ),
+    experiment(
+        "ablation5",
+        "8 records a step",
+        "quickstart-5.toml",
+        &[
+            "optimizer.batch_size=8",
+            "preference.groups=8",
+            "optimizer.steps=200",
+            "optimizer.learning_rate=3e-3",
+        ],
+    ),
+    experiment(
+        "ablation5",
+        "no vertices",
+        "quickstart-5.toml",
+        &["preference.vertex_probability=0.0"],
+    ),
+    experiment(
+        "ablation5",
+        "half vertices",
+        "quickstart-5.toml",
+        &["preference.vertex_probability=0.5"],
+    ),
+    experiment(
+        "ablation5",
+        "cosine schedule",
+        "quickstart-5.toml",
+        &["optimizer.schedule=\"cosine\""],
+    ),
+    experiment(
+        "ablation5",
+        "uniform λ",
+        "quickstart-5.toml",
+        &["preference.concentration=1.0"],
     ),
 ];
 

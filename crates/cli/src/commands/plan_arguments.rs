@@ -28,7 +28,8 @@ pub struct PlanArguments {
     /// Optimizer steps.
     #[arg(long)]
     steps: Option<usize>,
-    /// Any other value, as SECTION.KEY=VALUE in TOML's syntax; may be given often.
+    /// Any other value, as SECTION.KEY=VALUE in TOML's syntax, or SECTION.KEY= for the default in place of the file's; may be
+    /// given often.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }

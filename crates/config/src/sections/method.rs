@@ -45,6 +45,8 @@ section! {
         aggregation: AggregationName = AggregationName::Linear, when STEERED;
         /// The best value Jᵢ = −Lᵢ known of each objective.
         ideal: Vec<f64>, default "the best that the labels of the training records allow: 0 for hard labels without smoothing", when TCHEBYCHEFF;
+        /// μ of the smooth maximum μ log Σᵢ exp(λᵢ (zᵢ + Lᵢ) / μ); at 0 the largest alone counts.
+        smoothing: f64 = 0.0, in NOT_NEGATIVE, when TCHEBYCHEFF;
         /// Steps of the grid of preferences along each edge of the simplex.
         divisions: usize, in COUNT, default "that of `eval-front`", when DISCRETE;
         /// The lead that the preferred response's reward is to have.
@@ -126,7 +128,12 @@ impl MethodPlan {
                     Advantages::Gdpo { .. } => Means::Gdpo,
                 },
                 (Learning::Supervised(_), Aggregation::Linear) => Means::Linear,
-                (Learning::Supervised(_), Aggregation::Tchebycheff { .. }) => Means::Tchebycheff,
+                (Learning::Supervised(_), Aggregation::Tchebycheff { smoothing, .. }) => {
+                    match *smoothing > 0.0 {
+                        true => Means::SmoothTchebycheff,
+                        false => Means::Tchebycheff,
+                    }
+                }
             })
     }
 
@@ -177,8 +184,9 @@ impl MethodPlan {
         }
         match &self.aggregation {
             Aggregation::Linear => spec.aggregation = Some(AggregationName::Linear),
-            Aggregation::Tchebycheff { ideal } => {
+            Aggregation::Tchebycheff { ideal, smoothing } => {
                 spec.aggregation = Some(AggregationName::Tchebycheff);
+                spec.smoothing = Some(*smoothing);
                 spec.ideal = Some(ideal.clone()).filter(|ideal| !ideal.is_empty());
             }
         }
@@ -232,6 +240,7 @@ impl Resolver {
             (AggregationName::Linear, _) => Aggregation::Linear,
             (AggregationName::Tchebycheff, Learning::Supervised(_)) => Aggregation::Tchebycheff {
                 ideal: self.ideal(spec.ideal(), objectives),
+                smoothing: self.take(spec.smoothing()),
             },
             (AggregationName::Tchebycheff, Learning::Rlhf(_)) => {
                 let message =

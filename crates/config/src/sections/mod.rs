@@ -9,7 +9,7 @@
 ///
 /// Only the type has to be there. `when` of a section goes for every key that has none of its own. Of it come a struct
 /// of optional keys, an [`Entry`](crate::schema::Entry) for each (a method of the key's name), how one section is laid
-/// over another, the warnings about keys without effect, and the section's part of the reference.
+/// over another or forgets a key, the warnings about keys without effect, and the section's part of the reference.
 macro_rules! section {
     (
         $(#[doc = $doc:literal])+
@@ -64,6 +64,15 @@ macro_rules! section {
                 $(if over.$key.is_some() {
                     self.$key = over.$key;
                 })+
+            }
+
+            /// Forgets what was given for a key, by its name here; `false` where there is no such key.
+            pub(crate) fn forget(&mut self, name: &str) -> bool {
+                match name {
+                    $(stringify!($key) => self.$key = None,)+
+                    _ => return false,
+                }
+                true
             }
 
             /// Reports every value that is out of its range.

@@ -1,7 +1,7 @@
 //! `[preference]`: how preference vectors are drawn.
 
 use panacea_data::ObjectiveSpec;
-use panacea_objectives::{Preference, PreferenceSampler, Weights};
+use panacea_objectives::{Aggregation, Preference, PreferenceSampler, Weights};
 
 use crate::names::GivenWeights;
 use crate::resolver::Resolver;
@@ -77,6 +77,25 @@ impl Resolver {
             sampler,
             groups,
             fixed: self.fixed(spec.fixed(), objectives),
+        }
+    }
+
+    /// Says where the maximum of Tchebycheff would be taken over the losses of hardly any record.
+    pub(crate) fn warn_of_few_records(
+        &mut self,
+        aggregation: &Aggregation,
+        groups: usize,
+        batch_size: usize,
+    ) {
+        let records = batch_size / groups.max(1);
+        if matches!(aggregation, Aggregation::Tchebycheff { smoothing, .. } if *smoothing == 0.0)
+            && records < 4
+        {
+            self.warnings.push(format!(
+                "method.aggregation = \"tchebycheff\": preference.groups = {groups} leaves {records} of a step's {batch_size} \
+                 records to each λ, and the largest of losses over so few is mostly chance; give them more, or set \
+                 method.smoothing to 0.03, say"
+            ));
         }
     }
 

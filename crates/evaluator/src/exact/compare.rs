@@ -2,6 +2,7 @@
 
 use panacea_objectives::{Aggregation, Preference};
 
+use super::dpo::smooth_max;
 use super::{KlProblem, MenuProblem, SftProblem};
 use crate::front::{ExactFront, ExactPoint};
 use crate::method::MethodPoints;
@@ -12,9 +13,15 @@ pub trait KnownOptima {
     /// The J_i where Σ_i w_i J_i is greatest, for weights w ≥ 0, at least one of them positive.
     fn best_linear(&self, weights: &[f64]) -> Vec<f64>;
 
-    /// The J_i where min_i λ_i (J_i − z_i) is greatest, for an ideal z; `None` for a problem that knows
-    /// linear scalarisation only.
-    fn best_tchebycheff(&self, _preference: &[f64], _ideal: &[f64]) -> Option<Vec<f64>> {
+    /// The J_i where min_i λ_i (J_i − z_i) is greatest, for an ideal z, or the smooth maximum of
+    /// λ_i (z_i − J_i) with this `smoothing` least; `None` for a problem that knows linear scalarisation
+    /// only.
+    fn best_tchebycheff(
+        &self,
+        _preference: &[f64],
+        _ideal: &[f64],
+        _smoothing: f64,
+    ) -> Option<Vec<f64>> {
         None
     }
 }
@@ -24,8 +31,13 @@ impl KnownOptima for MenuProblem {
         self.linear(weights).values
     }
 
-    fn best_tchebycheff(&self, preference: &[f64], ideal: &[f64]) -> Option<Vec<f64>> {
-        Some(self.tchebycheff(preference, ideal).values)
+    fn best_tchebycheff(
+        &self,
+        preference: &[f64],
+        ideal: &[f64],
+        smoothing: f64,
+    ) -> Option<Vec<f64>> {
+        Some(self.tchebycheff(preference, ideal, smoothing).values)
     }
 }
 
@@ -66,14 +78,14 @@ impl MethodPoints {
                     let optimum = problem.best_linear(lambda);
                     Some(exact_point(&point.values, optimum, loss))
                 }
-                Aggregation::Tchebycheff { ideal } => {
+                Aggregation::Tchebycheff { ideal, smoothing } => {
                     let ideal = ideal_or_zero(ideal, lambda.len());
                     let loss = |values: &[f64]| -> f64 {
-                        let distances =
-                            (0..values.len()).map(|i| lambda[i] * (ideal[i] - values[i]));
-                        distances.fold(f64::NEG_INFINITY, f64::max)
+                        let with_weight = (0..values.len()).filter(|&i| lambda[i] > 0.0);
+                        let distances = with_weight.map(|i| lambda[i] * (ideal[i] - values[i]));
+                        smooth_max(&distances.collect::<Vec<_>>(), *smoothing)
                     };
-                    let optimum = problem.best_tchebycheff(lambda, &ideal);
+                    let optimum = problem.best_tchebycheff(lambda, &ideal, *smoothing);
                     optimum.map(|optimum| exact_point(&point.values, optimum, loss))
                 }
             };
@@ -144,26 +156,31 @@ mod tests {
     fn an_optimal_method_has_no_regret_and_the_whole_hypervolume() {
         let problem = problem();
         let ideal = problem.ideal();
-        let tchebycheff = Aggregation::Tchebycheff {
+        let tchebycheff = |smoothing| Aggregation::Tchebycheff {
             ideal: ideal.clone(),
+            smoothing,
         };
         let mut methods = [
             method("linear", |lambda| problem.linear(lambda).values),
             method("tchebycheff", |lambda| {
-                problem.tchebycheff(lambda, &ideal).values
+                problem.tchebycheff(lambda, &ideal, 0.0).values
+            }),
+            method("smooth", |lambda| {
+                problem.tchebycheff(lambda, &ideal, 0.05).values
             }),
             // One policy for all: the optimum of λ = (½, ½).
             method("fixed", |_| problem.linear(&[0.5, 0.5]).values),
         ];
         methods[0].compare(&problem, &Aggregation::Linear);
-        methods[1].compare(&problem, &tchebycheff);
-        methods[2].compare(&problem, &Aggregation::Linear);
+        methods[1].compare(&problem, &tchebycheff(0.0));
+        methods[2].compare(&problem, &tchebycheff(0.05));
+        methods[3].compare(&problem, &Aggregation::Linear);
 
         let grid = [1.0, 0.5, 0.0].map(|w| Preference::new(vec![w, 1.0 - w]).unwrap());
         let exact = ExactFront::of(&problem, &grid);
         let names = ["a", "b"].map(str::to_owned).to_vec();
         let front = Front::new(names, methods.to_vec(), None, Some(exact)).unwrap();
-        for method in &front.methods[..2] {
+        for method in &front.methods[..3] {
             let found = &method.indicators;
             assert!(
                 (found.hypervolume_ratio.unwrap() - 1.0).abs() < 1e-6,
@@ -171,11 +188,11 @@ mod tests {
             );
             assert!(found.regret_max.unwrap().abs() < 1e-8, "{found:?}");
         }
-        let fixed = &front.methods[2].indicators;
+        let fixed = &front.methods[3].indicators;
         assert!(fixed.hypervolume_ratio.unwrap() < 0.95, "{fixed:?}");
         let (mean, max) = (fixed.regret_mean.unwrap(), fixed.regret_max.unwrap());
         assert!(mean > 0.0 && max > mean, "{mean}, {max}");
-        let middle = front.methods[2].points[1].exact.as_ref().unwrap();
+        let middle = front.methods[3].points[1].exact.as_ref().unwrap();
         assert!(middle.regret.abs() < 1e-12);
     }
 
@@ -212,7 +229,11 @@ mod tests {
         let mut points = method("fixed", |_| vec![0.0; 2]);
         points.compare(&problem, &Aggregation::Linear);
         assert!(points.points.iter().all(|point| point.exact.is_some()));
-        points.compare(&problem, &Aggregation::Tchebycheff { ideal: vec![] });
+        let tchebycheff = Aggregation::Tchebycheff {
+            ideal: vec![],
+            smoothing: 0.0,
+        };
+        points.compare(&problem, &tchebycheff);
         assert!(points.points.iter().all(|point| point.exact.is_none()));
     }
 }

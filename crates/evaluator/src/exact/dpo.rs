@@ -158,13 +158,18 @@ impl MenuProblem {
     }
 
     /// max_h min_i λ_i (J_i(h) − z_i), for an ideal z with z_i ≥ the best J_i. Objectives without weight
-    /// take no part.
+    /// take no part. With a `smoothing` μ > 0, min_h μ log Σ_i exp(λ_i (z_i − J_i(h)) / μ).
     ///
-    /// With multipliers μ on the simplex the Lagrangian Σ_i μ_i λ_i (J_i − z_i) is a linear
-    /// scalarisation, so that the dual is a concave function of μ whose gradient and Hessian are known.
-    /// It is maximised by Newton's method behind a logarithmic barrier.
+    /// With multipliers w on the simplex the Lagrangian Σ_i w_i λ_i (J_i − z_i) is a linear
+    /// scalarisation, so that the dual is a concave function of w whose gradient and Hessian are known;
+    /// the smooth maximum adds μ times the entropy of w to it. It is maximised by Newton's method behind
+    /// a logarithmic barrier.
+    ///
+    /// # Panics
+    /// When `smoothing` is below 0 or not a number.
     #[must_use]
-    pub fn tchebycheff(&self, preference: &[f64], ideal: &[f64]) -> Optimum {
+    pub fn tchebycheff(&self, preference: &[f64], ideal: &[f64], smoothing: f64) -> Optimum {
+        assert!(smoothing >= 0.0, "a smoothing of 0 or more");
         let active: Vec<usize> = (0..self.objectives)
             .filter(|&i| preference[i] > 0.0)
             .collect();
@@ -195,16 +200,19 @@ impl MenuProblem {
             for _ in 0..50 {
                 let f = distances(&scores);
                 let barrier_value = |multipliers: &DVector<f64>, f: &DVector<f64>| {
-                    multipliers.dot(f) + barrier * multipliers.iter().map(|m| m.ln()).sum::<f64>()
+                    let dual = multipliers.dot(f) + smoothing * entropy(multipliers);
+                    dual + barrier * multipliers.iter().map(|w| w.ln()).sum::<f64>()
                 };
                 let value = barrier_value(&multipliers, &f);
-                // A constant has no slope along the plane Σ μ = 1; without it less cancels below.
-                let gradient = &f + multipliers.map(|m| barrier / m);
+                // A constant has no slope along the plane Σ w = 1; without it less cancels below.
+                let gradient = &f + multipliers.map(|w| barrier / w - smoothing * w.ln());
                 let gradient = gradient.add_scalar(-gradient.mean());
                 let curvature =
                     self.dual_curvature(&scores, &spread(&multipliers), &active, preference)
-                        + DMatrix::from_diagonal(&multipliers.map(|m| barrier / (m * m)));
-                // Newton's step on the plane Σ μ = 1.
+                        + DMatrix::from_diagonal(
+                            &multipliers.map(|w| barrier / (w * w) + smoothing / w),
+                        );
+                // Newton's step on the plane Σ w = 1.
                 let ones = DVector::from_element(count, 1.0);
                 let (ascent, along) = (solve(&curvature, &gradient), solve(&curvature, &ones));
                 let step = &ascent - &along * (ascent.sum() / along.sum());
@@ -216,9 +224,9 @@ impl MenuProblem {
                 }
                 last_decrement = decrement;
                 let mut length = 1.0_f64;
-                for (m, s) in multipliers.iter().zip(step.iter()) {
+                for (w, s) in multipliers.iter().zip(step.iter()) {
                     if *s < 0.0 {
-                        length = length.min(-0.99 * m / s);
+                        length = length.min(-0.99 * w / s);
                     }
                 }
                 loop {
@@ -239,7 +247,9 @@ impl MenuProblem {
         let f = distances(&scores);
         Optimum {
             values: self.values(&scores),
-            gap: f.max() - multipliers.dot(&f),
+            gap: smooth_max(f.as_slice(), smoothing)
+                - multipliers.dot(&f)
+                - smoothing * entropy(&multipliers),
             scores,
         }
     }
@@ -368,6 +378,21 @@ impl Convex for Scalarised<'_> {
     }
 }
 
+/// μ log Σ_i exp(x_i / μ); the maximum where μ is 0.
+pub(super) fn smooth_max(x: &[f64], smoothing: f64) -> f64 {
+    let greatest = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if smoothing == 0.0 {
+        return greatest;
+    }
+    let sum: f64 = x.iter().map(|x| ((x - greatest) / smoothing).exp()).sum();
+    greatest + smoothing * sum.ln()
+}
+
+/// −Σ_i w_i log w_i, of weights above 0.
+fn entropy(weights: &DVector<f64>) -> f64 {
+    -weights.iter().map(|w| w * w.ln()).sum::<f64>()
+}
+
 /// log(1 + exp x).
 fn softplus(x: f64) -> f64 {
     -log_sigmoid(-x)
@@ -454,25 +479,31 @@ mod tests {
         for weight in [0.0, 0.2, 0.5, 0.7, 1.0] {
             let preference = [weight, 1.0 - weight];
             let linear = |values: &[f64]| -(preference[0] * values[0] + preference[1] * values[1]);
-            let tchebycheff = |values: &[f64]| {
-                let distance = |i: usize| preference[i] * (ideal[i] - values[i]);
-                distance(0).max(distance(1))
+            let distance = |values: &[f64], i: usize| preference[i] * (ideal[i] - values[i]);
+            let tchebycheff = |values: &[f64]| distance(values, 0).max(distance(values, 1));
+            // By the sum itself, over the objectives with weight.
+            let smooth = |values: &[f64]| {
+                let shares = (0..2).filter(|&i| preference[i] > 0.0);
+                let sum: f64 = shares.map(|i| (distance(values, i) / 0.1).exp()).sum();
+                0.1 * sum.ln()
             };
             let found = [
                 linear(&problem.linear(&preference).values),
-                tchebycheff(&problem.tchebycheff(&preference, &ideal).values),
+                tchebycheff(&problem.tchebycheff(&preference, &ideal, 0.0).values),
+                smooth(&problem.tchebycheff(&preference, &ideal, 0.1).values),
             ];
-            let mut best = [f64::INFINITY; 2];
+            let mut best = [f64::INFINITY; 3];
             for a in -300..=300 {
                 for b in -300..=300 {
                     let scores = vec![vec![f64::from(a) * 0.01, f64::from(b) * 0.01, 0.0]];
                     let values = problem.values(&scores);
                     best[0] = best[0].min(linear(&values));
                     best[1] = best[1].min(tchebycheff(&values));
+                    best[2] = best[2].min(smooth(&values));
                 }
             }
             // The maximum has a kink: a point of the grid misses it by a first-order amount.
-            for ((found, best), near) in found.into_iter().zip(best).zip([1e-4, 2e-3]) {
+            for ((found, best), near) in found.into_iter().zip(best).zip([1e-4, 2e-3, 1e-4]) {
                 assert!(found <= best + 1e-10, "λ {weight}: {found} against {best}");
                 assert!(best - found < near, "λ {weight}: {found} against {best}");
             }
@@ -511,6 +542,7 @@ mod tests {
             rewards in proptest::collection::vec(
                 proptest::collection::vec(proptest::collection::vec(-1.5..1.5_f64, 6), 5), 3),
             raw in proptest::collection::vec(0.02..1.0_f64, 5),
+            smoothing in 1e-3..1.0_f64,
         ) {
             let total: f64 = raw.iter().sum();
             let preference: Vec<f64> = raw.iter().map(|w| w / total).collect();
@@ -526,7 +558,9 @@ mod tests {
             }
 
             let ideal = problem.ideal();
-            let optimum = problem.tchebycheff(&preference, &ideal);
+            let smooth = problem.tchebycheff(&preference, &ideal, smoothing);
+            prop_assert!(smooth.gap.abs() < 1e-9, "{}", smooth.gap);
+            let optimum = problem.tchebycheff(&preference, &ideal, 0.0);
             prop_assert!(optimum.gap.abs() < 1e-9, "{}", optimum.gap);
             let distance = |values: &[f64]| -> f64 {
                 (0..5).map(|i| preference[i] * (ideal[i] - values[i])).fold(0.0, f64::max)
