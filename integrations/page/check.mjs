@@ -30,6 +30,9 @@ const PATIENCE = 60_000;
 /** The folder of the first evaluation of a run, among the runs. */
 const firstEvaluation = (run) => path.join(run, "evaluations", "001");
 
+/** What a few steps at a high rate get along with, in place of what the configurations say for many at a low one. */
+const DEFAULTS = ["adapter.fixed_s=", "preference.groups=", "preference.concentration=", "optimizer.schedule="];
+
 /**
  * Trains and measures in `runs`. `one` has two objectives and is trained until its λ tells; a small β lets it leave the base
  * model.
@@ -47,6 +50,7 @@ async function prepare(runs) {
       steps,
       "--set",
       `optimizer.batch_size=${batch}`,
+      ...DEFAULTS.flatMap((key) => ["--set", key]),
       "--set",
       "optimizer.learning_rate=0.02",
       "--set",
