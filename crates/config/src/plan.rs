@@ -328,7 +328,7 @@ impl Resolver {
         };
         let method = self.method(&spec.method, &spec.rlhf, objectives.len(), run);
         let mut preference = self.preference(&spec.preference, optimizer.batch_size, &objectives);
-        self.warn_of_few_records(&method.aggregation, preference.groups, optimizer.batch_size);
+        self.warn_of_few_records(&method, preference.groups, optimizer.batch_size);
         if method.is_reward_model() {
             adapter.orthogonality = 0.0;
             preference = PreferencePlan::every_objective_alike(objectives.len());

@@ -765,10 +765,10 @@ fn a_maximum_over_the_losses_of_few_records_is_warned_about() {
     );
     assert!(warnings("[optimizer]\nbatch_size = 4").is_empty());
     assert!(warnings("[preference]\ngroups = 2\n[optimizer]\nbatch_size = 8").is_empty());
-    assert!(
-        warnings("smoothing = 0.03\n[preference]\ngroups = 4\n[optimizer]\nbatch_size = 4")
-            .is_empty()
-    );
+    for more in ["smoothing = 0.03", "name = \"rewarded_soups\""] {
+        let text = format!("{more}\n[preference]\ngroups = 4\n[optimizer]\nbatch_size = 4");
+        assert!(warnings(&text).is_empty(), "{more}");
+    }
 }
 
 #[test]

@@ -44,158 +44,60 @@ struct Experiment {
     set: &'static [&'static str],
 }
 
-/// 8 records a step under one λ, for the largest loss is to be that of more than one record.
-const TCHEBYCHEFF: &[&str] = &[
-    "method.aggregation=\"tchebycheff\"",
-    "preference.groups=1",
-    "optimizer.batch_size=8",
-    "optimizer.steps=200",
-    "optimizer.learning_rate=3e-3",
-];
-/// The same with the smooth maximum.
-const SMOOTH: &[&str] = &[
-    "method.aggregation=\"tchebycheff\"",
-    "method.smoothing=0.03",
-    "preference.groups=1",
-    "optimizer.batch_size=8",
-    "optimizer.steps=200",
-    "optimizer.learning_rate=3e-3",
-];
-/// All records of the world in every step.
-const TCHEBYCHEFF_ON_ALL: &[&str] = &[
-    "method.aggregation=\"tchebycheff\"",
-    "preference.groups=1",
-    "optimizer.batch_size=24",
-    "optimizer.steps=200",
-    "optimizer.learning_rate=3e-3",
-];
-const SOUPS: &[&str] = &["method.name=\"rewarded_soups\""];
-/// As adapters are usually trained: s learned from 0, a step under one λ, uniform on the simplex.
-const PLAIN: &[&str] = &[
-    "adapter.fixed_s=",
-    "preference.groups=",
-    "preference.concentration=",
-    "optimizer.batch_size=8",
-    "optimizer.steps=200",
-    "optimizer.learning_rate=4e-3",
-    "optimizer.schedule=\"cosine\"",
-];
+/// A step of so many records under one λ, for the largest loss is to be that of more than one of them.
+macro_rules! tchebycheff {
+    ($records:literal $(, $more:literal)*) => {
+        &[
+            "method.aggregation=\"tchebycheff\"",
+            $($more,)*
+            "preference.groups=1",
+            concat!("optimizer.batch_size=", $records),
+            "optimizer.steps=200",
+            "optimizer.learning_rate=3e-3",
+        ]
+    };
+}
 
-/// Experiments with 2, 3, 5 and 10 objectives under every method, and one setting changed at a time with 2 and 5.
-const QUICKSTART: &[Experiment] = &[
-    experiment("m2", "panacea-linear", "quickstart.toml", &[]),
-    experiment("m2", "panacea-linear, plain", "quickstart.toml", PLAIN),
-    experiment("m2", "panacea-tchebycheff", "quickstart.toml", TCHEBYCHEFF),
-    experiment(
-        "m2",
+/// What differs from a configuration, under a name.
+type Setting = (&'static str, &'static [&'static str]);
+
+/// The methods that are tried with every number of objectives. "Plain" learns s from 0, and all records of a step have one λ, uniform on
+/// the simplex.
+const METHODS: [Setting; 6] = [
+    ("panacea-linear", &[]),
+    (
+        "panacea-linear, plain",
+        &[
+            "adapter.fixed_s=",
+            "preference.groups=",
+            "preference.concentration=",
+            "optimizer.batch_size=8",
+            "optimizer.steps=200",
+            "optimizer.learning_rate=4e-3",
+            "optimizer.schedule=\"cosine\"",
+        ],
+    ),
+    ("panacea-tchebycheff", tchebycheff!("8")),
+    (
         "panacea-smooth-tchebycheff",
-        "quickstart.toml",
-        SMOOTH,
+        tchebycheff!("8", "method.smoothing=0.03"),
     ),
-    experiment(
-        "m2",
-        "panacea-tchebycheff, 24 records a step",
-        "quickstart.toml",
-        TCHEBYCHEFF_ON_ALL,
-    ),
-    experiment("m2", "rewarded-soups", "quickstart.toml", SOUPS),
-    experiment(
-        "m2",
-        "discrete",
-        "quickstart.toml",
-        &["method.name=\"discrete\""],
-    ),
-    experiment("m3", "panacea-linear", "quickstart-3.toml", &[]),
-    experiment("m3", "panacea-linear, plain", "quickstart-3.toml", PLAIN),
-    experiment(
-        "m3",
-        "panacea-tchebycheff",
-        "quickstart-3.toml",
-        TCHEBYCHEFF,
-    ),
-    experiment(
-        "m3",
-        "panacea-smooth-tchebycheff",
-        "quickstart-3.toml",
-        SMOOTH,
-    ),
-    experiment(
-        "m3",
-        "panacea-tchebycheff, 24 records a step",
-        "quickstart-3.toml",
-        TCHEBYCHEFF_ON_ALL,
-    ),
-    experiment("m3", "rewarded-soups", "quickstart-3.toml", SOUPS),
-    experiment("m5", "panacea-linear", "quickstart-5.toml", &[]),
-    experiment("m5", "panacea-linear, plain", "quickstart-5.toml", PLAIN),
-    experiment(
-        "m5",
-        "panacea-tchebycheff",
-        "quickstart-5.toml",
-        TCHEBYCHEFF,
-    ),
-    experiment(
-        "m5",
-        "panacea-smooth-tchebycheff",
-        "quickstart-5.toml",
-        SMOOTH,
-    ),
-    experiment(
-        "m5",
-        "panacea-tchebycheff, 24 records a step",
-        "quickstart-5.toml",
-        TCHEBYCHEFF_ON_ALL,
-    ),
-    experiment("m5", "rewarded-soups", "quickstart-5.toml", SOUPS),
-    experiment("m10", "panacea-linear", "quickstart-10.toml", &[]),
-    experiment("m10", "panacea-linear, plain", "quickstart-10.toml", PLAIN),
-    experiment(
-        "m10",
-        "panacea-tchebycheff",
-        "quickstart-10.toml",
-        TCHEBYCHEFF,
-    ),
-    experiment(
-        "m10",
-        "panacea-smooth-tchebycheff",
-        "quickstart-10.toml",
-        SMOOTH,
-    ),
-    experiment(
-        "m10",
-        "panacea-tchebycheff, 24 records a step",
-        "quickstart-10.toml",
-        TCHEBYCHEFF_ON_ALL,
-    ),
-    experiment("m10", "rewarded-soups", "quickstart-10.toml", SOUPS),
-    experiment(
-        "ablation2",
-        "rank 2",
-        "quickstart.toml",
-        &["adapter.rank=2", "adapter.alpha=16.0"],
-    ),
-    experiment(
-        "ablation2",
-        "rank 16",
-        "quickstart.toml",
-        &["adapter.rank=16", "adapter.alpha=128.0"],
-    ),
-    experiment(
-        "ablation2",
-        "s learned",
-        "quickstart.toml",
-        &["adapter.fixed_s="],
-    ),
-    experiment(
-        "ablation2",
-        "1 λ a step",
-        "quickstart.toml",
-        &["preference.groups=1"],
-    ),
-    experiment(
-        "ablation2",
+    // All records of the world in every step.
+    ("panacea-tchebycheff, 24 records a step", tchebycheff!("24")),
+    ("rewarded-soups", &["method.name=\"rewarded_soups\""]),
+];
+/// A training for each λ of the grid.
+const DISCRETE: [Setting; 1] = [("discrete", &["method.name=\"discrete\""])];
+
+const RANKS: [Setting; 2] = [
+    ("rank 2", &["adapter.rank=2", "adapter.alpha=16.0"]),
+    ("rank 16", &["adapter.rank=16", "adapter.alpha=128.0"]),
+];
+const ONE_AT_A_TIME: [Setting; 6] = [
+    ("s learned", &["adapter.fixed_s="]),
+    ("1 λ a step", &["preference.groups=1"]),
+    (
         "8 records a step",
-        "quickstart.toml",
         &[
             "optimizer.batch_size=8",
             "preference.groups=8",
@@ -203,107 +105,50 @@ const QUICKSTART: &[Experiment] = &[
             "optimizer.learning_rate=3e-3",
         ],
     ),
-    experiment(
-        "ablation2",
-        "no vertices",
-        "quickstart.toml",
-        &["preference.vertex_probability=0.0"],
-    ),
-    experiment(
-        "ablation2",
-        "half vertices",
-        "quickstart.toml",
-        &["preference.vertex_probability=0.5"],
-    ),
-    experiment(
-        "ablation2",
-        "cosine schedule",
-        "quickstart.toml",
-        &["optimizer.schedule=\"cosine\""],
-    ),
-    experiment(
+    ("no vertices", &["preference.vertex_probability=0.0"]),
+    ("half vertices", &["preference.vertex_probability=0.5"]),
+    ("cosine schedule", &["optimizer.schedule=\"cosine\""]),
+];
+const UNIFORM: [Setting; 1] = [("uniform λ", &["preference.concentration=1.0"])];
+
+/// The groups in the order of the table: name, configuration, and what is tried.
+const GROUPS: [(&str, &str, &[&[Setting]]); 6] = [
+    ("m2", "quickstart.toml", &[&METHODS, &DISCRETE]),
+    ("m3", "quickstart-3.toml", &[&METHODS]),
+    ("m5", "quickstart-5.toml", &[&METHODS]),
+    ("m10", "quickstart-10.toml", &[&METHODS]),
+    ("ablation2", "quickstart.toml", &[&RANKS, &ONE_AT_A_TIME]),
+    (
         "ablation5",
-        "s learned",
         "quickstart-5.toml",
-        &["adapter.fixed_s="],
-    ),
-    experiment(
-        "ablation5",
-        "1 λ a step",
-        "quickstart-5.toml",
-        &["preference.groups=1"],
-    ),
-    experiment(
-        "ablation5",
-        "8 records a step",
-        "quickstart-5.toml",
-        &[
-            "optimizer.batch_size=8",
-            "preference.groups=8",
-            "optimizer.steps=200",
-            "optimizer.learning_rate=3e-3",
-        ],
-    ),
-    experiment(
-        "ablation5",
-        "no vertices",
-        "quickstart-5.toml",
-        &["preference.vertex_probability=0.0"],
-    ),
-    experiment(
-        "ablation5",
-        "half vertices",
-        "quickstart-5.toml",
-        &["preference.vertex_probability=0.5"],
-    ),
-    experiment(
-        "ablation5",
-        "cosine schedule",
-        "quickstart-5.toml",
-        &["optimizer.schedule=\"cosine\""],
-    ),
-    experiment(
-        "ablation5",
-        "uniform λ",
-        "quickstart-5.toml",
-        &["preference.concentration=1.0"],
+        &[&ONE_AT_A_TIME, &UNIFORM],
     ),
 ];
 
-const fn experiment(
-    group: &'static str,
-    name: &'static str,
-    config: &'static str,
-    set: &'static [&'static str],
-) -> Experiment {
-    Experiment {
-        group,
-        name,
-        config,
-        set,
-    }
+/// What can be run, in the order of the table.
+fn experiments() -> impl Iterator<Item = Experiment> {
+    GROUPS.iter().flat_map(|&(group, config, settings)| {
+        let settings = settings.iter().flat_map(|settings| settings.iter());
+        settings.map(move |&(name, set)| Experiment {
+            group,
+            name,
+            config,
+            set,
+        })
+    })
 }
 
 impl Quickstart {
     pub fn run(self) -> Result<()> {
-        let experiments = QUICKSTART;
-        let groups: Vec<&str> = experiments
-            .iter()
-            .map(|experiment| experiment.group)
-            .collect();
-        if let Some(unknown) = self
-            .only
-            .iter()
-            .find(|only| !groups.contains(&only.as_str()))
-        {
-            let mut known = groups;
-            known.dedup();
+        let known = GROUPS.map(|(group, ..)| group);
+        let is_unknown = |only: &&String| !known.contains(&only.as_str());
+        if let Some(unknown) = self.only.iter().find(is_unknown) {
             bail!(
                 "--only {unknown}: no such group; there are {}",
                 known.join(", ")
             );
         }
-        let chosen: Vec<&Experiment> = (experiments.iter())
+        let chosen: Vec<Experiment> = experiments()
             .filter(|e| self.only.is_empty() || self.only.iter().any(|only| only == e.group))
             .collect();
         let mut rows = Vec::new();
@@ -536,13 +381,14 @@ mod tests {
     #[test]
     fn every_experiment_has_a_configuration_and_a_name_of_its_own() {
         let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
-        for (index, experiment) in QUICKSTART.iter().enumerate() {
+        let all: Vec<Experiment> = experiments().collect();
+        for (index, experiment) in all.iter().enumerate() {
             assert!(
                 configs.join(experiment.config).is_file(),
                 "{}",
                 experiment.config
             );
-            let twins = QUICKSTART[..index].iter();
+            let twins = all[..index].iter();
             assert!(
                 !twins
                     .clone()

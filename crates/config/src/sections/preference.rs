@@ -1,11 +1,13 @@
 //! `[preference]`: how preference vectors are drawn.
 
 use panacea_data::ObjectiveSpec;
+use panacea_methods::Method;
 use panacea_objectives::{Aggregation, Preference, PreferenceSampler, Weights};
 
 use crate::names::GivenWeights;
 use crate::resolver::Resolver;
 use crate::schema::{COUNT, Entry, POSITIVE, RATIO};
+use crate::sections::MethodPlan;
 
 section! {
     /// How preference vectors are drawn.
@@ -80,17 +82,20 @@ impl Resolver {
         }
     }
 
-    /// Says where the maximum of Tchebycheff would be taken over the losses of hardly any record.
+    /// Says where the maximum of Tchebycheff would be taken over the losses of hardly any record. A soup's trainings have one
+    /// objective each, and no choice.
     pub(crate) fn warn_of_few_records(
         &mut self,
-        aggregation: &Aggregation,
+        method: &MethodPlan,
         groups: usize,
         batch_size: usize,
     ) {
         let records = batch_size / groups.max(1);
-        if matches!(aggregation, Aggregation::Tchebycheff { smoothing, .. } if *smoothing == 0.0)
-            && records < 4
-        {
+        let is_sharp = matches!(
+            method.aggregation,
+            Aggregation::Tchebycheff { smoothing: 0.0, .. }
+        );
+        if is_sharp && method.method != Method::RewardedSoups && records < 4 {
             self.warnings.push(format!(
                 "method.aggregation = \"tchebycheff\": preference.groups = {groups} leaves {records} of a step's {batch_size} \
                  records to each λ, and the largest of losses over so few is mostly chance; give them more, or set \

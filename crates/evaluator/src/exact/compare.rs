@@ -2,7 +2,6 @@
 
 use panacea_objectives::{Aggregation, Preference};
 
-use super::dpo::smooth_max;
 use super::{KlProblem, MenuProblem, SftProblem};
 use crate::front::{ExactFront, ExactPoint};
 use crate::method::MethodPoints;
@@ -18,7 +17,7 @@ pub trait KnownOptima {
     /// only.
     fn best_tchebycheff(
         &self,
-        _preference: &[f64],
+        _preference: &Preference,
         _ideal: &[f64],
         _smoothing: f64,
     ) -> Option<Vec<f64>> {
@@ -33,7 +32,7 @@ impl KnownOptima for MenuProblem {
 
     fn best_tchebycheff(
         &self,
-        preference: &[f64],
+        preference: &Preference,
         ideal: &[f64],
         smoothing: f64,
     ) -> Option<Vec<f64>> {
@@ -66,38 +65,29 @@ impl ExactFront {
 impl MethodPoints {
     /// Puts beside every point the optimum for its preference under `aggregation`, and the regret; nothing
     /// where the problem does not know that optimum.
+    ///
+    /// # Panics
+    /// When the λ of a point is not a preference.
     pub fn compare(&mut self, problem: &impl KnownOptima, aggregation: &Aggregation) {
         for point in &mut self.points {
-            let lambda = &point.lambda;
-            point.exact = match aggregation {
-                Aggregation::Linear => {
-                    let loss = |values: &[f64]| -> f64 {
-                        let weighted = lambda.iter().zip(values);
-                        -weighted.map(|(weight, value)| weight * value).sum::<f64>()
-                    };
-                    let optimum = problem.best_linear(lambda);
-                    Some(exact_point(&point.values, optimum, loss))
-                }
+            let preference =
+                Preference::new(point.lambda.clone()).expect("measured under a preference");
+            let optimum = match aggregation {
+                Aggregation::Linear => Some(problem.best_linear(preference.weights())),
                 Aggregation::Tchebycheff { ideal, smoothing } => {
-                    let ideal = ideal_or_zero(ideal, lambda.len());
-                    let loss = |values: &[f64]| -> f64 {
-                        let with_weight = (0..values.len()).filter(|&i| lambda[i] > 0.0);
-                        let distances = with_weight.map(|i| lambda[i] * (ideal[i] - values[i]));
-                        smooth_max(&distances.collect::<Vec<_>>(), *smoothing)
-                    };
-                    let optimum = problem.best_tchebycheff(lambda, &ideal, *smoothing);
-                    optimum.map(|optimum| exact_point(&point.values, optimum, loss))
+                    let ideal = ideal_or_zero(ideal, preference.weights().len());
+                    problem.best_tchebycheff(&preference, &ideal, *smoothing)
                 }
             };
+            let loss = |values: &[f64]| {
+                let losses: Vec<Option<f64>> = values.iter().map(|value| Some(-value)).collect();
+                aggregation.aggregate(&preference, &losses).value
+            };
+            point.exact = optimum.map(|values| ExactPoint {
+                regret: loss(&point.values) - loss(&values),
+                values,
+            });
         }
-    }
-}
-
-/// An optimum, and by how much more `values` lose.
-fn exact_point(values: &[f64], optimum: Vec<f64>, loss: impl Fn(&[f64]) -> f64) -> ExactPoint {
-    ExactPoint {
-        regret: loss(values) - loss(&optimum),
-        values: optimum,
     }
 }
 
@@ -160,13 +150,16 @@ mod tests {
             ideal: ideal.clone(),
             smoothing,
         };
+        let preference = |lambda: &[f64]| Preference::new(lambda.to_vec()).unwrap();
         let mut methods = [
             method("linear", |lambda| problem.linear(lambda).values),
             method("tchebycheff", |lambda| {
-                problem.tchebycheff(lambda, &ideal, 0.0).values
+                problem.tchebycheff(&preference(lambda), &ideal, 0.0).values
             }),
             method("smooth", |lambda| {
-                problem.tchebycheff(lambda, &ideal, 0.05).values
+                problem
+                    .tchebycheff(&preference(lambda), &ideal, 0.05)
+                    .values
             }),
             // One policy for all: the optimum of λ = (½, ½).
             method("fixed", |_| problem.linear(&[0.5, 0.5]).values),

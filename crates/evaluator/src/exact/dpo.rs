@@ -13,7 +13,7 @@
 use std::fmt;
 
 use nalgebra::{DMatrix, DVector};
-use panacea_objectives::log_sigmoid;
+use panacea_objectives::{Aggregation, Preference, log_sigmoid};
 
 use super::newton::{Convex, minimise, solve};
 
@@ -166,18 +166,21 @@ impl MenuProblem {
     /// a logarithmic barrier.
     ///
     /// # Panics
-    /// When `smoothing` is below 0 or not a number.
+    /// When there is not one weight and one ideal value per objective, or `smoothing` is below 0 or not a
+    /// number.
     #[must_use]
-    pub fn tchebycheff(&self, preference: &[f64], ideal: &[f64], smoothing: f64) -> Optimum {
-        assert!(smoothing >= 0.0, "a smoothing of 0 or more");
-        let active: Vec<usize> = (0..self.objectives)
-            .filter(|&i| preference[i] > 0.0)
-            .collect();
+    pub fn tchebycheff(&self, preference: &Preference, ideal: &[f64], smoothing: f64) -> Optimum {
+        let aggregation = Aggregation::Tchebycheff {
+            ideal: ideal.to_vec(),
+            smoothing,
+        };
+        let lambda = preference.weights();
+        let active: Vec<usize> = (0..self.objectives).filter(|&i| lambda[i] > 0.0).collect();
         let count = active.len();
         let spread = |multipliers: &DVector<f64>| {
             let mut weights = vec![0.0; self.objectives];
             for (&i, multiplier) in active.iter().zip(multipliers.iter()) {
-                weights[i] = multiplier * preference[i];
+                weights[i] = multiplier * lambda[i];
             }
             weights
         };
@@ -186,9 +189,7 @@ impl MenuProblem {
             let values = self.values(scores);
             DVector::from_iterator(
                 count,
-                active
-                    .iter()
-                    .map(|&i| preference[i] * (ideal[i] - values[i])),
+                active.iter().map(|&i| lambda[i] * (ideal[i] - values[i])),
             )
         };
 
@@ -208,7 +209,7 @@ impl MenuProblem {
                 let gradient = &f + multipliers.map(|w| barrier / w - smoothing * w.ln());
                 let gradient = gradient.add_scalar(-gradient.mean());
                 let curvature =
-                    self.dual_curvature(&scores, &spread(&multipliers), &active, preference)
+                    self.dual_curvature(&scores, &spread(&multipliers), &active, lambda)
                         + DMatrix::from_diagonal(
                             &multipliers.map(|w| barrier / (w * w) + smoothing / w),
                         );
@@ -244,12 +245,13 @@ impl MenuProblem {
             }
             barrier *= 0.2;
         }
-        let f = distances(&scores);
+        let values = self.values(&scores);
+        let losses: Vec<Option<f64>> = values.iter().map(|value| Some(-value)).collect();
+        let reached = aggregation.aggregate(preference, &losses).value;
+        let dual = multipliers.dot(&distances(&scores)) + smoothing * entropy(&multipliers);
         Optimum {
-            values: self.values(&scores),
-            gap: smooth_max(f.as_slice(), smoothing)
-                - multipliers.dot(&f)
-                - smoothing * entropy(&multipliers),
+            values,
+            gap: reached - dual,
             scores,
         }
     }
@@ -378,16 +380,6 @@ impl Convex for Scalarised<'_> {
     }
 }
 
-/// μ log Σ_i exp(x_i / μ); the maximum where μ is 0.
-pub(super) fn smooth_max(x: &[f64], smoothing: f64) -> f64 {
-    let greatest = x.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    if smoothing == 0.0 {
-        return greatest;
-    }
-    let sum: f64 = x.iter().map(|x| ((x - greatest) / smoothing).exp()).sum();
-    greatest + smoothing * sum.ln()
-}
-
 /// −Σ_i w_i log w_i, of weights above 0.
 fn entropy(weights: &DVector<f64>) -> f64 {
     -weights.iter().map(|w| w * w.ln()).sum::<f64>()
@@ -478,6 +470,7 @@ mod tests {
         let ideal = problem.ideal();
         for weight in [0.0, 0.2, 0.5, 0.7, 1.0] {
             let preference = [weight, 1.0 - weight];
+            let under = Preference::new(preference.to_vec()).unwrap();
             let linear = |values: &[f64]| -(preference[0] * values[0] + preference[1] * values[1]);
             let distance = |values: &[f64], i: usize| preference[i] * (ideal[i] - values[i]);
             let tchebycheff = |values: &[f64]| distance(values, 0).max(distance(values, 1));
@@ -489,8 +482,8 @@ mod tests {
             };
             let found = [
                 linear(&problem.linear(&preference).values),
-                tchebycheff(&problem.tchebycheff(&preference, &ideal, 0.0).values),
-                smooth(&problem.tchebycheff(&preference, &ideal, 0.1).values),
+                tchebycheff(&problem.tchebycheff(&under, &ideal, 0.0).values),
+                smooth(&problem.tchebycheff(&under, &ideal, 0.1).values),
             ];
             let mut best = [f64::INFINITY; 3];
             for a in -300..=300 {
@@ -558,9 +551,10 @@ mod tests {
             }
 
             let ideal = problem.ideal();
-            let smooth = problem.tchebycheff(&preference, &ideal, smoothing);
+            let under = Preference::new(preference.clone()).unwrap();
+            let smooth = problem.tchebycheff(&under, &ideal, smoothing);
             prop_assert!(smooth.gap.abs() < 1e-9, "{}", smooth.gap);
-            let optimum = problem.tchebycheff(&preference, &ideal, 0.0);
+            let optimum = problem.tchebycheff(&under, &ideal, 0.0);
             prop_assert!(optimum.gap.abs() < 1e-9, "{}", optimum.gap);
             let distance = |values: &[f64]| -> f64 {
                 (0..5).map(|i| preference[i] * (ideal[i] - values[i])).fold(0.0, f64::max)
