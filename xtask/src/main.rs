@@ -49,7 +49,7 @@ Options of a command: cargo xtask <COMMAND> --help
 Chores:
   bench peers  Run PyTorch and Panacea in turn on the same work, and print a table of ratios
   bench gpu    The same for DPO steps on a GPU
-  reproduce    Run again what docs/results.md reports: quickstart, elicit
+  reproduce    Run again what docs/results.md reports: quickstart, rewards, elicit
   ci           Formatting, lints, documentation and tests of the whole workspace, and what it depends on
   examples     Run the example programs of the crates, which cargo test has built
   guide        Build the guide, a book, into target/guide; with --check, run its commands too
@@ -191,6 +191,7 @@ mod tests {
         assert_eq!(command("bench peers --rounds 1"), Command::Peers);
         assert_eq!(command("bench gpu --device wgpu"), Command::Gpu);
         assert_eq!(command("reproduce quickstart"), Command::Reproduce);
+        assert_eq!(command("reproduce rewards --only m2"), Command::Reproduce);
         assert_eq!(command("reproduce elicit --users 20"), Command::Reproduce);
         for line in [
             "train",

@@ -2,12 +2,14 @@
 
 mod elicit;
 mod quickstart;
+mod rewards;
+mod trainings;
 mod world;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use elicit::Elicit;
-use quickstart::Quickstart;
+use trainings::Trainings;
 
 #[derive(Parser)]
 #[command(
@@ -22,13 +24,18 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum What {
-    Quickstart(Quickstart),
+    /// The world with a known front: every method with 2, 3, 5 and 10 objectives, and one setting changed at a time with 2 and
+    /// 5 (groups m2, m3, m5, m10, ablation2, ablation5).
+    Quickstart(Trainings),
+    /// The same world by reinforcement learning, with a critic and without, with 2 and 3 objectives (groups m2, m3).
+    Rewards(Trainings),
     Elicit(Elicit),
 }
 
 fn main() -> Result<()> {
     match Arguments::parse().what {
-        What::Quickstart(quickstart) => quickstart.run(),
+        What::Quickstart(trainings) => trainings.run(&quickstart::TABLE),
+        What::Rewards(trainings) => trainings.run(&rewards::TABLE),
         What::Elicit(elicit) => elicit.run(),
     }
 }
