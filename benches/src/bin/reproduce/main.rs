@@ -6,7 +6,8 @@ mod rewards;
 mod trainings;
 mod world;
 
-use anyhow::Result;
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 use elicit::Elicit;
 use trainings::Trainings;
@@ -32,10 +33,17 @@ enum What {
     Elicit(Elicit),
 }
 
-fn main() -> Result<()> {
-    match Arguments::parse().what {
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().what {
         What::Quickstart(trainings) => trainings.run(&quickstart::TABLE),
         What::Rewards(trainings) => trainings.run(&rewards::TABLE),
         What::Elicit(elicit) => elicit.run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -66,38 +66,20 @@ const ONE_AT_A_TIME: [Setting; 6] = [
 ];
 const UNIFORM: [Setting; 1] = [("uniform λ", &["preference.concentration=1.0"])];
 
-const fn group(
-    name: &'static str,
-    config: &'static str,
-    settings: &'static [&'static [Setting]],
-) -> Group {
-    Group {
-        name,
-        config,
-        settings,
-        is_drawn: true,
-    }
-}
-
 /// Every method with 2, 3, 5 and 10 objectives, and one setting changed at a time with 2 and 5.
 pub const TABLE: Table = Table {
     name: "quickstart",
     groups: &[
-        group("m2", "quickstart.toml", &[&METHODS, &DISCRETE]),
-        group("m3", "quickstart-3.toml", &[&METHODS]),
-        group("m5", "quickstart-5.toml", &[&METHODS]),
-        group("m10", "quickstart-10.toml", &[&METHODS]),
-        Group {
-            is_drawn: false,
-            ..group("ablation2", "quickstart.toml", &[&RANKS, &ONE_AT_A_TIME])
-        },
-        Group {
-            is_drawn: false,
-            ..group(
-                "ablation5",
-                "quickstart-5.toml",
-                &[&ONE_AT_A_TIME, &UNIFORM],
-            )
-        },
+        Group::new("m2", "quickstart.toml", &[&METHODS, &DISCRETE]),
+        Group::new("m3", "quickstart-3.toml", &[&METHODS]),
+        Group::new("m5", "quickstart-5.toml", &[&METHODS]),
+        Group::new("m10", "quickstart-10.toml", &[&METHODS]),
+        Group::new("ablation2", "quickstart.toml", &[&RANKS, &ONE_AT_A_TIME]).not_drawn(),
+        Group::new(
+            "ablation5",
+            "quickstart-5.toml",
+            &[&ONE_AT_A_TIME, &UNIFORM],
+        )
+        .not_drawn(),
     ],
 };

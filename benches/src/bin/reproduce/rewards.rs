@@ -26,17 +26,7 @@ const NORMALISED: [Setting; 2] = [
 pub const TABLE: Table = Table {
     name: "rewards",
     groups: &[
-        Group {
-            name: "m2",
-            config: "quickstart-rlhf.toml",
-            settings: &[&METHODS, &NORMALISED],
-            is_drawn: true,
-        },
-        Group {
-            name: "m3",
-            config: "quickstart-rlhf-3.toml",
-            settings: &[&METHODS],
-            is_drawn: true,
-        },
+        Group::new("m2", "quickstart-rlhf.toml", &[&METHODS, &NORMALISED]),
+        Group::new("m3", "quickstart-rlhf-3.toml", &[&METHODS]),
     ],
 };

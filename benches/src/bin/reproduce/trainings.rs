@@ -15,10 +15,12 @@ use panacea_runs::{RunFolder, write_file};
 
 /// Which trainings, and where they go.
 #[derive(Args)]
-#[command(
-    after_help = "Trainings that are finished are not repeated, and one that was stopped goes on: start it again with the same
---runs."
-)]
+#[command(after_help = "Examples:
+  cargo xtask reproduce quickstart
+  cargo xtask reproduce rewards --only m2 --seeds 1
+
+Trainings that are finished are not repeated, and one that was stopped goes on: start it again with the same --runs. A run
+whose settings are not today's is refused; give another --runs then.")]
 pub struct Trainings {
     /// Seeds: 1, 2, … up to this number.
     #[arg(long, default_value_t = 3)]
@@ -33,6 +35,9 @@ pub struct Trainings {
     #[arg(long, default_value = "runs/reproduce/results")]
     out: PathBuf,
 }
+
+/// How a run is measured: on all records, without sample answers.
+const MEASURE: [&str; 5] = ["eval-front", "--prompts", "0", "--records", "all"];
 
 /// What differs from a configuration, under a name.
 pub type Setting = (&'static str, &'static [&'static str]);
@@ -65,6 +70,28 @@ struct Experiment {
 }
 
 impl Group {
+    /// One whose methods are drawn.
+    pub const fn new(
+        name: &'static str,
+        config: &'static str,
+        settings: &'static [&'static [Setting]],
+    ) -> Self {
+        Self {
+            name,
+            config,
+            settings,
+            is_drawn: true,
+        }
+    }
+
+    /// The same, of which there is no picture.
+    pub const fn not_drawn(self) -> Self {
+        Self {
+            is_drawn: false,
+            ..self
+        }
+    }
+
     fn experiments(&'static self) -> impl Iterator<Item = Experiment> {
         let settings = self.settings.iter().flat_map(|settings| settings.iter());
         settings.map(move |&(name, set)| Experiment {
@@ -112,8 +139,7 @@ impl Trainings {
             let names = group
                 .experiments()
                 .map(|experiment| table.run_name(&experiment, 1));
-            let what = ["eval-front", "--prompts", "0", "--records", "all"];
-            let mut arguments: Vec<String> = what.map(str::to_owned).to_vec();
+            let mut arguments = MEASURE.map(str::to_owned).to_vec();
             arguments.extend(names.flat_map(|name| ["--run".to_owned(), name]));
             let out = free(&self.out, &format!("{}-{}", table.name, group.name));
             arguments.extend(["--out".to_owned(), out.display().to_string()]);
@@ -135,36 +161,23 @@ impl Trainings {
             Ok(run) => run.newest_front(),
             Err(_) => Ok(None),
         };
+        let config = Path::new("configs").join(experiment.group.config);
+        let mut train: Vec<String> = vec!["train".into()];
+        train.extend(["--config".into(), config.display().to_string()]);
+        train.extend(["--seed".into(), seed.to_string()]);
+        train.extend(["--run".into(), name.clone()]);
+        for set in experiment.set {
+            train.extend(["--set".into(), (*set).into()]);
+        }
+        // Of a finished run it only sees to it that the settings are the same.
+        if RunFolder::open(&folder).is_ok() {
+            train.push("--resume".into());
+        }
+        self.panacea(&train)?;
         if newest()?.is_none() {
-            let mut arguments: Vec<String> = vec!["train".into(), "--config".into()];
-            arguments.push(
-                Path::new("configs")
-                    .join(experiment.group.config)
-                    .display()
-                    .to_string(),
-            );
-            arguments.extend([
-                "--seed".into(),
-                seed.to_string(),
-                "--run".into(),
-                name.clone(),
-            ]);
-            for set in experiment.set {
-                arguments.extend(["--set".into(), (*set).into()]);
-            }
-            if RunFolder::open(&folder).is_ok() {
-                arguments.push("--resume".into());
-            }
-            self.panacea(&arguments)?;
-            self.panacea(&[
-                "eval-front".into(),
-                "--prompts".into(),
-                "0".into(),
-                "--records".into(),
-                "all".into(),
-                "--run".into(),
-                name,
-            ])?;
+            let mut measure = MEASURE.map(str::to_owned).to_vec();
+            measure.extend(["--run".into(), name]);
+            self.panacea(&measure)?;
         }
         let front = newest()?.with_context(|| format!("{} has no front", folder.display()))?;
         Ok(Front::read(&front)?)

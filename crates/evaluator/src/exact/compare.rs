@@ -64,31 +64,38 @@ impl ExactFront {
 
 impl MethodPoints {
     /// Puts beside every point the optimum for its preference under `aggregation`, and the regret; nothing
-    /// where the problem does not know that optimum.
-    ///
-    /// # Panics
-    /// When the λ of a point is not a preference.
+    /// where the problem does not know that optimum, or the λ of the point is not a preference.
     pub fn compare(&mut self, problem: &impl KnownOptima, aggregation: &Aggregation) {
         for point in &mut self.points {
-            let preference =
-                Preference::new(point.lambda.clone()).expect("measured under a preference");
-            let optimum = match aggregation {
-                Aggregation::Linear => Some(problem.best_linear(preference.weights())),
-                Aggregation::Tchebycheff { ideal, smoothing } => {
-                    let ideal = ideal_or_zero(ideal, preference.weights().len());
-                    problem.best_tchebycheff(&preference, &ideal, *smoothing)
-                }
-            };
-            let loss = |values: &[f64]| {
-                let losses: Vec<Option<f64>> = values.iter().map(|value| Some(-value)).collect();
-                aggregation.aggregate(&preference, &losses).value
-            };
-            point.exact = optimum.map(|values| ExactPoint {
-                regret: loss(&point.values) - loss(&values),
-                values,
-            });
+            let preference = Preference::new(point.lambda.clone()).ok();
+            point.exact =
+                preference.and_then(|at| at_optimum(problem, aggregation, &at, &point.values));
         }
     }
+}
+
+/// The optimum at `preference`, and how far `values` are from it.
+fn at_optimum(
+    problem: &impl KnownOptima,
+    aggregation: &Aggregation,
+    preference: &Preference,
+    values: &[f64],
+) -> Option<ExactPoint> {
+    let optimum = match aggregation {
+        Aggregation::Linear => problem.best_linear(preference.weights()),
+        Aggregation::Tchebycheff { ideal, smoothing } => {
+            let ideal = ideal_or_zero(ideal, preference.weights().len());
+            problem.best_tchebycheff(preference, &ideal, *smoothing)?
+        }
+    };
+    let loss = |values: &[f64]| {
+        let losses: Vec<Option<f64>> = values.iter().map(|value| Some(-value)).collect();
+        aggregation.aggregate(preference, &losses).value
+    };
+    Some(ExactPoint {
+        regret: loss(values) - loss(&optimum),
+        values: optimum,
+    })
 }
 
 /// An empty ideal means z = 0.
