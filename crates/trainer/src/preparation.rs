@@ -60,13 +60,20 @@ impl Preparation {
             tell(Level::Note, &note);
         }
         let train = Records::load(&plan, Part::Train, &plan.data().train, tokenizer)?;
-        tell(Level::Note, &format!("training records\n{}", train.report));
+        let found = format!("training records\n{}", train.report);
+        tell(
+            Level::Note,
+            &format!("{found}\npositions   {}", train.positions()),
+        );
         let plan = plan.with_ideal_of(&train.examples)?;
         let eval = Records::load_held_out(&plan, &[], tokenizer)?;
         let fingerprints = fingerprints(&plan)?;
         if let Some(eval) = &eval {
-            let origin = origin(&plan, &fingerprints);
-            tell(Level::Note, &format!("{origin} records\n{}", eval.report));
+            let held_out = format!("{} records\n{}", origin(&plan, &fingerprints), eval.report);
+            match held_out == found {
+                true => tell(Level::Note, "evaluated on the training records"),
+                false => tell(Level::Note, &held_out),
+            }
         }
         Ok(Self {
             plan,

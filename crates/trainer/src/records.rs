@@ -106,6 +106,20 @@ impl Records {
             ..records
         }))
     }
+
+    /// How many positions a pass over all of them computes, and how many it would with a prompt to each response.
+    pub fn positions(&self) -> String {
+        let packed: usize = self.examples.iter().map(Example::rows).sum();
+        let apart = |example: &Example| -> usize {
+            let responses = example.responses.iter().map(Vec::len);
+            responses.map(|tokens| example.prompt.len() + tokens).sum()
+        };
+        let apart: usize = self.examples.iter().map(apart).sum();
+        let share = 100.0 * packed as f64 / apart.max(packed) as f64;
+        format!(
+            "{packed}, none of them padding; {share:.0} % of what responses with a prompt each take"
+        )
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 use panacea_config::{Overrides, Plan, Spec};
-use panacea_data::Example;
 use panacea_runs::{EXIT_INTERRUPTED, Extension, Interrupt, RunFolder, TrainingRun};
 use panacea_trainer::{Outcome, Preparation, References, Schedule, Work, computed_by};
 
@@ -79,8 +78,6 @@ impl Arguments {
             }
         };
         let prepared = Preparation::of(Plan::resolve(spec, &overrides)?, resumed)?;
-        note!("positions   {}", positions(&prepared.train.examples));
-
         let record = prepared.record()?;
         if self.dry_run {
             return dry_run(&prepared, &record, &self.runs);
@@ -136,20 +133,6 @@ impl Arguments {
             }
         }
     }
-}
-
-/// What a pass over all records computes, and what it would without packing.
-fn positions(examples: &[Example]) -> String {
-    let packed: usize = examples.iter().map(Example::rows).sum();
-    let apart = |example: &Example| -> usize {
-        let responses = example.responses.iter().map(Vec::len);
-        responses.map(|tokens| example.prompt.len() + tokens).sum()
-    };
-    let apart: usize = examples.iter().map(apart).sum();
-    let share = 100.0 * packed as f64 / apart.max(packed) as f64;
-    format!(
-        "{packed}, none of them padding; {share:.0} % of what responses with a prompt each take"
-    )
 }
 
 /// Prints `config` with every key; without one, the default of each.
