@@ -203,6 +203,7 @@ impl Plan {
             data: DataSpec {
                 train: None,
                 eval: None,
+                labelled_by: None,
                 ..spec.data
             },
             objective: (spec.objective.into_iter())

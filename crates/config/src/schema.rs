@@ -5,7 +5,7 @@
 use std::iter;
 use std::path::PathBuf;
 
-use panacea_data::{BadRecords, Format, OverlongPrompts};
+use panacea_data::{BadRecords, Format, LabelledBy, OverlongPrompts};
 use panacea_devices::Precision;
 use serde::de::{DeserializeOwned, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -180,6 +180,7 @@ macro_rules! choices {
 choices!(
     Precision,
     BadRecords,
+    LabelledBy,
     OverlongPrompts,
     MethodName,
     LossName,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::columns::note;
 use crate::error::{DataError, ObjectiveError, RecordProblem, Trouble};
 use crate::file::{FileReader, Taker};
-use crate::labels::{Finding, alone, verdict};
+use crate::labels::{Finding, LabelledBy, alone, verdict};
 use crate::mismatched::add_mismatched;
 use crate::objective::{LabelSource, ObjectiveSpec};
 use crate::readers::fields::{self, Row};
@@ -48,6 +48,8 @@ pub struct Loader {
     pub format: Option<Format>,
     /// What to do with records that cannot be used.
     pub tolerance: Tolerance,
+    /// Which records with answers of their own are kept.
+    pub labelled_by: LabelledBy,
     /// Whether texts are what the model reads as they are: those that hold JSON or a transcript are not read as turns.
     pub as_written: bool,
     /// RLHF: whether the records' own responses are learned from beside the answers. Otherwise they are words to compare with,
@@ -95,6 +97,7 @@ impl Loader {
             part: Part::Train,
             format: None,
             tolerance: Tolerance::default(),
+            labelled_by: LabelledBy::Any,
             as_written: false,
             own_responses: false,
         }
@@ -299,6 +302,11 @@ impl<'a> Loading<'a> {
         judgements.retain(|judgement| judgement.labels.iter().any(Option::is_some));
         if judgements.is_empty() {
             self.skip(source, SkipReason::Unlabelled);
+            return Ok(None);
+        }
+        let labels = |i: &usize| judgements.iter().any(|of| of.labels[*i].is_some());
+        if self.loader.labelled_by == LabelledBy::All && !readers.iter().all(labels) {
+            self.skip(source, SkipReason::PartlyLabelled);
             return Ok(None);
         }
         match self.loader.kind {

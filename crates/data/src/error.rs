@@ -253,9 +253,9 @@ pub enum DataError {
         /// What else is worth saying, starting with its own separator.
         note: String,
     },
-    /// All labelled records of an objective were skipped when they were tokenised.
+    /// All labelled records of an objective were skipped.
     #[error(
-        "objective `{objective}` has no record left: all {labelled} that are labelled were skipped ({reasons}); raise `max_prompt_tokens` or `max_response_tokens`, or set `overlong_prompts = \"truncate\"`"
+        "objective `{objective}` has no record left: all {labelled} that are labelled were skipped ({reasons}); {remedy}"
     )]
     NothingLeft {
         /// The objective's name.
@@ -264,6 +264,8 @@ pub enum DataError {
         labelled: usize,
         /// The reasons with their counts.
         reasons: String,
+        /// What helps against them.
+        remedy: &'static str,
     },
     /// A limit that leaves no room.
     #[error("`{field}`: found {found}, expected at least 1 token")]

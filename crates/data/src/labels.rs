@@ -3,6 +3,7 @@
 //! Labels come from a score, a column, the data set's own order or a rule. Wherever it comes from, the label
 //! of a pair is the probability, in [0, 1], that the first of the two responses is preferred.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::Judgement;
@@ -10,6 +11,17 @@ use crate::error::FieldProblem;
 use crate::objective::{LabelSource, ObjectiveSpec, Rule, Strength};
 use crate::readers::fields::{Row, describe, is_unreadable};
 use crate::readers::{Format, Reading};
+
+/// Which records are kept, by their labels. A tie is no label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LabelledBy {
+    /// Those that some objective labels.
+    #[default]
+    Any,
+    /// Those that every objective labels which reads their file.
+    All,
+}
 
 /// How data sets call the two columns of a score for the chosen and the rejected response: what stands before and behind its
 /// name.

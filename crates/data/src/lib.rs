@@ -98,6 +98,7 @@ pub use conversations::{Conversations, Responses};
 pub use dataset::{Loader, Part, load};
 pub use error::{BoxError, DataError, FieldProblem, ObjectiveError, RecordProblem, Refusal};
 pub use fingerprint::fingerprint;
+pub use labels::LabelledBy;
 pub use objective::{LabelSource, ObjectiveSpec, Rule, Strength};
 pub use panacea_objectives::{Judgement, RecordKind};
 pub use readers::Format;

@@ -123,6 +123,8 @@ pub enum SkipReason {
     IdenticalResponses,
     /// No objective has a label for it.
     Unlabelled,
+    /// An objective has no label for it, and records are to be [labelled by all](crate::LabelledBy::All).
+    PartlyLabelled,
     /// The prompt has more tokens than allowed.
     OverlongPrompt,
     /// In every judged pair, truncation makes the two responses equal.
@@ -138,6 +140,7 @@ impl SkipReason {
         match self {
             Self::IdenticalResponses => "identical responses",
             Self::Unlabelled => "no objective labels them",
+            Self::PartlyLabelled => "not every objective labels them",
             Self::OverlongPrompt => "prompt too long",
             Self::EqualAfterTruncation => "responses equal after truncation",
             Self::Refused(problem) => problem.words(),

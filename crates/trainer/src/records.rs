@@ -65,6 +65,10 @@ impl Records {
         loader.part = part;
         loader.format = plan.data().format;
         loader.tolerance = plan.data().tolerance;
+        // What is measured is measured on all the labels that there are.
+        if part == Part::Train {
+            loader.labelled_by = plan.data().labelled_by;
+        }
         // Without a template nothing says again who speaks.
         loader.as_written = plan.data().rendered || !tokenizer.has_template();
         loader.own_responses = plan.method().learning.reads_own_responses();

@@ -111,6 +111,32 @@ fn an_evaluation_is_not_written_over() {
     assert!(!desk.path("runs/first/evaluations").exists());
 }
 
+/// Records that lack a label can be left out of the training; objectives are measured on all the labels that there are.
+#[test]
+fn labels_that_are_missing_count_where_it_is_measured() {
+    let desk = Desk::new();
+    let rows = fs::read_to_string(desk.path("train.jsonl")).unwrap();
+    let partly = rows.replacen(r#""conciseness":"#, r#""another":"#, 2);
+    desk.write("partly.jsonl", &partly);
+    let set = "--set data.labelled_by=all --set data.train=partly.jsonl";
+    let command =
+        format!("train --config run.toml --steps 1 --run first {set} --eval partly.jsonl");
+    let told = String::from_utf8(desk.run(&command).stderr).unwrap();
+    let kept: Vec<&str> = told
+        .lines()
+        .filter(|line| line.starts_with("records "))
+        .collect();
+    assert_eq!(
+        kept,
+        ["records     9 read, 7 kept", "records     9 read, 9 kept"],
+        "{told}"
+    );
+    assert!(
+        told.contains("skipped     2: not every objective labels them"),
+        "{told}"
+    );
+}
+
 /// Where the evaluation is on the very records of the training, nothing calls them held-out.
 #[test]
 fn training_records_are_called_so() {
@@ -121,6 +147,15 @@ fn training_records_are_called_so() {
     let train = String::from_utf8(output.stderr).unwrap();
     assert!(!train.contains("held-out"), "{train}");
     assert_eq!(train.matches("training records\n").count(), 2, "{train}");
+    // The very same file is not told of twice.
+    let output = desk.run("train --config run.toml --steps 1 --run same --eval train.jsonl");
+    let same = String::from_utf8(output.stderr).unwrap();
+    let tables = same.lines().filter(|line| *line == "training records");
+    assert_eq!(tables.count(), 1, "{same}");
+    assert!(
+        same.contains("\nevaluated on the training records\n"),
+        "{same}"
+    );
     let output = desk.run("eval-front --run first --prompts 1 --max-new-tokens 2 --divisions 1");
     let mut all = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
     assert!(

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use panacea_data::{
-    BadRecords, Format, LabelSource, ObjectiveSpec, OverlongPrompts, TokenLimits, Tolerance,
+    BadRecords, Format, LabelSource, LabelledBy, ObjectiveSpec, OverlongPrompts, TokenLimits,
+    Tolerance,
 };
 use panacea_rewards::ScorerSpec;
 
@@ -28,6 +29,9 @@ section! {
         /// with more the run stops and says why they were. Records with a prompt that is too long, equal responses or no label do not count: nothing is wrong
         /// with them.
         max_skipped: f64 = Tolerance::MAX_SKIPPED, in RATIO, when SKIPS;
+        /// Which records are trained on: those that any objective labels, or those that all do which read their file. A tie is
+        /// no label. Where labels are missing, a λ that is all on one objective learns nothing from a record without its label.
+        labelled_by: LabelledBy = LabelledBy::Any, when SUPERVISED;
         /// Tokens of a prompt, at most.
         max_prompt_tokens: usize = 512, in COUNT;
         /// Tokens of a response, at most; longer ones are cut.
@@ -52,6 +56,8 @@ pub struct DataPlan {
     pub format: Option<Format>,
     /// What happens to records that cannot be used, and how many may be skipped.
     pub tolerance: Tolerance,
+    /// Which records are trained on, by their labels.
+    pub labelled_by: LabelledBy,
     /// How long prompts and responses may be.
     pub limits: TokenLimits,
     /// Whether prompts already are what the chat template would write.
@@ -66,6 +72,7 @@ impl DataPlan {
             format: Some(self.format.map_or(FormatChoice::Auto, FormatChoice::Named)),
             bad_records: Some(self.tolerance.bad_records),
             max_skipped: Some(self.tolerance.max_skipped),
+            labelled_by: Some(self.labelled_by),
             max_prompt_tokens: Some(self.limits.max_prompt_tokens),
             max_response_tokens: Some(self.limits.max_response_tokens),
             overlong_prompts: Some(self.limits.overlong_prompts),
@@ -136,6 +143,7 @@ impl Resolver {
             eval: self.take_or(spec.eval(), OneOrMany::default()).0,
             format,
             tolerance,
+            labelled_by: self.take(spec.labelled_by()),
             limits: TokenLimits {
                 max_prompt_tokens: self.take(spec.max_prompt_tokens()),
                 max_response_tokens: self.take(spec.max_response_tokens()),

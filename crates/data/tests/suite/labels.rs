@@ -1,7 +1,8 @@
 //! How objectives label records, and what the report counts.
 
 use panacea_data::{
-    LabelSource, Loader, ObjectiveSpec, Part, RecordKind, Rule, SkipReason, Strength, load,
+    LabelSource, LabelledBy, Loader, ObjectiveSpec, Part, RecordKind, Rule, SkipReason, Strength,
+    load,
 };
 use serde_json::{Value, json};
 
@@ -419,6 +420,46 @@ fn specs_come_from_configuration_and_go_back() {
     let own = spec(json!({"name": "n", "train": "a.jsonl"})).unwrap();
     assert_eq!(own.source, LabelSource::Chosen);
     assert_eq!(own.train.len(), 1);
+}
+
+#[test]
+fn records_that_not_every_objective_labels_are_left_out_where_asked() {
+    let rows = [
+        scored(json!({"helpful": [3.0, 2.5], "concise": [1, 2]})),
+        scored(json!({"helpful": [2.0, 2.0], "concise": [1, 2]})),
+        scored(json!({"concise": [3, 2]})),
+        scored(json!({})),
+    ];
+    let files = Files::new();
+    let file = files.lines("data.jsonl", &rows);
+    let mut loader = Loader::new(RecordKind::Pair);
+    loader.labelled_by = LabelledBy::All;
+    let objectives = [score("helpful"), score("concise")];
+    let (records, report) = loader.load(&[file], &objectives).unwrap();
+    let lines: Vec<_> = records.iter().map(|record| record.source.line).collect();
+    assert_eq!(lines, [1]);
+    let skipped: Vec<_> = report
+        .skipped
+        .iter()
+        .map(|s| (s.source.line, &s.reason))
+        .collect();
+    let (partly, not) = (&SkipReason::PartlyLabelled, &SkipReason::Unlabelled);
+    assert_eq!(skipped, [(2, partly), (3, partly), (4, not)]);
+    let counts = report.objectives.iter().map(|o| (o.labelled, o.used));
+    assert_eq!(counts.collect::<Vec<_>>(), [(1, 1), (3, 1)]);
+}
+
+#[test]
+fn every_objective_with_a_file_of_its_own_labels_that_file_alone() {
+    let files = Files::new();
+    let row = |scores: Value| [scored(scores)];
+    let mut objectives = [score("helpful"), score("concise")];
+    objectives[0].train = vec![files.lines("h.jsonl", &row(json!({"helpful": [1, 2]})))];
+    objectives[1].train = vec![files.lines("c.jsonl", &row(json!({"concise": [1, 2]})))];
+    let mut loader = Loader::new(RecordKind::Pair);
+    loader.labelled_by = LabelledBy::All;
+    let (records, _) = loader.load(&[], &objectives).unwrap();
+    assert_eq!(records.len(), 2);
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! Tokenising: limits, truncation, and what the report says about it.
 
 use panacea_data::{
-    BoxError, DataReport, Example, OverlongPrompts, Record, RecordKind, SkipReason, TextEncoder,
-    TokenLimits, Tolerance, load, tokenize,
+    BoxError, DataReport, Example, LabelledBy, Loader, OverlongPrompts, Record, RecordKind,
+    SkipReason, TextEncoder, TokenLimits, Tolerance, load, tokenize,
 };
 use panacea_pretrained::{Answer, Answered, JsonObject, Message};
 use serde_json::{Value, json};
 
-use super::{Files, chosen, shorter};
+use super::{Files, chosen, score, shorter};
 
 /// A token a character; `<` opens the conversation, a turn is its role's first letter and its
 /// content, `>` asks for the answer, and `$` ends it.
@@ -290,6 +290,25 @@ fn nothing_left_is_an_error() {
     assert_eq!(
         error.to_string(),
         "`max_response_tokens`: found 0, expected at least 1 token"
+    );
+
+    // Labels that never meet in a record, where all are asked for.
+    let of = |scores| json!({"prompt": "a", "responses": ["x", "yy"], "scores": scores});
+    let files = Files::new();
+    let file = files.lines(
+        "data.jsonl",
+        &[of(json!({"h": [1, 2]})), of(json!({"c": [1, 2]}))],
+    );
+    let mut loader = Loader::new(RecordKind::Pair);
+    loader.labelled_by = LabelledBy::All;
+    limits.max_response_tokens = 8;
+    let error = loader
+        .examples(&[file], &[score("h"), score("c")], &Characters, &limits)
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "objective `h` has no record left: all 1 that are labelled were skipped (2 not every objective labels them); \
+         set `labelled_by = \"any\"`"
     );
 }
 
