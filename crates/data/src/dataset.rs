@@ -300,13 +300,8 @@ impl<'a> Loading<'a> {
             _ => self.label_pairs(row, format, &reading, &pairs, readers)?,
         };
         judgements.retain(|judgement| judgement.labels.iter().any(Option::is_some));
-        if judgements.is_empty() {
-            self.skip(source, SkipReason::Unlabelled);
-            return Ok(None);
-        }
-        let labels = |i: &usize| judgements.iter().any(|of| of.labels[*i].is_some());
-        if self.loader.labelled_by == LabelledBy::All && !readers.iter().all(labels) {
-            self.skip(source, SkipReason::PartlyLabelled);
+        if let Some(reason) = self.loader.labelled_by.refuses(&judgements, readers) {
+            self.skip(source, reason);
             return Ok(None);
         }
         match self.loader.kind {

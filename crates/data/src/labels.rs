@@ -11,6 +11,7 @@ use crate::error::FieldProblem;
 use crate::objective::{LabelSource, ObjectiveSpec, Rule, Strength};
 use crate::readers::fields::{Row, describe, is_unreadable};
 use crate::readers::{Format, Reading};
+use crate::report::SkipReason;
 
 /// Which records are kept, by their labels. A tie is no label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -21,6 +22,18 @@ pub enum LabelledBy {
     Any,
     /// Those that every objective labels which reads their file.
     All,
+}
+
+impl LabelledBy {
+    /// Why a record with these labels is not kept; the objectives with the indices `readers` read its file.
+    pub(crate) fn refuses(self, judgements: &[Judgement], readers: &[usize]) -> Option<SkipReason> {
+        let labels = |i: &usize| judgements.iter().any(|of| of.labels[*i].is_some());
+        match self {
+            _ if !readers.iter().any(labels) => Some(SkipReason::Unlabelled),
+            Self::All if !readers.iter().all(labels) => Some(SkipReason::PartlyLabelled),
+            _ => None,
+        }
+    }
 }
 
 /// How data sets call the two columns of a score for the chosen and the rejected response: what stands before and behind its
