@@ -87,6 +87,8 @@ fn a_yardstick_is_what_decides_the_value_of_a_record() {
         let set = ["method.aggregation=tchebycheff", same];
         assert_eq!(of_pairs(&set), of_pairs(&[]), "{same}");
     }
+    // So is what is trained on; everything is measured.
+    assert_eq!(of_pairs(&["data.labelled_by=all"]), of_pairs(&[]));
     for other in [
         "method.beta=0.5",
         "data.max_response_tokens=9",

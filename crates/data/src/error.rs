@@ -255,7 +255,7 @@ pub enum DataError {
     },
     /// All labelled records of an objective were skipped.
     #[error(
-        "objective `{objective}` has no record left: all {labelled} that are labelled were skipped ({reasons}); {remedy}"
+        "objective `{objective}` has no record left: all {labelled} that are labelled were skipped ({reasons}){remedies}"
     )]
     NothingLeft {
         /// The objective's name.
@@ -264,8 +264,8 @@ pub enum DataError {
         labelled: usize,
         /// The reasons with their counts.
         reasons: String,
-        /// What helps against them.
-        remedy: &'static str,
+        /// What helps against them, starting with its own separator; may be empty.
+        remedies: String,
     },
     /// A limit that leaves no room.
     #[error("`{field}`: found {found}, expected at least 1 token")]

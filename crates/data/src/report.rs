@@ -135,6 +135,17 @@ pub enum SkipReason {
 }
 
 impl SkipReason {
+    /// What helps against it, if a setting does.
+    fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::PartlyLabelled => Some("set `labelled_by = \"any\"`"),
+            Self::OverlongPrompt | Self::EqualAfterTruncation => Some(
+                "raise `max_prompt_tokens` or `max_response_tokens`, or set `overlong_prompts = \"truncate\"`",
+            ),
+            Self::IdenticalResponses | Self::Unlabelled | Self::Refused(_) => None,
+        }
+    }
+
     /// The reason in words, without what differs from record to record.
     fn words(&self) -> &'static str {
         match self {
@@ -225,6 +236,16 @@ impl DataReport {
             .map(|(reason, rows)| format!("{} {reason}", rows.len()))
             .collect();
         reasons.join(", ")
+    }
+
+    /// What helps against the reasons, each behind a semicolon.
+    pub(crate) fn remedies(&self) -> String {
+        let remedies = self.skipped.iter().filter_map(|row| row.reason.remedy());
+        let remedies: BTreeSet<&str> = remedies.collect();
+        remedies
+            .iter()
+            .map(|remedy| format!("; {remedy}"))
+            .collect()
     }
 }
 

@@ -283,14 +283,7 @@ impl<'a, E: TextEncoder> Tokenizing<'a, E> {
                 objective: objective.name.clone(),
                 labelled: objective.labelled,
                 reasons: report.reasons(),
-                remedy: match (report.skipped.iter())
-                    .any(|row| row.reason == SkipReason::PartlyLabelled)
-                {
-                    true => "set `labelled_by = \"any\"`",
-                    false => {
-                        "raise `max_prompt_tokens` or `max_response_tokens`, or set `overlong_prompts = \"truncate\"`"
-                    }
-                },
+                remedies: report.remedies(),
             }),
             None => Ok(self.examples),
         }

@@ -26,8 +26,8 @@ section! {
         /// by reason and names the first. A label that is null, empty or a word such as "N/A" is missing, which is no fault.
         bad_records: BadRecords = BadRecords::Error;
         /// With `bad_records = "skip"`, the largest share of the records read that may be skipped so, rounded up to whole records;
-        /// with more the run stops and says why they were. Records with a prompt that is too long, equal responses or no label do not count: nothing is wrong
-        /// with them.
+        /// with more the run stops and says why they were. Records with a prompt that is too long, equal responses or a missing label do not count: nothing is
+        /// wrong with them.
         max_skipped: f64 = Tolerance::MAX_SKIPPED, in RATIO, when SKIPS;
         /// Which records are trained on: those that any objective labels, or those that all do which read their file. A tie is
         /// no label. Where labels are missing, a λ that is all on one objective learns nothing from a record without its label.

@@ -1,8 +1,8 @@
 //! How objectives label records, and what the report counts.
 
 use panacea_data::{
-    LabelSource, LabelledBy, Loader, ObjectiveSpec, Part, RecordKind, Rule, SkipReason, Strength,
-    load,
+    DataReport, LabelSource, LabelledBy, Loader, ObjectiveSpec, Part, RecordKind, Rule, SkipReason,
+    Strength, load,
 };
 use serde_json::{Value, json};
 
@@ -19,6 +19,12 @@ fn labels(rows: &[Value], objectives: &[ObjectiveSpec]) -> Vec<Vec<Option<f64>>>
         .into_iter()
         .map(|mut record| record.judgements.remove(0).labels)
         .collect()
+}
+
+/// The lines that are not used, with the reasons.
+fn skipped(report: &DataReport) -> Vec<(usize, &SkipReason)> {
+    let rows = report.skipped.iter();
+    rows.map(|row| (row.source.line, &row.reason)).collect()
 }
 
 #[test]
@@ -50,13 +56,8 @@ fn scores_ties_and_gaps_are_counted() {
         .collect();
     assert_eq!(counts, [(1, 1, 3, 1), (3, 0, 2, 3)]);
     assert_eq!((report.read, report.kept), (5, 3));
-    let skipped: Vec<_> = report
-        .skipped
-        .iter()
-        .map(|s| (s.source.line, &s.reason))
-        .collect();
     assert_eq!(
-        skipped,
+        skipped(&report),
         [(4, &SkipReason::Unlabelled), (5, &SkipReason::Unlabelled)]
     );
 }
@@ -438,13 +439,8 @@ fn records_that_not_every_objective_labels_are_left_out_where_asked() {
     let (records, report) = loader.load(&[file], &objectives).unwrap();
     let lines: Vec<_> = records.iter().map(|record| record.source.line).collect();
     assert_eq!(lines, [1]);
-    let skipped: Vec<_> = report
-        .skipped
-        .iter()
-        .map(|s| (s.source.line, &s.reason))
-        .collect();
     let (partly, not) = (&SkipReason::PartlyLabelled, &SkipReason::Unlabelled);
-    assert_eq!(skipped, [(2, partly), (3, partly), (4, not)]);
+    assert_eq!(skipped(&report), [(2, partly), (3, partly), (4, not)]);
     let counts = report.objectives.iter().map(|o| (o.labelled, o.used));
     assert_eq!(counts.collect::<Vec<_>>(), [(1, 1), (3, 1)]);
 }

@@ -310,6 +310,27 @@ fn nothing_left_is_an_error() {
         "objective `h` has no record left: all 1 that are labelled were skipped (2 not every objective labels them); \
          set `labelled_by = \"any\"`"
     );
+
+    // The prompts are too long as well.
+    let of = |scores| json!({"prompt": "abcdef", "responses": ["x", "yy"], "scores": scores});
+    let file = files.lines(
+        "long.jsonl",
+        &[
+            of(json!({"h": [1, 2], "c": [1, 2]})),
+            of(json!({"h": [1, 2]})),
+        ],
+    );
+    let error = loader
+        .examples(&[file], &[score("h"), score("c")], &Characters, &limits)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.ends_with(
+            "; raise `max_prompt_tokens` or `max_response_tokens`, or set `overlong_prompts = \"truncate\"`; \
+             set `labelled_by = \"any\"`"
+        ),
+        "{error}"
+    );
 }
 
 #[test]
