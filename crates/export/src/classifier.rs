@@ -24,8 +24,7 @@ pub fn write_classifier(
     card: Option<&Card>,
 ) -> Result<Vec<(String, f32)>, ExportError> {
     refuse_existing(out)?;
-    let head = ValueHead::among(&adapters.factors).ok_or(ExportError::NoHead)?;
-    adapters.factors.0.remove(ValueHead::NAME);
+    let head = ValueHead::take_from(&mut adapters.factors).ok_or(ExportError::NoHead)?;
     let outputs = adapters.config.objectives.clone();
     // What it was trained at.
     let preference = Preference::uniform(outputs.len());

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use panacea_config::Learning;
 use panacea_data::Example;
-use panacea_model::{Decoder, Generation, Request, Steering};
+use panacea_model::{Decoder, Generation, Request, Steering, ValueHead};
 use panacea_trainer::{References, seconds_per_row};
 
 use crate::error::MeasureError;
@@ -88,7 +88,11 @@ impl Rates {
         examples: &[Example],
     ) -> Result<Self, MeasureError> {
         let row = seconds_per_row(decoder, steering, learning, examples, PATIENCE)?;
-        let (prompt_token, answer_step) = writing(decoder, steering, examples)?;
+        // What has a head reads rewards, and writes nothing.
+        let (prompt_token, answer_step) = match ValueHead::among(&steering.adapters.factors) {
+            Some(_) => (0.0, 0.0),
+            None => writing(decoder, steering, examples)?,
+        };
         Ok(Self {
             row,
             prompt_token,

@@ -88,6 +88,15 @@ impl ValueHead {
         })
     }
 
+    /// Takes the head out of `factors`, if one stands there: what is left adapts matrices of the network alone.
+    pub fn take_from(factors: &mut FactorSet) -> Option<Self> {
+        let head = factors.0.remove(Self::NAME)?;
+        Some(Self {
+            weight: head.u,
+            bias: head.v,
+        })
+    }
+
     /// v at the row of every target, of h `[rows, hidden]`: `[targets × outputs]`, target by target; and the states
     /// that were read, `[targets, hidden]`.
     pub(crate) fn apply(&self, h: &Tensor<2>, targets: &[Target]) -> (Vec<f64>, Tensor<2>) {

@@ -148,10 +148,10 @@ impl RewardModel {
         shared: Option<&Base>,
     ) -> Result<Self, RewardModelError> {
         let mut adapters = Adapters::load(path, device)?;
-        let head = ValueHead::among(&adapters.factors).ok_or_else(|| RewardModelError::NoHead {
+        let head = ValueHead::take_from(&mut adapters.factors);
+        let head = head.ok_or_else(|| RewardModelError::NoHead {
             path: path.to_owned(),
         })?;
-        adapters.factors.0.remove(ValueHead::NAME);
         let chat = chat_of(path)?;
         let expected = &adapters.config.base_fingerprint;
         let base = match shared {

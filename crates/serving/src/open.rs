@@ -133,13 +133,12 @@ impl RewardModelRun {
     pub fn open(run: &RunFolder, decoder: &Decoder) -> Result<Self, ServingError> {
         let mut notes = Vec::new();
         let adapters = load(run, decoder, &mut notes)?;
-        if ValueHead::among(&adapters.factors).is_none() {
+        let mut without_head = adapters.clone();
+        if ValueHead::take_from(&mut without_head.factors).is_none() {
             return Err(ServingError::NoHead {
                 run: run.path().to_owned(),
             });
         }
-        let mut without_head = adapters.clone();
-        without_head.factors.0.remove(ValueHead::NAME);
         check(&without_head, run, decoder)?;
         Ok(Self { adapters, notes })
     }
