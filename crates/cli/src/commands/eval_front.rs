@@ -382,18 +382,22 @@ pub fn estimate(title: &str, asked: Asked<'_>, sample: Sample) -> String {
         true => format!(" (--records all: {})", span(sample.all_seconds)),
         false => String::new(),
     };
+    let at = |preferences: usize| match preferences {
+        1 => String::new(),
+        count => format!(" at {count} preferences"),
+    };
     let mut text = format!(
-        "{title:<12}{} of {of} records at {} preferences: {}{all}",
+        "{title:<12}{} of {of} records{}: {}{all}",
         sample.records,
-        asked.preferences,
+        at(asked.preferences),
         span(sample.record_seconds)
     );
     if sample.prompts > 0 {
         text.push_str(&format!(
-            "\n{:<12}answers to {} prompts at {} preferences: {} at most",
+            "\n{:<12}answers to {} prompts{}: {} at most",
             "",
             sample.prompts,
-            asked.answered_at,
+            at(asked.answered_at),
             span(sample.answer_seconds)
         ));
     }

@@ -388,7 +388,7 @@ fn a_reward_model_is_trained_measured_exported_and_scores_a_policy() {
         &format!("{CONFIG}[method]\nname = \"reward-model\"\ncentering = 0.01\n"),
     );
     let said = desk.succeed("train --config reward.toml --dry-run");
-    assert!(said.contains("evaluation  "), "{said}");
+    assert!(said.contains("evaluation  5 of 5 records: "), "{said}");
     desk.succeed("train --config reward.toml --run reward");
     let output = desk.succeed("eval-reward --run reward");
     assert!(output.contains("length rule"), "{output}");
