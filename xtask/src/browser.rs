@@ -1,6 +1,5 @@
 //! The page of the server in a browser: Chromium, which `node` drives.
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,6 +7,7 @@ use std::process::Command;
 use crate::Failure;
 use crate::build::{built_for_tests, workspace};
 use crate::dependencies::{cannot, read, run, tools};
+use crate::system::{self, which};
 
 /// What Chromium is called: by Debian, by others, and the browser that is made of it.
 const CHROMIUM: [&str; 3] = ["chromium", "chromium-browser", "google-chrome"];
@@ -54,42 +54,14 @@ fn install_modules(folder: &Path, modules: &Path) -> Result<(), Failure> {
     fs::write(&installed, lock).map_err(|error| cannot("write", &installed, &error))
 }
 
-/// Chromium's path; in CI, as root, it is installed where there is none.
+/// Chromium's path; in CI it is installed where there is none.
 fn chromium() -> Result<PathBuf, Failure> {
     let found = || CHROMIUM.into_iter().find_map(which);
-    if let Some(path) = found() {
-        return Ok(path);
-    }
-    let may_install = env::var("CI").is_ok_and(|ci| ci == "true") && is_root();
-    if may_install && which("apt-get").is_some() {
-        run(Command::new("apt-get").args(["update", "--quiet"]))?;
-        let mut install = Command::new("apt-get");
-        install.env("DEBIAN_FRONTEND", "noninteractive");
-        install.args(["install", "--quiet", "--yes", "--no-install-recommends"]);
-        run(install.arg("chromium"))?;
-    }
-    found().ok_or_else(|| {
+    system::found_or_installed(found, "chromium")?.ok_or_else(|| {
         Failure::new(format!(
             "there is no Chromium, which looks at the page of the server: install one that is called {} (Debian: \
              apt-get install chromium)",
             CHROMIUM.join(" or ")
         ))
     })
-}
-
-fn is_root() -> bool {
-    let said = Command::new("id").arg("-u").output();
-    said.is_ok_and(|said| said.stdout.trim_ascii() == b"0")
-}
-
-/// Where a program lies that the shell would find.
-fn which(program: &str) -> Option<PathBuf> {
-    let folders = env::var_os("PATH")?;
-    let file = match Path::new(program).extension() {
-        None => format!("{program}{}", env::consts::EXE_SUFFIX),
-        Some(_) => program.to_owned(),
-    };
-    env::split_paths(&folders)
-        .map(|folder| folder.join(&file))
-        .find(|path| path.is_file())
 }

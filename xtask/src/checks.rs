@@ -8,13 +8,13 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use crate::build::{cannot_start, cargo, this_program, workspace};
-use crate::{Failure, browser, clients, dependencies};
+use crate::{Failure, browser, clients, dependencies, graphics};
 
 struct Check {
     name: &'static str,
     program: Program,
-    /// What it is called with. All calls of cargo but that for GPUs are about the whole workspace, so that all of them find the
-    /// same features and nothing is compiled twice for the sake of others.
+    /// What it is called with. All calls of cargo but that for CUDA are about the whole workspace with WGPU in it, so that all of
+    /// them find the same features and nothing is compiled twice for the sake of others.
     arguments: &'static str,
     environment: Option<(&'static str, &'static str)>,
 }
@@ -29,25 +29,31 @@ const CHECKS: &[Check] = &[
     Check {
         name: "lints",
         program: Program::Cargo,
-        arguments: "clippy --workspace --all-targets --locked -- -D warnings",
+        arguments: "clippy --workspace --all-targets --features panacea-cli/wgpu --locked -- -D warnings",
         environment: None,
     },
     Check {
         name: "documentation",
         program: Program::Cargo,
-        arguments: "doc --workspace --no-deps --locked",
+        arguments: "doc --workspace --no-deps --features panacea-cli/wgpu --locked",
         environment: Some(("RUSTDOCFLAGS", "-D warnings")),
     },
     Check {
         name: "build",
         program: Program::Cargo,
-        arguments: "test --workspace --locked --no-run",
+        arguments: "test --workspace --features panacea-cli/wgpu --locked --no-run",
         environment: None,
     },
     Check {
         name: "tests",
         program: Program::Cargo,
-        arguments: "test --workspace --locked",
+        arguments: "test --workspace --features panacea-cli/wgpu --locked",
+        environment: None,
+    },
+    Check {
+        name: "WGPU",
+        program: Program::CargoOnWgpu,
+        arguments: "test --workspace --features panacea-cli/wgpu --locked --test devices",
         environment: None,
     },
     Check {
@@ -59,8 +65,8 @@ const CHECKS: &[Check] = &[
     Check {
         name: "packages",
         program: Program::Cargo,
-        arguments: "package --workspace --exclude xtask --exclude panacea-benches --exclude panacea-fuzzing \
-                    --exclude panacea-test-support --no-verify --allow-dirty --locked --quiet",
+        arguments: "package --workspace --exclude xtask --exclude panacea-benches --exclude panacea-device-suite \
+                    --exclude panacea-fuzzing --exclude panacea-test-support --no-verify --allow-dirty --locked --quiet",
         environment: None,
     },
     Check {
@@ -99,12 +105,12 @@ const CHECKS: &[Check] = &[
         arguments: "guide --check",
         environment: None,
     },
-    // What is compiled for GPUs only, by its types: the variable keeps the build scripts below from asking for LLVM.
+    // What is compiled for CUDA only, by its types: the variable keeps the build scripts below from asking for LLVM.
     Check {
-        name: "GPUs",
+        name: "CUDA",
         program: Program::Cargo,
         arguments: "clippy --package panacea-devices --package panacea-kernels --package panacea-benches --bins --lib \
-                    --features panacea-benches/cuda,panacea-benches/wgpu --locked -- -D warnings",
+                    --features panacea-benches/cuda --locked -- -D warnings",
         environment: Some(("DOCS_RS", "1")),
     },
     // The crate for libFuzzer has a lock file of its own. What it calls is tested above, and that it calls it: nothing is compiled.
@@ -125,6 +131,8 @@ const CHECKS: &[Check] = &[
 #[derive(Clone, Copy)]
 enum Program {
     Cargo,
+    /// Likewise, on a device of WGPU, whose driver is fetched where there is none.
+    CargoOnWgpu,
     /// The folder of `integrations` that needs nothing but Python.
     Newcomer,
     /// Not one of cargo's own: it is fetched when it is first called.
@@ -141,6 +149,7 @@ impl fmt::Display for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cargo => f.write_str("cargo"),
+            Self::CargoOnWgpu => f.write_str("PANACEA_DEVICE=wgpu cargo"),
             Self::Newcomer => f.write_str("integrations/newcomer/check.py"),
             Self::CargoDeny => f.write_str("cargo-deny"),
             Self::Integration(name) => write!(f, "integrations/{name}/check.py"),
@@ -155,6 +164,7 @@ impl Check {
     fn run(&self) -> Result<bool, Failure> {
         let mut program = match self.program {
             Program::Cargo => cargo(),
+            Program::CargoOnWgpu => graphics::on_wgpu()?,
             Program::Newcomer => clients::newcomer()?,
             Program::CargoDeny => dependencies::cargo_deny()?,
             Program::Integration(name) => clients::integration(name)?,

@@ -113,7 +113,7 @@ mod tests {
     use crate::build::workspace;
 
     /// Crates without an example: a binary, and what tests are made of.
-    const WITHOUT: [&str; 3] = ["cli", "fuzzing", "test-support"];
+    const WITHOUT: [&str; 4] = ["cli", "device-suite", "fuzzing", "test-support"];
 
     /// The names of the examples of a crate, by its folder.
     fn examples(folder: &Path) -> Vec<String> {

@@ -17,8 +17,10 @@ mod clients;
 mod dependencies;
 mod examples;
 mod features;
+mod graphics;
 mod guide;
 mod launch;
+mod system;
 
 use std::collections::BTreeSet;
 use std::env;

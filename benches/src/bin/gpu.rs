@@ -1,11 +1,11 @@
 //! `cargo xtask bench gpu`: DPO steps and generation of three sizes of models in PyTorch + PEFT and in Panacea, in turn, on
-//! one GPU, and tables of ratios.
+//! one GPU, and tables of ratios; `cargo xtask bench gpu suite`: whether the device computes what the CPU does.
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process;
 
 use anyhow::{Context, Result, bail};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use panacea_benches::median;
 use panacea_benches::side_by_side::{Measured, Ratio, Side, ours, peer, run};
 
@@ -15,9 +15,13 @@ use panacea_benches::side_by_side::{Measured, Ratio, Side, ours, peer, run};
     about = "Run PyTorch and Panacea in turn on a GPU",
     after_help = "Example:
   python3 -m venv .venv && .venv/bin/pip install -r benches/peers/requirements.txt
-  cargo xtask bench gpu --device cuda --python .venv/bin/python"
+  cargo xtask bench gpu --device cuda --python .venv/bin/python
+  cargo xtask bench gpu suite --device cuda",
+    args_conflicts_with_subcommands = true
 )]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// A Python with what benches/peers/requirements.txt lists, torch being one for CUDA.
     #[arg(long, default_value = "python3")]
     python: PathBuf,
@@ -41,8 +45,24 @@ struct Arguments {
     alone: bool,
 }
 
+#[derive(Subcommand)]
+enum Command {
+    /// Checks that the device computes what the CPU does: products, operations, networks, answers and trainings.
+    Suite {
+        /// The device that is checked.
+        #[arg(long, default_value = "cuda")]
+        device: String,
+        #[command(flatten)]
+        choice: libtest_mimic::Arguments,
+    },
+}
+
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    if let Some(Command::Suite { device, choice }) = &arguments.command {
+        let device = panacea_devices::select(device)?;
+        panacea_device_suite::run(choice, &device).exit();
+    }
     println!(
         "| model | tokens | activations | peer, s | Panacea, s | times as fast (range) | peer, GiB | Panacea, GiB | \
          Panacea, 10¹² operations/s |"
@@ -79,7 +99,7 @@ fn main() -> Result<()> {
 }
 
 /// The measure of this name that a program prints.
-fn measured(command: Command, name: &str) -> Result<Measured> {
+fn measured(command: process::Command, name: &str) -> Result<Measured> {
     let mut side = Side::new();
     run(command, &mut side)?;
     side.remove(name)

@@ -1,14 +1,18 @@
 //! How the time of a training step grows: with tokens, rows, rank, objectives and preferences, one at a time; a table
-//! with the exponent of each.
+//! with the exponent of each. The last row is a step of reinforcement learning.
 
-use std::time::Instant;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Parser;
 use panacea_benches::{SMALL, Shape, adapters_of, dpo, median, pairs_of, random_model, references};
+use panacea_config::{Overrides, Plan, Spec};
 use panacea_model::{Decoder, MemoryPolicy, compute_on_this_thread};
 use panacea_objectives::{Aggregation, Preference};
-use panacea_trainer::{Lanes, Objective, Prepared, batch_gradient};
+use panacea_trainer::{
+    Lanes, Objective, Preparation, Prepared, References, TrainerError, batch_gradient,
+};
 
 #[derive(Parser)]
 struct Arguments {
@@ -37,6 +41,9 @@ const USUAL: Step = Step {
 };
 
 const SHAPE: Shape = SMALL;
+
+/// How long steps of reinforcement learning are timed, for one number.
+const RLHF_SAMPLE: Duration = Duration::from_secs(2);
 
 /// What is varied, and how.
 struct Series {
@@ -91,18 +98,57 @@ fn main() -> Result<()> {
             let seconds = median_seconds(&model, (series.step)(size), arguments.repeats)?;
             points.push((size as f64, seconds));
         }
-        let (first, last) = (points[0], points[points.len() - 1]);
-        println!(
-            "| {} | {} | {} | {:.4} | {:.4} | {:.2} |",
-            series.name,
-            first.0,
-            last.0,
-            first.1,
-            last.1,
-            exponent(&points)
-        );
+        print_row(series.name, &points);
     }
+    print_row("objectives m, RLHF", &rlhf_seconds(arguments.repeats)?);
     Ok(())
+}
+
+fn print_row(name: &str, points: &[(f64, f64)]) {
+    let (first, last) = (points[0], points[points.len() - 1]);
+    println!(
+        "| {name} | {} | {} | {:.4} | {:.4} | {:.2} |",
+        first.0,
+        last.0,
+        first.1,
+        last.1,
+        exponent(points)
+    );
+}
+
+/// Seconds of a step of the quickstart's reinforcement learning, by the number of its objectives: answers are written and scored, and
+/// policy and critic learn from them. The learning rate is next to nothing, so that the answers are the same with any number.
+fn rlhf_seconds(repeats: usize) -> Result<Vec<(f64, f64)>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let spec = Spec::read(&root.join("configs/quickstart-rlhf-10.toml"))?;
+    let overrides = Overrides {
+        set: vec!["optimizer.learning_rate=1e-9".to_owned()],
+        ..Overrides::default()
+    };
+    let preparations = [2, 3, 5, 10].map(|m| {
+        let mut spec = spec.clone();
+        spec.objective.truncate(m);
+        let plan = Plan::resolve(spec, &overrides)?.with_paths(|path| root.join(path));
+        anyhow::Ok((m, Preparation::of(plan, None)?))
+    });
+    let mut series = preparations
+        .into_iter()
+        .map(|preparation| anyhow::Ok((preparation?, Vec::new())))
+        .collect::<Result<Vec<_>>>()?;
+    // In turns, so that all of them meet the same neighbours on this machine.
+    for _ in 0..repeats {
+        for ((_, preparation), seconds) in &mut series {
+            let record = preparation.record()?;
+            let cost = preparation.with_work(References::in_memory(), |work| {
+                Ok::<_, TrainerError>(work.cost(&record, RLHF_SAMPLE)?)
+            })?;
+            seconds.push(cost.seconds / cost.steps as f64);
+        }
+    }
+    let points = series.into_iter();
+    Ok(points
+        .map(|((m, _), seconds)| (m as f64, median(&seconds)))
+        .collect())
 }
 
 fn median_seconds(model: &Decoder, step: Step, repeats: usize) -> Result<f64> {

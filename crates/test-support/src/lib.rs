@@ -6,7 +6,7 @@ mod tiny_model;
 mod tokenizer;
 
 pub use golden::{TinyLlama, floats, golden, golden_path};
-pub use tiny_model::{Noise, TinyModel, write_json, write_safetensors};
+pub use tiny_model::{Noise, TinyModel, tiny_config, write_json, write_safetensors};
 pub use tokenizer::{
     CHAT_TEMPLATE, MERGES, SPECIAL_TOKENS, tokenizer_config, tokenizer_json, tokens,
 };

@@ -17,6 +17,20 @@ pub struct TinyModel {
     pub tensors: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
 }
 
+/// A configuration of two small layers; `extra` is merged in.
+pub fn tiny_config(model_type: &str, extra: Value) -> Value {
+    let mut config = json!({
+        "model_type": model_type, "vocab_size": 40, "hidden_size": 16, "intermediate_size": 24,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 6,
+        "hidden_act": "silu", "max_position_embeddings": 64, "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0, "tie_word_embeddings": true, "bos_token_id": 1, "eos_token_id": 2
+    });
+    for (key, value) in extra.as_object().expect("keys with values") {
+        config[key] = value.clone();
+    }
+    config
+}
+
 /// Numbers that look random and are the same everywhere.
 pub struct Noise(pub u64);
 

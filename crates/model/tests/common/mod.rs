@@ -1,40 +1,22 @@
 //! Tiny models with random weights, and adapters on them.
 
-use burn_tensor::{Device, FloatDType, Tensor, TensorData};
+use burn_tensor::{Device, Tensor, TensorData};
 use panacea_model::{Decoder, PROJECTIONS};
 use panacea_pretrained::Pretrained;
 use panacea_svd_lora::{Adapters, Part, SvdLoraConfig};
 use panacea_test_support::TinyModel;
+pub use panacea_test_support::tiny_config as config;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 pub const OBJECTIVES: usize = 2;
 
-/// A configuration of two small layers; `extra` is merged in.
-pub fn config(model_type: &str, extra: Value) -> Value {
-    let mut config = json!({
-        "model_type": model_type, "vocab_size": 40, "hidden_size": 16, "intermediate_size": 24,
-        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 6,
-        "hidden_act": "silu", "max_position_embeddings": 64, "rms_norm_eps": 1e-5,
-        "rope_theta": 10000.0, "tie_word_embeddings": true, "bos_token_id": 1, "eos_token_id": 2
-    });
-    for (key, value) in extra.as_object().unwrap() {
-        config[key] = value.clone();
-    }
-    config
-}
-
 /// Writes a model folder with random weights of `config`, and loads it.
 pub fn tiny_model(config: &Value, device: &Device) -> Decoder {
-    tiny_model_in(config, device, FloatDType::F32)
-}
-
-/// [`tiny_model`] with weights of another type.
-pub fn tiny_model_in(config: &Value, device: &Device, weights: FloatDType) -> Decoder {
     let dir = tempfile::tempdir().unwrap();
     TinyModel::well_behaved(config.clone(), 0.4).write_without_tokenizer(dir.path());
-    Decoder::load_in(&Pretrained::open(dir.path()).unwrap(), device, weights).unwrap()
+    Decoder::load(&Pretrained::open(dir.path()).unwrap(), device).unwrap()
 }
 
 /// Adapters on every projection of `model`, with random values in all four kinds of tensors.

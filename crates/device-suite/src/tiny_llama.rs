@@ -1,10 +1,19 @@
-//! The network with adapters against PyTorch in float64: logits, log-probabilities, gradients.
+//! A tiny Llama with adapters against PyTorch in float64: logits, log-probabilities, gradients.
 
+use burn_tensor::Device;
 use panacea_model::{Decoder, MemoryPolicy, PROJECTIONS, PackedBatch, Sequence};
 use panacea_pretrained::Pretrained;
 use panacea_svd_lora::{Adapters, FactorSet, SvdLoraConfig};
 use panacea_test_support::{TinyLlama, floats};
 use serde_json::Value;
+
+use crate::{Check, named};
+
+pub const CHECKS: &[Check] = named!["tiny_llama":
+    logits_are_those_of_pytorch,
+    log_probabilities_are_those_of_pytorch,
+    the_gradient_under_mixed_preferences_is_that_of_pytorch,
+];
 
 struct Golden {
     expected: Value,
@@ -15,10 +24,9 @@ struct Golden {
 }
 
 impl Golden {
-    fn read() -> Self {
+    fn read(device: &Device) -> Self {
         let golden = TinyLlama::read();
-        let device = panacea_devices::of_environment();
-        let model = Decoder::load(&Pretrained::open(&golden.dir).unwrap(), &device).unwrap();
+        let model = Decoder::load(&Pretrained::open(&golden.dir).unwrap(), device).unwrap();
         let (rank, objectives, alpha) = golden.adapter_sizes();
         let config = SvdLoraConfig {
             base_model: "tiny".into(),
@@ -28,7 +36,7 @@ impl Golden {
             alpha,
             target_modules: PROJECTIONS.map(str::to_owned).to_vec(),
         };
-        let factors = FactorSet::load(&golden.dir.join("adapter.safetensors"), &device).unwrap();
+        let factors = FactorSet::load(&golden.dir.join("adapter.safetensors"), device).unwrap();
         let adapters = Adapters { config, factors };
         let shapes = model.adapted_shapes(&adapters.config.target_modules);
         adapters.check(&shapes.unwrap()).unwrap();
@@ -86,9 +94,8 @@ fn distance(found: &[f64], expected: &[f64]) -> (f64, f64) {
     )
 }
 
-#[test]
-fn golden_tiny_llama_logits() {
-    let golden = Golden::read();
+fn logits_are_those_of_pytorch(device: &Device) {
+    let golden = Golden::read(device);
     // One token more than the prompt and the response's inputs are needed at no row that is compared.
     let check = |batch: &PackedBatch, adapters, row: usize, key: &str, position: usize| {
         let first: usize = golden.rows[..row]
@@ -112,9 +119,8 @@ fn golden_tiny_llama_logits() {
     );
 }
 
-#[test]
-fn golden_tiny_llama_log_probs() {
-    let golden = Golden::read();
+fn log_probabilities_are_those_of_pytorch(device: &Device) {
+    let golden = Golden::read(device);
     let sums = |batch: &PackedBatch, adapters| {
         batch.sums(&golden.model.log_probs(batch, adapters).unwrap())
     };
@@ -139,9 +145,8 @@ fn golden_tiny_llama_log_probs() {
     );
 }
 
-#[test]
-fn golden_tiny_llama_mixed_gradient() {
-    let golden = Golden::read();
+fn the_gradient_under_mixed_preferences_is_that_of_pytorch(device: &Device) {
+    let golden = Golden::read(device);
     let batch = golden.mixed();
     let coefficients = batch.spread(&floats(&golden.expected["mixed_coefficients"]));
     let forward = golden
