@@ -10,9 +10,7 @@ use panacea_benches::{SMALL, Shape, adapters_of, dpo, median, pairs_of, random_m
 use panacea_config::{Overrides, Plan, Spec};
 use panacea_model::{Decoder, MemoryPolicy, compute_on_this_thread};
 use panacea_objectives::{Aggregation, Preference};
-use panacea_trainer::{
-    Lanes, Objective, Preparation, Prepared, References, TrainerError, batch_gradient,
-};
+use panacea_trainer::{Lanes, Objective, Preparation, Prepared, References, batch_gradient};
 
 #[derive(Parser)]
 struct Arguments {
@@ -140,7 +138,7 @@ fn rlhf_seconds(repeats: usize) -> Result<Vec<(f64, f64)>> {
         for ((_, preparation), seconds) in &mut series {
             let record = preparation.record()?;
             let cost = preparation.with_work(References::in_memory(), |work| {
-                Ok::<_, TrainerError>(work.cost(&record, RLHF_SAMPLE)?)
+                work.cost(&record, RLHF_SAMPLE)
             })?;
             seconds.push(cost.seconds / cost.steps as f64);
         }

@@ -19,8 +19,8 @@ fn adamw_is_its_formula(device: &Device) {
     // More than are updated at once.
     let shapes = [[37, 10], [1, 1], [1, 8], [300, 3], [2, 2], [70, 7]];
     let given = shapes.map(|shape| {
-        let [p, g, m] = [(); 3].map(|()| noise.tensor(shape, &device));
-        [p, m, noise.tensor(shape, &device).powi_scalar(2), g]
+        let [p, g, m] = [(); 3].map(|()| noise.tensor(shape, device));
+        [p, m, noise.tensor(shape, device).powi_scalar(2), g]
     });
     let before = given.clone().map(|given| given.map(values));
     let held = given.clone().map(|[p, ..]| p);
@@ -77,7 +77,7 @@ fn squares_of_all_tensors_add_up(device: &Device) {
     let mut noise = Noise::of(5);
     // More than are summed at once.
     let shapes = [[1, 1], [1, 8], [576, 10], [3000, 10], [3, 7]].repeat(3);
-    let tensors = shapes.into_iter().map(|shape| noise.tensor(shape, &device));
+    let tensors = shapes.into_iter().map(|shape| noise.tensor(shape, device));
     let tensors: Vec<Tensor<2>> = tensors.collect();
     let expected: f64 = tensors
         .iter()

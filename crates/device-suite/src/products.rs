@@ -36,7 +36,7 @@ fn products_of_32_bits_are_computed_in_32_bits(device: &Device) {
             let what = format!("{m} × {k} × {n}, {how}");
             assert_close(&what, &values(matmul(&a, &b)), &expected, 1e-5);
             let mut noise = Noise::of(2);
-            let c = noise.tensor([m, n], &device);
+            let c = noise.tensor([m, n], device);
             let kept = c.clone();
             let before = values(c.clone());
             let sum: Vec<f64> = before
@@ -76,6 +76,6 @@ fn products_and_other_operations_wait_for_each_other(device: &Device) {
             .into_iter()
             .map(f64::from)
             .collect();
-        assert_close(&format!("{n}"), &chain(&device, n), &expected, 1e-3);
+        assert_close(&format!("{n}"), &chain(device, n), &expected, 1e-3);
     }
 }

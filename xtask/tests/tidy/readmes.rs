@@ -6,7 +6,11 @@ use std::path::Path;
 use super::{crates, read, root};
 
 /// Crates that are for the tests of the others, and are not published.
-const INTERNAL: [&str; 3] = ["crates/device-suite", "crates/fuzzing", "crates/test-support"];
+const INTERNAL: [&str; 3] = [
+    "crates/device-suite",
+    "crates/fuzzing",
+    "crates/test-support",
+];
 
 /// The documentation of a crate as a page of its own.
 fn readme(package: &str, description: &str, source: &str) -> String {
