@@ -1,7 +1,7 @@
 //! How the time of a training step grows: with tokens, rows, rank, objectives and preferences, one at a time; a table
 //! with the exponent of each. The last row is a step of reinforcement learning.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -10,6 +10,7 @@ use panacea_benches::{SMALL, Shape, adapters_of, dpo, median, pairs_of, random_m
 use panacea_config::{Overrides, Plan, Spec};
 use panacea_model::{Decoder, MemoryPolicy, compute_on_this_thread};
 use panacea_objectives::{Aggregation, Preference};
+use panacea_runs::{Telling, tell_so};
 use panacea_trainer::{Lanes, Objective, Preparation, Prepared, References, batch_gradient};
 
 #[derive(Parser)]
@@ -17,6 +18,9 @@ struct Arguments {
     /// Steps of each size; the median counts.
     #[arg(long, default_value_t = 5)]
     repeats: usize,
+    /// The model of the last row, a folder or a GGUF file; that of the quickstart where none is named.
+    #[arg(long)]
+    model: Option<PathBuf>,
 }
 
 /// A training step.
@@ -87,6 +91,10 @@ const SERIES: [Series; 5] = [
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     compute_on_this_thread();
+    tell_so(Telling {
+        quiet: true,
+        ..Telling::default()
+    });
     let model = random_model(SHAPE, "flex")?;
     println!("| grows | from | to | seconds | to | exponent |");
     println!("|---|---|---|---|---|---|");
@@ -98,7 +106,7 @@ fn main() -> Result<()> {
         }
         print_row(series.name, &points);
     }
-    print_row("objectives m, RLHF", &rlhf_seconds(arguments.repeats)?);
+    print_row("objectives m, RLHF", &rlhf_seconds(&arguments)?);
     Ok(())
 }
 
@@ -114,28 +122,35 @@ fn print_row(name: &str, points: &[(f64, f64)]) {
     );
 }
 
-/// Seconds of a step of the quickstart's reinforcement learning, by the number of its objectives: answers are written and scored, and
-/// policy and critic learn from them. The learning rate is next to nothing, so that the answers are the same with any number.
-fn rlhf_seconds(repeats: usize) -> Result<Vec<(f64, f64)>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let spec = Spec::read(&root.join("configs/quickstart-rlhf-10.toml"))?;
-    let overrides = Overrides {
-        set: vec!["optimizer.learning_rate=1e-9".to_owned()],
-        ..Overrides::default()
-    };
-    let preparations = [2, 3, 5, 10].map(|m| {
-        let mut spec = spec.clone();
-        spec.objective.truncate(m);
-        let plan = Plan::resolve(spec, &overrides)?.with_paths(|path| root.join(path));
-        anyhow::Ok((m, Preparation::of(plan, None)?))
-    });
-    let mut series = preparations
-        .into_iter()
-        .map(|preparation| anyhow::Ok((preparation?, Vec::new())))
-        .collect::<Result<Vec<_>>>()?;
+/// Seconds of a step of reinforcement learning by the number of objectives: answers to the quickstart's prompts are written and
+/// scored, and policy and critic learn from them. The learning rate is next to nothing, so that the answers are the same with
+/// any number.
+fn rlhf_seconds(arguments: &Arguments) -> Result<Vec<(f64, f64)>> {
+    let world = tempfile::tempdir()?;
+    let written = panacea_quickstart::write(world.path())?;
+    let model = arguments.model.as_ref().unwrap_or(&written.model);
+    let mut series = Vec::new();
+    for m in [2, 3, 5, 10] {
+        let letters = ('a'..='z').take(m);
+        let objectives: String = letters
+            .map(|letter| {
+                format!(
+                    "[[objective]]\nname = \"{letter}\"\nreward = {{ rule = \"keywords\", words = [\"{letter}\"] }}\n"
+                )
+            })
+            .collect();
+        let text = format!(
+            "[model]\npath = {model:?}\n[data]\ntrain = {:?}\nmax_response_tokens = 80\n{objectives}\
+             [method]\nloss = \"rlhf\"\n[rlhf]\nadvantages = \"gae\"\nepochs = 1\nmax_new_tokens = 32\n[preference]\ngroups = 8\n\
+             [optimizer]\nsteps = 1000\nbatch_size = 8\nlearning_rate = 1e-9\n",
+            written.records
+        );
+        let plan = Plan::resolve(Spec::from_toml(&text, "growth"), &Overrides::default())?;
+        series.push((m as f64, Preparation::of(plan, None)?, Vec::new()));
+    }
     // In turns, so that all of them meet the same neighbours on this machine.
-    for _ in 0..repeats {
-        for ((_, preparation), seconds) in &mut series {
+    for _ in 0..arguments.repeats {
+        for (_, preparation, seconds) in &mut series {
             let record = preparation.record()?;
             let cost = preparation.with_work(References::in_memory(), |work| {
                 work.cost(&record, RLHF_SAMPLE)
@@ -145,7 +160,7 @@ fn rlhf_seconds(repeats: usize) -> Result<Vec<(f64, f64)>> {
     }
     let points = series.into_iter();
     Ok(points
-        .map(|((m, _), seconds)| (m as f64, median(&seconds)))
+        .map(|(m, _, seconds)| (m, median(&seconds)))
         .collect())
 }
 

@@ -24,6 +24,7 @@ mod training;
 
 use libtest_mimic::{Arguments, Conclusion, Trial};
 use panacea_devices::Device;
+use panacea_runs::{Telling, tell_so};
 
 /// Something that has to hold on every device.
 #[derive(Clone, Copy)]
@@ -67,6 +68,11 @@ pub fn checks() -> impl Iterator<Item = Check> {
 
 /// Runs those that `arguments` choose on `device`, as tests are run, and says how each went.
 pub fn run(arguments: &Arguments, device: &Device) -> Conclusion {
+    // What trainings tell people would stand between the names of checks.
+    tell_so(Telling {
+        quiet: true,
+        ..Telling::default()
+    });
     let trial = |check: Check| {
         let device = device.clone();
         Trial::test(check.name, move || {
