@@ -1,8 +1,8 @@
 //! # What every device computes alike
 //!
 //! A list of named checks of one device: its products, fused operations, networks, answers and trainings against what the CPU
-//! makes of the same numbers, against a formula, or against values of other people's software; and, done twice, against
-//! themselves, bit by bit.
+//! makes of the same numbers, against a formula, or against values of other people's software. Fused operations, drawn answers and
+//! trainings are also held against themselves, done again, bit by bit.
 //!
 //! The test `devices` runs them on the device that `PANACEA_DEVICE` names, and `cargo xtask bench gpu suite` on one with a GPU.
 //!

@@ -20,38 +20,32 @@ pub const CHECKS: &[Check] = named!["training":
     reinforcement_learning_that_is_interrupted_goes_on_bit_by_bit,
 ];
 
-/// DPO of two objectives.
-const DPO: &str = r#"
+/// Objectives by scores that the records have.
+const SCORES: &str = r#"
     [[objective]]
     name = "brevity"
     score = "brevity"
     [[objective]]
     name = "detail"
     score = "detail"
-    [preference]
-    groups = 2
 "#;
 
-/// A head for each of them.
-const REWARD_MODEL: &str = r#"
-    [[objective]]
-    name = "brevity"
-    score = "brevity"
-    [[objective]]
-    name = "detail"
-    score = "detail"
-    [method]
-    name = "reward-model"
-"#;
+const DPO: &str = "[preference]\ngroups = 2";
 
-/// Answers that are written, scored and learned from, with a critic.
-const RLHF: &str = r#"
+const REWARD_MODEL: &str = "[method]\nname = \"reward-model\"";
+
+/// The same scores, as rewards of answers.
+const REWARDS: &str = r#"
     [[objective]]
     name = "brevity"
     reward = { score = "brevity", otherwise = -3.0 }
     [[objective]]
     name = "detail"
     reward = { score = "detail", otherwise = -3.0 }
+"#;
+
+/// Answers that are written, scored and learned from, with a critic.
+const RLHF: &str = r#"
     [method]
     loss = "rlhf"
     beta = 0.5
@@ -64,7 +58,7 @@ const RLHF: &str = r#"
 "#;
 
 /// A training of `steps` steps in the quickstart's world, which is written into `folder`.
-fn prepared(method: &str, steps: usize, folder: &Path) -> Preparation {
+fn prepared(objectives: &str, method: &str, steps: usize, folder: &Path) -> Preparation {
     let world = panacea_quickstart::write(folder).expect("a folder for the world");
     let text = format!(
         r#"
@@ -77,6 +71,7 @@ fn prepared(method: &str, steps: usize, folder: &Path) -> Preparation {
         rank = 8
         alpha = 64.0
         fixed_s = 1.0
+        {objectives}
         {method}
         [optimizer]
         steps = {steps}
@@ -130,7 +125,7 @@ fn metrics(folder: &Path) -> Vec<Value> {
 
 fn four_steps_of_dpo_have_the_losses_of_the_cpu(device: &Device) {
     let place = tempfile::tempdir().expect("a folder for a world and runs");
-    let prepared = prepared(DPO, 4, &place.path().join("world"));
+    let prepared = prepared(SCORES, DPO, 4, &place.path().join("world"));
     let losses = |name: &str, device: &Device| -> Vec<f64> {
         let folder = place.path().join(name);
         let outcome = train(&prepared, device, &folder, Interrupt::manual());
@@ -150,9 +145,9 @@ fn four_steps_of_dpo_have_the_losses_of_the_cpu(device: &Device) {
 }
 
 /// One training in one go, and one that is stopped after its first step: the same metrics and the same adapter.
-fn assert_goes_on_bit_by_bit(method: &str, steps: usize, device: &Device) {
+fn assert_goes_on_bit_by_bit(objectives: &str, method: &str, steps: usize, device: &Device) {
     let place = tempfile::tempdir().expect("a folder for a world and runs");
-    let prepared = prepared(method, steps, &place.path().join("world"));
+    let prepared = prepared(objectives, method, steps, &place.path().join("world"));
     let [whole, stopped] = ["whole", "stopped"].map(|name| place.path().join(name));
     let go_on = |folder: &Path, stop: bool| {
         let interrupt = Interrupt::manual();
@@ -176,13 +171,13 @@ fn assert_goes_on_bit_by_bit(method: &str, steps: usize, device: &Device) {
 }
 
 fn dpo_that_is_interrupted_goes_on_bit_by_bit(device: &Device) {
-    assert_goes_on_bit_by_bit(DPO, 4, device);
+    assert_goes_on_bit_by_bit(SCORES, DPO, 4, device);
 }
 
 fn a_reward_model_that_is_interrupted_goes_on_bit_by_bit(device: &Device) {
-    assert_goes_on_bit_by_bit(REWARD_MODEL, 2, device);
+    assert_goes_on_bit_by_bit(SCORES, REWARD_MODEL, 2, device);
 }
 
 fn reinforcement_learning_that_is_interrupted_goes_on_bit_by_bit(device: &Device) {
-    assert_goes_on_bit_by_bit(RLHF, 2, device);
+    assert_goes_on_bit_by_bit(REWARDS, RLHF, 2, device);
 }
