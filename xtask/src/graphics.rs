@@ -24,8 +24,8 @@ pub fn on_wgpu() -> Result<Command, Failure> {
     Ok(cargo)
 }
 
-/// Whether WGPU has what it takes. On Linux it would do with OpenGL where there is no Vulkan, which binds too few buffers to a
-/// kernel for most of ours; other systems have an interface of their own.
+/// Whether WGPU has what it takes. On Linux that is a driver for Vulkan: OpenGL is refused, on which WGPU was seen to panic. Other
+/// systems have an interface of their own.
 fn driver() -> Option<()> {
     let any = |folder: &str| fs::read_dir(folder).is_ok_and(|mut files| files.next().is_some());
     (!cfg!(target_os = "linux") || DRIVERS.into_iter().any(any)).then_some(())

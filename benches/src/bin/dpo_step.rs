@@ -33,6 +33,9 @@ struct Arguments {
     /// Different preferences of a step; each has as many pairs.
     #[arg(long, default_value_t = 1)]
     preferences: usize,
+    /// Read the pairs under the reference policy in every step, as PEFT's steps do. A training reads each pair once.
+    #[arg(long)]
+    with_reference: bool,
     /// The seconds that are counted.
     #[arg(long, value_enum, default_value_t = Seconds::Clock)]
     seconds: Seconds,
@@ -110,15 +113,18 @@ fn main() -> Result<()> {
         .collect::<Result<Vec<_>, _>>()?;
 
     // The reference is part of a first step only: it is computed once for every record.
-    let references = references(&model, &examples)?;
-    let batch: Vec<_> = examples
-        .iter()
-        .zip(&references)
-        .map(|(example, reference)| Prepared { example, reference })
-        .collect();
+    let mut known = references(&model, &examples)?;
     let mut seconds = Vec::new();
     for step in 1..=arguments.steps + 1 {
         let started = arguments.seconds.now();
+        if arguments.with_reference {
+            known = references(&model, &examples)?;
+        }
+        let batch: Vec<_> = examples
+            .iter()
+            .zip(&known)
+            .map(|(example, reference)| Prepared { example, reference })
+            .collect();
         let result = batch_gradient(
             &Lanes::one(&model, &adapters),
             objective,
@@ -132,12 +138,15 @@ fn main() -> Result<()> {
         seconds.push(arguments.seconds.now() - started);
     }
     seconds.remove(0);
-    let measure = match (arguments.recompute, arguments.preferences) {
+    let mut measure = match (arguments.recompute, arguments.preferences) {
         (false, 1) => "panacea_dpo_step".to_owned(),
         (true, 1) => "panacea_dpo_step_recompute".to_owned(),
         (false, n) => format!("panacea_dpo_step_{n}_preferences"),
         (true, n) => format!("panacea_dpo_step_recompute_{n}_preferences"),
     };
+    if arguments.with_reference {
+        measure.push_str("_with_reference");
+    }
     println!(
         "{}",
         serde_json::json!({

@@ -10,7 +10,7 @@ use clap::Parser;
 use panacea_benches::{Model, Seconds, adapters, median, pairs, random_model_in};
 use panacea_devices::Precision;
 use panacea_model::{
-    Bits, Decoder, PackedBatch, Request, Sequence, Steering, compute_on_this_thread,
+    Bits, Decoder, PackedBatch, Request, Sampling, Sequence, Steering, compute_on_this_thread,
 };
 use panacea_pretrained::Pretrained;
 use panacea_svd_lora::Adapters;
@@ -38,6 +38,15 @@ struct Arguments {
     /// A model's file or folder, in place of random weights.
     #[arg(long, conflicts_with = "shape")]
     model: Option<PathBuf>,
+    /// Tokens are drawn at this temperature; 0 takes the likeliest.
+    #[arg(long, default_value_t = 0.0)]
+    temperature: f64,
+    /// Drawn from the smallest set of the likeliest tokens that has this probability.
+    #[arg(long, default_value_t = 1.0, requires = "temperature")]
+    top_p: f64,
+    /// Drawn from so many of the likeliest tokens; 0 for all.
+    #[arg(long, default_value_t = 0, requires = "temperature")]
+    top_k: usize,
     /// Only the measures whose names have this in them.
     #[arg(long, default_value = "")]
     only: String,
@@ -87,9 +96,9 @@ fn main() -> Result<()> {
             })
             .collect();
         let new_tokens = arguments.new_tokens;
-        let base = || generate(&model, None, &prompts, &one, new_tokens);
-        let steered = || generate(&model, Some(&adapters), &prompts, &one, new_tokens);
-        let mixed = || generate(&model, Some(&adapters), &prompts, &own, new_tokens);
+        let base = || arguments.generate(&model, None, &prompts, &one);
+        let steered = || arguments.generate(&model, Some(&adapters), &prompts, &one);
+        let mixed = || arguments.generate(&model, Some(&adapters), &prompts, &own);
         arguments.report("generate_base", rows, new_tokens, base)?;
         arguments.report("generate_one_preference", rows, new_tokens, steered)?;
         arguments.report("generate_own_preferences", rows, new_tokens, mixed)?;
@@ -116,7 +125,7 @@ fn main() -> Result<()> {
             let new_tokens = arguments.new_tokens;
             for (who, adapters) in [("base", None), ("one_preference", Some(&adapters))] {
                 let measure = format!("generate_{who}_{bits}_bits");
-                let run = || generate(&model, adapters, &prompts, &one, new_tokens);
+                let run = || arguments.generate(&model, adapters, &prompts, &one);
                 arguments.report(&measure, rows, new_tokens, run)?;
             }
         }
@@ -124,27 +133,35 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn generate(
-    model: &Decoder,
-    adapters: Option<&Arc<Adapters>>,
-    prompts: &[Vec<u32>],
-    preferences: &[Vec<f64>],
-    new_tokens: usize,
-) -> Result<()> {
-    let rows = prompts.iter().zip(preferences);
-    let requests = rows.map(|(prompt, preference)| Request {
-        steering: adapters.map(|adapters| Steering {
-            adapters: Arc::clone(adapters),
-            preference: preference.clone(),
-        }),
-        ..Request::greedy(&prompt[..], new_tokens)
-    });
-    let generated = model.generate(requests)?;
-    assert!(generated.iter().all(|g| g.tokens.len() == new_tokens));
-    Ok(())
-}
-
 impl Arguments {
+    fn generate(
+        &self,
+        model: &Decoder,
+        adapters: Option<&Arc<Adapters>>,
+        prompts: &[Vec<u32>],
+        preferences: &[Vec<f64>],
+    ) -> Result<()> {
+        let sampling = Sampling {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            ..Sampling::greedy()
+        };
+        let rows = prompts.iter().zip(preferences).enumerate();
+        let requests = rows.map(|(row, (prompt, preference))| Request {
+            steering: adapters.map(|adapters| Steering {
+                adapters: Arc::clone(adapters),
+                preference: preference.clone(),
+            }),
+            sampling: sampling.clone(),
+            seed: row as u64,
+            ..Request::greedy(&prompt[..], self.new_tokens)
+        });
+        let generated = model.generate(requests)?;
+        assert!(generated.iter().all(|g| g.tokens.len() == self.new_tokens));
+        Ok(())
+    }
+
     /// Runs it once for warmth, then as often as it is to be measured.
     fn report(
         &self,
@@ -169,6 +186,7 @@ impl Arguments {
                 "measure": measure,
                 "rows": rows,
                 "tokens": tokens,
+                "sampling": [self.temperature, self.top_p, self.top_k as f64],
                 "seconds": seconds,
                 "tokens_per_second": (rows * tokens) as f64 / median(&seconds),
             })

@@ -64,10 +64,10 @@ fn main() -> Result<()> {
         panacea_device_suite::run(choice, &device).exit();
     }
     println!(
-        "| model | tokens | activations | peer, s | Panacea, s | times as fast (range) | peer, GiB | Panacea, GiB | \
-         Panacea, 10¹² operations/s |"
+        "| model | tokens | activations | peer, s | Panacea, s | times as fast (range) | with the reference's pass, s | \
+         peer, GiB | Panacea, GiB | Panacea, 10¹² operations/s |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
     // What a card has too little memory for fails alone: the other rows are measured all the same.
     let mut failed = 0;
     let mut note = |result: Result<()>| {
@@ -119,17 +119,23 @@ impl Arguments {
         let common: Vec<&str> = common.iter().flat_map(|(k, v)| [*k, v.as_str()]).collect();
         let again: &[&str] = if recompute { &["--recompute"] } else { &[] };
 
-        let mut command = ours("dpo_step")?;
-        command
-            .args(&common)
-            .args(again)
-            .args(["--device", &self.device]);
         let (name, kept) = if recompute {
             ("panacea_dpo_step_recompute", "again")
         } else {
             ("panacea_dpo_step", "kept")
         };
-        let own = measured(command, name);
+        let step = |name: &str, more: &[&str]| {
+            let mut command = ours("dpo_step")?;
+            command
+                .args(&common)
+                .args(again)
+                .args(["--device", &self.device])
+                .args(more);
+            measured(command, name)
+        };
+        let own = step(name, &[]);
+        // The peer's step reads the reference policy each time.
+        let with_reference = step(&format!("{name}_with_reference"), &["--with-reference"]);
         let theirs = (!self.alone).then(|| {
             let mut command = peer(&self.python, "torch_gpu.py");
             command.args(&common).args(again);
@@ -153,11 +159,13 @@ impl Arguments {
         let rate = of_own.and_then(|own| own.value);
         let ((slow, their_memory), (fast, memory)) = (cells(of_peer), cells(of_own));
         println!(
-            "| {shape} | {tokens} | {kept} | {slow} | {fast} | {} | {their_memory} | {memory} | {} |",
+            "| {shape} | {tokens} | {kept} | {slow} | {fast} | {} | {} | {their_memory} | {memory} | {} |",
             ratio.unwrap_or_default(),
+            cells(with_reference.as_ref().ok()).0,
             rate.map_or_else(String::new, |rate| format!("{rate:.1}")),
         );
         own?;
+        with_reference?;
         theirs.transpose()?;
         Ok(())
     }

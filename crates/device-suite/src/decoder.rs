@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use burn_tensor::{DType, Device, FloatDType};
 use panacea_model::{
-    Decoder, Generation, MemoryPolicy, PROJECTIONS, PackedBatch, Request, Sampling, Sequence,
-    Steering, ValueHead,
+    Decoder, Generation, MemoryPolicy, NewToken, PROJECTIONS, PackedBatch, Request, Sampling,
+    Sequence, Steering, ValueHead,
 };
 use panacea_pretrained::Pretrained;
 use panacea_svd_lora::{Adapters, FactorSet, Factors, Part, SvdLoraConfig};
@@ -27,6 +27,7 @@ pub const CHECKS: &[Check] = named!["decoder":
     weights_of_16_bits_change_little,
     greedy_answers_under_mixed_preferences_are_those_of_the_cpu,
     drawn_answers_are_the_same_twice_and_alone,
+    sixty_four_answers_are_drawn_from_blocks_as_from_whole_rows,
     answers_behind_a_prompt_that_is_known_are_the_same,
 ];
 
@@ -297,6 +298,72 @@ fn drawn_answers_are_the_same_twice_and_alone(device: &Device) {
     let alone = requests.iter().map(std::slice::from_ref);
     let alone: Vec<Vec<u32>> = alone.flat_map(|one| answers(&model, one)).collect();
     assert_eq!(together, alone);
+}
+
+/// Each row has a λ of its own. The vocabulary has so many blocks that not all of them are read at first, and tokens that are
+/// likely enough for rounding to leave the draws as they are.
+fn sixty_four_answers_are_drawn_from_blocks_as_from_whole_rows(device: &Device) {
+    let ways = [
+        (0.0, 0, 1.0),
+        (0.4, 0, 1.0),
+        (0.3, 0, 0.9),
+        (0.5, 40, 1.0),
+        (0.4, 300, 0.95),
+    ];
+    let config = tiny_config("llama", json!({ "vocab_size": 6000 }));
+    let model = load(&config, device, FloatDType::F32);
+    let adapters = Arc::new(adapters(&model));
+    let answers = |repetition_penalty: f64| {
+        let mut session = Generation::new(&model, 64);
+        for row in 0..64 {
+            let (temperature, top_k, top_p) = ways[row % ways.len()];
+            let weight = row as f64 / 63.0;
+            let request = Request {
+                steering: Some(Steering {
+                    adapters: Arc::clone(&adapters),
+                    preference: vec![weight, 1.0 - weight],
+                }),
+                sampling: Sampling {
+                    repetition_penalty,
+                    temperature,
+                    top_k,
+                    top_p,
+                },
+                seed: row as u64,
+                likelihoods: (row % 4 == 0).then_some(row),
+                ..Request::greedy([3 + row as u32, 900, 7], 6)
+            };
+            session.push(request).expect("it fits");
+        }
+        let mut all = Vec::new();
+        while !session.is_idle() {
+            all.extend(session.step().expect("it fits"));
+        }
+        all.sort_by_key(|new| new.request);
+        all
+    };
+    // Rows with a penalty are read whole, and this one changes no number of 32 bits.
+    let (found, expected) = (answers(1.0), answers(1.0 + 1e-12));
+    assert_eq!((found.len(), expected.len()), (64 * 6, 64 * 6));
+    let tokens = |new: &NewToken| {
+        let likeliest = new.likelihood.iter().flat_map(|of| of.likeliest.iter());
+        (new.token, likeliest.map(|of| of.0).collect::<Vec<_>>())
+    };
+    for (found, expected) in found.iter().zip(&expected) {
+        assert_eq!(tokens(found), tokens(expected));
+        let mut pairs = vec![(found.log_prob, expected.log_prob)];
+        if let (Some(found), Some(expected)) = (&found.likelihood, &expected.likelihood) {
+            pairs.push((found.log_prob, expected.log_prob));
+            let likeliest = found.likeliest.iter().zip(&expected.likeliest);
+            pairs.extend(likeliest.map(|(found, expected)| (found.1, expected.1)));
+        }
+        for (found, expected) in pairs {
+            assert!(
+                (found - expected).abs() < 1e-5,
+                "{found}, expected {expected}"
+            );
+        }
+    }
 }
 
 /// A session reads no token again that a slot still knows under the same adapter and λ.

@@ -2,14 +2,14 @@
 
 use burn_tensor::{Device, Tensor, TensorData};
 use panacea_kernels::{
-    Gate, Rotation, Steered, Weight, gated, gated_backward, head_log_probs, rms_norm,
-    rms_norm_backward, steer, steer_backward,
+    Gate, Rotation, Steered, Weight, gated, gated_backward, head_log_probs, logit_blocks, rms_norm,
+    rms_norm_backward, select_logit_blocks, steer, steer_backward,
 };
 
 use crate::near::{assert_as_on_the_cpu, lying_transposed, lying_wide};
 use crate::{Check, named};
 
-pub const CHECKS: &[Check] = named!["layers": norms_are_as_on_the_cpu, gates_are_as_on_the_cpu, rotations_are_as_on_the_cpu, steering_is_as_on_the_cpu, log_probabilities_are_as_on_the_cpu];
+pub const CHECKS: &[Check] = named!["layers": norms_are_as_on_the_cpu, gates_are_as_on_the_cpu, rotations_are_as_on_the_cpu, steering_is_as_on_the_cpu, log_probabilities_are_as_on_the_cpu, blocks_of_logits_are_as_on_the_cpu];
 
 /// Sizes that fill no group of threads, one row, rows wider than a group, and more rows than a GPU may count in one direction.
 const SIZES: [[usize; 2]; 7] = [
@@ -136,5 +136,24 @@ fn log_probabilities_are_as_on_the_cpu(device: &Device) {
                 all
             });
         }
+    }
+}
+
+/// What is known of blocks of the vocabulary, and the logits of some of them.
+fn blocks_of_logits_are_as_on_the_cpu(device: &Device) {
+    for (rows, vocabulary) in [(1, 1), (3, 256), (5, 700), (64, 5000)] {
+        let what = format!("{rows} rows of {vocabulary}");
+        assert_as_on_the_cpu(device, &what, |device, mut noise| {
+            let logits = noise.tensor([rows, vocabulary], device) * 20.0;
+            let temperatures: Vec<f64> = (0..rows).map(|row| 0.3 + 0.1 * row as f64).collect();
+            let last = vocabulary.div_ceil(256) - 1;
+            let some = [[rows - 1, last], [0, 0], [rows / 2, last / 2]];
+            vec![
+                logit_blocks(&logits, &temperatures),
+                logit_blocks(&lying_wide(&logits), &temperatures),
+                select_logit_blocks(&logits, &some),
+                select_logit_blocks(&lying_transposed(&logits), &some),
+            ]
+        });
     }
 }

@@ -58,6 +58,8 @@ impl DeviceKind {
             #[cfg(feature = "flex")]
             Self::Flex => vec![Device::flex()],
             #[cfg(feature = "wgpu")]
+            Self::Wgpu if has_opengl_alone() => Vec::new(),
+            #[cfg(feature = "wgpu")]
             Self::Wgpu => Device::enumerate(DeviceType::Wgpu).into_iter().collect(),
             #[cfg(feature = "vulkan")]
             Self::Vulkan => Device::enumerate(DeviceType::Vulkan).into_iter().collect(),
@@ -80,7 +82,10 @@ impl DeviceKind {
     pub(crate) fn why_absent(self) -> &'static str {
         match self {
             Self::Flex => "the CPU is one device",
-            Self::Wgpu => "no graphics driver offers one",
+            Self::Wgpu => {
+                "no driver for Vulkan, Metal or DirectX 12 offers one, and OpenGL's do not serve (on Debian, \
+                 mesa-vulkan-drivers has one for the CPU)"
+            }
             Self::Vulkan => {
                 "no Vulkan driver offers one (on Debian, mesa-vulkan-drivers has one for the CPU)"
             }
@@ -121,6 +126,13 @@ impl DeviceKind {
             }
         }
     }
+}
+
+/// Whether WGPU would take OpenGL, having nothing better. It adds two numbers there, and panics in attention (wgpu-hal 30, Mesa).
+#[cfg(feature = "wgpu")]
+fn has_opengl_alone() -> bool {
+    use burn_cubecl::cubecl::wgpu::{AutoGraphicsApi, Backend, GraphicsApi};
+    AutoGraphicsApi::backend() == Backend::Gl
 }
 
 /// By the card's address, since CUDA and the driver's library count cards in different orders.

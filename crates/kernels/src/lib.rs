@@ -70,6 +70,7 @@ mod team;
 mod test_support;
 #[cfg(feature = "flex")]
 mod thin;
+mod vocabulary;
 mod weights;
 #[cfg(all(feature = "flex", target_arch = "x86_64"))]
 mod x86;
@@ -89,6 +90,7 @@ pub use rotary::Rotation;
 pub use several::{add_each, scale_each};
 pub use squares::sum_of_squares;
 pub use steer::{Steered, steer, steer_backward};
+pub use vocabulary::{LOGIT_BLOCK, logit_blocks, select_logit_blocks};
 pub use weights::{Weight, is_thin, linear_add, linear_backward, linear_each};
 
 /// Makes the calling thread one of those that compute on the CPU, to be called once when a program starts. A thread

@@ -27,8 +27,8 @@ const LEAST_PROMPTS: usize = 2;
 const LEAST_STEPS: usize = 8;
 const MOST_STEPS: usize = 32;
 
-/// Prompts that are answered under a preference, where nothing else is asked for: as many as a session writes at a time.
-pub const USUAL_PROMPTS: usize = Generation::USUAL_LIMIT;
+/// Prompts that are answered under a preference, where nothing else is asked for: as many as a CPU writes at a time.
+pub const USUAL_PROMPTS: usize = 16;
 
 /// How fast this machine is with a model under an adapter, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -39,6 +39,8 @@ pub struct Rates {
     pub prompt_token: f64,
     /// For a token of each of the answers that are written together.
     pub answer_step: f64,
+    /// How many these are.
+    pub together: usize,
 }
 
 /// What there is to measure, and what a user asked for.
@@ -97,6 +99,7 @@ impl Rates {
             row,
             prompt_token,
             answer_step,
+            together: Generation::usual_limit(decoder),
         })
     }
 
@@ -156,7 +159,7 @@ impl Rates {
     fn answers(&self, examples: &[Example], count: usize, max_new_tokens: usize) -> f64 {
         let prompts = examples.iter().take(count);
         let tokens: usize = prompts.map(|example| example.prompt.len()).sum();
-        let rounds = count.div_ceil(Generation::USUAL_LIMIT);
+        let rounds = count.div_ceil(self.together);
         self.prompt_token * tokens as f64 + self.answer_step * (rounds * max_new_tokens) as f64
     }
 }
@@ -195,8 +198,9 @@ fn writing(
     steering: &Steering,
     examples: &[Example],
 ) -> Result<(f64, f64), MeasureError> {
-    let mut session = Generation::new(decoder, Generation::USUAL_LIMIT);
-    for example in examples.iter().take(Generation::USUAL_LIMIT) {
+    let together = Generation::usual_limit(decoder);
+    let mut session = Generation::new(decoder, together);
+    for example in examples.iter().take(together) {
         // More than are written before it was timed long enough.
         let room = decoder.room_after(&example.prompt).min(2 * MOST_STEPS);
         session.push(Request {
@@ -263,6 +267,7 @@ mod tests {
             row: 0.3 / rows,
             prompt_token: 0.0,
             answer_step,
+            together: 16,
         };
         // Two prompts take 77 s at most, of 15 s.
         let sample = rates(0.1).sample(asked, 1.0);

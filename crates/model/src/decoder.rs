@@ -322,7 +322,13 @@ impl Decoder {
         let context = self.context(batch, adapters)?;
         let (x, _) = self.through_layers(batch, &context, None);
         let x = x.select(0, head::indices(rows.iter().copied(), &self.device));
-        Ok(self.next_logits(x, &context.mode))
+        let logits = self.logits_of(&x, &context.mode);
+        let [_, vocabulary] = logits.dims();
+        let values = logits.into_data().try_into_vec_as::<f32>();
+        Ok(Logits {
+            values: values.expect("any float can be an f32"),
+            vocabulary,
+        })
     }
 
     /// Final norm and head: `[n, hidden]` → `[n, vocabulary]`.
@@ -333,17 +339,6 @@ impl Decoder {
         match self.config.final_logit_softcapping {
             None => logits,
             Some(cap) => (logits / cap).tanh() * cap,
-        }
-    }
-
-    /// [`Decoder::logits_of`], on the host.
-    pub(crate) fn next_logits(&self, x: Tensor<2>, mode: &Mode<'_>) -> Logits {
-        let logits = self.logits_of(&x, mode);
-        let [_, vocabulary] = logits.dims();
-        let values = logits.into_data().try_into_vec_as::<f32>();
-        Logits {
-            values: values.expect("any float can be an f32"),
-            vocabulary,
         }
     }
 

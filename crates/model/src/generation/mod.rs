@@ -19,12 +19,14 @@
 //! none, in a pass for each.
 
 mod cache;
+mod draw;
 mod request;
+mod running;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use burn_tensor::Device;
+use burn_tensor::{Device, Tensor};
 use panacea_kernels::{
     CacheRow, CacheRows, Rotation, attention, attention_decode, stay_awake, write_cache,
 };
@@ -33,16 +35,20 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use crate::batch::{PackedBatch, Sequence};
-use crate::decoder::{Decoder, Logits};
+use crate::decoder::Decoder;
 use crate::linear::Mode;
-use crate::sampling::{Drawn, likelihood};
 use crate::{ModelError, Steering};
 use cache::{Cache, LayerCache, Piece, Size, in_common, steered_alike};
+use draw::next_tokens;
 pub use request::{Generated, NewToken, Request, RequestId, StopReason};
+use running::{Row, Running};
 
 /// Tokens that a step reads while answers are written, at most: how long these stand still.
 const PIECE_ON_CPU: usize = 256;
 const PIECE_ON_GPU: usize = 2048;
+
+/// Rows that a GPU continues together, where nobody says how many.
+const USUAL_LIMIT_ON_GPU: usize = 64;
 
 /// Answers on their way.
 #[derive(Debug)]
@@ -61,27 +67,6 @@ pub struct Generation<'m> {
     next_id: u64,
 }
 
-/// A request on its way.
-#[derive(Debug)]
-struct Row {
-    id: RequestId,
-    request: Request,
-    /// The prompt and what has been drawn.
-    seen: Vec<u32>,
-    rng: ChaCha8Rng,
-}
-
-/// A request that has a slot.
-#[derive(Debug)]
-struct Running {
-    row: Row,
-    /// Its row of the caches.
-    slot: usize,
-    /// Tokens of its prompt that were known when its slot became its own; before, nothing of the slot is meant for it.
-    cached: Option<usize>,
-    is_done: bool,
-}
-
 /// An adapter in the layout that products of few rows read.
 #[derive(Debug)]
 struct Layout {
@@ -95,7 +80,7 @@ impl Decoder {
         &self,
         requests: impl IntoIterator<Item = Request>,
     ) -> Result<Vec<Generated>, ModelError> {
-        let mut generation = Generation::new(self, Generation::USUAL_LIMIT);
+        let mut generation = Generation::new(self, Generation::usual_limit(self));
         let (mut answers, mut ids) = (Vec::new(), Vec::new());
         for (row, request) in requests.into_iter().enumerate() {
             answers.push(Generated {
@@ -131,6 +116,14 @@ impl Decoder {
 impl<'m> Generation<'m> {
     /// About as many rows as share one reading of the weights on a CPU.
     pub const USUAL_LIMIT: usize = 16;
+
+    /// The same where `model` lies: a GPU reads its weights for more rows in the same time.
+    pub fn usual_limit(model: &Decoder) -> usize {
+        match model.device == Device::flex() {
+            true => Self::USUAL_LIMIT,
+            false => USUAL_LIMIT_ON_GPU,
+        }
+    }
 
     /// A session without a request, which runs so many together, at most.
     pub fn new(model: &'m Decoder, limit: usize) -> Self {
@@ -437,18 +430,20 @@ impl<'m> Generation<'m> {
             return Ok(Vec::new());
         }
         let x = x.select(0, crate::head::indices(last.into_iter(), &model.device));
-        let logits = model.next_logits(x, &context.mode);
-        let ends = at_end.into_iter().zip(logits.rows());
-        let new = ends.map(|(index, logits)| self.running[index].draw(logits));
-        Ok(new.collect())
+        let logits = model.logits_of(&x, &context.mode);
+        let ended = (self.running.iter_mut().enumerate())
+            .filter_map(|(index, r)| at_end.binary_search(&index).is_ok().then_some(r));
+        Ok(next_tokens(logits, &mut ended.collect::<Vec<_>>()))
     }
 
     /// The next token of everyone whose answer is being written.
     fn decode(&mut self) -> Vec<NewToken> {
         // The CPU decodes more rows another way, which is slower and multiplies no integers.
-        let most_rows = match self.model.device == Device::flex() {
-            true => Self::USUAL_LIMIT,
-            false => usize::MAX,
+        let is_on_cpu = self.model.device == Device::flex();
+        let most_rows = if is_on_cpu {
+            Self::USUAL_LIMIT
+        } else {
+            usize::MAX
         };
         let is_written: Vec<bool> = (self.running.iter().map(|r| self.is_written(r))).collect();
         let writers = self.running.iter_mut().zip(is_written);
@@ -459,28 +454,33 @@ impl<'m> Generation<'m> {
             let adapters = adapters_of(&self.layouts, &group[0].row.request);
             for rows in group.chunks_mut(most_rows) {
                 let caches = &mut self.cache.layers;
-                let logits = stay_awake(|| decode_rows(self.model, adapters, rows, caches));
-                for (running, logits) in rows.iter_mut().zip(logits.rows()) {
+                let mut decode = || decode_rows(self.model, adapters, rows, caches);
+                let logits = if is_on_cpu {
+                    stay_awake(decode)
+                } else {
+                    decode()
+                };
+                for running in rows.iter() {
                     let Row { seen, request, .. } = &running.row;
                     let slot = &mut self.cache.slots[running.slot];
                     self.tokens_read += u64::from(slot.known.len() < request.prompt.len());
                     slot.known.push(seen[seen.len() - 1]);
                     slot.exact += usize::from(!is_packed);
-                    new.push(running.draw(logits));
                 }
+                new.extend(next_tokens(logits, rows));
             }
         }
         new
     }
 }
 
-/// The logits behind the last token of every one of `rows`, whose keys and values are added to its cache.
+/// The logits behind the last token of every one of `rows`, `[rows, vocabulary]`; its keys and values are added to its cache.
 fn decode_rows(
     model: &Decoder,
     adapters: Option<&Adapters>,
     rows: &[&mut Running],
     caches: &mut [LayerCache],
-) -> Logits {
+) -> Tensor<2> {
     let last = |running: &&mut Running| running.row.seen[running.row.seen.len() - 1];
     let tokens: Vec<u32> = rows.iter().map(last).collect();
     let position = |running: &&mut Running| running.row.seen.len() - 1;
@@ -520,7 +520,7 @@ fn decode_rows(
         let attended = attention_decode(qkv.q, keys, values, cache_rows, layer.heads);
         x = layer.attend_cached(x, &mode, attended);
     }
-    model.next_logits(x, &mode)
+    model.logits_of(&x, &mode)
 }
 
 /// `items` in groups of one adapter each, in the order in which the adapters come first.
@@ -545,44 +545,4 @@ fn adapters_of<'a>(layouts: &'a [Layout], request: &Request) -> Option<&'a Adapt
 
 fn layout<'a>(layouts: &'a [Layout], adapters: &Arc<Adapters>) -> Option<&'a Layout> {
     (layouts.iter()).find(|layout| Arc::ptr_eq(&layout.of, adapters))
-}
-
-impl Row {
-    fn adapter(&self) -> Option<*const Adapters> {
-        let steering = self.request.steering.as_ref();
-        steering.map(|steering| Arc::as_ptr(&steering.adapters))
-    }
-
-    fn preference(&self) -> &[f64] {
-        (self.request.steering.as_ref()).map_or(&[], |steering| &steering.preference)
-    }
-}
-
-impl Running {
-    fn draw(&mut self, logits: &[f32]) -> NewToken {
-        let Row {
-            id,
-            request,
-            seen,
-            rng,
-        } = &mut self.row;
-        let Drawn { token, log_prob } = request.sampling.choose(logits, seen, rng);
-        let end = if request.stop.contains(&token) {
-            Some(StopReason::Stop(token))
-        } else {
-            seen.push(token);
-            (seen.len() == request.limit()).then_some(StopReason::Length)
-        };
-        self.is_done = end.is_some();
-        let cached = self.cached.unwrap_or(0);
-        let likeliest = request.likelihoods;
-        NewToken {
-            request: *id,
-            token,
-            log_prob,
-            likelihood: likeliest.map(|count| likelihood(logits, token, count)),
-            cached,
-            end,
-        }
-    }
 }
