@@ -44,6 +44,9 @@ pub struct Cli {
         value_name = "FORMAT"
     )]
     log_format: Format,
+    /// The device that the command names.
+    #[arg(skip)]
+    device: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -77,7 +80,11 @@ enum Command {
 /// What the command line asks for; a mistake in it ends the process with a message.
 pub fn parse() -> Cli {
     let matches = command().get_matches();
-    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+    let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let of_command = matches.subcommand().map(|(_, of_command)| of_command);
+    let device = of_command.and_then(|of| of.try_get_one::<String>("device").ok().flatten());
+    cli.device = device.cloned();
+    cli
 }
 
 /// All commands, with examples as this program was called.
@@ -108,7 +115,7 @@ impl Cli {
             },
             wording: shell::as_called,
         });
-        match self.command {
+        on_device(self.device.as_deref(), || match self.command {
             Command::Train(arguments) => arguments.run(),
             Command::EvalFront(arguments) => arguments.run(),
             Command::EvalReward(arguments) => arguments.run(),
@@ -125,6 +132,41 @@ impl Cli {
             Command::Fetch(arguments) => arguments.run(),
             Command::Completions(arguments) => arguments.run(),
             Command::Devices(arguments) => arguments.run(),
-        }
+        })
+    }
+}
+
+/// A device that fails (out of memory, lost) is an error. On the CPU a panic is a mistake of ours, and shown as one.
+fn on_device(
+    device: Option<&str>,
+    work: impl FnOnce() -> anyhow::Result<ExitCode>,
+) -> anyhow::Result<ExitCode> {
+    let Some(device) = device.filter(|device| !device.starts_with("flex")) else {
+        return work();
+    };
+    panacea_devices::guarded(work).unwrap_or_else(|failure| {
+        let advice = match failure.is_out_of_memory() {
+            true => ". Shorter prompts and answers take less, and fewer answers together",
+            false => "",
+        };
+        anyhow::bail!("{device} failed: {failure}{advice}")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_fails_is_an_error() {
+        let failed = |said: &'static str| {
+            let error = on_device(Some("cuda:1"), || panic!("{said}")).unwrap_err();
+            error.to_string()
+        };
+        assert_eq!(failed("it is gone"), "cuda:1 failed: it is gone");
+        let message = failed("out of memory");
+        assert!(message.starts_with("cuda:1 failed: out of memory. Shorter"));
+        let refused = on_device(Some("cuda:1"), || anyhow::bail!("no such file"));
+        assert_eq!(refused.unwrap_err().to_string(), "no such file");
     }
 }
