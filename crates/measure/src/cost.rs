@@ -28,7 +28,7 @@ const LEAST_STEPS: usize = 8;
 const MOST_STEPS: usize = 32;
 
 /// Prompts that are answered under a preference, where nothing else is asked for: as many as a CPU writes at a time.
-pub const USUAL_PROMPTS: usize = 16;
+pub const USUAL_PROMPTS: usize = Generation::USUAL_LIMIT;
 
 /// How fast this machine is with a model under an adapter, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]

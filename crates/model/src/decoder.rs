@@ -324,9 +324,8 @@ impl Decoder {
         let x = x.select(0, head::indices(rows.iter().copied(), &self.device));
         let logits = self.logits_of(&x, &context.mode);
         let [_, vocabulary] = logits.dims();
-        let values = logits.into_data().try_into_vec_as::<f32>();
         Ok(Logits {
-            values: values.expect("any float can be an f32"),
+            values: head::numbers(logits),
             vocabulary,
         })
     }

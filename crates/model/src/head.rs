@@ -13,6 +13,12 @@ pub(crate) fn indices(values: impl Iterator<Item = usize>, device: &Device) -> T
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 
+/// What lies on a device, row by row.
+pub(crate) fn numbers(x: Tensor<2>) -> Vec<f32> {
+    let numbers = x.into_data().try_into_vec_as::<f32>();
+    numbers.expect("any float can be an f32")
+}
+
 /// Log-probabilities of `targets` under softmax(h Wᵀ): h `[rows, hidden]`, W `[vocabulary, hidden]`.
 ///
 /// Logits are capped softly at `cap`, if there is one. If `keep`, also ∂log p/∂h of each target, `[targets, hidden]`. Scaled
@@ -59,11 +65,6 @@ impl ValueHead {
 
     /// W and b as numbers on the host, row by row.
     pub fn into_numbers(self) -> (Vec<f32>, Vec<f32>) {
-        let numbers = |tensor: Tensor<2>| {
-            let data = tensor.into_data().convert::<f32>();
-            data.try_to_vec()
-                .expect("the data was just converted to f32")
-        };
         (numbers(self.weight), numbers(self.bias))
     }
 

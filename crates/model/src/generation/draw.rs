@@ -8,7 +8,8 @@ use rand::RngExt;
 use super::request::{NewToken, Request};
 use super::running::Running;
 use crate::Likelihood;
-use crate::sampling::{Drawn, Row, Unread, likelihood};
+use crate::head::{indices, numbers};
+use crate::sampling::{Drawn, LogitsRow, Unread, likelihood};
 
 /// What is drawn for a row.
 type Chosen = (Drawn, Option<Likelihood>);
@@ -47,15 +48,15 @@ pub fn next_tokens(logits: Tensor<2>, running: &mut [&mut Running]) -> Vec<NewTo
 /// All logits come to the host.
 fn read_whole(logits: Tensor<2>, rows: &[(&Running, f64)]) -> Vec<Chosen> {
     let [_, vocabulary] = logits.dims();
-    let logits = on_host(logits);
+    let logits = numbers(logits);
     let rows = logits.chunks_exact(vocabulary).zip(rows);
     let choose = |(logits, &(running, share)): (&[f32], &(&Running, f64))| {
         let request = &running.row.request;
-        let row = Row::here(logits);
+        let row = LogitsRow::here(logits);
         let penalised = request.sampling.penalises().then(|| {
             let mut logits = logits.to_vec();
             request.sampling.penalise(&mut logits, &running.row.seen);
-            Row::here(logits)
+            LogitsRow::here(logits)
         });
         let chosen = choose(request, penalised.as_ref().unwrap_or(&row), &row, share);
         chosen.expect("all of it was read")
@@ -71,9 +72,9 @@ fn read_in_blocks(logits: &Tensor<2>, rows: &[(&Running, f64)]) -> Vec<Chosen> {
         (0..rows.len()).partition(|&row| sampling(row).penalises());
     let mut chosen: Vec<Option<Chosen>> = vec![None; rows.len()];
     if !whole.is_empty() {
-        let indices = crate::head::indices(whole.iter().copied(), &logits.device());
+        let at = indices(whole.iter().copied(), &logits.device());
         let of_whole: Vec<(&Running, f64)> = whole.iter().map(|&row| rows[row]).collect();
-        let read = read_whole(logits.clone().select(0, indices), &of_whole);
+        let read = read_whole(logits.clone().select(0, at), &of_whole);
         for (row, read) in whole.into_iter().zip(read) {
             chosen[row] = Some(read);
         }
@@ -87,10 +88,10 @@ fn read_in_blocks(logits: &Tensor<2>, rows: &[(&Running, f64)]) -> Vec<Chosen> {
         false => 1.0,
     };
     let temperatures: Vec<f64> = (0..rows.len()).map(temperature).collect();
-    let blocks = on_host(logit_blocks(logits, &temperatures));
+    let blocks = numbers(logit_blocks(logits, &temperatures));
     let known = blocks.chunks_exact(blocks.len() / rows.len());
-    let mut known: Vec<Row<'_>> = known
-        .map(|blocks| Row::on_device(vocabulary, blocks))
+    let mut known: Vec<LogitsRow<'_>> = known
+        .map(|blocks| LogitsRow::on_device(vocabulary, blocks))
         .collect();
     loop {
         let mut unread = Vec::new();
@@ -105,7 +106,7 @@ fn read_in_blocks(logits: &Tensor<2>, rows: &[(&Running, f64)]) -> Vec<Chosen> {
         if open.is_empty() {
             return chosen.into_iter().flatten().collect();
         }
-        let read = on_host(select_logit_blocks(logits, &unread));
+        let read = numbers(select_logit_blocks(logits, &unread));
         for (&[row, block], logits) in unread.iter().zip(read.chunks_exact(LOGIT_BLOCK)) {
             known[row].give(block, logits);
         }
@@ -115,16 +116,11 @@ fn read_in_blocks(logits: &Tensor<2>, rows: &[(&Running, f64)]) -> Vec<Chosen> {
 /// Draws from `penalised`; how likely it is, `row` says.
 fn choose(
     request: &Request,
-    penalised: &Row<'_>,
-    row: &Row<'_>,
+    penalised: &LogitsRow<'_>,
+    row: &LogitsRow<'_>,
     share: f64,
 ) -> Result<Chosen, Unread> {
     let drawn = request.sampling.choose(penalised, share)?;
     let likelihood = |count: usize| likelihood(row, drawn.token, count);
     Ok((drawn, request.likelihoods.map(likelihood).transpose()?))
-}
-
-fn on_host(x: Tensor<2>) -> Vec<f32> {
-    let values = x.into_data().try_into_vec_as::<f32>();
-    values.expect("any float can be an f32")
 }

@@ -4,7 +4,7 @@ mod row;
 
 use crate::ModelError;
 use row::Temperature;
-pub(crate) use row::{Row, Unread};
+pub(crate) use row::{LogitsRow, Unread};
 
 /// How the next token is chosen. The filters apply in the order of the fields, as Hugging Face's do.
 #[derive(Debug, Clone, PartialEq)]
@@ -91,7 +91,7 @@ impl Sampling {
 
     /// The next token of a row, drawn with the random number `u` in 0 … 1; the blocks to be read first, if there are any. What
     /// was seen is already penalised.
-    pub(crate) fn choose(&self, row: &Row<'_>, u: f64) -> Result<Drawn, Unread> {
+    pub(crate) fn choose(&self, row: &LogitsRow<'_>, u: f64) -> Result<Drawn, Unread> {
         if !self.draws() {
             return Ok(Drawn {
                 token: row.argmax()?,
@@ -177,7 +177,11 @@ impl Sampling {
 }
 
 /// What the model makes of `token`, and of the `count` tokens that it finds likeliest.
-pub(crate) fn likelihood(row: &Row<'_>, token: u32, count: usize) -> Result<Likelihood, Unread> {
+pub(crate) fn likelihood(
+    row: &LogitsRow<'_>,
+    token: u32,
+    count: usize,
+) -> Result<Likelihood, Unread> {
     let total: f64 = row.weights(Temperature::OfModel).iter().sum();
     let log_sum = row.max() + total.ln();
     let likeliest = match count {
@@ -203,7 +207,9 @@ mod tests {
     fn choose(sampling: &Sampling, logits: &[f32], seen: &[u32], rng: &mut ChaCha8Rng) -> Drawn {
         let mut logits = logits.to_vec();
         sampling.penalise(&mut logits, seen);
-        sampling.choose(&Row::here(logits), rng.random()).unwrap()
+        sampling
+            .choose(&LogitsRow::here(logits), rng.random())
+            .unwrap()
     }
 
     fn shares(sampling: &Sampling, logits: &[f32], seen: &[u32]) -> Vec<f64> {
@@ -294,7 +300,7 @@ mod tests {
     #[test]
     fn likelihoods_are_the_models_own() {
         let logits = [0.5f32, 0.3, 0.15, 0.05].map(|p| p.ln() + 3.0);
-        let row = Row::here(&logits[..]);
+        let row = LogitsRow::here(&logits[..]);
         let found = likelihood(&row, 2, 3).unwrap();
         assert!((found.log_prob - 0.15f64.ln()).abs() < 1e-6, "{found:?}");
         for ((id, log_prob), (expected_id, p)) in
@@ -349,14 +355,14 @@ mod tests {
     fn in_blocks<T>(
         logits: &[f32],
         temperature: f64,
-        ask: impl Fn(&Row<'_>) -> Result<T, Unread>,
+        ask: impl Fn(&LogitsRow<'_>) -> Result<T, Unread>,
     ) -> (T, usize) {
         let device = burn_tensor::Device::flex();
         let data = burn_tensor::TensorData::new(logits.to_vec(), [1, logits.len()]);
         let tensor = burn_tensor::Tensor::<2>::from_data(data, &device);
         let values = |x: burn_tensor::Tensor<2>| x.into_data().try_to_vec::<f32>().unwrap();
         let known = values(logit_blocks(&tensor, &[temperature]));
-        let mut row = Row::on_device(logits.len(), &known);
+        let mut row = LogitsRow::on_device(logits.len(), &known);
         let mut read = 0;
         loop {
             match ask(&row) {
@@ -390,7 +396,7 @@ mod tests {
             };
             let u: f64 = rng.random();
             let what = format!("{case}: {vocabulary} tokens, {sampling:?}, {u}");
-            let whole = Row::here(&logits[..]);
+            let whole = LogitsRow::here(&logits[..]);
             let expected = sampling.choose(&whole, u).unwrap();
             let divisor = if sampling.draws() {
                 sampling.temperature
@@ -427,15 +433,15 @@ mod tests {
                     top_p,
                     ..Sampling::exact()
                 };
-                let drawn = sampling.choose(&Row::here(&logits[..]), 0.5).unwrap();
+                let drawn = sampling.choose(&LogitsRow::here(&logits[..]), 0.5).unwrap();
                 assert!(drawn.token < 3);
             }
         }
         // A block of which nothing can be drawn changes nothing.
         let logits = [[0.0; 256], [f32::NEG_INFINITY; 256]].concat();
-        let draw = |row: &Row<'_>| Sampling::exact().choose(row, 0.75);
+        let draw = |row: &LogitsRow<'_>| Sampling::exact().choose(row, 0.75);
         let (found, _) = in_blocks(&logits, 1.0, draw);
-        assert_eq!(found, draw(&Row::here(&logits[..])).unwrap());
+        assert_eq!(found, draw(&LogitsRow::here(&logits[..])).unwrap());
         assert_eq!(found.token, 192);
     }
 

@@ -14,7 +14,7 @@ const FIRST_OPENED: usize = 16;
 
 /// The logits behind one token.
 #[derive(Debug)]
-pub(crate) struct Row<'a> {
+pub(crate) struct LogitsRow<'a> {
     vocabulary: usize,
     /// The largest logit of each block.
     largest: Vec<f32>,
@@ -45,7 +45,7 @@ pub(super) enum Temperature {
     OfSampling(f64),
 }
 
-impl<'a> Row<'a> {
+impl<'a> LogitsRow<'a> {
     /// One that lies on the host.
     pub fn here(logits: impl Into<Cow<'a, [f32]>>) -> Self {
         let logits = logits.into();
