@@ -31,7 +31,7 @@ const PATIENCE = 60_000;
 const firstEvaluation = (run) => path.join(run, "evaluations", "001");
 
 /** What a few steps at a high rate get along with, in place of what the configurations say for many at a low one. */
-const DEFAULTS = ["adapter.fixed_s=", "preference.groups=", "preference.concentration=", "optimizer.schedule="];
+const PLAIN = ["adapter.s=learned", "preference.groups=1", "preference.concentration=1.0", "optimizer.schedule=cosine"];
 
 /**
  * Trains and measures in `runs`. `one` has two objectives and is trained until its λ tells; a small β lets it leave the base
@@ -50,7 +50,7 @@ async function prepare(runs) {
       steps,
       "--set",
       `optimizer.batch_size=${batch}`,
-      ...DEFAULTS.flatMap((key) => ["--set", key]),
+      ...PLAIN.flatMap((key) => ["--set", key]),
       "--set",
       "optimizer.learning_rate=0.02",
       "--set",

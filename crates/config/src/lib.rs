@@ -57,7 +57,7 @@ pub use input::InputPlan;
 pub use keys::{UnknownKey, about, json_schema, keys};
 pub use names::{
     Activations, AdvantagesName, AggregationName, DpoLossName, FormatChoice, LossName, MethodName,
-    OneOrMany, ScheduleKind, TemplateVariables,
+    OneOrMany, ScheduleKind, SteeringScale, TemplateVariables,
 };
 pub use plan::Plan;
 pub use problems::{ConfigErrors, Origin, Problem, UnreadableFile, nearest};

@@ -149,6 +149,42 @@ impl From<GivenWeights> for Weights {
     }
 }
 
+/// s, by which λ is scaled in every adapted matrix.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum SteeringScale {
+    /// It stays at this number.
+    Held(f64),
+    /// It is learned, from 0.
+    Learned,
+}
+
+impl Serialize for SteeringScale {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Held(s) => serializer.serialize_f64(*s),
+            Self::Learned => serializer.serialize_str("learned"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for SteeringScale {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "expected a number or \"learned\"")]
+        enum Form {
+            Number(f64),
+            Name(String),
+        }
+        match Form::deserialize(deserializer)? {
+            Form::Number(s) => Ok(Self::Held(s)),
+            Form::Name(name) if name == "learned" => Ok(Self::Learned),
+            Form::Name(name) => Err(serde::de::Error::custom(format!(
+                "found \"{name}\", expected a number or \"learned\""
+            ))),
+        }
+    }
+}
+
 /// A format by its name, or `"auto"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FormatChoice {

@@ -328,7 +328,8 @@ impl Resolver {
             max_response_tokens: data.limits.max_response_tokens,
         };
         let method = self.method(&spec.method, &spec.rlhf, objectives.len(), run);
-        let mut preference = self.preference(&spec.preference, optimizer.batch_size, &objectives);
+        let mut preference =
+            self.preference(&spec.preference, &method, optimizer.batch_size, &objectives);
         self.warn_of_few_records(&method, preference.groups, optimizer.batch_size);
         if method.is_reward_model() {
             adapter.orthogonality = 0.0;

@@ -181,6 +181,9 @@ pub(crate) const SECTIONS: [Section; 12] = [
 /// they say there, what the run has trained can be used.
 const GONE: [(&str, Value); 1] = [("data.length_buckets", Value::Boolean(false))];
 
+/// Keys that had another name once, which the `run.toml` of older runs knows them by.
+const RENAMED: [(&str, &str); 1] = [("adapter.fixed_s", "adapter.s")];
+
 /// What the `run.toml` of an older run says by keys that are no more and that changed its training: it cannot be resumed.
 pub fn gone_keys(run_toml: &str) -> Vec<String> {
     let table: Table = run_toml.parse().unwrap_or_default();
@@ -373,6 +376,19 @@ impl Reader {
             if GONE.iter().any(is_gone) {
                 continue;
             }
+            if let Some((_, today)) = RENAMED.iter().find(|(once, _)| *once == key) {
+                match self.is_of_a_run {
+                    true => {
+                        let name = today.trim_start_matches(section.prefix);
+                        checked.insert(name.to_owned(), value.clone());
+                    }
+                    false => {
+                        let message = format!("this key is {today} now");
+                        self.problem(Some(place(name)), &key, message);
+                    }
+                }
+                continue;
+            }
             if !section.keys.contains(&name.as_str()) {
                 self.unknown(
                     place(name),
@@ -390,6 +406,11 @@ impl Reader {
                 }
                 Err(message) => self.problem(Some(place(name)), &key, message),
             }
+        }
+        if self.is_of_a_run && section.name() == "adapter" {
+            // Older runs said nothing where s was learned.
+            let learned = || Value::String("learned".to_owned());
+            checked.entry("s").or_insert_with(learned);
         }
         self.checked
             .insert(section.name().to_owned(), Value::Table(checked));

@@ -26,7 +26,7 @@ cargo xtask config schema > panacea.schema.json   # for editors: `#:schema ./pan
 cargo xtask train --print-config              # every key with its default
 ```
 
-What the command line says goes before the file; `--set adapter.fixed_s=`, with nothing behind the sign, brings a default back.
+What the command line says goes before the file; `--set adapter.s=`, with nothing behind the sign, brings a default back.
 A key that is unknown, of the wrong type or out of range is refused with its line, all of them at once; one that has no effect is
 warned about. `run.toml` in a run's folder is such a file as well, with every default written out. This page comes from the code
 of `crates/config`, and its tests compare the two.

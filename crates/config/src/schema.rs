@@ -14,7 +14,7 @@ use toml::Table;
 
 use crate::names::{
     Activations, AdvantagesName, AggregationName, DpoLossName, FormatChoice, GivenWeights,
-    LossName, MethodName, OneOrMany, ScheduleKind, TemplateVariables,
+    LossName, MethodName, OneOrMany, ScheduleKind, SteeringScale, TemplateVariables,
 };
 use crate::when::When;
 
@@ -166,6 +166,7 @@ kinds! {
     Vec<String>: "a list of texts", list(&json!({"type": "string"}));
     Vec<f64>: "a list of numbers", list(&json!({"type": "number"}));
     [f64; 2]: "two numbers", json!({"type": "array", "items": {"type": "number"}, "minItems": 2, "maxItems": 2});
+    SteeringScale: "a number or \"learned\"", json!({"type": ["number", "string"]});
     FormatChoice: format!("\"auto\", {}", quoted::<Format>()),
         json!({"enum": Vec::from_iter(iter::once("auto").chain(names_of::<Format>()))});
 }

@@ -81,13 +81,15 @@ fn a_small_configuration_gets_every_default() {
     assert_eq!(plan.method().learning, Learning::Supervised(dpo));
     assert_eq!(plan.method().aggregation, Aggregation::Linear);
     assert_eq!(plan.method().label(), "panacea-linear");
-    assert_eq!(plan.preference().groups, 1);
+    assert_eq!(plan.adapter().fixed_s, Some(1.0));
+    assert_eq!(plan.preference().groups, 8);
+    assert_eq!(plan.preference().sampler.concentration(), 1.0);
     let optimizer = plan.optimizer();
     assert_eq!(optimizer.length, Length::Epochs(1.0));
     assert_eq!((optimizer.batch_size, optimizer.micro_batch_size), (8, 8));
-    assert_eq!(optimizer.learning_rate_singular, 2e-3);
+    assert_eq!(optimizer.learning_rate_singular, 1e-3);
     assert_eq!(optimizer.clip_norm, Some(1.0));
-    assert_eq!(optimizer.schedule, ScheduleKind::Cosine);
+    assert_eq!(optimizer.schedule, ScheduleKind::Linear);
     assert_eq!(
         (plan.evaluation().every, plan.checkpoint().every),
         (None, Some(50))
@@ -258,6 +260,16 @@ fn values_out_of_range_say_what_was_expected() {
             "expected a number from 0 to 1",
         ),
         ("preference.concentration", "0", "above 0"),
+        (
+            "adapter.s",
+            "0",
+            "expected a finite number above 0, or \"learned\"",
+        ),
+        (
+            "adapter.s",
+            "learnt",
+            "found \"learnt\", expected a number or \"learned\"",
+        ),
         (
             "preference.groups",
             "9",
@@ -669,13 +681,8 @@ fn the_command_line_wins_over_the_file_and_flags_over_set() {
 
 #[test]
 fn a_key_that_is_set_to_nothing_has_its_default() {
-    let text = format!("{MINIMAL}\n[adapter]\nfixed_s = -1\nrank = 3\n[optimizer]\nsteps = 7");
-    let nothing = [
-        "adapter.fixed_s=",
-        "adapter.rank = ",
-        "optimizer.steps=",
-        "seed=",
-    ];
+    let text = format!("{MINIMAL}\n[adapter]\ns = -1\nrank = 3\n[optimizer]\nsteps = 7");
+    let nothing = ["adapter.s=", "adapter.rank = ", "optimizer.steps=", "seed="];
     let plan = resolve_with(&text, &set(&nothing)).unwrap();
     assert_eq!(plan, resolve(MINIMAL).unwrap());
     // Nor does a mistake in its value count; of what comes later it is the value.
@@ -832,6 +839,48 @@ fn a_key_that_is_gone_is_read_over_where_it_changed_nothing() {
     let message = with("true").unwrap_err().to_string();
     assert!(
         message.contains("unknown key \"length_buckets\""),
+        "{message}"
+    );
+}
+
+#[test]
+fn how_many_preferences_a_step_has_and_how_they_spread_goes_by_what_is_trained() {
+    let drawn = |text: &str| {
+        let plan = resolve(text).unwrap();
+        let preference = plan.preference();
+        (preference.groups, preference.sampler.concentration())
+    };
+    let third = "[[objective]]\nname = \"third\"\nscore = \"third\"";
+    assert_eq!(drawn(&format!("{MINIMAL}\n{third}")), (8, 2.0 / 3.0));
+    assert_eq!(
+        drawn(&format!("{MINIMAL}\n[optimizer]\nbatch_size = 3")),
+        (3, 1.0)
+    );
+    for one_preference in [
+        "[method]\naggregation = \"tchebycheff\"",
+        "[method]\nname = \"rewarded_soups\"",
+        "[method]\nname = \"discrete\"",
+        "[preference]\nfixed = [0.5, 0.5]",
+    ] {
+        let text = format!("{MINIMAL}\n{one_preference}");
+        assert_eq!(drawn(&text), (1, 1.0), "{one_preference}");
+    }
+}
+
+/// Older runs knew s by another name, and said nothing of it where it was learned.
+#[test]
+fn s_of_an_older_run_is_what_it_was() {
+    let s = |adapter: &str, run: &str| {
+        let plan = resolve(&format!("{MINIMAL}\n{adapter}\n{run}"));
+        plan.map(|plan| plan.adapter().fixed_s)
+    };
+    let run = "[run]\npanacea = \"0.1.0\"";
+    assert_eq!(s("[adapter]\nfixed_s = 0.5", run).unwrap(), Some(0.5));
+    assert_eq!(s("[adapter]\nrank = 8", run).unwrap(), None);
+    assert_eq!(s("[adapter]\ns = 2", run).unwrap(), Some(2.0));
+    let message = s("[adapter]\nfixed_s = 0.5", "").unwrap_err().to_string();
+    assert!(
+        message.contains("adapter.fixed_s: this key is adapter.s now"),
         "{message}"
     );
 }

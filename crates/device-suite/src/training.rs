@@ -70,7 +70,7 @@ fn prepared(objectives: &str, method: &str, steps: usize, folder: &Path) -> Prep
         [adapter]
         rank = 8
         alpha = 64.0
-        fixed_s = 1.0
+        s = 1.0
         {objectives}
         {method}
         [optimizer]

@@ -75,9 +75,10 @@ fn a_record_names_every_default() {
         "device = \"flex\"",
         "rank = 8",
         "beta = 0.1",
-        "learning_rate_singular = 0.002",
+        "learning_rate_singular = 0.001",
+        "s = 1.0",
         "vertex_probability = 0.1",
-        "schedule = \"cosine\"",
+        "schedule = \"linear\"",
         "burn = \"0.22.1\"",
         "\"train.jsonl\" = \"feedfacefeedface\"",
     ] {
@@ -114,8 +115,8 @@ fn resuming_with_other_numbers_lists_each_key_with_both_values() {
     for expected in [
         "runs/first was started with another configuration",
         "seed: the run has 17, now it is 18",
-        "optimizer.learning_rate: the run has 0.002, now it is 0.0001",
-        "optimizer.learning_rate_singular: the run has 0.002, now it is 0.0001",
+        "optimizer.learning_rate: the run has 0.001, now it is 0.0001",
+        "optimizer.learning_rate_singular: the run has 0.001, now it is 0.0001",
         "method.loss: the run has \"dpo\", now it is \"sft\"",
         "method.beta: the run has 0.1, now it is not set",
     ] {

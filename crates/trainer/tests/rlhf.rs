@@ -72,6 +72,8 @@ fn plan_text(rlhf: &str, steps: usize) -> String {
         reward = {{ rule = "keywords", words = ["t6"] }}
         [adapter]
         rank = 3
+        init_std = 0.02
+        s = "learned"
         [method]
         loss = "rlhf"
         beta = 0.02

@@ -111,6 +111,7 @@ fn plan(more: &str) -> Plan {
         score = "second"
         [adapter]
         rank = 3
+        init_std = 0.02
         orthogonality = 1e-3
         [optimizer]
         steps = 7
@@ -368,10 +369,7 @@ fn what_is_kept_of_a_forward_pass_changes_no_number() {
 fn a_held_s_stays_and_everything_else_learns() {
     let (model, dir) = (model(), tempfile::tempdir().unwrap());
     let overrides = Overrides {
-        set: vec![
-            "adapter.fixed_s=0.5".into(),
-            "optimizer.weight_decay=0.1".into(),
-        ],
+        set: vec!["adapter.s=0.5".into(), "optimizer.weight_decay=0.1".into()],
         ..Overrides::default()
     };
     let plan = Plan::resolve(plan("").to_spec(), &overrides).unwrap();

@@ -23,9 +23,9 @@ const METHODS: [Setting; 6] = [
     (
         "panacea-linear, plain",
         &[
-            "adapter.fixed_s=",
-            "preference.groups=",
-            "preference.concentration=",
+            "adapter.s=learned",
+            "preference.groups=1",
+            "preference.concentration=1.0",
             "optimizer.batch_size=8",
             "optimizer.steps=200",
             "optimizer.learning_rate=4e-3",
@@ -49,7 +49,7 @@ const RANKS: [Setting; 2] = [
     ("rank 16", &["adapter.rank=16", "adapter.alpha=128.0"]),
 ];
 const ONE_AT_A_TIME: [Setting; 6] = [
-    ("s learned", &["adapter.fixed_s="]),
+    ("s learned", &["adapter.s=learned"]),
     ("1 λ a step", &["preference.groups=1"]),
     (
         "8 records a step",

@@ -29,6 +29,8 @@ score = "conciseness"
 [adapter]
 rank = 4
 alpha = 32
+init_std = 0.02
+s = "learned"
 [optimizer]
 steps = 30
 batch_size = 3

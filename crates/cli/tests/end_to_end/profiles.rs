@@ -400,9 +400,10 @@ fn answers_of_a_reinforced_run_are_scored_by_its_rewards() {
             "[model]\npath = \"model\"\n[data]\ntrain = \"train.jsonl\"\n\
              [[objective]]\nname = \"early\"\nreward = {first}\n\
              [[objective]]\nname = \"late\"\nreward = {second}\n\
-             [adapter]\nrank = 4\n[method]\nloss = \"rlhf\"\n\
+             [adapter]\nrank = 4\ninit_std = 0.02\ns = \"learned\"\n[method]\nloss = \"rlhf\"\n\
              [rlhf]\nadvantages = \"rloo\"\nsamples = 4\nmax_new_tokens = 12\nnormalise = true\n\
-             [optimizer]\nsteps = 2\nbatch_size = 3\nlearning_rate = 5e-2\n"
+             [preference]\ngroups = 1\n\
+             [optimizer]\nsteps = 2\nbatch_size = 3\nlearning_rate = 5e-2\nschedule = \"cosine\"\n"
         )
     };
     let rule = |letters| format!("{{ rule = \"regex\", pattern = \"[{letters}]\" }}");

@@ -168,7 +168,7 @@ fn a_finished_run_goes_on_to_more_steps() {
     assert!(output.status.success(), "{error}");
     for part in [
         "extended    from 4 to 8 steps, going on from step 4",
-        "that of a run of 8 steps: step 4 had 7.500e-3, step 5 has 1.834e-2",
+        "that of a run of 8 steps: step 4 had 1.000e-2, step 5 has 1.714e-2",
         "runs/first/adapter-000004",
     ] {
         assert!(error.contains(part), "no {part} in {error}");

@@ -2,9 +2,19 @@
 
 use panacea_model::PROJECTIONS;
 
+use crate::names::SteeringScale;
 use crate::problems::nearest;
 use crate::resolver::Resolver;
-use crate::schema::{COUNT, Entry, NOT_NEGATIVE, POSITIVE, Usual};
+use crate::schema::{COUNT, Entry, NOT_NEGATIVE, POSITIVE, Range, Usual};
+
+const SCALE: Range<SteeringScale> = Range {
+    words: "a finite number above 0, or \"learned\"",
+    schema: || serde_json::json!({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"const": "learned"}]}),
+    holds: |scale| match scale {
+        SteeringScale::Held(s) => (POSITIVE.holds)(s),
+        SteeringScale::Learned => true,
+    },
+};
 
 section! {
     /// The SVD-LoRA on every adapted matrix.
@@ -16,11 +26,11 @@ section! {
         /// The matrices of each layer that are adapted.
         modules: Vec<String> = PROJECTIONS.map(str::to_owned).to_vec();
         /// The standard deviation of U and V at the start.
-        init_std: f64 = 0.02, in POSITIVE;
+        init_std: f64 = 0.005, in POSITIVE;
         /// The weight of the penalty ‖UᵀU − I‖² + ‖VᵀV − I‖².
         orthogonality: f64 = 0.0, in NOT_NEGATIVE, when STEERED;
-        /// s of every matrix, held at this value in place of being learned.
-        fixed_s: f64, in POSITIVE, default "learned, from 0";
+        /// s of every matrix, by which λ is scaled: a number at which it is held, or `"learned"`, from 0.
+        s: SteeringScale = SteeringScale::Held(1.0), in SCALE;
     }
 }
 
@@ -38,7 +48,7 @@ pub struct AdapterPlan {
     pub init_std: f64,
     /// The weight of the penalty ‖UᵀU − I‖² + ‖VᵀV − I‖².
     pub orthogonality: f64,
-    /// s, where it is not learned.
+    /// s of every matrix, where it is held and not learned.
     pub fixed_s: Option<f64>,
 }
 
@@ -50,7 +60,10 @@ impl AdapterPlan {
             modules: Some(self.modules.clone()),
             init_std: Some(self.init_std),
             orthogonality: Some(self.orthogonality),
-            fixed_s: self.fixed_s,
+            s: Some(
+                self.fixed_s
+                    .map_or(SteeringScale::Learned, SteeringScale::Held),
+            ),
         }
     }
 }
@@ -63,7 +76,10 @@ impl Resolver {
             modules: self.modules(spec.modules()),
             init_std: self.take(spec.init_std()),
             orthogonality: self.take(spec.orthogonality()),
-            fixed_s: self.take_if_given(spec.fixed_s()),
+            fixed_s: match self.take(spec.s()) {
+                SteeringScale::Held(s) => Some(s),
+                SteeringScale::Learned => None,
+            },
         }
     }
 

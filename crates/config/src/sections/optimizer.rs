@@ -26,7 +26,7 @@ section! {
         /// memory that is free. The numbers are the same.
         activations: Activations = Activations::Auto;
         /// The learning rate of the factors U and V.
-        learning_rate: f64 = 2e-3, in POSITIVE;
+        learning_rate: f64 = 1e-3, in POSITIVE;
         /// The learning rate of σ and s.
         learning_rate_singular: f64, in POSITIVE, default "`learning_rate`";
         /// The decays of the two moments.
@@ -36,7 +36,7 @@ section! {
         /// Decoupled weight decay.
         weight_decay: f64 = 0.0, in NOT_NEGATIVE;
         /// The curve of the learning rate after the warm-up.
-        schedule: ScheduleKind = ScheduleKind::Cosine;
+        schedule: ScheduleKind = ScheduleKind::Linear;
         /// The part of the steps in which the learning rate rises.
         warmup_ratio: f64 = 0.03, in RATIO;
         /// The end of the curve, as a part of the learning rate.

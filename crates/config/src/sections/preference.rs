@@ -12,12 +12,13 @@ use crate::sections::MethodPlan;
 section! {
     /// How preference vectors are drawn.
     PreferenceSpec at "preference." when STEERED {
-        /// The concentration of the Dirichlet distribution; 1 is uniform.
-        concentration: f64 = 1.0, in POSITIVE;
+        /// The concentration of the Dirichlet distribution; 1 is uniform. Where there are many objectives, all weights of a
+        /// uniform λ are small, and 2 / m leaves each of them as spread out as it is with two.
+        concentration: f64, in POSITIVE, default "2 / m with m objectives, 1 at most";
         /// The probability that a vertex of the simplex is drawn instead.
         vertex_probability: f64 = 0.1, in RATIO;
         /// Preferences per batch, `optimizer.batch_size` at most; the records are dealt to them.
-        groups: usize = 1, in COUNT;
+        groups: usize, in COUNT, default "a λ for every record; 1 where the aggregation is not linear, and where λ is not drawn";
         /// One preference for every step, in place of drawing: a specialist. Weights on the objectives, in their order
         /// (`[0.2, 0.8]`) or by name (`{ brevity = 1, detail = 4 }`, where others have 0); they are divided by their sum.
         fixed: GivenWeights;
@@ -61,14 +62,23 @@ impl Resolver {
     pub(crate) fn preference(
         &mut self,
         spec: &PreferenceSpec,
+        method: &MethodPlan,
         batch_size: usize,
         objectives: &[ObjectiveSpec],
     ) -> PreferencePlan {
-        let concentration = self.take(spec.concentration());
+        let spread_of_two = 2.0 / objectives.len().max(2) as f64;
+        let concentration = self.take_or(spec.concentration(), spread_of_two);
         let vertex_probability = self.take(spec.vertex_probability());
         let sampler = PreferenceSampler::new(concentration, vertex_probability)
             .expect("what is refused has become the default");
-        let groups = self.take(spec.groups());
+        let fixed = self.fixed(spec.fixed(), objectives);
+        // A maximum over the losses of one record says little of the objectives.
+        let is_drawn = method.method == Method::Panacea && fixed.is_none() && objectives.len() > 1;
+        let usual_groups = match method.aggregation {
+            Aggregation::Linear if is_drawn => batch_size,
+            _ => 1,
+        };
+        let groups = self.take_or(spec.groups(), usual_groups);
         if groups > batch_size {
             let message = format!(
                 "found {groups} groups, expected at most optimizer.batch_size = {batch_size}, so that each has a record"
@@ -78,7 +88,7 @@ impl Resolver {
         PreferencePlan {
             sampler,
             groups,
-            fixed: self.fixed(spec.fixed(), objectives),
+            fixed,
         }
     }
 
