@@ -858,6 +858,7 @@ fn how_many_preferences_a_step_has_and_how_they_spread_goes_by_what_is_trained()
     );
     for one_preference in [
         "[method]\naggregation = \"tchebycheff\"",
+        "[method]\nloss = \"kto\"",
         "[method]\nname = \"rewarded_soups\"",
         "[method]\nname = \"discrete\"",
         "[preference]\nfixed = [0.5, 0.5]",

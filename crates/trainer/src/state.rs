@@ -60,7 +60,7 @@ impl StateFile {
 }
 
 impl TrainingState {
-    /// A new adapter on `model`, which changes nothing yet.
+    /// A new adapter on `model`. Where s is learned it changes nothing yet, and hardly anything where s is held.
     pub fn new(plan: &Plan, model: &Decoder, base_fingerprint: &str) -> Result<Self, TrainerError> {
         let config = SvdLoraConfig {
             base_model: plan.model().display().to_string(),

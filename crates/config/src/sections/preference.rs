@@ -2,12 +2,12 @@
 
 use panacea_data::ObjectiveSpec;
 use panacea_methods::Method;
-use panacea_objectives::{Aggregation, Preference, PreferenceSampler, Weights};
+use panacea_objectives::{Aggregation, Loss, Preference, PreferenceSampler, Weights};
 
 use crate::names::GivenWeights;
 use crate::resolver::Resolver;
 use crate::schema::{COUNT, Entry, POSITIVE, RATIO};
-use crate::sections::MethodPlan;
+use crate::sections::{Learning, MethodPlan};
 
 section! {
     /// How preference vectors are drawn.
@@ -18,7 +18,7 @@ section! {
         /// The probability that a vertex of the simplex is drawn instead.
         vertex_probability: f64 = 0.1, in RATIO;
         /// Preferences per batch, `optimizer.batch_size` at most; the records are dealt to them.
-        groups: usize, in COUNT, default "a λ for every record; 1 where the aggregation is not linear, and where λ is not drawn";
+        groups: usize, in COUNT, default "a λ for every record; 1 with Tchebycheff, with KTO, and where λ is not drawn";
         /// One preference for every step, in place of drawing: a specialist. Weights on the objectives, in their order
         /// (`[0.2, 0.8]`) or by name (`{ brevity = 1, detail = 4 }`, where others have 0); they are divided by their sum.
         fixed: GivenWeights;
@@ -72,11 +72,13 @@ impl Resolver {
         let sampler = PreferenceSampler::new(concentration, vertex_probability)
             .expect("what is refused has become the default");
         let fixed = self.fixed(spec.fixed(), objectives);
-        // A maximum over the losses of one record says little of the objectives.
         let is_drawn = method.method == Method::Panacea && fixed.is_none() && objectives.len() > 1;
-        let usual_groups = match method.aggregation {
-            Aggregation::Linear if is_drawn => batch_size,
-            _ => 1,
+        // Of the records of one λ, Tchebycheff takes a maximum and KTO its mean KL: over a single one, both are mostly chance.
+        let is_over_many = matches!(method.aggregation, Aggregation::Tchebycheff { .. })
+            || matches!(method.learning, Learning::Supervised(Loss::Kto(_)));
+        let usual_groups = match is_drawn && !is_over_many {
+            true => batch_size,
+            false => 1,
         };
         let groups = self.take_or(spec.groups(), usual_groups);
         if groups > batch_size {
