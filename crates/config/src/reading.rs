@@ -181,8 +181,16 @@ pub(crate) const SECTIONS: [Section; 12] = [
 /// they say there, what the run has trained can be used.
 const GONE: [(&str, Value); 1] = [("data.length_buckets", Value::Boolean(false))];
 
-/// Keys that had another name once, which the `run.toml` of older runs knows them by.
-const RENAMED: [(&str, &str); 1] = [("adapter.fixed_s", "adapter.s")];
+/// What the `run.toml` of an older run says, in today's words: s was `fixed_s`, and where it was learned nothing was said of it.
+fn in_todays_words(run: &mut Table) {
+    if let Some(Value::Table(adapter)) = run.get_mut("adapter") {
+        let held = adapter.remove("fixed_s");
+        let learned = || Value::String("learned".to_owned());
+        adapter
+            .entry("s")
+            .or_insert_with(|| held.unwrap_or_else(learned));
+    }
+}
 
 /// What the `run.toml` of an older run says by keys that are no more and that changed its training: it cannot be resumed.
 pub fn gone_keys(run_toml: &str) -> Vec<String> {
@@ -216,7 +224,7 @@ fn parse(text: &str, origin: impl Fn(usize) -> Origin) -> Spec {
         is_of_a_run: false,
     };
     let document = DeTable::parse(text).and_then(|spanned| Ok((spanned, text.parse::<Table>()?)));
-    let (spanned, values) = match document {
+    let (spanned, mut values) = match document {
         Ok(document) => document,
         Err(error) => {
             let at = error.span().map_or(1, |span| line(span.start));
@@ -227,6 +235,9 @@ fn parse(text: &str, origin: impl Fn(usize) -> Origin) -> Spec {
         }
     };
     reader.is_of_a_run = values.contains_key("run");
+    if reader.is_of_a_run {
+        in_todays_words(&mut values);
+    }
     for (key, spanned_value) in spanned.get_ref() {
         let (name, at) = (key.get_ref().as_ref(), line(key.span().start));
         let value = &values[name];
@@ -376,17 +387,9 @@ impl Reader {
             if GONE.iter().any(is_gone) {
                 continue;
             }
-            if let Some((_, today)) = RENAMED.iter().find(|(once, _)| *once == key) {
-                match self.is_of_a_run {
-                    true => {
-                        let name = today.trim_start_matches(section.prefix);
-                        checked.insert(name.to_owned(), value.clone());
-                    }
-                    false => {
-                        let message = format!("this key is {today} now");
-                        self.problem(Some(place(name)), &key, message);
-                    }
-                }
+            if key == "adapter.fixed_s" {
+                let message = "this key is adapter.s now".to_owned();
+                self.problem(Some(place(name)), &key, message);
                 continue;
             }
             if !section.keys.contains(&name.as_str()) {
@@ -406,11 +409,6 @@ impl Reader {
                 }
                 Err(message) => self.problem(Some(place(name)), &key, message),
             }
-        }
-        if self.is_of_a_run && section.name() == "adapter" {
-            // Older runs said nothing where s was learned.
-            let learned = || Value::String("learned".to_owned());
-            checked.entry("s").or_insert_with(learned);
         }
         self.checked
             .insert(section.name().to_owned(), Value::Table(checked));

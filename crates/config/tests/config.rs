@@ -879,6 +879,8 @@ fn s_of_an_older_run_is_what_it_was() {
     assert_eq!(s("[adapter]\nfixed_s = 0.5", run).unwrap(), Some(0.5));
     assert_eq!(s("[adapter]\nrank = 8", run).unwrap(), None);
     assert_eq!(s("[adapter]\ns = 2", run).unwrap(), Some(2.0));
+    let message = s("[adapter]\nfixed_s = -1", run).unwrap_err();
+    assert!(message.contains("adapter.s: found -1"), "{message}");
     let message = s("[adapter]\nfixed_s = 0.5", "").unwrap_err().to_string();
     assert!(
         message.contains("adapter.fixed_s: this key is adapter.s now"),
