@@ -10,7 +10,7 @@ use panacea_interview::Profiles;
 use panacea_methods::Served;
 use panacea_model::{Bits, Decoder, Sampling, Steering};
 use panacea_objectives::{Preference, Weights};
-use panacea_pretrained::{ChatTokenizer, Pretrained};
+use panacea_pretrained::{ChatOptions, ChatTokenizer, Pretrained};
 use panacea_runs::{RunFolder, RunRecord};
 use panacea_serving::{Policy, changed_since};
 
@@ -108,13 +108,8 @@ impl ModelArguments {
         let input = self.input.over(plan)?;
         let device = panacea_devices::select(&self.device)?;
         let model = model_or_of_run(self.model.as_deref(), plan)?;
-        let pretrained = Pretrained::open_language_model(model)?.with_chat(input.chat.clone());
-        // A model without a tokenizer can be asked where tokens are given.
-        let notes = pretrained.tokenizer().map(ChatTokenizer::notes);
-        say_aside(&notes.unwrap_or_default());
-        if let Some((_, record, _)) = &run {
-            say_warnings(&changed_since(record, &pretrained));
-        }
+        let records = run.iter().map(|(_, record, _)| record);
+        let pretrained = open_model(model, input.chat.clone(), records)?;
         Ok(Opened {
             pretrained,
             input,
@@ -279,14 +274,56 @@ fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
+/// With how many bits of the weights answers are written.
+#[derive(Args)]
+pub struct BitsArguments {
+    /// Decode from weights of 8 or 4 bits instead of 32, or from the blocks of a GGUF file as they are, on the CPU: faster,
+    /// and a little less exact, since what they are multiplied with is rounded, too. Prompts are read exactly. With
+    /// `file`, the weights take the memory that they take in the file; with 8 or 4, those of 32 bits are kept beside them.
+    #[arg(long, value_name = "8|4|file", value_parser = parse_bits)]
+    pub bits: Option<FewBits>,
+}
+
 /// The argument of `--bits`.
-pub fn parse_bits(text: &str) -> Result<FewBits, String> {
+fn parse_bits(text: &str) -> Result<FewBits, String> {
     match text {
         "8" => Ok(FewBits::Rounded(Bits::Eight)),
         "4" => Ok(FewBits::Rounded(Bits::Four)),
         "file" => Ok(FewBits::OfFile),
         _ => Err("expected 8, 4 or file".to_owned()),
     }
+}
+
+/// Opens the files of a model, with its conversations written as `chat` says, and tells what a person should know of them: of the
+/// tokenizer, and what has changed since these runs were trained on it.
+pub fn open_model<'a>(
+    model: &Path,
+    chat: ChatOptions,
+    records: impl IntoIterator<Item = &'a RunRecord>,
+) -> Result<Pretrained> {
+    let pretrained = Pretrained::open_language_model(model)?.with_chat(chat);
+    // A model without a tokenizer can be asked where tokens are given.
+    let notes = pretrained.tokenizer().map(ChatTokenizer::notes);
+    say_aside(&notes.unwrap_or_default());
+    for record in records {
+        say_warnings(&changed_since(record, &pretrained));
+    }
+    Ok(pretrained)
+}
+
+/// Does what may use this device. One that fails (out of memory, lost) is an error; on the CPU a panic is a mistake of ours, and
+/// shown as one.
+pub fn on_device<T>(device: Option<&str>, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let Some(device) = device.filter(|device| !device.starts_with("flex")) else {
+        return work();
+    };
+    panacea_devices::guarded(work).unwrap_or_else(|failure| {
+        let advice = match failure.is_out_of_memory() {
+            true => ". Shorter prompts and answers take less, and fewer answers together",
+            false => "",
+        };
+        bail!("{device} failed: {failure}{advice}")
+    })
 }
 
 /// What a person should know, and no program reads.
@@ -304,10 +341,28 @@ pub fn say_warnings(warnings: &[String]) {
 }
 
 /// `a.jsonl, b.jsonl`
-pub fn list(paths: &[PathBuf]) -> String {
+pub fn list(paths: &[&Path]) -> String {
     paths
         .iter()
-        .map(|p| p.display().to_string())
+        .map(|path| path.display().to_string())
         .collect::<Vec<_>>()
         .join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_fails_is_an_error() {
+        let failed = |said: &'static str| {
+            let error = on_device::<()>(Some("cuda:1"), || panic!("{said}")).unwrap_err();
+            error.to_string()
+        };
+        assert_eq!(failed("it is gone"), "cuda:1 failed: it is gone");
+        let message = failed("out of memory");
+        assert!(message.starts_with("cuda:1 failed: out of memory. Shorter"));
+        let refused = on_device::<()>(Some("cuda:1"), || bail!("no such file"));
+        assert_eq!(refused.unwrap_err().to_string(), "no such file");
+    }
 }

@@ -1,5 +1,11 @@
 //! What a terminal may be given, and how wide it is.
 
+use std::io::{self, IsTerminal};
+
+use anyhow::Result;
+use indicatif::{ProgressBar, ProgressStyle};
+use panacea_runs::telling;
+
 /// The columns that tables and texts have: those that `COLUMNS` says, else those of the terminal. `None` where neither is known:
 /// whatever else reads the output gets every line whole.
 pub fn columns() -> Option<usize> {
@@ -20,6 +26,20 @@ pub fn printable(text: &str, is_terminal: bool) -> String {
             false => char::REPLACEMENT_CHARACTER,
         })
         .collect()
+}
+
+/// What standard output gets of a text.
+pub fn shown(text: &str) -> String {
+    printable(text, io::stdout().is_terminal())
+}
+
+/// How many bytes of a file have come or gone.
+pub fn bytes_bar() -> Result<ProgressBar> {
+    let bar = ProgressBar::new_spinner();
+    bar.set_draw_target(telling().draw_target());
+    let template = "{msg} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+    bar.set_style(ProgressStyle::with_template(template)?);
+    Ok(bar)
 }
 
 /// So many seconds as a person would say it: 2 digits, since no estimate has more.

@@ -80,12 +80,15 @@ pub fn about(asked: &str) -> Result<String, UnknownKey> {
             wrapped(&format!("[{asked}]  {about}"), "", WIDTH).trim_start()
         ));
     }
-    for section in &SECTIONS {
-        for key in (section.reference)().keys {
-            if asked == key.name || full_name(section, &key) == asked {
-                return Ok(about_key(section, &key).trim_start().to_owned());
-            }
-        }
+    // Sections may have a key of the same name.
+    let of_that_name = SECTIONS.iter().flat_map(|section| {
+        let keys = (section.reference)().keys.into_iter();
+        let keys = keys.filter(move |key| asked == key.name || full_name(section, key) == asked);
+        keys.map(move |key| about_key(section, &key))
+    });
+    let found: String = of_that_name.collect();
+    if !found.is_empty() {
+        return Ok(found.trim_start().to_owned());
     }
     let mut known: Vec<String> = vec![OBJECTIVE.to_owned()];
     for section in &SECTIONS {

@@ -295,9 +295,9 @@ impl Plan {
                 Learning::Rlhf(rlhf) => rlhf.to_spec(),
                 Learning::Supervised(_) => RlhfSpec::default(),
             },
-            preference: match self.method.is_reward_model() {
-                true => PreferenceSpec::default(),
-                false => self.preference.to_spec(),
+            preference: match self.method.method {
+                Method::Panacea => self.preference.to_spec(),
+                _ => PreferenceSpec::default(),
             },
             optimizer: self.optimizer.to_spec(),
             evaluation: match &self.method.learning {

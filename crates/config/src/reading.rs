@@ -12,8 +12,7 @@ use toml::{Spanned, Table, Value};
 
 use crate::names::OneOrMany;
 use crate::problems::{Origin, Problem, UnreadableFile, nearest};
-use crate::schema::asked_of;
-use crate::schema::{Section, accepts, in_plain_words};
+use crate::schema::{Section, accepts, asked_of, in_plain_words};
 use crate::sections::{
     AdapterSpec, CheckpointSpec, DataSpec, EvaluationSpec, GeneralSpec, LoggingSpec, MethodSpec,
     ModelSpec, OptimizerSpec, PrecisionSpec, PreferenceSpec, RlhfSpec,
@@ -139,6 +138,11 @@ impl Spec {
     fn forget(&mut self, key: &str) -> bool {
         let (section, name) = key.split_once('.').unwrap_or(("", key));
         let is_known = match section {
+            "model" if name.starts_with("template.") => {
+                let variables = self.model.template.iter_mut();
+                variables.for_each(|table| drop(table.0.remove(&name["template.".len()..])));
+                true
+            }
             "" => self.general.forget(name),
             "model" => self.model.forget(name),
             "precision" => self.precision.forget(name),

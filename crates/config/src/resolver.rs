@@ -54,7 +54,9 @@ impl Resolver {
         }
         // What a reward model needs is said of all other methods.
         let why = match choices.method {
-            MethodName::RewardModel => " with method.name = \"reward-model\"".to_owned(),
+            MethodName::RewardModel if when.is_of_method() => {
+                " with method.name = \"reward-model\"".to_owned()
+            }
             _ => format!(": it needs {}", when.words),
         };
         if let Some(message) = entry.out_of_range() {

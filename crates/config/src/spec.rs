@@ -63,6 +63,7 @@ impl Spec {
         let learns_by = |name: LossName| loss == Some(name);
         Choices {
             method,
+            fixes: self.preference.fixed.is_some(),
             loss,
             dpo_loss: learns_by(LossName::Dpo).then(|| self.method.dpo_loss.unwrap_or_default()),
             aggregation: is_steered.then(|| self.method.aggregation.unwrap_or_default()),

@@ -12,10 +12,19 @@ pub(crate) struct When {
     pub holds: fn(&Choices) -> bool,
 }
 
+impl When {
+    /// Whether it is for `[method]` to say, and not for how records are read.
+    pub(crate) fn is_of_method(&self) -> bool {
+        self.words != SKIPS.words
+    }
+}
+
 /// The choices of a configuration that decide which of its keys have an effect. A choice that has none itself is
 /// `None`.
 pub(crate) struct Choices {
     pub method: MethodName,
+    /// Whether a run of this method has one preference for every step.
+    pub fixes: bool,
     pub loss: Option<LossName>,
     pub dpo_loss: Option<DpoLossName>,
     pub aggregation: Option<AggregationName>,
@@ -105,6 +114,16 @@ pub(crate) const DISCRETE: When = When {
 pub(crate) const REWARD_MODEL: When = When {
     words: "method.name = \"reward-model\"",
     holds: |choices| choices.method == MethodName::RewardModel,
+};
+
+pub(crate) const PANACEA: When = When {
+    words: "method.name = \"panacea\"",
+    holds: |choices| choices.method == MethodName::Panacea,
+};
+
+pub(crate) const DRAWN: When = When {
+    words: "method.name = \"panacea\" without preference.fixed",
+    holds: |choices| choices.method == MethodName::Panacea && !choices.fixes,
 };
 
 pub(crate) const STEERED: When = When {

@@ -317,6 +317,15 @@ fn conversations_are_written_as_the_configuration_says() {
     let changed = resolve_with(&text, &set(&["model.template.level=3"])).unwrap();
     assert_eq!(changed.chat().variables["level"], TemplateValue::Int(3));
     assert_eq!(changed.chat().variables.len(), 3);
+    // One that is given no value is taken out.
+    let without = resolve_with(&text, &set(&["model.template.level="])).unwrap();
+    let variables: Vec<&str> = without
+        .chat()
+        .variables
+        .keys()
+        .map(String::as_str)
+        .collect();
+    assert_eq!(variables, ["enable_thinking", "tone"]);
     // And what is resolved resolves to itself.
     assert_eq!(
         Plan::resolve(plan.to_spec(), &Overrides::default())
@@ -772,10 +781,55 @@ fn a_maximum_over_the_losses_of_few_records_is_warned_about() {
     );
     assert!(warnings("[optimizer]\nbatch_size = 4").is_empty());
     assert!(warnings("[preference]\ngroups = 2\n[optimizer]\nbatch_size = 8").is_empty());
-    for more in ["smoothing = 0.03", "name = \"rewarded_soups\""] {
-        let text = format!("{more}\n[preference]\ngroups = 4\n[optimizer]\nbatch_size = 4");
-        assert!(warnings(&text).is_empty(), "{more}");
+    let smooth = "smoothing = 0.03\n[preference]\ngroups = 4\n[optimizer]\nbatch_size = 4";
+    assert!(warnings(smooth).is_empty());
+    // A soup's trainings have one objective each.
+    assert!(warnings("name = \"rewarded_soups\"\n[optimizer]\nbatch_size = 2").is_empty());
+}
+
+/// What is drawn and how says nothing where no λ is drawn, and then all records of a step belong to one.
+#[test]
+fn how_preferences_are_drawn_has_no_effect_where_none_is() {
+    let groups = "my.toml:18: preference.groups has no effect: it needs method.name = \"panacea\" without preference.fixed";
+    for (more, warnings) in [
+        ("[preference]\nfixed = [0.2, 0.8]\ngroups = 4", vec![groups]),
+        (
+            "[method]\nname = \"rewarded_soups\"\n[preference]\nfixed = [0.2, 0.8]",
+            vec!["my.toml:19: preference.fixed has no effect: it needs method.name = \"panacea\""],
+        ),
+        (
+            "[method]\nname = \"discrete\"\nloss = \"kto\"\n[preference]\nvertex_probability = 0.1",
+            vec![],
+        ),
+    ] {
+        let plan = resolve(&format!("{MINIMAL}\n{more}")).unwrap();
+        assert_eq!(plan.warnings(), warnings, "{more}");
+        assert_eq!(plan.preference().groups, 1, "{more}");
+        // And what is resolved resolves to itself, without a word.
+        let again = resolve(&toml::to_string(&plan.to_spec()).unwrap()).unwrap();
+        assert!(
+            again.warnings().is_empty(),
+            "{more}: {:?}",
+            again.warnings()
+        );
     }
+}
+
+#[test]
+fn a_mean_kl_of_few_records_is_warned_about() {
+    let warnings = |more: &str| {
+        let text = format!("{MINIMAL}\n[method]\nloss = \"kto\"\n{more}");
+        resolve(&text).unwrap().warnings().to_vec()
+    };
+    assert_eq!(
+        warnings("[preference]\ngroups = 4\n[optimizer]\nbatch_size = 8"),
+        [
+            "method.loss = \"kto\": preference.groups = 4 leaves 2 of a step's 8 records to each λ, and z₀, the mean KL that \
+             KTO takes over them, is mostly chance; give them more"
+        ]
+    );
+    assert!(warnings("[optimizer]\nbatch_size = 4").is_empty());
+    assert!(warnings("[preference]\ngroups = 2\n[optimizer]\nbatch_size = 8").is_empty());
 }
 
 #[test]
@@ -826,6 +880,11 @@ fn a_reward_model_has_one_loss_and_no_preference() {
         2
     );
     assert_eq!(warnings(&format!("{MINIMAL}\n[method]\nmargin = 1.0")), 1);
+    // What has nothing to do with the method is told by its own reason.
+    let skipping = set(&["data.max_skipped=0.3"]);
+    let plan = resolve_with(&reward_model(""), &skipping).unwrap();
+    let needs = "data.max_skipped has no effect: it needs data.bad_records = \"skip\"";
+    assert!(plan.warnings()[0].contains(needs), "{:?}", plan.warnings());
 }
 
 /// The `run.toml` of an older run holds a key that is no more; where it changed nothing, it still changes nothing.

@@ -73,6 +73,11 @@ fn every_key_is_told_of() {
     assert!(count > 40, "{count}");
     assert!(about("seed").unwrap().starts_with("seed = 17\n"));
     assert!(about("rank").unwrap().starts_with("adapter.rank = 8\n"));
+    // Sections may have a key of the same name.
+    let epochs = about("epochs").unwrap();
+    for key in ["rlhf.epochs = ", "optimizer.epochs = "] {
+        assert!(epochs.contains(key), "{epochs}");
+    }
     assert!(
         about("[[objective]]")
             .unwrap()

@@ -96,7 +96,7 @@ pub fn write_answers(
     writing: &Writing,
 ) -> Result<Vec<WrittenAnswer>, InterviewError> {
     let mut requests = Vec::with_capacity(preferences.len());
-    for (preference, seed) in preferences.iter().zip(writing.seed..) {
+    for (preference, index) in preferences.iter().zip(0..) {
         let Served::Adapter(steering) = policy.serve(preference)?;
         requests.push(Request {
             prompt: prompt.tokens.clone(),
@@ -106,7 +106,7 @@ pub fn write_answers(
             max_new_tokens: writing
                 .max_new_tokens
                 .min(decoder.room_after(&prompt.tokens)),
-            seed,
+            seed: writing.seed.wrapping_add(index),
             likelihoods: None,
         });
     }

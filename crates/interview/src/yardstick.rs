@@ -68,7 +68,7 @@ impl Yardstick {
             return instead("their scale was in its checkpoints, and there is none");
         };
         let memory = TrainingState::rewards_of(&checkpoint.path)?;
-        if memory.deviations().len() != plan.objectives().len() {
+        if memory.scales().len() != plan.objectives().len() {
             return instead("its checkpoint remembers none yet");
         }
         Ok(Self {
@@ -107,9 +107,9 @@ impl Yardstick {
     pub(crate) fn front_value(&self, objective: usize, value: f64) -> f64 {
         match &self.kind {
             Kind::Rewards { memory, rlhf } if rlhf.normalise => {
-                let deviation = memory.deviations().nth(objective);
-                match deviation {
-                    Some(deviation) if deviation > 0.0 => value / deviation,
+                let scale = memory.scales().nth(objective);
+                match scale {
+                    Some(scale) if scale.deviation > 0.0 => value / scale.deviation,
                     _ => value,
                 }
             }

@@ -25,12 +25,10 @@ use toml::{Table, Value};
 
 use crate::error::RunError;
 use crate::record::not_toml;
+use crate::run_folder::MLFLOW_RUN;
 
 /// The name of the experiment.
 const EXPERIMENT: &str = "panacea";
-
-/// The file beside our metrics that says where the run lies in MLflow's store.
-const PLACE: &str = "mlflow-run";
 
 /// How a run stands, by MLflow's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +51,8 @@ pub struct MlflowRun {
 
 impl MlflowRun {
     /// Begins the run of `run_folder` in `store`, or goes on with it after `step` finished steps: what it has of later steps is cut
-    /// off, since these are computed again. Its parameters are the keys of `plan`.
+    /// off, since these are computed again. Its parameters are the keys of `plan`. In another store than before, it begins there with
+    /// the next step.
     ///
     /// # Errors
     /// Where a file cannot be read or written, or is not what this wrote.
@@ -66,9 +65,10 @@ impl MlflowRun {
         let absolute = fs::canonicalize(run_folder);
         let absolute = absolute.map_err(RunError::io("find", run_folder))?;
         let store = std::path::absolute(store).map_err(RunError::io("find", store))?;
-        let note = run_folder.join(PLACE);
+        let note = run_folder.join(MLFLOW_RUN);
         let before = fs::read_to_string(&note).ok().map(PathBuf::from);
-        let before = before.filter(|folder| folder.join("meta.yaml").is_file());
+        let before = before
+            .filter(|folder| folder.starts_with(&store) && folder.join("meta.yaml").is_file());
         let folder = match &before {
             Some(folder) => folder.clone(),
             None => experiment(&store)?.join(new_id()),
@@ -464,6 +464,16 @@ mod tests {
         );
         assert_eq!(meta(&folder, "status"), "1");
         drop(run);
+
+        let other = place.path().join("other");
+        let moved = MlflowRun::open(&other, &runs, &plan(), 2).unwrap();
+        assert!(moved.folder.starts_with(&other), "{moved:?}");
+        drop(moved);
+        let again = MlflowRun::open(&other, &runs, &plan(), 2).unwrap();
+        let note = fs::read_to_string(runs.join(MLFLOW_RUN)).unwrap();
+        assert_eq!(again.folder.to_str().unwrap(), note);
+        drop(again);
+        fs::write(runs.join(MLFLOW_RUN), folder.to_str().unwrap()).unwrap();
 
         fs::write(&file, "1 0.5\n").unwrap();
         let message = MlflowRun::open(&store, &runs, &plan(), 2)

@@ -84,10 +84,14 @@ pub struct Differences {
 /// Keys that decide when something is saved or shown, and nothing about the numbers.
 const FREE: [&str; 3] = ["checkpoint.every", "checkpoint.keep", "logging.mlflow"];
 
-/// Keys that change the rounding of the numbers, or what is measured on the way, but not the training.
-const NOTED: [&str; 7] = [
+/// Keys that change the rounding of the numbers, what is measured on the way or where a training gives up, but not the training.
+const NOTED: [&str; 11] = [
     "device",
     "optimizer.micro_batch_size",
+    "optimizer.activations",
+    "optimizer.max_grad_norm",
+    "rlhf.max_kl",
+    "rlhf.max_repetition",
     "data.eval",
     "evaluation.every",
     "evaluation.records",
@@ -229,8 +233,7 @@ impl RunRecord {
             .conflicts
             .extend(gone.map(|gone| format!("the run has {gone}, which is no more")));
         let records = next.facts.records.or(self.facts.records);
-        let lengths = (self.steps_on(records).zip(next.steps_on(records)))
-            .filter(|_| LENGTH.iter().any(|key| before.contains_key(*key)));
+        let lengths = self.steps_on(records).zip(next.steps_on(records));
         match lengths {
             Some((old, new)) if new < old => differences.conflicts.push(format!(
                 "optimizer.steps: the run has {old}, now it is {new}; they can be raised, to go on with it, and not lowered"
@@ -249,7 +252,9 @@ impl RunRecord {
             }
             let show = |told: Option<&Told>| told.map_or("not set", |told| &told.shown).to_owned();
             let text = format!("{key}: the run has {}, now it is {}", show(old), show(new));
-            if NOTED.contains(&key.as_str()) {
+            // An objective may bring held-out records of its own.
+            let is_held_out = key.starts_with("objective[") && key.ends_with("].eval");
+            if is_held_out || NOTED.contains(&key.as_str()) {
                 differences.notes.push(text);
             } else {
                 differences.conflicts.push(text);

@@ -7,7 +7,10 @@
 //!   tensorboard/         the same numbers as event files
 //!   checkpoints/000100/  a state to go on from, named by the optimizer steps that are finished
 //!   adapter/             the result
+//!   adapter-000100/      what it had come to after its last step, before it went on with more of them
+//!   members/00/          one of several trainings that make up the run: a folder like this one
 //!   evaluations/001/     what was measured of it (see `EvaluationFolder`)
+//!   mlflow-run           where the run lies in MLflow's store, if it has a place there
 //!   .lock                held by the process that trains
 //! ```
 
@@ -29,12 +32,16 @@ pub struct RunFolder {
     pub(crate) path: PathBuf,
 }
 
+/// The file that says where the run lies in MLflow's store.
+pub(crate) const MLFLOW_RUN: &str = "mlflow-run";
+
 /// What a training makes before its first step is finished.
-const BEFORE_A_STEP: [&str; 5] = [
+const BEFORE_A_STEP: [&str; 6] = [
     "tensorboard",
     "members",
     "checkpoints",
     "metrics.jsonl",
+    MLFLOW_RUN,
     "run.toml",
 ];
 

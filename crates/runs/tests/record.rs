@@ -224,11 +224,28 @@ fn what_changes_no_training_number_may_differ() {
         "optimizer.micro_batch_size=2",
         "data.eval=x",
         "evaluation.every=5",
+        "optimizer.activations=recompute",
+        "optimizer.max_grad_norm=500",
+        "objective=[{name = 'helpfulness', score = 'helpfulness', eval = 'x'}, {name = 'conciseness', score = 'conciseness'}]",
     ]);
     after.plan = resolve_with(MINIMAL, &overrides).unwrap();
     let differences = before.differences(&after).unwrap();
     assert!(differences.conflicts.is_empty(), "{differences:?}");
-    assert_eq!(differences.notes.len(), 4, "{differences:?}");
+    assert_eq!(differences.notes.len(), 7, "{differences:?}");
+}
+
+/// What ends a collapsing policy is told to be set higher: the run goes on with it.
+#[test]
+fn a_limit_that_ended_a_run_may_be_raised() {
+    let rewards = |limits: &str| {
+        record(&format!(
+            "{MINIMAL}\n[method]\nloss = \"rlhf\"\n[rlhf]\n{limits}"
+        ))
+    };
+    let (before, after) = (rewards(""), rewards("max_kl = 500.0\nmax_repetition = 1.0"));
+    let differences = before.differences(&after).unwrap();
+    assert!(differences.conflicts.is_empty(), "{differences:?}");
+    assert_eq!(differences.notes.len(), 2, "{differences:?}");
 }
 
 /// A run of an earlier version that trained with a key that is no more can be used, and cannot be resumed.

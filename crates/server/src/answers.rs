@@ -116,15 +116,14 @@ pub enum FinishReason {
 }
 
 impl Answers {
-    /// Whether `n` answers to each of so many prompts could ever be written at once.
-    pub fn check_count(&self, prompts: usize, n: usize, field: &str) -> Result<(), ApiError> {
+    /// Whether so many answers, which `field` asks for, could ever be written at once.
+    pub fn check_count(&self, count: usize, field: &str) -> Result<(), ApiError> {
         let Limits { places, queue, .. } = self.limits;
-        let count = prompts.saturating_mul(n);
         if count <= places + queue {
             return Ok(());
         }
         Err(ApiError::wrong(
-            if n > 1 { "n" } else { field },
+            field,
             format!(
                 "{count} answers at once, but {places} are written together and {queue} wait, at most"
             ),

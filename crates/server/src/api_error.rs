@@ -155,9 +155,9 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, None, message)
     }
 
-    /// An answer that nobody has begun when its time was over.
+    /// An answer whose time was over before its first token.
     pub fn late(retry_after: u64) -> Self {
-        let message = "the answer waited too long for a place".to_owned();
+        let message = "the answer waited too long to begin".to_owned();
         let mut error = Self::new(StatusCode::SERVICE_UNAVAILABLE, None, message);
         error.retry_after = Some(retry_after);
         error

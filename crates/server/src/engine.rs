@@ -167,8 +167,13 @@ pub fn run(
         });
         answers.retain(|&id, answer| {
             let is_late = is_over || answer.deadline <= now;
-            if is_late && answer.last_token.is_some() {
-                answer.events.send(Event::Cut).ok();
+            let told = match answer.last_token {
+                Some(_) => Some(Event::Cut),
+                // Its prompt is still being read.
+                None => (!is_over).then_some(Event::Late),
+            };
+            if let Some(told) = told.filter(|_| is_late) {
+                answer.events.send(told).ok();
             }
             let is_left = is_late || answer.events.is_closed();
             if is_left {
@@ -251,8 +256,8 @@ fn begin(
     }
 }
 
-/// What answers at the moment. Some methods mix an adapter for each preference: as long as one is in use, it is not mixed again,
-/// and those who have it share what is read and computed.
+/// Adapters that were mixed for a preference, as some methods do, and answer at the moment: as long as one is in use, it is not
+/// mixed again, and those who have it share what is read and computed.
 #[derive(Default)]
 struct ServedNow(Vec<Living>);
 
@@ -284,12 +289,16 @@ impl ServedNow {
             });
         }
         let Served::Adapter(steering) = policy.serve(asked)?;
-        self.0.push(Living {
-            policy: Arc::clone(policy),
-            asked: asked.clone(),
-            adapters: Arc::downgrade(&steering.adapters),
-            preference: steering.preference.clone(),
-        });
+        // One that the policy has as well is there for every preference, and at once.
+        let is_mixed = Arc::strong_count(&steering.adapters) == 1;
+        if is_mixed {
+            self.0.push(Living {
+                policy: Arc::clone(policy),
+                asked: asked.clone(),
+                adapters: Arc::downgrade(&steering.adapters),
+                preference: steering.preference.clone(),
+            });
+        }
         Ok(steering)
     }
 }

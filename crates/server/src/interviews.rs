@@ -111,7 +111,7 @@ impl Interviews {
     /// The sitting of that name, which begins where there is none, or none that somebody has gone on with lately. Who holds it
     /// asks alone.
     pub(crate) fn sitting(&self, name: &str, seed: u64) -> Result<Seat, InterviewError> {
-        if let Some(sitting) = self.known_sitting(name) {
+        if let Some(sitting) = self.go_on(name) {
             return Ok(sitting);
         }
         let sitting = Sitting {
@@ -135,16 +135,18 @@ impl Interviews {
         Ok(Arc::clone(&sat.sitting))
     }
 
-    /// The sitting of that name, if somebody has gone on with it lately.
-    pub(crate) fn known_sitting(&self, name: &str) -> Option<Seat> {
+    /// The sitting of that name, if somebody has gone on with it lately, and who asks goes on with it now.
+    pub(crate) fn go_on(&self, name: &str) -> Option<Seat> {
         let mut sittings = locked(&self.sittings);
-        let sat = sittings.get_mut(name)?;
-        if sat.since.elapsed() > SITTING && Arc::strong_count(&sat.sitting) == 1 {
-            sittings.remove(name);
-            return None;
-        }
+        let sat = known(&mut sittings, name)?;
         sat.since = Instant::now();
         Some(Arc::clone(&sat.sitting))
+    }
+
+    /// The same, to look at.
+    pub(crate) fn known_sitting(&self, name: &str) -> Option<Seat> {
+        let mut sittings = locked(&self.sittings);
+        known(&mut sittings, name).map(|sat| Arc::clone(&sat.sitting))
     }
 
     /// Reads the profile of a sitting again, where somebody else has written to it.
@@ -161,6 +163,15 @@ impl Interviews {
         }
         Ok(())
     }
+}
+
+/// Takes away the sitting of that name where nobody has gone on with it lately.
+fn known<'a>(sittings: &'a mut HashMap<String, Sat>, name: &str) -> Option<&'a mut Sat> {
+    let sat = sittings.get(name)?;
+    if sat.since.elapsed() > SITTING && Arc::strong_count(&sat.sitting) == 1 {
+        sittings.remove(name);
+    }
+    sittings.get_mut(name)
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -59,9 +59,9 @@ pub use front::{MeasuredFront, MeasuredPoint};
 pub use interviews::Interviews;
 use metrics::Metrics;
 
-/// More answers than this do not wait, whatever the settings say,
+/// More answers than this do not wait, whatever the settings say.
 const MOST_ANSWERS: usize = 1_000_000;
-/// and none takes longer: a year.
+/// No answer takes longer, whatever the settings say: a year.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How a server behaves.

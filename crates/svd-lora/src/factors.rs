@@ -171,12 +171,11 @@ impl FactorSet {
         }
     }
 
-    /// √(Σ x²) over every element of every tensor.
-    pub fn norm(&self) -> f64 {
-        let tensors: Vec<&Tensor<2>> = self
-            .0
-            .values()
-            .flat_map(|factors| Part::ALL.map(|part| factors.part(part)))
+    /// √(Σ x²) over every element of these parts of every matrix.
+    pub fn norm(&self, parts: &[Part]) -> f64 {
+        let factors = self.0.values();
+        let tensors: Vec<&Tensor<2>> = factors
+            .flat_map(|factors| parts.iter().map(|&part| factors.part(part)))
             .collect();
         sum_of_squares(&tensors).sqrt()
     }

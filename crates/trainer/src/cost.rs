@@ -2,17 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use panacea_config::{Learning, Plan};
+use panacea_config::Learning;
 use panacea_data::{BatchPlan, Example};
 use panacea_devices::peak_memory_bytes;
 use panacea_methods::Trainings;
-use panacea_model::{Decoder, Steering};
-use panacea_objectives::Outputs;
+use panacea_model::{Decoder, Steering, ValueHead};
 use panacea_runs::RunRecord;
-use panacea_svd_lora::{Factors, Part};
+use panacea_svd_lora::{FactorSet, Part};
 
 use crate::error::TrainerError;
-use crate::rlhf::critic::Critic;
 use crate::schedule::Schedule;
 use crate::state::TrainingState;
 use crate::step::{read_example, response_log_probs};
@@ -62,7 +60,11 @@ impl Work<'_> {
         };
         let training = self.training(&plan);
         let mut state = TrainingState::new(&plan, self.model, &record.facts.model_fingerprint)?;
-        let trained = trained_numbers(&plan, &state);
+        let critic = state.critic.as_ref();
+        let of_critic = critic.map_or(0, |critic| {
+            numbers(&critic.adapters().factors, critic.trained_parts())
+        });
+        let trained = numbers(&state.adapters.factors, state.optimizer.trained_parts()) + of_critic;
         let each = match &plan.method().learning {
             Learning::Supervised(_) => training.supervised_cost(&mut state, patience)?,
             Learning::Rlhf(_) => training.rlhf_cost(&mut state, patience)?,
@@ -81,24 +83,16 @@ impl Work<'_> {
     }
 }
 
-/// How many numbers the optimisers change.
-fn trained_numbers(plan: &Plan, state: &TrainingState) -> usize {
-    let critic = state.critic.as_ref().map(Critic::adapters);
-    let of_policy = state.adapters.factors.0.values();
-    let of_critic = critic
-        .into_iter()
-        .flat_map(|critic| critic.factors.0.values());
-    let parts = Part::ALL.into_iter().filter(|&part| {
-        let is_fixed = part == Part::S && plan.adapter().fixed_s.is_some();
-        !is_fixed
+/// How many numbers these parts have; a head has no singular values.
+fn numbers(set: &FactorSet, parts: &[Part]) -> usize {
+    let sizes = set.0.iter().flat_map(|(name, factors)| {
+        let is_head = name == ValueHead::NAME;
+        let parts = parts
+            .iter()
+            .filter(move |part| !(is_head && part.is_singular()));
+        parts.map(|&part| factors.part(part).shape().num_elements())
     });
-    let count = |factors: &Factors| -> usize {
-        let sizes = parts
-            .clone()
-            .map(|part| factors.part(part).shape().num_elements());
-        sizes.sum()
-    };
-    of_policy.chain(of_critic).map(count).sum()
+    sizes.sum()
 }
 
 /// What one training takes.
@@ -272,18 +266,11 @@ impl Training<'_> {
 
     /// Rows that are read on the way to measure held-out records.
     fn measured_rows(&self, total: usize) -> usize {
-        let (evaluation, learning) = (self.plan.evaluation(), &self.plan.method().learning);
-        let (Some(every), Learning::Supervised(loss)) = (evaluation.every, learning) else {
+        let Some(every) = self.plan.evaluation().every else {
             return 0;
         };
-        let objectives = self.plan.objectives().len();
-        let preferences = match loss.outputs() {
-            Outputs::Rewards => 1,
-            Outputs::LogProb => objectives + usize::from(objectives > 1),
-        };
-        let examples = self.eval.iter().take(evaluation.records);
-        let rows: usize = examples.map(Example::rows).sum();
-        rows * preferences * (total / every.max(1))
+        let rows: usize = self.measured_examples().iter().map(Example::rows).sum();
+        rows * self.measured_preferences().len() * (total / every)
     }
 }
 

@@ -80,6 +80,18 @@ pub enum TrainerError {
         source: Box<TrainerError>,
     },
 
+    /// The base model does not compute a number for a record.
+    #[error(
+        "{record}: the model without an adapter gives a response the log-probability {value}, expected a finite number; with \
+         precision.base = \"f16\" large numbers do not fit: take \"bf16\" or \"f32\"; with another one look at the model's files"
+    )]
+    NoReference {
+        /// Where the record stands.
+        record: String,
+        /// What came out.
+        value: f64,
+    },
+
     /// An RLHF training was started without scorers.
     #[error(
         "there is nobody to score answers: a training with loss = \"rlhf\" needs `Training::judges`"

@@ -51,11 +51,6 @@ impl<'a> Lanes<'a> {
         }
     }
 
-    /// The first device.
-    pub fn home(&self) -> &Lane<'a> {
-        &self.home
-    }
-
     /// How many devices there are.
     pub fn count(&self) -> usize {
         1 + self.others.len()

@@ -15,7 +15,7 @@
 //!   over this crate.
 //! - Configurations and plans are in `panacea_config`, the folder of a run and what is in it in `panacea_runs`.
 //! - To run one in a program of your own, [`Preparation`] opens what a plan names, and [`Work::carry_out`] trains;
-//!   `examples/train.rs` does both.
+//!   `examples/train_run.rs` does both.
 //! - The losses and the aggregation are in `panacea_objectives`, the network is in `panacea_model`.
 //!
 //! NaN and exploding norms are caught by the [`DivergenceGuard`].

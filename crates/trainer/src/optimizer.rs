@@ -62,6 +62,15 @@ impl AdamW {
         }
     }
 
+    /// What it changes.
+    pub fn trained_parts(&self) -> &'static [Part] {
+        let [without_s @ .., _] = &Part::ALL;
+        match self.settings.holds_s {
+            true => without_s,
+            false => &Part::ALL,
+        }
+    }
+
     /// The `step`-th update, counted from 1; both learning rates are multiplied by `factor`, the schedule.
     /// A matrix without a gradient stays as it is.
     pub fn update(
@@ -77,8 +86,9 @@ impl AdamW {
             betas,
             eps,
             weight_decay,
-            holds_s,
+            ..
         } = self.settings;
+        let trained = self.trained_parts();
         let step = i32::try_from(step).unwrap_or(i32::MAX);
         let corrections = betas.map(|beta| 1.0 - beta.powi(step));
         let step = AdamWStep {
@@ -100,7 +110,7 @@ impl AdamW {
             let moments = first.into_iter().zip(second);
             let parts = Part::ALL.into_iter().zip(parameter).zip(moments);
             for ((part, parameter), (first, second)) in parts {
-                if holds_s && part == Part::S {
+                if !trained.contains(&part) {
                     held = Some([parameter, first, second]);
                     continue;
                 }

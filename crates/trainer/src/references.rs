@@ -77,7 +77,17 @@ impl References {
 
     /// log π_ref of every response of `example`, summed over its tokens.
     pub fn of(&self, model: &Decoder, example: &Example) -> Result<Vec<f64>, TrainerError> {
-        self.get_or_compute(key(example), || response_log_probs(model, None, example))
+        self.get_or_compute(key(example), || {
+            let log_probs = response_log_probs(model, None, example)?;
+            // Kept, they would stand in the way of every later run.
+            match log_probs.iter().find(|value| !value.is_finite()) {
+                None => Ok(log_probs),
+                Some(&value) => Err(TrainerError::NoReference {
+                    record: example.source.to_string(),
+                    value,
+                }),
+            }
+        })
     }
 
     /// Whether [`References::of`] computes nothing for `example`.

@@ -70,10 +70,13 @@ impl Training<'_> {
             let stepped = self.on_device(step, run, || {
                 self.one_step(&mut state, &records, &preferences, factor)
             });
-            // A failed scorer may work again when the run is resumed; a collapsed policy is kept to be inspected.
+            // A failed scorer may work again when the run is resumed, and a judge may talk sense again; a collapsed policy is kept
+            // to be inspected.
             let keeps = matches!(
                 &stepped,
-                Err(TrainerError::Score(_) | TrainerError::Collapsed(_))
+                Err(TrainerError::Score(_)
+                    | TrainerError::TooFewScored { .. }
+                    | TrainerError::Collapsed(_))
             );
             if keeps && state.step > 0 {
                 run.save_checkpoint(state.step, plan.checkpoint().keep, |dir| state.save(dir))?;
@@ -187,7 +190,36 @@ impl Training<'_> {
     }
 }
 
-/// The held-out records that are measured while training goes on.
+impl<'a> Training<'a> {
+    /// The held-out records that are measured while training goes on.
+    pub(crate) fn measured_examples(&self) -> &'a [Example] {
+        let plan = self.plan.evaluation();
+        let count = plan.records.min(self.eval.len());
+        match plan.every {
+            Some(_) => &self.eval[..count],
+            None => &[],
+        }
+    }
+
+    /// What they are measured under: every vertex of the simplex and its centre; a reward model, which follows no preference, is
+    /// measured once, and rewards of own answers when a run is finished: its plan says so.
+    pub(crate) fn measured_preferences(&self) -> Vec<Preference> {
+        let m = self.plan.objectives().len();
+        match &self.plan.method().learning {
+            Learning::Rlhf(_) => Vec::new(),
+            Learning::Supervised(loss) if loss.outputs() == Outputs::Rewards => {
+                vec![Preference::uniform(m)]
+            }
+            Learning::Supervised(_) => {
+                let vertices = (0..m).map(|i| Preference::vertex(m, i));
+                let centre = (m > 1).then(|| Preference::uniform(m));
+                vertices.chain(centre).collect()
+            }
+        }
+    }
+}
+
+/// The held-out records that are measured while training goes on, with what the reference policy says of them.
 struct Evaluation<'a> {
     examples: &'a [Example],
     references: Vec<Vec<f64>>,
@@ -195,13 +227,7 @@ struct Evaluation<'a> {
 
 impl<'a> Evaluation<'a> {
     fn prepare(training: &Training<'a>) -> Result<Self, TrainerError> {
-        let plan = training.plan.evaluation();
-        let count = if plan.every.is_some() {
-            plan.records.min(training.eval.len())
-        } else {
-            0
-        };
-        let examples = &training.eval[..count];
+        let examples = training.measured_examples();
         let references = references(
             training.references,
             training.model,
@@ -215,26 +241,18 @@ impl<'a> Evaluation<'a> {
         })
     }
 
-    /// Every objective's value at every vertex of the simplex and at its centre; of a reward model, which follows no
-    /// preference, once.
+    /// Every objective's value under each preference of [`Training::measured_preferences`].
     fn measure(
         &self,
         training: &Training<'_>,
         state: &TrainingState,
     ) -> Result<Vec<EvalMetrics>, TrainerError> {
-        // Rewards of its own answers are measured when a run is finished: its plan says so.
         let Learning::Supervised(loss) = &training.plan.method().learning else {
             return Ok(Vec::new());
         };
-        let m = training.plan.objectives().len();
-        let vertices = (0..m).map(|i| Preference::vertex(m, i));
-        let centre = (m > 1).then(|| Preference::uniform(m));
-        let preferences: Vec<Preference> = match loss.outputs() {
-            Outputs::Rewards => vec![Preference::uniform(m)],
-            Outputs::LogProb => vertices.chain(centre).collect(),
-        };
         let adapters = Arc::new(state.adapters.clone());
-        let measured = preferences.into_iter().map(|preference| {
+        let preferences = training.measured_preferences().into_iter();
+        let measured = preferences.map(|preference| {
             let started = Instant::now();
             let steering = Steering {
                 adapters: Arc::clone(&adapters),
@@ -272,18 +290,14 @@ impl Log {
         let store = plan.logging().mlflow.as_ref();
         let mlflow = store.map(|store| MlflowRun::open(store, folder.path(), plan, step));
         let mlflow = mlflow.transpose()?;
-        Ok(if step == 0 {
-            Self {
-                metrics: MetricsLog::create(&folder.metrics())?,
-                events: EventWriter::create(&folder.tensorboard())?,
-                mlflow,
-            }
-        } else {
-            Self {
-                metrics: MetricsLog::resume(&folder.metrics(), step)?,
-                events: EventWriter::resume(&folder.tensorboard(), step)?,
-                mlflow,
-            }
+        Ok(Self {
+            metrics: match step {
+                0 => MetricsLog::create(&folder.metrics())?,
+                _ => MetricsLog::resume(&folder.metrics(), step)?,
+            },
+            // Of a run that was killed before its first checkpoint there are events, too.
+            events: EventWriter::resume(&folder.tensorboard(), step)?,
+            mlflow,
         })
     }
 

@@ -49,11 +49,6 @@ impl Schedule {
         }
     }
 
-    /// Optimizer steps in the whole run.
-    pub fn total_steps(&self) -> usize {
-        self.total_steps
-    }
-
     /// Optimizer steps of the warm-up.
     pub fn warmup_steps(&self) -> usize {
         self.warmup_steps

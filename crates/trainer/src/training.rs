@@ -5,7 +5,7 @@ use panacea_data::Example;
 use panacea_devices::memory_of;
 use panacea_model::{Decoder, MemoryPolicy};
 use panacea_runs::{ObjectiveMetrics, RlhfMetrics};
-use panacea_svd_lora::{Adapters, FactorSet};
+use panacea_svd_lora::{Adapters, FactorSet, Part};
 
 use crate::divergence::{DivergenceGuard, Quantity};
 use crate::error::TrainerError;
@@ -58,16 +58,16 @@ impl Training<'_> {
     ) -> Result<f64, TrainerError> {
         let orthogonality = self.plan.adapter().orthogonality;
         gradients.add_orthogonality_gradient(orthogonality, &state.adapters.factors);
-        let norm = self.clip_norm(&mut gradients);
+        let norm = self.clip_norm(&mut gradients, state.optimizer.trained_parts());
         self.guard()
             .check_norm(step, Quantity::GradientNorm, norm)?;
         (state.optimizer).update(&mut state.adapters.factors, &gradients, update, factor);
         Ok(norm)
     }
 
-    /// Scales the gradient down to the plan's norm, if there is one; its norm before.
-    pub(crate) fn clip_norm(&self, gradients: &mut FactorSet) -> f64 {
-        let norm = gradients.norm();
+    /// Scales the gradient down to the plan's norm, if there is one; its norm before, over what is `trained`.
+    pub(crate) fn clip_norm(&self, gradients: &mut FactorSet, trained: &[Part]) -> f64 {
+        let norm = gradients.norm(trained);
         let limit = self.plan.optimizer().clip_norm;
         if let Some(limit) = limit.filter(|&limit| norm > limit) {
             gradients.scale(limit / norm);

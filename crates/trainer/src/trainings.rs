@@ -1,5 +1,7 @@
 //! The trainings that a method takes, each in its folder.
 
+use std::path::{Path, PathBuf};
+
 use panacea_config::Plan;
 use panacea_data::Example;
 use panacea_methods::Trainings;
@@ -46,27 +48,33 @@ impl Work<'_> {
         let Trainings::Each(preferences) = record.plan.trainings() else {
             return self.train(record, run);
         };
+        let count = preferences.len();
+        let members = preferences.iter().enumerate().map(|(index, preference)| {
+            let member = RunRecord {
+                plan: record.plan.member(preference),
+                facts: record.facts.clone(),
+            };
+            (run.folder().member(index), member)
+        });
+        let members: Vec<(PathBuf, RunRecord)> = members.collect();
+        // One that cannot go on leaves the whole run as it was.
+        for (path, record) in members.iter().filter(|(path, _)| has_begun(path)) {
+            TrainingRun::create_or_resume(path, record, true)?;
+        }
         run.begin(record)?;
-        for (index, preference) in preferences.iter().enumerate() {
-            let path = run.folder().member(index);
-            let count = preferences.len();
+        for (index, (preference, (path, record))) in preferences.iter().zip(&members).enumerate() {
             (self.note)(&format!(
                 "training {} of {count}: λ = {preference:.3}",
                 index + 1
             ));
-            let record = RunRecord {
-                plan: record.plan.member(preference),
-                facts: record.facts.clone(),
-            };
-            let has_begun = RunFolder::open(&path).is_ok();
-            let (member, notes) = TrainingRun::create_or_resume(&path, &record, has_begun)?;
+            let (member, notes) = TrainingRun::create_or_resume(path, record, has_begun(path))?;
             for note in notes {
                 (self.note)(&format!("note: {note}"));
             }
             if member.folder().adapter().exists() && member.extension().is_none() {
                 continue;
             }
-            let outcome = self.train(&record, &member)?;
+            let outcome = self.train(record, &member)?;
             if outcome != Outcome::Finished {
                 return Ok(outcome);
             }
@@ -108,4 +116,8 @@ impl Work<'_> {
             judges: self.judges,
         }
     }
+}
+
+fn has_begun(member: &Path) -> bool {
+    RunFolder::open(member).is_ok()
 }

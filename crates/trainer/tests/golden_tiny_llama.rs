@@ -180,7 +180,7 @@ fn golden_tiny_llama_optimizer_steps() {
             );
             if index == 0 {
                 let norm = case["grad_norm"].as_f64().unwrap();
-                let found = result.gradients.norm();
+                let found = result.gradients.norm(&Part::ALL);
                 assert!(
                     (found - norm).abs() < 1e-3 * norm,
                     "{key}: norm {found} against {norm}"

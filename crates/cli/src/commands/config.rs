@@ -14,6 +14,7 @@ use panacea_data::{ObjectiveSpec, Survey};
 use panacea_trainer::{Preparation, open_scorers};
 
 use super::plan_arguments::PlanArguments;
+use crate::session::on_device;
 use crate::shell;
 
 /// The model of configurations to begin with, as `fetch` knows it.
@@ -103,9 +104,10 @@ fn check(file: &Path, over: PlanArguments) -> Result<()> {
     let typed = over.as_typed();
     let plan = Plan::resolve(Spec::read(file)?, &over.overrides())?;
     let prepared = Preparation::of(plan, None)?;
-    let base = prepared.base()?;
     // Programs are started and reward models are read.
-    open_scorers(&prepared.plan, &base)?;
+    on_device(Some(prepared.plan.device()), || {
+        Ok(open_scorers(&prepared.plan, &prepared.base()?)?)
+    })?;
     let records = prepared.train.examples.len();
     say!(
         "fine      {}: {} steps on {records} records",

@@ -14,14 +14,14 @@ use panacea_interview::{
     write_answers,
 };
 use panacea_objectives::Preference;
-use panacea_pretrained::Pretrained;
 use panacea_reward_models::Base;
 use panacea_runs::RunFolder;
-use panacea_serving::{Policy, changed_since};
+use panacea_serving::Policy;
 
 use crate::input::{InputArguments, STDIN, read_prompts};
-use crate::session::{RUNS, say_aside, say_warnings};
+use crate::session::{RUNS, open_model, say_aside};
 use crate::shell;
+use crate::terminal::shown;
 
 /// Find the preference that fits you: compare two answers a few times.
 #[derive(Args)]
@@ -95,15 +95,15 @@ impl Arguments {
             bail!("--prompts -: standard input is where your answers come from; give a file");
         }
         let run = RunFolder::find(&self.runs, self.run.as_deref())?;
-        let plan = run.record()?.plan;
-        let profiles = Profiles::of(&run, &plan)?;
+        let record = run.record()?;
+        let plan = &record.plan;
+        let profiles = Profiles::of(&run, plan)?;
         let mut profile = profiles.open_or_begin(&self.profile, self.seed)?;
         say_aside(&profiles.notes);
         let device = panacea_devices::select(&self.device)?;
-        let input = self.input.over(Some(&plan))?;
+        let input = self.input.over(Some(plan))?;
         let model = self.model.as_deref().unwrap_or(plan.model());
-        let pretrained = Pretrained::open_language_model(model)?.with_chat(input.chat.clone());
-        say_warnings(&changed_since(&run.record()?, &pretrained));
+        let pretrained = open_model(model, input.chat.clone(), [&record])?;
         let prompts = read_prompts(&self.prompts, &input, &pretrained)?.all;
         let base = Base::load(pretrained, &device, plan.precision().on(&device)?)?;
         let policy = Policy::open(&run, &base.decoder)?;
@@ -224,7 +224,10 @@ impl Interview {
             .zip(&answers)
         {
             let preference = &answer.preference;
-            say!("\n── {name} ({preference:.2})\n{}", shown(&answer.text));
+            say!(
+                "\n── {name} ({preference:.2})\n{}",
+                answer_text(&answer.text)
+            );
         }
         Ok(())
     }
@@ -232,7 +235,7 @@ impl Interview {
 
 /// What the person sees.
 fn show_question(number: usize, pool: &Pool, (left, right): (usize, usize)) -> Result<()> {
-    let text = |place: usize| shown(&pool.answers()[place].text);
+    let text = |place: usize| answer_text(&pool.answers()[place].text);
     say!(
         "\n━━ question {number} ━━ {}\n\n── left\n{}\n\n── right\n{}\n",
         question_text(pool.prompt()),
@@ -243,16 +246,16 @@ fn show_question(number: usize, pool: &Pool, (left, right): (usize, usize)) -> R
 }
 
 /// The last thing that was said to the model.
-fn question_text(prompt: &Prompt) -> &str {
+fn question_text(prompt: &Prompt) -> String {
     let last = prompt.messages.last();
-    last.map_or("", |message| message.text().trim())
+    last.map_or_else(String::new, |message| shown(message.text().trim()))
 }
 
-/// An answer that says nothing, as something that can be seen.
-fn shown(text: &str) -> &str {
+/// An answer; one that says nothing, as something that can be seen.
+fn answer_text(text: &str) -> String {
     match text.trim() {
-        "" => "(nothing)",
-        text => text,
+        "" => "(nothing)".to_owned(),
+        text => shown(text),
     }
 }
 

@@ -6,11 +6,12 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use panacea_config::Plan;
+use panacea_config::{Learning, Plan};
 use panacea_evaluator::{
-    Answer, Front, MeasuredRun, PromptSamples, Provenance, REPORT_FILES, Report, wrapped,
+    Answer, EvaluatorError, Front, IndicatorError, MeasuredRun, PromptSamples, Provenance,
+    REPORT_FILES, Report, wrapped,
 };
-use panacea_measure::{Asked, Choices, Opened, Sample, Writing};
+use panacea_measure::{Asked, Choices, MeasureError, Opened, Sample, Writing};
 use panacea_methods::Served;
 use panacea_objectives::Preference;
 use panacea_runs::{CountedProgress, RunFolder, write_file};
@@ -134,6 +135,7 @@ impl Arguments {
             Some(name) => Some(RunFolder::find(&self.runs, Some(name))?.record()?.plan),
             None => None,
         };
+        self.check(&names, like.as_ref())?;
         let (mut runs, mut fronts, mut measured_runs) = (Vec::new(), Vec::new(), Vec::new());
         let mut scored = String::new();
         let (mut samples, mut notes) = (Vec::new(), Vec::new());
@@ -233,6 +235,53 @@ impl Arguments {
             shell::run(first, &self.runs)
         );
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Refuses what else would be refused when everything is measured.
+    fn check(&self, names: &[Option<&str>], like: Option<&Plan>) -> Result<()> {
+        let mut plans: Vec<(String, Plan)> = Vec::new();
+        for name in names {
+            let run = RunFolder::find(&self.runs, *name)?;
+            let (name, plan) = (run.name(), run.record()?.plan);
+            if plans.iter().any(|(other, _)| *other == name) {
+                bail!("--run {name} is given twice: give every run once");
+            }
+            plans.push((name, plan));
+        }
+        let names_of = |plan: &Plan| plan.objective_names();
+        let (first, expected) = &plans[0];
+        let other = |(_, plan): &&(String, Plan)| names_of(plan) != names_of(expected);
+        if let Some((run, plan)) = plans.iter().find(other) {
+            return Err(EvaluatorError::Objectives {
+                run: run.clone(),
+                found: names_of(plan),
+                first: first.clone(),
+                expected: names_of(expected),
+            }
+            .into());
+        }
+        let learns_from_rewards = |plan: &Plan| matches!(plan.method().learning, Learning::Rlhf(_));
+        let without = |(_, plan): &&(String, Plan)| !learns_from_rewards(like.unwrap_or(plan));
+        if self.by == By::Rewards
+            && let Some((run, _)) = plans.iter().find(without)
+        {
+            return Err(MeasureError::NoRewards { run: run.clone() }.into());
+        }
+        let Some(reference) = &self.reference else {
+            return Ok(());
+        };
+        let (found, expected) = (reference.len(), names_of(expected).len());
+        if found != expected {
+            return Err(IndicatorError::ReferenceLength { found, expected }).context("--reference");
+        }
+        match reference.iter().position(|value| !value.is_finite()) {
+            None => Ok(()),
+            Some(at) => Err(IndicatorError::ReferenceNotFinite {
+                objective: at + 1,
+                value: reference[at],
+            })
+            .context("--reference"),
+        }
     }
 
     /// The command that answers a prompt at a preference.

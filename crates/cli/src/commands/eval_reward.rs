@@ -69,7 +69,12 @@ impl Arguments {
         };
         let pretrained = open_model_of(&plan, self.model.as_deref())?;
         say_warnings(&changed_since(&run.record()?, &pretrained));
-        let held_out = self.held_out(&run, &plan, pretrained.tokenizer()?)?;
+        let files = plan.evaluation_files(&self.eval);
+        let contents = files.iter().map(|file| panacea_data::fingerprint(file));
+        let contents: Vec<String> = contents.collect::<Result<_, _>>()?;
+        // What the records are to the run's training.
+        let origin = Origin::of(&contents, &run.record()?.trained_on());
+        let held_out = self.held_out(&run, &plan, pretrained.tokenizer()?, origin)?;
         let device = panacea_devices::select(&self.device)?;
         let decoder = Decoder::load_in(&pretrained, &device, plan.precision().on(&device)?)?;
         let evaluated = evaluate_rewards(&run, loss, &decoder, &held_out)?;
@@ -86,11 +91,10 @@ impl Arguments {
             title: format!("reward model {}", run.name()),
             notes: vec![
                 format!(
-                    "Base model {}; {} {} records of {}.",
+                    "Base model {}; {} {origin} records of {}.",
                     plan.model().display(),
                     held_out.len(),
-                    self.origin(&run, &plan)?,
-                    list(self.files(&plan))
+                    list(&files)
                 ),
                 "The length rule is the one of the two that is right more often on the training pairs."
                     .to_owned(),
@@ -108,28 +112,12 @@ impl Arguments {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn files<'a>(&'a self, plan: &'a Plan) -> &'a [PathBuf] {
-        if self.eval.is_empty() {
-            &plan.data().eval
-        } else {
-            &self.eval
-        }
-    }
-
-    /// What the records are to the run's training.
-    fn origin(&self, run: &RunFolder, plan: &Plan) -> Result<Origin> {
-        let files = plan.evaluation_files(&self.eval).into_iter();
-        let contents: Vec<String> = files
-            .map(panacea_data::fingerprint)
-            .collect::<Result<_, _>>()?;
-        Ok(Origin::of(&contents, &run.record()?.trained_on()))
-    }
-
     fn held_out(
         &self,
         run: &RunFolder,
         plan: &Plan,
         tokenizer: &ChatTokenizer,
+        origin: Origin,
     ) -> Result<Vec<Example>> {
         let Some(loaded) = Records::load_held_out(plan, &self.eval, tokenizer)? else {
             bail!(
@@ -137,7 +125,6 @@ impl Arguments {
                 run.name()
             );
         };
-        let origin = self.origin(run, plan)?;
         note!("{origin} records of run {}\n{}", run.name(), loaded.report);
         let mut examples = loaded.examples;
         examples.truncate(self.records.unwrap_or(usize::MAX));

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use panacea_pretrained::fetch::fetch;
-use panacea_runs::telling;
+
+use crate::terminal::bytes_bar;
 
 /// Download a model.
 #[derive(Args)]
@@ -24,11 +24,7 @@ pub struct Arguments {
 
 impl Arguments {
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let bar = ProgressBar::new_spinner();
-        bar.set_draw_target(telling().draw_target());
-        bar.set_style(ProgressStyle::with_template(
-            "{msg} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
-        )?);
+        let bar = bytes_bar()?;
         let path = fetch(&self.name, &self.into, &mut |progress| {
             bar.set_message(progress.file.to_owned());
             if let Some(total) = progress.total {

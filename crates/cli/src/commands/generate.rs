@@ -1,6 +1,5 @@
 //! `generate`: answers prompts, under a preference where a run is given.
 
-use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -12,8 +11,8 @@ use panacea_pretrained::{ChatTokenizer, Message};
 use serde_json::{Map, Value, json};
 
 use crate::input::{Prompts, STDIN, all_of_stdin, read_prompts, say_unread};
-use crate::session::{FewBits, ModelArguments, Opened, SamplingArguments, parse_bits};
-use crate::terminal::printable;
+use crate::session::{BitsArguments, ModelArguments, Opened, SamplingArguments};
+use crate::terminal::shown;
 
 /// Answer prompts, steered by a preference.
 #[derive(Args)]
@@ -55,11 +54,8 @@ pub struct Arguments {
     json: bool,
     #[command(flatten)]
     sampling: SamplingArguments,
-    /// Decode from weights of 8 or 4 bits instead of 32, or from the blocks of a GGUF file as they are, on the CPU: faster,
-    /// and a little less exact, since what they are multiplied with is rounded, too. Prompts are read exactly. With
-    /// `file`, the weights take the memory that they take in the file; with 8 or 4, those of 32 bits are kept beside them.
-    #[arg(long, value_name = "8|4|file", value_parser = parse_bits)]
-    bits: Option<FewBits>,
+    #[command(flatten)]
+    bits: BitsArguments,
 }
 
 /// As many places are named where answers are cut.
@@ -88,17 +84,16 @@ impl Arguments {
         let opened = self.model.open()?;
         let asked = self.prompts(&opened)?;
         let objectives = opened.objectives();
-        let steered = opened.load(self.bits)?;
+        let steered = opened.load(self.bits.bits)?;
         let tokenizer = steered.tokenizer()?;
-        let requests = asked.iter().zip(self.sampling.seed..);
-        let requests = requests.map(|(asked, seed)| Request {
+        let requests = asked.iter().zip(0..).map(|(asked, index)| Request {
             max_new_tokens: (self.sampling.max_new_tokens)
                 .min(steered.decoder.room_after(&asked.tokens)),
             prompt: asked.tokens.clone(),
             steering: steered.steering.clone(),
             sampling: sampling.clone(),
             stop: tokenizer.stop_ids().to_vec(),
-            seed,
+            seed: self.sampling.seed.wrapping_add(index),
             likelihoods: None,
         });
         let answers = steered.decoder.generate(requests)?;
@@ -272,11 +267,6 @@ impl Asked {
         });
         object
     }
-}
-
-/// What standard output gets of a text.
-fn shown(text: &str) -> String {
-    printable(text, io::stdout().is_terminal())
 }
 
 /// All of standard input as one prompt, without the line break that most texts end with.

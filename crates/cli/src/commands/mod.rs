@@ -25,6 +25,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use panacea_runs::{LogFormat, Telling, tell_so};
 
+use crate::session::on_device;
 use crate::shell;
 
 /// One language model, steered online by a preference vector.
@@ -133,40 +134,5 @@ impl Cli {
             Command::Completions(arguments) => arguments.run(),
             Command::Devices(arguments) => arguments.run(),
         })
-    }
-}
-
-/// A device that fails (out of memory, lost) is an error. On the CPU a panic is a mistake of ours, and shown as one.
-fn on_device(
-    device: Option<&str>,
-    work: impl FnOnce() -> anyhow::Result<ExitCode>,
-) -> anyhow::Result<ExitCode> {
-    let Some(device) = device.filter(|device| !device.starts_with("flex")) else {
-        return work();
-    };
-    panacea_devices::guarded(work).unwrap_or_else(|failure| {
-        let advice = match failure.is_out_of_memory() {
-            true => ". Shorter prompts and answers take less, and fewer answers together",
-            false => "",
-        };
-        anyhow::bail!("{device} failed: {failure}{advice}")
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_device_that_fails_is_an_error() {
-        let failed = |said: &'static str| {
-            let error = on_device(Some("cuda:1"), || panic!("{said}")).unwrap_err();
-            error.to_string()
-        };
-        assert_eq!(failed("it is gone"), "cuda:1 failed: it is gone");
-        let message = failed("out of memory");
-        assert!(message.starts_with("cuda:1 failed: out of memory. Shorter"));
-        let refused = on_device(Some("cuda:1"), || anyhow::bail!("no such file"));
-        assert_eq!(refused.unwrap_err().to_string(), "no such file");
     }
 }

@@ -5,11 +5,12 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use indicatif::HumanBytes;
 use panacea_hub::{Access, Push, push};
 use panacea_pretrained::is_repository;
 
 use crate::session::say_aside;
+use crate::terminal::bytes_bar;
 
 /// Upload an exported folder to the Hugging Face hub.
 #[derive(Args)]
@@ -46,10 +47,7 @@ impl Arguments {
         if !is_repository(&self.to) {
             bail!("--to {:?}: expected OWNER/NAME, such as me/first", self.to);
         }
-        let bar = ProgressBar::new_spinner();
-        bar.set_style(ProgressStyle::with_template(
-            "{msg} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
-        )?);
+        let bar = bytes_bar()?;
         let wanted = Push {
             folder: &self.folder,
             repository: &self.to,

@@ -11,16 +11,16 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, value_parser};
 use panacea_interview::{InterviewError, Measured};
 use panacea_objectives::Weights;
-use panacea_pretrained::{ChatOptions, Pretrained};
+use panacea_pretrained::ChatOptions;
 use panacea_reward_models::Base;
 use panacea_runs::{RunFolder, RunRecord};
 use panacea_server::{
     Catalogue, Interviews, MeasuredFront, MeasuredPoint, ServedRun, Server, Settings, read_api_key,
 };
-use panacea_serving::{Policy, changed_since};
+use panacea_serving::Policy;
 
 use crate::input::ChatArguments;
-use crate::session::{FewBits, RUNS, load, parse_bits, say_aside, say_warnings};
+use crate::session::{BitsArguments, RUNS, load, open_model, say_aside, say_warnings};
 
 /// Seconds; longer is for ever.
 const A_YEAR: u64 = 365 * 24 * 3600;
@@ -78,11 +78,8 @@ pub struct Arguments {
     /// Seconds that running answers may go on after Ctrl-C or SIGTERM.
     #[arg(long, default_value_t = Settings::default().grace.as_secs(), value_name = "SECONDS", value_parser = value_parser!(u64).range(..=A_YEAR))]
     grace: u64,
-    /// Decode from weights of 8 or 4 bits instead of 32, or from the blocks of a GGUF file as they are, on the CPU: faster,
-    /// and a little less exact, since what they are multiplied with is rounded, too. Prompts are read exactly. With
-    /// `file`, the weights take the memory that they take in the file; with 8 or 4, those of 32 bits are kept beside them.
-    #[arg(long, value_name = "8|4|file", value_parser = parse_bits)]
-    bits: Option<FewBits>,
+    #[command(flatten)]
+    bits: BitsArguments,
     #[command(flatten)]
     chat: ChatArguments,
     /// flex (the CPU), wgpu, vulkan, cuda or cuda:INDEX.
@@ -106,11 +103,13 @@ impl Arguments {
         };
         let device = panacea_devices::select(&self.device)?;
         let model = self.model()?;
-        let pretrained = Pretrained::open_language_model(&model)?.with_chat(self.chat()?);
-        for run in &self.served {
-            say_warnings(&changed_since(&self.find(run)?.0.record()?, &pretrained));
-        }
-        let decoder = load(&pretrained, &device, self.bits)?;
+        let records = self
+            .served
+            .iter()
+            .map(|run| Ok(self.find(run)?.0.record()?));
+        let records: Vec<RunRecord> = records.collect::<Result<_>>()?;
+        let pretrained = open_model(&model, self.chat()?, &records)?;
+        let decoder = load(&pretrained, &device, self.bits.bits)?;
         let base = Base {
             pretrained: Arc::new(pretrained),
             decoder: Arc::new(decoder),
@@ -127,7 +126,6 @@ impl Arguments {
         let listed: Vec<String> = (catalogue.models().iter())
             .map(|model| model.to_string())
             .collect();
-        say_aside(&pretrained.tokenizer()?.notes());
         let server = Server::bind(catalogue, pretrained.tokenizer()?, settings)?;
         let config = pretrained.config();
         let own = config.max_position_embeddings;

@@ -12,7 +12,7 @@ use panacea_trainer::{Outcome, Preparation, References, Schedule, Work, computed
 use super::dry_run::dry_run;
 use super::plan_arguments::PlanArguments;
 use super::quickstart;
-use crate::session::RUNS;
+use crate::session::{RUNS, on_device};
 use crate::shell;
 
 /// Train an adapter for every preference at once.
@@ -79,8 +79,9 @@ impl Arguments {
         };
         let prepared = Preparation::of(Plan::resolve(spec, &overrides)?, resumed)?;
         let record = prepared.record()?;
+        let device = Some(record.plan.device());
         if self.dry_run {
-            return dry_run(&prepared, &record, &self.runs);
+            return on_device(device, || dry_run(&prepared, &record, &self.runs));
         }
         let path = named.unwrap_or_else(|| {
             let stem = config.file_stem();
@@ -114,7 +115,7 @@ impl Arguments {
             let interrupt = Interrupt::install()?;
             Ok(Work { interrupt, ..work }.carry_out(&record, &run)?)
         };
-        match prepared.with_work(references, carry_out)? {
+        match on_device(device, || prepared.with_work(references, carry_out))? {
             Outcome::Finished => {
                 say!("run       {}", folder.path().display());
                 say!("next      {}", shell::measure(folder, plan, &self.runs));

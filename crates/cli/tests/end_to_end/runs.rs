@@ -51,9 +51,10 @@ fn a_training_that_never_began_leaves_its_name_free() {
 
     // The first step fails.
     desk.write("failing.toml", &scored_by("exit 1"));
-    let error = desk.fail("train --config failing.toml --run first");
+    let error = desk.fail("train --config failing.toml --run first --set logging.mlflow=mlruns");
     assert!(error.contains("sh"), "{error}");
     assert!(desk.path("runs/first/run.toml").exists());
+    assert!(desk.path("runs/first/mlflow-run").exists());
     begins();
 
     // The process is killed in the first step; as long as it lives, the name is its own.
@@ -230,6 +231,14 @@ fn several_trainings_go_on_to_more_steps() {
     }
     let list = desk.succeed("runs list");
     assert!(list.contains("finished") && list.contains("6/6"), "{list}");
+
+    // Where one of them cannot go on, all of them and the run stay as they are.
+    fs::remove_dir_all(desk.path("runs/soup/members/01/checkpoints")).unwrap();
+    let error = desk.fail("train --run soup --resume --steps 4");
+    assert!(error.contains("has no checkpoint left"), "{error}");
+    let list = desk.succeed("runs list");
+    assert!(list.contains("finished") && list.contains("6/6"), "{list}");
+    desk.succeed("train --run soup --resume");
 }
 
 /// The run knows its own configuration wherever one stands, and what decides no number may be another.

@@ -14,14 +14,14 @@ section! {
     PreferenceSpec at "preference." when STEERED {
         /// The concentration of the Dirichlet distribution; 1 is uniform. Where there are many objectives, all weights of a
         /// uniform λ are small, and 2 / m leaves each of them as spread out as it is with two.
-        concentration: f64, in POSITIVE, default "2 / m with m objectives, 1 at most";
+        concentration: f64, in POSITIVE, default "2 / m with m objectives, 1 at most", when DRAWN;
         /// The probability that a vertex of the simplex is drawn instead.
-        vertex_probability: f64 = 0.1, in RATIO;
+        vertex_probability: f64 = 0.1, in RATIO, when DRAWN;
         /// Preferences per batch, `optimizer.batch_size` at most; the records are dealt to them.
-        groups: usize, in COUNT, default "a λ for every record; 1 with Tchebycheff, with KTO, and where λ is not drawn";
+        groups: usize, in COUNT, default "a λ for every record; 1 with Tchebycheff, with KTO, and where λ is not drawn", when DRAWN;
         /// One preference for every step, in place of drawing: a specialist. Weights on the objectives, in their order
         /// (`[0.2, 0.8]`) or by name (`{ brevity = 1, detail = 4 }`, where others have 0); they are divided by their sum.
-        fixed: GivenWeights;
+        fixed: GivenWeights, when PANACEA;
     }
 }
 
@@ -48,12 +48,17 @@ impl PreferencePlan {
     }
 
     pub(crate) fn to_spec(&self) -> PreferenceSpec {
-        PreferenceSpec {
-            concentration: Some(self.sampler.concentration()),
-            vertex_probability: Some(self.sampler.vertex_probability()),
-            groups: Some(self.groups),
-            fixed: (self.fixed.as_ref())
-                .map(|preference| GivenWeights::InOrder(preference.weights().to_vec())),
+        match &self.fixed {
+            None => PreferenceSpec {
+                concentration: Some(self.sampler.concentration()),
+                vertex_probability: Some(self.sampler.vertex_probability()),
+                groups: Some(self.groups),
+                fixed: None,
+            },
+            Some(preference) => PreferenceSpec {
+                fixed: Some(GivenWeights::InOrder(preference.weights().to_vec())),
+                ..PreferenceSpec::default()
+            },
         }
     }
 }
@@ -72,11 +77,11 @@ impl Resolver {
         let sampler = PreferenceSampler::new(concentration, vertex_probability)
             .expect("what is refused has become the default");
         let fixed = self.fixed(spec.fixed(), objectives);
-        let is_drawn = method.method == Method::Panacea && fixed.is_none() && objectives.len() > 1;
+        let is_drawn = method.method == Method::Panacea && fixed.is_none();
         // Of the records of one λ, Tchebycheff takes a maximum and KTO its mean KL: over a single one, both are mostly chance.
         let is_over_many = matches!(method.aggregation, Aggregation::Tchebycheff { .. })
             || matches!(method.learning, Learning::Supervised(Loss::Kto(_)));
-        let usual_groups = match is_drawn && !is_over_many {
+        let usual_groups = match is_drawn && !is_over_many && objectives.len() > 1 {
             true => batch_size,
             false => 1,
         };
@@ -89,13 +94,13 @@ impl Resolver {
         }
         PreferencePlan {
             sampler,
-            groups,
+            groups: if is_drawn { groups } else { 1 },
             fixed,
         }
     }
 
-    /// Says where the maximum of Tchebycheff would be taken over the losses of hardly any record. A soup's trainings have one
-    /// objective each, and no choice.
+    /// Says where the maximum of Tchebycheff, or KTO's mean KL, would be taken over hardly any record. A soup's trainings have
+    /// one objective each, and no maximum.
     pub(crate) fn warn_of_few_records(
         &mut self,
         method: &MethodPlan,
@@ -103,15 +108,25 @@ impl Resolver {
         batch_size: usize,
     ) {
         let records = batch_size / groups.max(1);
+        if records >= 4 {
+            return;
+        }
+        let few = format!(
+            "preference.groups = {groups} leaves {records} of a step's {batch_size} records to each λ"
+        );
         let is_sharp = matches!(
             method.aggregation,
             Aggregation::Tchebycheff { smoothing: 0.0, .. }
         );
-        if is_sharp && method.method != Method::RewardedSoups && records < 4 {
+        if is_sharp && method.method != Method::RewardedSoups {
             self.warnings.push(format!(
-                "method.aggregation = \"tchebycheff\": preference.groups = {groups} leaves {records} of a step's {batch_size} \
-                 records to each λ, and the largest of losses over so few is mostly chance; give them more, or set \
-                 method.smoothing to 0.03, say"
+                "method.aggregation = \"tchebycheff\": {few}, and the largest of losses over so few is mostly chance; give them \
+                 more, or set method.smoothing to 0.03, say"
+            ));
+        }
+        if matches!(method.learning, Learning::Supervised(Loss::Kto(_))) {
+            self.warnings.push(format!(
+                "method.loss = \"kto\": {few}, and z₀, the mean KL that KTO takes over them, is mostly chance; give them more"
             ));
         }
     }

@@ -540,7 +540,11 @@ fn by_adapter<T>(items: Vec<T>, adapter: impl Fn(&T) -> Option<*const Adapters>)
 fn adapters_of<'a>(layouts: &'a [Layout], request: &Request) -> Option<&'a Adapters> {
     let steering = request.steering.as_ref()?;
     let layout = layout(layouts, &steering.adapters);
-    Some(&layout.expect("it was laid out when it was pushed").adapters)
+    Some(
+        &layout
+            .expect("it was laid out when it got its place")
+            .adapters,
+    )
 }
 
 fn layout<'a>(layouts: &'a [Layout], adapters: &Arc<Adapters>) -> Option<&'a Layout> {

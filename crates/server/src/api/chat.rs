@@ -162,7 +162,7 @@ pub async fn complete(State(api): State<Arc<Api>>, request: Request) -> Result<R
     let (n, max_tokens) = (options.n()?, options.max_tokens()?);
     let (sampling, stop) = (options.sampling()?, options.stop()?);
     let likelihoods = fields.likelihoods()?;
-    api.answers.check_count(1, n, "messages")?;
+    api.answers.check_count(n, "n")?;
     let conversation = Conversation::of(&fields.messages, &api.answers.tokenizer)?;
     let variables = fields.variables();
     let tokenizer = Arc::clone(&api.answers.tokenizer);

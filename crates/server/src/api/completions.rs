@@ -131,7 +131,9 @@ pub async fn complete(State(api): State<Arc<Api>>, request: Request) -> Result<R
     let choice = options.choice(&api.catalogue, &headers)?;
     let prompts = Prompts::read(&fields.prompt)?;
     let tokenizer = Arc::clone(&api.answers.tokenizer);
-    api.answers.check_count(prompts.len(), n, "prompt")?;
+    let field = if n > 1 { "n" } else { "prompt" };
+    api.answers
+        .check_count(prompts.len().saturating_mul(n), field)?;
     let prompts = aside(&api, body, move || prompts.tokens(&tokenizer))
         .await
         .map_err(|error| error.about("prompt"))?;

@@ -82,7 +82,7 @@ pub struct WithoutEffect {
     service_tier: Option<Value>,
     safety_identifier: Option<Value>,
     prompt_cache_key: Option<Value>,
-    /// There are no tools.
+    /// Calls are written as text: it changes nothing.
     parallel_tool_calls: Option<Value>,
 }
 

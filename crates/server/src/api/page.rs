@@ -1,6 +1,7 @@
 //! The page for people: `/`, and the files that it is made of. All of it is in the binary.
 
 use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
@@ -45,7 +46,8 @@ pub async fn index() -> Response {
         (status = 404, body = ErrorResponse)
     )
 )]
-pub async fn file(Path(name): Path<String>) -> Result<Response, ApiError> {
+pub async fn file(name: Result<Path<String>, PathRejection>) -> Result<Response, ApiError> {
+    let Path(name) = name.map_err(|error| ApiError::no_path(&error.body_text()))?;
     let found = files().find(|(known, _)| *known == name);
     let (_, text) = found.ok_or_else(|| ApiError::no_path(&format!("/page/{name}")))?;
     let content_type = match name.rsplit_once('.') {

@@ -218,7 +218,7 @@ pub async fn ask(
         let message = format!("{candidates}, expected 2 to {MOST_CANDIDATES}");
         return Err(ApiError::wrong("candidates", message));
     }
-    api.answers.check_count(1, candidates, "candidates")?;
+    api.answers.check_count(candidates, "candidates")?;
     let conversation = Conversation::of(&question.messages, &api.answers.tokenizer)?;
     let tokenizer = Arc::clone(&api.answers.tokenizer);
     let prompt = aside(&api, body, move || {
@@ -280,7 +280,7 @@ pub async fn answer(
             format!("`{question}` is not the question that `{name}` was asked last; ask a new one");
         ApiError::wrong("question", message)
     };
-    let sitting = interviews.known_sitting(&name).ok_or_else(other)?;
+    let sitting = interviews.go_on(&name).ok_or_else(other)?;
     let mut sitting = sitting.lock().await;
     let (pool, pair) = match &sitting.asked {
         Some((pool, Some(pending))) if pending.id == said.question => {
@@ -338,10 +338,7 @@ async fn write(
             })
         });
     }
-    let mut answers = try_join_all(asked).await?;
-    // One that was cut before its first token says nothing.
-    answers.retain(|answer| !answer.tokens.is_empty());
-    Ok(answers)
+    try_join_all(asked).await
 }
 
 /// The scores of answers: a computation for each, so that others' answers go on between them.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use panacea_model::{Decoder, MemoryPolicy, PackedBatch, ValueHead};
 use panacea_runs::RunError;
-use panacea_svd_lora::{Adapters, FactorSet};
+use panacea_svd_lora::{Adapters, FactorSet, Part};
 
 use crate::error::TrainerError;
 use crate::lanes::Lane;
@@ -38,6 +38,11 @@ impl Critic {
     /// Its adapter.
     pub fn adapters(&self) -> &Adapters {
         &self.adapters
+    }
+
+    /// What its optimiser changes.
+    pub fn trained_parts(&self) -> &'static [Part] {
+        self.optimizer.trained_parts()
     }
 
     /// The gradient of a loss whose slopes at the values of `batch` are `slopes(values)`, by a critic's adapter.

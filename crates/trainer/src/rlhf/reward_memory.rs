@@ -24,13 +24,8 @@ pub struct RewardMemory {
 }
 
 impl RewardMemory {
-    /// The deviation of the rewards of each objective so far, as many as were ever taken in: what [`credits`](Self::credits)
-    /// divides by, where the run normalises.
-    pub fn deviations(&self) -> impl ExactSizeIterator<Item = f64> {
-        self.normalisers.iter().map(Normaliser::deviation)
-    }
-
-    /// What the rewards of each objective have been like, as many as were ever taken in.
+    /// What the rewards of each objective have been like, as many as were ever taken in. By their deviation
+    /// [`credits`](Self::credits) divides, where the run normalises.
     pub fn scales(&self) -> impl ExactSizeIterator<Item = RewardScale> {
         self.normalisers.iter().map(|normaliser| RewardScale {
             answers: normaliser.count(),

@@ -79,8 +79,8 @@ impl Training<'_> {
             last = self.policy_pass(state, rlhf, &rollouts)?;
             tokens += last.tokens;
             let gradients = std::mem::take(&mut last.gradients);
-            if state.critic.is_some() {
-                let norm = self.clip_norm(&mut critic_gradients);
+            if let Some(critic) = &state.critic {
+                let norm = self.clip_norm(&mut critic_gradients, critic.trained_parts());
                 (self.guard()).check_norm(step, Quantity::CriticGradientNorm, norm)?;
                 critic_grad_norm = Some(norm);
             }

@@ -12,14 +12,13 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use panacea_files::write_new_file;
 use panacea_objectives::Weights;
-use panacea_pretrained::{ChatTokenizer, Message, Pretrained};
+use panacea_pretrained::{ChatTokenizer, Message};
 use panacea_runs::RunFolder;
-use panacea_serving::changed_since;
 use serde_json::json;
 
 use crate::input::ChatArguments;
 use crate::session::{
-    FewBits, RUNS, SamplingArguments, load, model_or_of_run, parse_bits, say_aside, say_warnings,
+    BitsArguments, RUNS, SamplingArguments, load, model_or_of_run, open_model, say_aside,
 };
 use command::{Line, help};
 use input::{Lines, Stop};
@@ -57,11 +56,8 @@ pub struct Arguments {
     system: Option<String>,
     #[command(flatten)]
     sampling: SamplingArguments,
-    /// Decode from weights of 8 or 4 bits instead of 32, or from the blocks of a GGUF file as they are, on the CPU: faster,
-    /// and a little less exact, since what they are multiplied with is rounded, too. Prompts are read exactly. With
-    /// `file`, the weights take the memory that they take in the file; with 8 or 4, those of 32 bits are kept beside them.
-    #[arg(long, value_name = "8|4|file", value_parser = parse_bits)]
-    bits: Option<FewBits>,
+    #[command(flatten)]
+    bits: BitsArguments,
     #[command(flatten)]
     chat: ChatArguments,
     /// flex (the CPU), wgpu, vulkan, cuda or cuda:INDEX.
@@ -101,12 +97,8 @@ impl Arguments {
         let plan = record.as_ref().map(|record| &record.plan);
         let chat = self.chat.over(plan)?;
         let model = model_or_of_run(self.model.as_deref(), plan)?;
-        let pretrained = Pretrained::open_language_model(model)?.with_chat(chat);
+        let pretrained = open_model(model, chat, &record)?;
         let tokenizer = pretrained.tokenizer()?;
-        say_aside(&tokenizer.notes());
-        if let Some(record) = &record {
-            say_warnings(&changed_since(record, &pretrained));
-        }
         if !tokenizer.has_template() {
             bail!(
                 "{} has no chat template, so nothing says who speaks: take a model that was trained for conversations, put its \
@@ -114,7 +106,7 @@ impl Arguments {
                 model.display()
             );
         }
-        let decoder = load(&pretrained, &device, self.bits)?;
+        let decoder = load(&pretrained, &device, self.bits.bits)?;
         let run = folder.map(|folder| Run::open(folder, &self.runs, &decoder));
         let run = run.transpose()?;
         let mut lines = Lines::open(&self.runs)?;

@@ -197,7 +197,7 @@ impl Evaluated {
         self.front.provenance.as_ref()?.runs.first()
     }
 
-    /// `evaluations/002`, or the run's own folder.
+    /// `002` of `evaluations/002`; `old` for what lies in the run's own folder.
     fn place(&self) -> String {
         match self.folder.number {
             Some(number) => format!("{number:03}"),

@@ -61,11 +61,11 @@ fn show_record(record: &RunRecord) -> Result<()> {
     });
     line(
         "trained on",
-        &format!("{records}{}", paths(&plan.training_files())),
+        &format!("{records}{}", list(&plan.training_files())),
     )?;
     let evaluation = plan.evaluation_files(&[]);
     if !evaluation.is_empty() {
-        line("evaluated on", &paths(&evaluation))?;
+        line("evaluated on", &list(&evaluation))?;
     }
     line("training", &training(record))?;
     for Extension { at, from, to } in &facts.extensions {
@@ -76,11 +76,6 @@ fn show_record(record: &RunRecord) -> Result<()> {
         "made by",
         &format!("panacea {}, burn {}", facts.panacea, facts.burn),
     )
-}
-
-fn paths(files: &[&Path]) -> String {
-    let files: Vec<_> = files.iter().map(|file| file.to_path_buf()).collect();
-    list(&files)
 }
 
 /// The plan in a line.
