@@ -241,7 +241,7 @@ fn an_answer_is_what_the_model_gives_alone() {
     // In parts, as a developer's message, and by the newer name of the limit.
     let parts = json!([{"type": "text", "text": "hel"}, {"type": "text", "text": "lo"}]);
     let body = json!({"messages": [{"role": "developer", "content": "be brief"}, {"role": "user", "content": parts}],
-                      "max_completion_tokens": 1, "model": "tiny", "user": "me", "seed": null});
+                      "max_completion_tokens": 1, "model": "tiny", "user": "me", "seed": null, "temperature": 0});
     let answer = served.answer("/v1/chat/completions", &body);
     assert_eq!(answer["usage"]["completion_tokens"], 1);
 }
