@@ -9,8 +9,8 @@ use crate::readers::fields::Row;
 pub(crate) struct Columns(BTreeMap<String, usize>);
 
 impl Columns {
-    /// Adds the columns of a row; `is_read` says of each whether it is read. Rows differ in it: of a prompt in two columns one
-    /// is read, and where there is the other alone, that one.
+    /// Adds the columns of a row; `is_read` says of each whether it is read. That depends on the row: where two columns may hold the
+    /// prompt, the first is read, and the second only where it is alone.
     pub(crate) fn add(&mut self, row: &Row, is_read: impl Fn(&str) -> bool) {
         let filled = row.iter().filter(|(_, value)| !value.is_null());
         for (column, _) in filled.filter(|(column, _)| !is_read(column)) {

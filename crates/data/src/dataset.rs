@@ -8,7 +8,7 @@ use crate::error::{DataError, ObjectiveError, RecordProblem, Trouble};
 use crate::file::{FileReader, Taker};
 use crate::labels::{Finding, LabelledBy, alone, verdict};
 use crate::mismatched::add_mismatched;
-use crate::objective::{LabelSource, ObjectiveSpec};
+use crate::objective::{LabelSource, ObjectiveSpec, Part};
 use crate::readers::fields::{self, Row};
 use crate::readers::{Format, Reading};
 use crate::record::{Example, Record, Scores, Source};
@@ -17,25 +17,6 @@ use crate::rows::Rows;
 use crate::tokenize::{TextEncoder, TokenLimits, Tokenizing};
 use crate::tolerance::Tolerance;
 use crate::{Judgement, RecordKind};
-
-/// Which of an objective's own data sets is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Part {
-    /// Its `train` files.
-    #[default]
-    Train,
-    /// Its `eval` files.
-    Eval,
-}
-
-impl Part {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Train => "train",
-            Self::Eval => "eval",
-        }
-    }
-}
 
 /// How data is loaded; [`load`] has the usual answers.
 #[derive(Debug, Clone, Copy)]
@@ -115,6 +96,18 @@ impl Loader {
             Ok(())
         })?;
         Ok((all, report))
+    }
+
+    /// What [`Loader::load`] says of all files, without keeping their records.
+    ///
+    /// # Errors
+    /// As [`Loader::load`].
+    pub fn report(
+        &self,
+        shared: &[PathBuf],
+        objectives: &[ObjectiveSpec],
+    ) -> Result<DataReport, DataError> {
+        self.read(shared, objectives, &mut |_, _| Ok(()))
     }
 
     /// Reads all files and makes tokens of them: what [`tokenize`](crate::tokenize) makes of what [`load`] reads. Of the records,
@@ -305,7 +298,14 @@ impl<'a> Loading<'a> {
             return Ok(None);
         }
         match self.loader.kind {
-            RecordKind::Sft if count > 1 => self.keep_preferred(source, reading, &judgements),
+            RecordKind::Sft if count > 1 => {
+                let kept = self.report.kept;
+                self.keep_preferred(source, reading, &judgements);
+                if self.report.kept == kept {
+                    self.skip(source, SkipReason::Unlabelled);
+                    return Ok(None);
+                }
+            }
             RecordKind::Unpaired if count > 1 => {
                 let each = self.judged_alone(count, &judgements);
                 if each.is_empty() {
@@ -548,7 +548,11 @@ impl<'a> Loading<'a> {
             return Err(DataError::NoLabel {
                 objective: counts.name.clone(),
                 wanted: objective.source.to_string(),
-                records: counts.ties + counts.missing,
+                what: match self.loader.kind {
+                    RecordKind::Pair => "pairs of responses",
+                    _ => "responses, or pairs of them,",
+                },
+                found: counts.ties + counts.missing,
                 ties: counts.ties,
                 missing: counts.missing,
                 columns: self.columns[i].iter().cloned().collect(),

@@ -231,7 +231,7 @@ pub enum DataError {
     Objective(#[from] ObjectiveError),
     /// An objective has nothing to learn from.
     #[error(
-        "objective `{objective}` has no labelled record: it reads {wanted}, and of {records} records {ties} tie and {missing} lack it; the columns are {columns}{scores}{note}",
+        "objective `{objective}` has no labelled record: it reads {wanted}, and of {found} {what} {ties} tie and {missing} lack it; the columns are {columns}{scores}{note}",
         columns = list(columns),
         scores = if scores.is_empty() { String::new() } else { format!("; the keys of `scores` are {}", list(scores)) }
     )]
@@ -240,8 +240,10 @@ pub enum DataError {
         objective: String,
         /// Where it looks for labels.
         wanted: String,
-        /// Records that could have been labelled.
-        records: usize,
+        /// What could have been labelled.
+        what: &'static str,
+        /// How many of these there are.
+        found: usize,
         /// Of these, ties.
         ties: usize,
         /// Of these, without the label.

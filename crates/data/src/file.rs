@@ -107,7 +107,7 @@ impl FileReader<'_> {
         });
         let kept = taker.report().kept;
         let note = taker.take(source, row, format)?;
-        // What is said of a record that is not used would be said of the wrong ones.
+        // Notes are about records that are used.
         let report = taker.report();
         if report.kept > kept {
             let of_texts = unpacked.iter().flat_map(|unpacked| &unpacked.notes);

@@ -95,11 +95,11 @@ mod visit;
 
 pub use batches::{BatchPlan, dealt_evenly};
 pub use conversations::{Conversations, Responses};
-pub use dataset::{Loader, Part, load};
+pub use dataset::{Loader, load};
 pub use error::{BoxError, DataError, FieldProblem, ObjectiveError, RecordProblem, Refusal};
 pub use fingerprint::fingerprint;
 pub use labels::LabelledBy;
-pub use objective::{LabelSource, ObjectiveSpec, Rule, Strength};
+pub use objective::{LabelSource, ObjectiveSpec, Part, Rule, Strength};
 pub use panacea_objectives::{Judgement, RecordKind};
 pub use readers::Format;
 pub use record::{Example, Record, Scores, Source, Words};

@@ -248,10 +248,10 @@ impl ObjectiveSpec {
     }
 
     /// The objective's own files for `kind` of use.
-    pub(crate) fn own_files(&self, part: crate::dataset::Part) -> &[PathBuf] {
+    pub(crate) fn own_files(&self, part: Part) -> &[PathBuf] {
         match part {
-            crate::dataset::Part::Train => &self.train,
-            crate::dataset::Part::Eval => &self.eval,
+            Part::Train => &self.train,
+            Part::Eval => &self.eval,
         }
     }
 }
@@ -419,4 +419,23 @@ fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PathBuf
     }
 
     deserializer.deserialize_any(Paths)
+}
+
+/// Which of an objective's own data sets is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Part {
+    /// Its `train` files.
+    #[default]
+    Train,
+    /// Its `eval` files.
+    Eval,
+}
+
+impl Part {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Train => "train",
+            Self::Eval => "eval",
+        }
+    }
 }

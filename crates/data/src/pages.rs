@@ -12,11 +12,11 @@ use flate2::bufread::MultiGzDecoder;
 use parquet::basic::{Compression, PageType};
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 
-/// Bytes that the pages which are held at once may unpack to, and
+/// Bytes that the pages which are held at once may unpack to, besides [`TIMES`] for each byte of the file.
 const ROOM: u64 = 16 << 20;
-/// values that a group of rows may have, in a file without length;
+/// Values that a group of rows may have, besides [`TIMES`] for each byte of the file.
 const VALUES: u64 = 1 << 20;
-/// and how much more of both for each byte of the file.
+/// How many more bytes, or values, there may be for each byte of the file.
 const TIMES: u64 = 64;
 
 /// Rows that are read together, where they are small.
@@ -98,9 +98,9 @@ fn padding(schema: &Schema) -> u64 {
 /// What the pages of a column say.
 #[derive(Debug, Default)]
 struct Pages {
-    /// Bytes of its dictionary, and
+    /// Bytes of its dictionary.
     dictionary: u64,
-    /// of the largest other page.
+    /// Bytes of its largest other page.
     largest: u64,
     /// Values of all of them.
     values: u64,

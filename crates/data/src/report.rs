@@ -100,7 +100,7 @@ pub struct ObjectiveReport {
     pub labelled: usize,
     /// Pairs of equally good responses, which have no label.
     pub ties: usize,
-    /// Rows that do not say.
+    /// Pairs, or single responses, of which the row does not say.
     pub missing: usize,
     /// Labelled records among those that are left.
     pub used: usize,
@@ -331,7 +331,7 @@ impl fmt::Display for DataReport {
             };
             writeln!(
                 f,
-                "warning     {} records hold special tokens as text, and the template goes around them once more: {}{more}; \
+                "warning     {} records hold special tokens as text, and the template writes its own around them: {}{more}; \
                  with data.rendered = true texts are taken as they are",
                 self.stray_tokens.len(),
                 named.join(", ")

@@ -139,9 +139,9 @@ impl FileKind {
     }
 }
 
-/// Bytes that a record of a gzipped file may have without regard to the file,
+/// Bytes that a record of a gzipped file may have without regard to the file.
 const ROOM: usize = 16 << 20;
-/// and how many more for each byte of the file: gzip's own limit is about 1000, and words come nowhere near this.
+/// How many more it may have for each byte of the file: gzip's own limit is about 1000, and words come nowhere near this.
 const TIMES: usize = 64;
 
 /// Visits records of at most `longest` bytes.

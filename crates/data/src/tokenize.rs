@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{BoxError, DataError, RecordProblem};
+use crate::readers::fields::is_of_system;
 use crate::record::{Example, Record, Words};
 use crate::report::{DataReport, SkipReason, Skipped, TokenReport};
 use crate::tolerance::Tolerance;
@@ -333,9 +334,11 @@ fn tokenize_record(
         let tokens = &responses[judgement.response];
         match judgement.against {
             Some(against) => *tokens != responses[against],
-            // Where others are judged beside it, each by itself.
+            // Where others are judged beside it, each by itself. One that was drawn twice has one verdict, which counts twice.
             None => record.judgements.iter().all(|other| {
-                other.response == judgement.response || *tokens != responses[other.response]
+                other.response == judgement.response
+                    || *tokens != responses[other.response]
+                    || other.labels == judgement.labels
             }),
         }
     });
@@ -453,7 +456,7 @@ fn cut_prompt<E: TextEncoder>(
 ) -> Result<Option<E::Prompt>, BoxError> {
     let system = messages
         .iter()
-        .take_while(|message| matches!(message.role.as_str(), "system" | "developer"))
+        .take_while(|message| is_of_system(message))
         .count();
     let (kept, turns) = messages.split_at(system);
     let fitting = |turns: &[Message]| -> Result<Option<E::Prompt>, BoxError> {

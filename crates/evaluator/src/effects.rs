@@ -19,6 +19,10 @@ pub struct ObjectiveEffect {
     pub over_others: Option<Estimate>,
     /// Less J_i of the model before its training; null where that was not measured.
     pub over_untrained: Option<Estimate>,
+    /// Records that the differences are means over, where these were paired. An error of 0 over several of them is certainty, and
+    /// over one, or where it was not measured, none at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub records: Option<usize>,
 }
 
 const NOTHING: Estimate = Estimate {
@@ -53,6 +57,7 @@ impl ObjectiveEffect {
                 over_each: places.iter().map(|&place| less(at(place))).collect(),
                 over_others: (!others.is_empty()).then(|| less(&mean)),
                 over_untrained: untrained.map(|untrained| less(&untrained[i])),
+                records: Some(own.len()),
             }
         };
         objectives.iter().enumerate().map(effect).collect()
@@ -94,6 +99,7 @@ impl ObjectiveEffect {
                     })
                 }),
                 over_untrained: None,
+                records: None,
             }
         };
         objectives.iter().enumerate().map(effect).collect()
@@ -157,6 +163,7 @@ mod tests {
         assert_eq!(effects[1].over_others, Some(certain(2.0)));
         assert_eq!(effects[1].over_untrained, Some(certain(3.0)));
         assert_eq!(effects[2].objective, "o2");
+        assert_eq!(effects[2].records, Some(4));
     }
 
     #[test]

@@ -211,7 +211,7 @@ pub enum EvaluatorError {
     #[error(transparent)]
     File(#[from] FileError),
     /// A file is not JSON of the expected form.
-    #[error("{}: line {}, column {}: {source}", path.display(), source.line(), source.column())]
+    #[error("{}: line {}, column {}: {}", path.display(), source.line(), source.column(), without_place(source))]
     Json {
         /// The file.
         path: PathBuf,
@@ -266,4 +266,10 @@ pub enum EvaluatorError {
     /// A plot cannot be drawn.
     #[error("the plot cannot be drawn: {0}")]
     Plot(String),
+}
+
+/// What serde_json says, without the place behind it.
+fn without_place(error: &serde_json::Error) -> String {
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    error.to_string().replace(&place, "")
 }

@@ -543,6 +543,7 @@ mod tests {
             over_each: Vec::new(),
             over_others: None,
             over_untrained: None,
+            records: None,
         }];
         assert!(build(effects, None).contains("m: effects on or over 0 objective(s), expected 2"));
         let empty = MethodPoints {

@@ -61,6 +61,7 @@ mod points_file;
 mod provenance;
 mod report;
 pub mod statistics;
+mod text;
 mod verdict;
 
 pub use effects::ObjectiveEffect;

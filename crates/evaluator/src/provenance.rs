@@ -114,21 +114,43 @@ impl MeasuredRun {
             ));
         }
         if self.yardstick != other.yardstick {
-            let has = |text: &str, line: &str| text.lines().any(|other| other == line);
-            let only = |one: &str, two: &str| -> Vec<String> {
-                let lines = one.lines().filter(|line| !has(two, line));
-                lines.map(str::to_owned).collect()
+            let [one, two] = [self, other].map(|run| keys(&run.yardstick));
+            let only = |one: &[String], two: &[String]| -> String {
+                let lines: Vec<&str> = (one.iter())
+                    .filter(|line| !two.contains(line))
+                    .map(String::as_str)
+                    .collect();
+                match lines[..] {
+                    [] => "none of these keys".to_owned(),
+                    _ => lines.join(", "),
+                }
             };
             return Some(format!(
                 "they were measured by different objectives, losses or limits: {} by {}, {} by {}",
                 self.run,
-                only(&self.yardstick, &other.yardstick).join(", "),
+                only(&one, &two),
                 other.run,
-                only(&other.yardstick, &self.yardstick).join(", "),
+                only(&two, &one),
             ));
         }
         None
     }
+}
+
+/// The lines of a text in TOML that give a key, each with the name of its table in front; those of a list of tables are numbered.
+fn keys(toml: &str) -> Vec<String> {
+    let (mut table, mut count, mut keys) = (String::new(), 0, Vec::new());
+    for line in toml.lines().filter(|line| !line.trim().is_empty()) {
+        if let Some(name) = line.strip_prefix("[[") {
+            count += 1;
+            table = format!("{}[{count}].", name.trim_end_matches(']'));
+        } else if let Some(name) = line.strip_prefix('[') {
+            table = format!("{}.", name.trim_end_matches(']'));
+        } else {
+            keys.push(format!("{table}{line}"));
+        }
+    }
+    keys
 }
 
 #[cfg(test)]
@@ -190,7 +212,7 @@ mod tests {
     #[test]
     fn whatever_differs_is_named() {
         type Change = fn(&mut MeasuredRun);
-        let changes: [(Change, &str); 4] = [
+        let changes: [(Change, &str); 5] = [
             (
                 |run| run.files[0].sha256 = "face".to_owned(),
                 "different records: a on a.jsonl, b on b.jsonl",
@@ -203,6 +225,10 @@ mod tests {
             (
                 |run| run.yardstick = "beta = 0.5\nloss = \"dpo\"\n".to_owned(),
                 "a by beta = 0.1, b by beta = 0.5",
+            ),
+            (
+                |run| run.yardstick += "[[objective]]\nname = \"x\"\n[[objective]]\nname = \"x\"\n",
+                "a by none of these keys, b by objective[1].name = \"x\", objective[2].name = \"x\"",
             ),
         ];
         for (change, expected) in changes {

@@ -162,8 +162,7 @@ impl ObjectiveOrdering {
             kendall_tau: kendall_tau(weights, &values),
             end_difference: difference.mean,
             end_difference_stderr: difference.stderr,
-            end_difference_in_stderrs: (difference.stderr > 0.0)
-                .then(|| difference.mean / difference.stderr),
+            end_difference_in_stderrs: difference.in_stderrs(),
             records: records[0].len(),
         })
     }

@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
-use panacea_objectives::{Estimate, rounded_weight};
+use panacea_objectives::Estimate;
 
 use crate::effects::{ObjectiveEffect, places};
 use crate::front::{Front, MethodFront};
+use crate::text::{number, preference};
 
 /// A difference of fewer standard errors than this is taken for chance. Normal noise is above it once in 370 times, so that ten
 /// objectives that do not follow λ are rarely one that does.
@@ -26,12 +27,14 @@ enum Kind {
     Unknown,
 }
 
-fn kind(difference: Estimate) -> Kind {
-    match difference {
-        // What rounding leaves of an error of 0 is none.
-        Estimate { mean, stderr } if stderr <= 1e-12 * mean.abs() => Kind::Unknown,
-        Estimate { mean, stderr } if mean.abs() < MEASURABLE * stderr => Kind::Nothing,
-        Estimate { mean, .. } if mean > 0.0 => Kind::Up,
+/// What a difference of these effects is.
+fn kind(effect: &ObjectiveEffect, difference: Estimate) -> Kind {
+    let are_several = effect.records.is_some_and(|records| records > 1);
+    match difference.in_stderrs() {
+        None if !are_several => Kind::Unknown,
+        None if difference.mean == 0.0 => Kind::Nothing,
+        Some(errors) if errors.abs() < MEASURABLE => Kind::Nothing,
+        _ if difference.mean > 0.0 => Kind::Up,
         _ => Kind::Down,
     }
 }
@@ -96,7 +99,7 @@ fn named(effect: &ObjectiveEffect) -> Option<Named<'_>> {
     Some(Named {
         name: &effect.objective,
         change,
-        kind: kind(change),
+        kind: kind(effect, change),
     })
 }
 
@@ -104,7 +107,7 @@ fn named(effect: &ObjectiveEffect) -> Option<Named<'_>> {
 fn between_two(method: &MethodFront, named: &[Named<'_>]) -> Option<String> {
     let lambdas: Vec<&[f64]> = method.points.iter().map(|p| &p.lambda[..]).collect();
     let ends = places(&lambdas, 2)?;
-    let [to, from] = [ends[0], ends[1]].map(|place| lambda(lambdas[place]));
+    let [to, from] = [ends[0], ends[1]].map(|place| preference(lambdas[place]));
     // From the second end to the first, what is good for the second objective is turned round.
     let moves = named.iter().enumerate().filter_map(|(i, of)| {
         let rises = match of.kind {
@@ -165,12 +168,15 @@ fn against<'a>(down: impl Iterator<Item = &'a Named<'a>>) -> Option<String> {
     let down: Vec<String> = down
         .map(|of| format!("{} ({})", of.name, signed(of.change)))
         .collect();
-    (!down.is_empty()).then(|| {
-        format!(
-            "λ moves the wrong way what is lower under its own weight than under the others': {}.",
-            listed(&down)
-        )
-    })
+    let which = match down.len() {
+        0 => return None,
+        1 => "this objective the wrong way, lower",
+        _ => "these objectives the wrong way, each lower",
+    };
+    Some(format!(
+        "λ moves {which} under its own weight than under the others': {}.",
+        listed(&down)
+    ))
 }
 
 fn unknown<'a>(unknown: impl Iterator<Item = &'a Named<'a>>) -> Option<String> {
@@ -194,7 +200,7 @@ fn unknown<'a>(unknown: impl Iterator<Item = &'a Named<'a>>) -> Option<String> {
 /// Two objectives are at odds where each is lower under the other's weight than under its own.
 fn conflicts(effects: &[ObjectiveEffect]) -> Option<String> {
     let m = effects.len();
-    let differs = |i: usize, k: usize| kind(effects[i].over_each[k]);
+    let differs = |i: usize, k: usize| kind(&effects[i], effects[i].over_each[k]);
     let pairs = || (0..m).flat_map(|i| (i + 1..m).map(move |k| (i, k)));
     // Without a standard error nobody knows.
     if pairs().any(|(i, k)| differs(i, k) == Kind::Unknown || differs(k, i) == Kind::Unknown) {
@@ -233,17 +239,16 @@ fn conflicts(effects: &[ObjectiveEffect]) -> Option<String> {
 
 /// Against the model before its training, each objective where its own weight is greatest.
 fn over_untrained(effects: &[ObjectiveEffect]) -> Option<String> {
-    let gains = effects.iter();
-    let gains: Vec<(&str, Estimate)> = gains
-        .map(|effect| Some((effect.objective.as_str(), effect.over_untrained?)))
-        .collect::<Option<_>>()?;
+    let gains = effects.iter().map(|effect| {
+        let gain = effect.over_untrained?;
+        Some((effect.objective.as_str(), gain, kind(effect, gain)))
+    });
+    let mut gains: Vec<(&str, Estimate, Kind)> = gains.collect::<Option<_>>()?;
     // Without a standard error nobody knows.
-    let known = |gain: &&(&str, Estimate)| kind(gain.1) != Kind::Unknown;
-    let not_better: Vec<String> = gains
-        .iter()
-        .filter(known)
-        .filter(|(_, gain)| kind(*gain) != Kind::Up)
-        .map(|(name, gain)| format!("{name} ({})", signed(*gain)))
+    gains.retain(|(_, _, kind)| *kind != Kind::Unknown);
+    let not_better = gains.iter().filter(|(_, _, kind)| *kind != Kind::Up);
+    let not_better: Vec<String> = not_better
+        .map(|(name, gain, _)| format!("{name} ({})", signed(*gain)))
         .collect();
     if !not_better.is_empty() {
         return Some(format!(
@@ -251,12 +256,17 @@ fn over_untrained(effects: &[ObjectiveEffect]) -> Option<String> {
             listed(&not_better)
         ));
     }
-    let least = gains.iter().filter(known);
-    let (name, gain) = least.reduce(|a, b| if b.1.mean < a.1.mean { b } else { a })?;
-    Some(match effects.len() {
-        1 => format!("Training has raised {name} by {}.", size(*gain)),
-        _ => format!(
+    let least = gains.iter();
+    let (name, gain, _) = least.reduce(|a, b| if b.1.mean < a.1.mean { b } else { a })?;
+    Some(match (gains.len(), effects.len()) {
+        (_, 1) => format!("Training has raised {name} by {}.", size(*gain)),
+        (known, all) if known == all => format!(
             "Under its own weight every objective is better than before the training, by {} ({name}) or more.",
+            size(*gain)
+        ),
+        (known, all) => format!(
+            "Of {all} objectives {known} have a standard error; under its own weight each of these is better than before the \
+             training, by {} ({name}) or more.",
             size(*gain)
         ),
     })
@@ -312,17 +322,7 @@ fn plain(value: f64, error: f64) -> String {
         }
         false => 3,
     };
-    let text = format!("{value:.decimals$}");
-    match text.strip_prefix('-') {
-        Some(digits) if digits.chars().all(|c| c == '0' || c == '.') => digits.to_owned(),
-        Some(digits) => format!("−{digits}"),
-        None => text,
-    }
-}
-
-fn lambda(weights: &[f64]) -> String {
-    let weights: Vec<String> = weights.iter().map(|w| rounded_weight(*w, 2)).collect();
-    format!("({})", weights.join(", "))
+    number(value, decimals)
 }
 
 #[cfg(test)]

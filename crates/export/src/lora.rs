@@ -21,8 +21,7 @@ impl Lora {
     /// The adapter at one λ, of rank k + m.
     pub fn at(steering: &Steering) -> Self {
         let adapters = &steering.adapters;
-        let [lora] = collect(adapters, |layer| [layer.at(&steering.preference)]);
-        lora
+        collect_one(adapters, |layer| layer.at(&steering.preference))
     }
 }
 
@@ -45,7 +44,7 @@ impl Split {
         let Trained::Panacea(adapters) = trained else {
             return Self::specialists(trained);
         };
-        let [base] = collect(adapters, |layer| [layer.base_part()]);
+        let base = collect_one(adapters, |layer| layer.base_part());
         let of_objectives = collect_many(adapters, |layer| layer.objective_parts());
         Ok(Self {
             base: Some(base),
@@ -114,14 +113,11 @@ fn named(adapters: &Adapters, loras: Vec<Lora>) -> Vec<(String, Lora)> {
     names.zip(loras).collect()
 }
 
-/// A fixed number of LoRAs, from as many parts of each matrix.
-fn collect<const N: usize>(
-    adapters: &Adapters,
-    parts: impl Fn(SvdLora<'_>) -> [PlainLora; N],
-) -> [Lora; N] {
-    let mut loras = collect_many(adapters, |layer| parts(layer).into()).into_iter();
+/// One LoRA, from a part of each matrix.
+fn collect_one(adapters: &Adapters, part: impl Fn(SvdLora<'_>) -> PlainLora) -> Lora {
+    let mut loras = collect_many(adapters, |layer| vec![part(layer)]).into_iter();
     // Where no matrix is adapted there is no part of any.
-    std::array::from_fn(|_| loras.next().unwrap_or_default())
+    loras.next().unwrap_or_default()
 }
 
 /// LoRAs of the whole model, from the parts of each matrix.

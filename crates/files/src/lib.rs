@@ -87,7 +87,8 @@ pub fn write_new_file(path: &Path, content: &[u8]) -> Result<(), FileError> {
         let mut file = File::create_new(path)?;
         let written = file.write_all(content).and_then(|()| file.sync_all());
         if written.is_err() {
-            fs::remove_file(path)?;
+            // The first error is the one to report.
+            let _ = fs::remove_file(path);
         }
         written
     };

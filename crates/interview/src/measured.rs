@@ -1,7 +1,7 @@
 //! What was measured of a run.
 
-use panacea_evaluator::{Front, MeasuredRun, MethodFront};
-use panacea_runs::{RunFolder, RunSummary};
+use panacea_evaluator::{Front, MeasuredRun, MethodFront, Provenance};
+use panacea_runs::RunFolder;
 
 use crate::error::InterviewError;
 
@@ -12,6 +12,8 @@ pub struct Measured {
     pub method: MethodFront,
     /// Points of the best front that any policy reaches, where it is known.
     pub exact: Option<Vec<Vec<f64>>>,
+    /// What was measured, and on what, where that was kept.
+    pub provenance: Option<Provenance>,
     /// What is to be said of it: that the run has gone on since.
     pub note: Option<String>,
 }
@@ -59,6 +61,7 @@ impl Measured {
         Ok(Some(Self {
             method,
             exact,
+            provenance: front.provenance,
             note,
         }))
     }
@@ -66,7 +69,9 @@ impl Measured {
 
 /// Says of which step a front is, where the run is at another one by now.
 fn note_of_step(run: &RunFolder, measured: &MeasuredRun) -> Result<Option<String>, InterviewError> {
-    let now = RunSummary::of(run)?.steps;
+    let Some(now) = run.served_steps(&run.record()?)? else {
+        return Ok(None);
+    };
     Ok(measured.of_another_step(now).map(|then| {
         format!(
             "the measured front of run {name} is that of step {then}, and the run is at step {now} by now: cargo xtask eval-front \

@@ -11,11 +11,11 @@ use panacea_elicit::{
 use panacea_files::{FileError, folder_names, read_text, write_file};
 use panacea_objectives::Preference;
 use panacea_runs::RunFolder;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::error::InterviewError;
 use crate::measured::Measured;
-use crate::pool::{Pool, WrittenAnswer};
+use crate::pool::{Pool, Prompt, WrittenAnswer};
 use crate::yardstick::Yardstick;
 
 /// Answers that are written to a prompt, and compared, where nobody says another number.
@@ -323,11 +323,26 @@ impl Profile {
         let path = self.folder.join(PREFERENCES);
         let mut records = text_of(&path)?;
         let said = |answer: &WrittenAnswer| json!([{"role": "assistant", "content": answer.text}]);
-        let record = json!({
-            "prompt": pool.prompt().messages,
+        let Prompt {
+            messages,
+            variables,
+            ..
+        } = pool.prompt();
+        let mut record = json!({
+            "prompt": messages,
             "chosen": said(chosen),
             "rejected": said(rejected),
         });
+        // What the template saw beside the turns, where records have it.
+        let mut others = variables.clone();
+        for column in ["tools", "documents"] {
+            if let Some(value) = others.remove(column) {
+                record[column] = value;
+            }
+        }
+        if !others.is_empty() {
+            record["chat_template_kwargs"] = Value::Object(others);
+        }
         records += &record.to_string();
         records.push('\n');
         Ok(write_file(&path, records.as_bytes())?)

@@ -249,7 +249,7 @@ mod on_host {
             }
         }
 
-        /// Calls `multiply` with what some of these rows stand for; on all threads they are unpacked if `is_parallel`.
+        /// Unpacks these rows, on all threads if `is_parallel`, and calls `multiply` with them.
         fn unpacked(
             self,
             rows: Range<usize>,

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use panacea_config::{Learning, Rlhf};
+use panacea_config::{Advantages, Learning, Rlhf};
 use panacea_data::Example;
 use panacea_evaluator::exact::KlProblem;
 use panacea_evaluator::{ExactFront, Front, MethodPoints, PointRecords};
@@ -67,8 +67,6 @@ impl Opened {
             };
             least_mass = least_mass.min(menu_mass(examples, &log_probs));
         }
-        progress.finish();
-
         let mut notes = vec![format!(
             "Run {}: {} {} records, log-probabilities of their given responses.",
             self.run.name(),
@@ -76,6 +74,7 @@ impl Opened {
             self.origin
         )];
         let untrained = self.untrained(&reference)?;
+        progress.finish();
         let mut method = MethodPoints::from_records(
             &self.policy.plan().method().label(),
             &objectives,
@@ -111,9 +110,13 @@ impl Opened {
         if let (Learning::Rlhf(_), Learning::Rlhf(own)) =
             (learning, &self.policy.plan().method().learning)
         {
-            notes.extend(another_problem(own).map(|why| {
-                format!("Run {}: {why}, so that the exact front is that of another problem than the one it learned.", self.run.name())
-            }));
+            let why = another_problem(own).join(", and ");
+            if !why.is_empty() {
+                notes.push(format!(
+                    "Run {}: {why}, so that the exact front is that of another problem than the one it learned.",
+                    self.run.name()
+                ));
+            }
         }
         if exact.is_some() {
             notes.push(format!(
@@ -147,12 +150,31 @@ impl Opened {
 }
 
 /// Why a run did not learn the problem whose best policies are known, if it did not.
-fn another_problem(rlhf: &Rlhf) -> Option<&'static str> {
-    if rlhf.normalise {
-        return Some("it learned from normalised rewards");
-    }
-    rlhf.kl_control
-        .map(|_| "its β followed rlhf.kl_target and is not method.beta")
+fn another_problem(rlhf: &Rlhf) -> Vec<&'static str> {
+    let by_group = matches!(rlhf.advantages, Advantages::Grpo | Advantages::Gdpo { .. });
+    let discounts = matches!(rlhf.advantages, Advantages::Gae { gamma, .. } if gamma != 1.0);
+    let reasons = [
+        (rlhf.normalise, "it learned from normalised rewards"),
+        (
+            rlhf.reward_clip.is_some(),
+            "its rewards were cut at rlhf.reward_clip",
+        ),
+        (
+            by_group,
+            "its advantages were divided by the deviation of each group",
+        ),
+        (discounts, "its later rewards counted less (rlhf.gamma)"),
+        (
+            rlhf.kl_control.is_some(),
+            "its β followed rlhf.kl_target and is not method.beta",
+        ),
+        (
+            rlhf.ptx_weight > 0.0,
+            "it learned the records' responses as well (rlhf.ptx_weight)",
+        ),
+    ];
+    let hold = reasons.into_iter().filter(|(holds, _)| *holds);
+    hold.map(|(_, why)| why).collect()
 }
 
 fn point(preference: &Preference, objectives: &[String], records: &[Evaluated]) -> PointRecords {

@@ -1,6 +1,6 @@
 //! The front of a run by what its scorers say of its answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Instant;
 
 use panacea_config::Learning;
@@ -83,7 +83,7 @@ impl Opened {
         let decode = |tokens: &[u32]| Ok(tokenizer.decode(tokens, true)?);
         let (judges, apart) =
             Judges::open(&self.yardstick, &self.base, &decode, tokenizer.stop_ids())?;
-        let examples = self.measured();
+        let examples = first_of_each_prompt(self.measured());
         let prompts: Vec<&[u32]> = examples.iter().map(|e| e.prompt.as_slice()).collect();
         let progress =
             CountedProgress::new(grid.len() + 1, format!("answers of {}", self.run.name()));
@@ -97,7 +97,7 @@ impl Opened {
             switch_seconds += started.elapsed().as_secs_f64() / grid.len() as f64;
             let answers = self.write_answers(&prompts, Some(&steering), writing)?;
             let tokens = answers.iter().map(|answer| answer.tokens.as_slice());
-            let answered: Vec<(&Example, &[u32])> = examples.iter().zip(tokens).collect();
+            let answered: Vec<(&Example, &[u32])> = examples.iter().copied().zip(tokens).collect();
             let scored = judges.score(&answered)?;
             for ((example, tokens), scored) in answered.iter().zip(&scored) {
                 let rewards = scored.verdicts.iter().map(|verdict| verdict.score());
@@ -116,7 +116,8 @@ impl Opened {
         }
         let answers = self.write_answers(&prompts, None, writing)?;
         let tokens = answers.iter().map(|answer| answer.tokens.as_slice());
-        let untrained = judges.score(&examples.iter().zip(tokens).collect::<Vec<_>>())?;
+        let untrained: Vec<(&Example, &[u32])> = examples.iter().copied().zip(tokens).collect();
+        let untrained = judges.score(&untrained)?;
         progress.inc();
         progress.finish();
         // Every λ, and the model before its training, is measured on the same records.
@@ -150,8 +151,12 @@ impl Opened {
             true => "sampled",
             false => "greedy",
         };
+        let again = match self.measured().len() - examples.len() {
+            0 => String::new(),
+            again => format!(" {again} more records have a prompt that is answered already."),
+        };
         let note = format!(
-            "Run {}: rewards of {kind} answers to {} {} prompts at each λ, {} tokens at most.",
+            "Run {}: rewards of {kind} answers to {} {} prompts at each λ, {} tokens at most.{again}",
             self.run.name(),
             records.len(),
             self.origin,
@@ -188,4 +193,13 @@ impl Opened {
         };
         Ok((measured, kept))
     }
+}
+
+/// Answers to one prompt are no two records, and would make every standard error too small: the first record of each prompt.
+fn first_of_each_prompt(examples: &[Example]) -> Vec<&Example> {
+    let mut seen = HashSet::new();
+    let examples = examples.iter();
+    examples
+        .filter(|example| seen.insert(example.prompt.as_slice()))
+        .collect()
 }

@@ -135,7 +135,8 @@ impl Rates {
         let preferences = asked.preferences as f64;
         let first = &asked.examples[..count];
         if asked.by_rewards {
-            return preferences * self.answers(first, count, asked.max_new_tokens);
+            // The model before its training answers as well.
+            return (preferences + 1.0) * self.answers(first, count, asked.max_new_tokens);
         }
         let rows: usize = match asked.learning {
             // The same responses to the same prompt are read once.
@@ -152,7 +153,9 @@ impl Rates {
             .iter()
             .filter(|example| needed && !asked.references.knows(example));
         let unknown: usize = unknown.map(Example::rows).sum();
-        self.row * (preferences * rows as f64 + unknown as f64)
+        // Without a reference the model before its training is read once more.
+        let untrained = if needed { unknown } else { rows };
+        self.row * (preferences * rows as f64 + untrained as f64)
     }
 
     /// Seconds for answers to the first `count` prompts at one preference, at most.
@@ -269,11 +272,13 @@ mod tests {
             answer_step,
             together: 16,
         };
-        // Two prompts take 77 s at most, of 15 s.
+        // Two prompts take 77 s at most, of 15 s; a record is read under the adapter and without it.
         let sample = rates(0.1).sample(asked, 1.0);
-        assert_eq!((sample.prompts, sample.records), (2, 25));
+        assert_eq!((sample.prompts, sample.records), (2, 12));
         // No more than there are; and all of the time where answers take none.
         let sample = rates(0.0).sample(asked, 1.0);
+        assert_eq!((sample.prompts, sample.records), (16, 25));
+        let sample = rates(0.0).sample(asked, 100.0);
         assert_eq!((sample.prompts, sample.records), (16, 40));
 
         // The same responses to the same prompt are read once.
@@ -283,7 +288,7 @@ mod tests {
             ..asked
         };
         let sample = rates(0.1).sample(asked, 1.0);
-        assert_eq!((sample.records, sample.record_seconds), (40, 0.3));
+        assert_eq!((sample.records, sample.record_seconds), (40, 0.6));
     }
 
     #[test]

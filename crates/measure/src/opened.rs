@@ -8,7 +8,7 @@ use panacea_evaluator::{Cost, Front, MeasuredFile, MeasuredRun, RewardScale};
 use panacea_methods::{Served, Trainings};
 use panacea_objectives::{Preference, simplex_grid, usual_divisions};
 use panacea_reward_models::Base;
-use panacea_runs::{RunFolder, RunRecord, training_totals};
+use panacea_runs::{RunFolder, training_totals};
 use panacea_serving::{Policy, changed_since, open_model_of};
 use panacea_svd_lora::ADAPTER_FILE;
 use panacea_trainer::{Origin, Records, References, TrainingState, computed_by};
@@ -101,7 +101,7 @@ impl Opened {
         } = &base;
         let mut policy = Policy::open(&run, decoder)?;
         policy.notes.extend(changed_since(&record, pretrained));
-        let steps = finished_steps(&run, &record)?;
+        let steps = run.served_steps(&record)?;
         let reward_scales = reward_scales(&run, plan)?;
         // What the trainings computed; measuring leaves their folder as it is.
         let runs = run.path().parent().unwrap_or(Path::new("."));
@@ -240,17 +240,4 @@ fn reward_scales(run: &RunFolder, plan: &Plan) -> Result<Vec<RewardScale>, Measu
         answers: scale.answers,
     });
     Ok(scales.collect())
-}
-
-/// Steps that are finished of what a run serves; nothing where that is not known any more.
-fn finished_steps(run: &RunFolder, record: &RunRecord) -> Result<Option<usize>, MeasureError> {
-    let mut steps = Some(0);
-    for folder in training_folders(run, &record.plan) {
-        let checkpoint = RunFolder::open(&folder)?.latest_checkpoint()?;
-        // Checkpoints of a finished training may have been taken away.
-        let of_this = checkpoint.map(|checkpoint| checkpoint.step);
-        let of_this = of_this.or_else(|| record.total_steps());
-        steps = steps.zip(of_this).map(|(sum, steps)| sum + steps);
-    }
-    Ok(steps)
 }

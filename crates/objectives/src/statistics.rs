@@ -12,6 +12,14 @@ pub struct Estimate {
     pub stderr: f64,
 }
 
+impl Estimate {
+    /// The mean in standard errors; `None` where the error is 0, but for what rounding leaves of it.
+    #[must_use]
+    pub fn in_stderrs(&self) -> Option<f64> {
+        (self.stderr > 1e-12 * self.mean.abs()).then(|| self.mean / self.stderr)
+    }
+}
+
 /// The mean of `values` with its standard error; `None` without a value.
 #[must_use]
 pub fn estimate(values: &[f64]) -> Option<Estimate> {
@@ -34,4 +42,19 @@ pub fn mean(values: impl IntoIterator<Item = f64>) -> Option<f64> {
         count += 1;
     }
     (count > 0).then(|| sum / count as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_rounding_leaves_is_no_error() {
+        let of = |values: &[f64]| estimate(values).expect("values").in_stderrs();
+        assert_eq!(of(&[0.1; 64]), None);
+        assert_eq!(of(&[0.0; 3]), None);
+        assert_eq!(of(&[-1.0, 1.0]), Some(0.0));
+        let three = of(&[2.0, 3.0, 4.0]).expect("an error");
+        assert!((three - 3.0 * 3f64.sqrt()).abs() < 1e-12);
+    }
 }

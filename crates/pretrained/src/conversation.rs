@@ -267,7 +267,7 @@ impl ChatTokenizer {
                  prompts end before it, also where answers are generated"
             )),
             Opening::Apart => note(
-                "the template writes a conversation otherwise once an answer follows, or refuses it: the answer stands behind \
+                "the template writes a conversation differently once an answer follows, or refuses it: the answer stands behind \
                  the generation prompt"
                     .to_owned(),
             ),
@@ -281,7 +281,7 @@ impl ChatTokenizer {
             let text = self.without_end_of_turn(response.text());
             if !whole.contains(text.trim()) {
                 note(
-                    "the template writes answers otherwise than the records have them (such as without their \
+                    "the template writes answers differently from how the records have them (such as without their \
                      reasoning): what it writes is trained"
                         .to_owned(),
                 );
@@ -295,7 +295,7 @@ impl ChatTokenizer {
                 (_, Some(_)) => {}
                 (_, None) => {
                     self.check_parting(template, prompt, &whole)?;
-                    note("the template ends the prompt otherwise before an answer: the boundary is where they part".to_owned());
+                    note("the template ends the prompt differently before an answer: the boundary is where they part".to_owned());
                 }
             }
             let wanted = rest.len().saturating_add(wanted);
@@ -453,7 +453,7 @@ impl ChatTokenizer {
         let conversation = conversation.map_err(|problem| self.refused(problem))?;
         let parted = shared_length(&prompt.written.text, whole);
         if parted < prompt.anchor.0 || parted < shared_length(&prompt.written.text, &conversation) {
-            let problem = "the turns before this answer are written otherwise than without it";
+            let problem = "the turns before this answer are written differently without it";
             return Err(self.refused(problem.to_owned()));
         }
         Ok(())

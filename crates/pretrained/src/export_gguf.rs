@@ -470,6 +470,8 @@ fn whole_file(
         name.to_string_lossy(),
         std::process::id()
     )));
+    // Of a process that was killed: in a container all have the same number.
+    let _ = fs::remove_file(&partial.0);
     write(&partial.0)?;
     fs::rename(&partial.0, path).map_err(PretrainedError::io(path, "move the finished file to"))
 }

@@ -33,6 +33,8 @@ impl PartialFolder {
         };
         fs::create_dir_all(parent).map_err(PretrainedError::io(parent, "create the folder"))?;
         let path = parent.join(format!(".{name}.partial-{}", std::process::id()));
+        // Of a process that was killed: in a container all have the same number.
+        let _ = fs::remove_dir_all(&path);
         fs::create_dir(&path).map_err(PretrainedError::io(&path, "create the folder"))?;
         Ok(Self {
             path,

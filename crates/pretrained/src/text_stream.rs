@@ -17,9 +17,9 @@ const MOST_KEPT: usize = 64;
 pub struct TextStream {
     /// The last tokens: some that were sent, since they say how the next ones read, and those that were not.
     window: Vec<u32>,
-    /// How many of the window's tokens were sent,
+    /// How many of the window's tokens were sent.
     sent: usize,
-    /// and their text.
+    /// The text of those that were sent.
     prefix: String,
 }
 

@@ -178,6 +178,7 @@ impl RewardModel {
                 Base::load(pretrained, device, usual_weights(device))?
             }
         };
+        check_head(&head, adapters.config.objectives.len(), &base.decoder)?;
         adapters.check(
             &base
                 .decoder
@@ -271,10 +272,36 @@ impl RewardModel {
     }
 }
 
-/// How the run of this adapter has conversations written; an adapter that lies in no run says nothing of it.
+/// Refuses a head that reads another number of outputs, as a critic's does.
+fn check_head(head: &ValueHead, outputs: usize, decoder: &Decoder) -> Result<(), AdapterError> {
+    let hidden = decoder.config().hidden_size;
+    let parts = [
+        ("U", head.weight.dims(), [outputs, hidden]),
+        ("V", head.bias.dims(), [1, outputs]),
+    ];
+    let wrong = parts
+        .iter()
+        .filter(|(_, found, expected)| found != expected);
+    let wrong = wrong.map(|(part, found, expected)| {
+        format!(
+            "{}: {part} is {found:?}, expected {expected:?}",
+            ValueHead::NAME
+        )
+    });
+    match wrong.collect::<Vec<String>>() {
+        none if none.is_empty() => Ok(()),
+        wrong => Err(AdapterError::Mismatch(wrong)),
+    }
+}
+
+/// How the run of this adapter has conversations written: of `adapter/` or of a checkpoint in it. An adapter that lies in no run
+/// says nothing of it.
 fn chat_of(adapter: &Path) -> Result<ChatOptions, RewardModelError> {
-    let plan = (adapter.parent()).map(|run| run.join(RUN_PLAN));
-    match plan.filter(|plan| plan.is_file()) {
+    let folders = adapter.ancestors().skip(1).take(2);
+    let plan = folders
+        .map(|run| run.join(RUN_PLAN))
+        .find(|plan| plan.is_file());
+    match plan {
         Some(plan) => Ok(RunRecord::read(&plan)?.plan.chat().clone()),
         None => Ok(ChatOptions::default()),
     }

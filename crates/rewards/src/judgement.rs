@@ -11,7 +11,7 @@ pub(crate) const KEY: &str = "score";
 /// The score in a reply, on a scale from `low` to `high`: the reply as a whole, `n/high`, or JSON with [`KEY`]; otherwise the
 /// number behind the last label (`Score:`, `Rating:`, `Overall:` and the like) in it. Nothing where there is none of these, or it
 /// is not on the scale.
-pub(crate) fn read(reply: &str, [low, high]: [f64; 2]) -> Option<f64> {
+fn read(reply: &str, [low, high]: [f64; 2]) -> Option<f64> {
     // Without Markdown's stars.
     let reply = said(reply).replace('*', "");
     let reply = reply.trim();
@@ -24,8 +24,25 @@ pub(crate) fn read(reply: &str, [low, high]: [f64; 2]) -> Option<f64> {
     score.filter(|score| (low..=high).contains(score))
 }
 
-/// What a judge says in the body of an answer, without what it thinks first, be that in the text or beside it. Empty where it has only thought.
-pub(crate) fn reply(body: &str) -> Option<String> {
+/// What a judge has replied.
+pub(crate) struct Reply {
+    pub text: String,
+    /// Whether the server has cut it.
+    is_cut: bool,
+}
+
+impl Reply {
+    /// [`read`], but that of a reply that was cut the number at its end may go on.
+    pub(crate) fn score(&self, scale: [f64; 2]) -> Option<f64> {
+        let may_go_on = |c: char| c.is_ascii_digit() || c == '.';
+        let may_go_on = self.is_cut && self.text.ends_with(may_go_on);
+        read(&self.text, scale).filter(|_| !may_go_on)
+    }
+}
+
+/// What a judge says in the body of an answer, without what it thinks first, be that in the text or beside it. Empty where it has
+/// only thought.
+pub(crate) fn reply(body: &str) -> Option<Reply> {
     let body: Value = serde_json::from_str(body).ok()?;
     let content = match body
         .pointer("/choices/0/message")?
@@ -40,7 +57,11 @@ pub(crate) fn reply(body: &str) -> Option<String> {
         Some(Value::Null) | None => String::new(),
         Some(_) => return None,
     };
-    Some(said(&content).to_owned())
+    let reason = body.pointer("/choices/0/finish_reason");
+    Some(Reply {
+        text: said(&content).to_owned(),
+        is_cut: reason.and_then(Value::as_str) == Some("length"),
+    })
 }
 
 /// A reply without what a reasoning model thinks first; nothing where it was cut while it thought.
@@ -86,6 +107,10 @@ fn behind_the_last_label(text: &str, high: f64) -> Option<f64> {
     });
     let label = LABEL.find_iter(text).last()?;
     let (score, rest) = first_number(&text[label.end()..], high)?;
+    // A key of JSON, whose value goes on until something ends it.
+    if label.as_str().contains('"') && matches!(rest.trim(), "" | ".") {
+        return None;
+    }
     // `7 or 8`, `1-10`, `80%`, `3 issues` and `4 (out of 5)` are no score; a sentence may follow, without another number.
     static END: LazyLock<Regex> = LazyLock::new(|| {
         let pattern = r#"^["'_\s]*(?:$|[.,;}(\x{2013}\x{2014}-][^0-9]*$)"#;
@@ -187,6 +212,9 @@ mod tests {
             "Score: 12",
             "Score: 7th of all",
             "Score: 3. Rating: none",
+            r#"{"score": 1"#,
+            r#"{"score": 8."#,
+            "I reply {\"score\": 3",
             r#"{"score": null}"#,
             r#"{"score": true}"#,
             r#"{"points": 7}"#,
@@ -199,6 +227,22 @@ mod tests {
         for reply in cases {
             assert_eq!(read(reply, [1.0, 10.0]), None, "{reply}");
         }
+    }
+
+    /// What the server's limit ends may have gone on: 1 for 10, 8 for 8.5.
+    #[test]
+    fn a_number_at_the_end_of_a_cut_reply_is_not_read() {
+        let score = |content: &str, finish_reason: &str| {
+            let choice = serde_json::json!({"message": {"content": content}, "finish_reason": finish_reason});
+            let body = serde_json::json!({"choices": [choice]}).to_string();
+            reply(&body).unwrap().score([1.0, 10.0])
+        };
+        for content in ["1", "Score: 1", "Score: 8.", "Score: 4/1"] {
+            assert_eq!(score(content, "length"), None, "{content}");
+        }
+        assert_eq!(score("Score: 8", "stop"), Some(8.0));
+        assert_eq!(score("Score: 8, since it is", "length"), Some(8.0));
+        assert_eq!(score("{\"score\": 8}", "length"), Some(8.0));
     }
 
     proptest::proptest! {

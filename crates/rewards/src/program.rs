@@ -54,10 +54,7 @@ impl Program {
     /// A number that is left from an earlier call would shift all that follow.
     fn check_idle(&mut self) -> Result<(), String> {
         match self.process.output.try_recv() {
-            Ok(line) => Err(format!(
-                "the program printed {} without having been asked, {EXPECTED}",
-                quoted(&line)
-            )),
+            Ok(line) => Err(unasked(&line)),
             Err(TryRecvError::Disconnected) => Err(self.process.ended()),
             Err(TryRecvError::Empty) => Ok(()),
         }
@@ -78,6 +75,11 @@ impl Program {
             )),
         }
     }
+}
+
+fn unasked(line: &str) -> String {
+    let line = quoted(line);
+    format!("the program printed {line} without having been asked, {EXPECTED}")
 }
 
 const EXPECTED: &str =
@@ -102,10 +104,14 @@ impl Scorer for Program {
             let number = self.number().map(Verdict::from);
             number.map_err(|problem| ScoreError::new(&self.name, Some(sample), problem))
         });
+        let scores = scores.collect::<Result<_, _>>();
+        // One number too many, and it is not known which of them were for which answer.
+        let scores = scores.and_then(|scores| match self.process.output.try_recv() {
+            Ok(line) => Err(ScoreError::new(&self.name, None, unasked(&line))),
+            Err(_) => Ok(scores),
+        });
         // Its answers belong to no question from here on.
-        scores
-            .collect::<Result<_, _>>()
-            .inspect_err(|_| self.process.kill())
+        scores.inspect_err(|_| self.process.kill())
     }
 }
 
@@ -424,9 +430,9 @@ mod tests {
     #[test]
     fn a_number_too_many_does_not_shift_the_next() {
         let mut program = shell(r"while read -r line; do printf '1\n2\n'; done");
-        program.score(&[sample("a", "b")]).unwrap();
-        // Asked for nothing, until the second number is here.
-        let error = within(Duration::from_secs(60), || program.score(&[]).err());
+        // At once, where the second number is here by then; else asked for nothing, until it is.
+        let error = program.score(&[sample("a", "b")]).err();
+        let error = error.or_else(|| within(Duration::from_secs(60), || program.score(&[]).err()));
         assert_says(
             error.expect("the second number is noticed"),
             "printed \"2\" without having been asked",

@@ -38,7 +38,8 @@ pub enum ScorerSpec {
     /// `reference` is the text of the column that is named: a record without it is refused when it is read. Without a column it
     /// is the text of the record's own first response, and null where the record has none; the program decides what that is
     /// worth. `left` is the number of lines that follow before numbers are waited for, so that a program may gather a batch. Its
-    /// standard error is shown when something goes wrong. It ends when its input ends; after a failure it is stopped.
+    /// standard error is shown when something goes wrong. At the end of the run, and after a failure, it is killed with all that it
+    /// has started.
     Program {
         /// The program and its arguments.
         program: Vec<String>,

@@ -220,6 +220,25 @@ impl RunFolder {
         Ok(folders.collect())
     }
 
+    /// Optimizer steps, over all of its trainings, of what the run serves: those of the last checkpoints. Where these were taken away
+    /// they are those of the plan, if that is known.
+    pub fn served_steps(&self, record: &RunRecord) -> Result<Option<usize>, RunError> {
+        let folders = match record.plan.training_count() {
+            1 => vec![self.clone()],
+            count => (0..count)
+                .map(|index| Self::open(&self.member(index)))
+                .collect::<Result<_, _>>()?,
+        };
+        let mut steps = Some(0);
+        for folder in folders {
+            let checkpoint = folder.latest_checkpoint()?;
+            let of_this = checkpoint.map(|checkpoint| checkpoint.step);
+            let of_this = of_this.or_else(|| record.total_steps());
+            steps = steps.zip(of_this).map(|(sum, steps)| sum + steps);
+        }
+        Ok(steps)
+    }
+
     /// Every whole checkpoint, the oldest first. Half-written ones have other names and are left out.
     pub fn whole_checkpoints(&self) -> Result<Vec<Checkpoint>, RunError> {
         let checkpoints = self.checkpoints();

@@ -184,6 +184,21 @@ impl Arguments {
             0..=2 => names.join(", "),
             more => format!("{more} runs"),
         };
+        let (first, others) = measured_runs
+            .split_first()
+            .context("at least one run was opened")?;
+        let unlike: Vec<String> = (others.iter())
+            .filter_map(|other: &MeasuredRun| first.not_comparable(other))
+            .map(|why| format!("The runs are not of one kind: {why}."))
+            .collect();
+        if !unlike.is_empty() {
+            // What is best for one of them is not for all.
+            fronts.iter_mut().for_each(|(_, front)| front.exact = None);
+        }
+        for warning in &unlike {
+            warn!("{warning} --like measures all of them as one");
+        }
+        notes.extend(unlike);
         let mut front = Front::overlay(fronts, self.reference.clone())?;
         let provenance = Provenance {
             panacea: env!("CARGO_PKG_VERSION").to_owned(),

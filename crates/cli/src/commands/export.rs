@@ -326,9 +326,18 @@ fn measured(run: &RunFolder, objectives: &[String]) -> Result<Option<Front>> {
         return Ok(None);
     };
     say_aside(measured.note.as_slice());
-    let Measured { method, exact, .. } = measured;
+    let Measured {
+        method,
+        exact,
+        provenance,
+        ..
+    } = measured;
     let (methods, exact) = (vec![MethodPoints::from(method)], exact.map(ExactFront::new));
-    Ok(Some(Front::new(objectives.to_vec(), methods, None, exact)?))
+    let front = Front::new(objectives.to_vec(), methods, None, exact)?;
+    Ok(Some(Front {
+        provenance,
+        ..front
+    }))
 }
 
 /// Opens what `run` has trained, beside its model.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, value_parser};
+use panacea_elicit::ElicitError;
 use panacea_interview::{InterviewError, Measured};
 use panacea_objectives::Weights;
 use panacea_pretrained::ChatOptions;
@@ -236,7 +237,8 @@ impl Arguments {
         let interviews = interviews.map_err(|error| {
             note!("run {run} has no profiles here: {error}");
             match error {
-                InterviewError::Waits { .. } => error.to_string(),
+                InterviewError::Waits { .. }
+                | InterviewError::Elicit(ElicitError::TooFewObjectives(_)) => error.to_string(),
                 // Where the server keeps its files is nobody's business.
                 _ => "its files could not be read when the server started".to_owned(),
             }

@@ -458,6 +458,8 @@ fn a_profile_is_written_by_one_at_a_time() {
     let desk = desk();
     let run = RunFolder::open(&desk.path("runs/first")).unwrap();
     let profiles = Profiles::of(&run, &run.record().unwrap().plan).unwrap();
+    let variables = json!({"tools": [{"type": "function"}], "thinks": false});
+    let variables: JsonObject = serde_json::from_value(variables).unwrap();
     let pool = |answers: &[(&str, [f64; 2])]| {
         let written = answers.iter().map(|(text, _)| WrittenAnswer {
             preference: Preference::uniform(2),
@@ -470,7 +472,7 @@ fn a_profile_is_written_by_one_at_a_time() {
             .collect();
         let prompt = Prompt {
             messages: vec![Message::new("user", "hello")],
-            variables: JsonObject::new(),
+            variables: variables.clone(),
             tokens: vec![4],
         };
         Pool::new(prompt, written.collect(), scores)
@@ -570,6 +572,9 @@ fn a_profile_is_written_by_one_at_a_time() {
         }]
         .as_str();
         assert_eq!(kept["chosen"][0]["content"], better);
+        // A training reads what the template saw where records have it.
+        assert_eq!(kept["tools"], variables["tools"]);
+        assert_eq!(kept["chat_template_kwargs"], json!({"thinks": false}));
     }
     assert!(
         leaning.preference().weights()[0] > 0.7,

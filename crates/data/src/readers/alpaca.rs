@@ -8,11 +8,18 @@ use super::fields::{self, Row, required, text};
 use super::{Reading, has_both};
 use crate::error::FieldProblem;
 
+/// The column with the question. Another one that could be a prompt often holds the whole text that somebody's template made of
+/// the record, with its answer.
+pub(super) const PROMPT: &str = "instruction";
+
 pub(super) fn detect(row: &Row) -> bool {
-    has_both(row, "instruction", "output")
+    has_both(row, PROMPT, "output")
 }
 
 pub(super) fn read(row: &Row) -> Result<Reading, FieldProblem> {
     let output = text(required(row, "output")?, "output")?;
-    Ok(Reading::single(fields::prompt(row)?, output.into()))
+    Ok(Reading::single(
+        fields::prompt_in(row, PROMPT)?,
+        output.into(),
+    ))
 }

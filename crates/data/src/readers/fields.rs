@@ -51,7 +51,11 @@ pub(crate) fn reference(row: &Row, column: &str) -> Result<String, FieldProblem>
 /// The conversation before the answer: a prompt column (a text is one user turn; a list is
 /// turns), after the system column where there is one.
 pub(crate) fn prompt(row: &Row) -> Result<Vec<Message>, FieldProblem> {
-    let column = prompt_column(row).unwrap_or("prompt");
+    prompt_in(row, prompt_column(row).unwrap_or("prompt"))
+}
+
+/// The same, with the question in `column`.
+pub(crate) fn prompt_in(row: &Row, column: &str) -> Result<Vec<Message>, FieldProblem> {
     let mut turns = match required(row, column)? {
         Value::String(text) => vec![turn("user", text)],
         Value::Array(_) => messages(&row[column], column)?,
@@ -91,12 +95,17 @@ pub(crate) fn with_system(
             continue;
         };
         let system = text(value, column)?;
-        let is_told_already = turns.first().is_some_and(|first| first.role == "system");
+        let is_told_already = turns.first().is_some_and(is_of_system);
         if !system.trim().is_empty() && !is_told_already {
             turns.insert(0, turn("system", system));
         }
     }
     Ok(turns)
+}
+
+/// Whether a turn says how to answer: some call who does so the developer.
+pub(crate) fn is_of_system(turn: &Message) -> bool {
+    matches!(turn.role.as_str(), "system" | "developer")
 }
 
 /// What was said before the question, as LLaMA-Factory has it.

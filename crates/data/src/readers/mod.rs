@@ -270,10 +270,10 @@ impl Format {
     fn prompt_field(self, row: &Row) -> &'static str {
         match self {
             Self::ChosenMessages => "chosen_messages",
-            Self::Sharegpt => "conversations",
+            Self::Sharegpt => sharegpt::column(row),
             Self::HhRlhf => "chosen",
             Self::Messages => messages::column(row),
-            Self::Alpaca => "instruction",
+            Self::Alpaca => alpaca::PROMPT,
             Self::TrlPreference if !trl_preference::has_prompt(row) => "chosen",
             Self::TrlPreference
             | Self::Scored
@@ -291,12 +291,12 @@ impl Format {
             Self::Scored => with_prompt(&["responses", "scores"]),
             Self::SafeRlhf => with_prompt(&["response_0", "response_1"]),
             Self::ChosenMessages => vec!["chosen_messages", "rejected_messages"],
-            Self::Sharegpt => vec!["conversations", "chosen", "rejected"],
+            Self::Sharegpt => vec![sharegpt::column(row), "chosen", "rejected"],
             Self::HhRlhf => vec!["chosen", "rejected"],
             Self::TrlPreference => with_prompt(&["chosen", "rejected"]),
             Self::Messages => vec![messages::column(row)],
             Self::PromptCompletion => with_prompt(&[prompt_completion::column(row)]),
-            Self::Alpaca => with_prompt(&["output"]),
+            Self::Alpaca => [&fields::prompt_columns(alpaca::PROMPT)[..], &["output"]].concat(),
             Self::Prompt => with_prompt(&[]),
         };
         own.contains(&column) || fields::is_beside(row, column)

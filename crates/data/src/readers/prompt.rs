@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::fields::{self, Row, optional, prompt_column, required, with_system};
 use super::turns::{messages, response, split_answer};
-use super::{Format, Reading, hh_rlhf, prompt_completion, trl_preference};
+use super::{Format, Reading, alpaca, hh_rlhf, prompt_completion, sharegpt, trl_preference};
 use crate::error::FieldProblem;
 
 pub(super) fn detect(row: &Row) -> bool {
@@ -41,10 +41,11 @@ pub(super) fn of(
         }
         Format::SafeRlhf => (fields::prompt(row)?, own("response_0")),
         Format::PromptCompletion => (fields::prompt(row)?, own(prompt_completion::column(row))),
-        Format::Alpaca => (fields::prompt(row)?, own("output")),
+        Format::Alpaca => (fields::prompt_in(row, alpaca::PROMPT)?, own("output")),
         Format::Prompt => (fields::prompt(row)?, None),
         Format::Sharegpt => {
-            let turns = messages(required(row, "conversations")?, "conversations")?;
+            let column = sharegpt::column(row);
+            let turns = messages(required(row, column)?, column)?;
             (with_system(row, turns)?, own("chosen"))
         }
         Format::Messages => {

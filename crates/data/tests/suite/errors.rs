@@ -263,10 +263,10 @@ fn an_objective_without_labels_is_named_with_what_there_is() {
     };
     assert_eq!(
         of(score("helpfullness")),
-        "objective `helpfullness` has no labelled record: it reads score `helpfullness`, and of 1 records 0 tie and 1 lack it; \
+        "objective `helpfullness` has no labelled record: it reads score `helpfullness`, and of 1 pairs of responses 0 tie and 1 lack it; \
          the columns are `prompt`, `responses`, `scores`; the keys of `scores` are `depth`, `helpfulness`"
     );
-    assert!(of(score("depth")).contains("of 1 records 1 tie and 0 lack it"));
+    assert!(of(score("depth")).contains("of 1 pairs of responses 1 tie and 0 lack it"));
     assert!(of(column("safer")).contains("it reads column `safer`"));
     assert!(of(chosen()).ends_with(
         "a chosen/rejected order is there in formats with `chosen` and `rejected` only"

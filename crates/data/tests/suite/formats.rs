@@ -11,14 +11,14 @@ use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field, Float32Type, Int8Type};
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use panacea_data::{Format, Loader, Record, RecordKind, load};
+use panacea_data::{Format, Loader, ObjectiveSpec, Record, RecordKind, load};
 use panacea_pretrained::Answer;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression as ParquetCompression;
 use parquet::file::properties::WriterProperties;
 use serde_json::{Value, json};
 
-use super::{Files, chosen, column, load_pairs, score, shorter, turns};
+use super::{Files, chosen, column, load_pairs, message, score, shorter, turns};
 
 /// Reads one pair; its format is told by its columns.
 fn pair(row: Value) -> (Record, Format) {
@@ -203,6 +203,33 @@ fn axolotl_keeps_the_turns_before_the_answers_in_messages() {
     );
 }
 
+/// A later row without answers is told, and nothing of the others is said to be unread.
+#[test]
+fn axolotls_rows_are_known_by_their_column_in_every_way() {
+    let messages = json!([{"role": "user", "content": "Sky?"}]);
+    let whole = json!({
+        "messages": messages,
+        "chosen": {"role": "assistant", "content": "Blue."},
+        "rejected": {"role": "assistant", "content": "Quite green."}
+    });
+    let files = Files::new();
+    let file = files.lines(
+        "data.jsonl",
+        &[whole.clone(), json!({"messages": messages})],
+    );
+    let error = load(std::slice::from_ref(&file), &[chosen()], RecordKind::Pair).unwrap_err();
+    let error = message(&error, &file);
+    assert!(error.contains("data.jsonl:2: field `chosen`"), "{error}");
+    let file = files.lines("good.jsonl", &[whole]);
+    let reward = json!({"name": "short", "reward": {"rule": "conciseness"}});
+    let reward: ObjectiveSpec = serde_json::from_value(reward).unwrap();
+    for (kind, objective) in [(RecordKind::Pair, chosen()), (RecordKind::Prompt, reward)] {
+        let (records, report) = load(std::slice::from_ref(&file), &[objective], kind).unwrap();
+        assert_eq!(texts(&records[0]), [("user", "Sky?")]);
+        assert!(report.files[0].unread_columns.is_empty(), "{report}");
+    }
+}
+
 /// As in UltraFeedback's binarized form: `messages` is the chosen conversation again.
 #[test]
 fn messages_beside_whole_conversations_are_passed_over() {
@@ -353,6 +380,22 @@ fn sft_alpaca() {
             ("user", "Greet.\nAnn"),
         ],
         "Hello, Ann!",
+    );
+    // What somebody's template made of it stands beside it, with the answer.
+    check_single(
+        json!({"instruction": "Greet.", "input": "Ann", "output": "Hello, Ann!", "prompt": "### Greet. Ann\nHello, Ann!"}),
+        Format::Alpaca,
+        &[("user", "Greet.\nAnn")],
+        "Hello, Ann!",
+    );
+    // A developer says how to answer: the column is not said once more.
+    check_single(
+        json!({"system": "Be brief.", "messages": [
+            {"role": "developer", "content": "Be kind."}, {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}
+        ]}),
+        Format::Messages,
+        &[("developer", "Be kind."), ("user", "Hi")],
+        "Hello!",
     );
 }
 

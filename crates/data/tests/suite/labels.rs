@@ -349,6 +349,23 @@ fn compared_responses_are_judged_one_by_one() {
     assert_eq!(found[0], [[Some(label)], [Some(1.0 - label)]]);
 }
 
+/// Of responses that are equally good none is the one to learn: the record is skipped, and counted.
+#[test]
+fn a_tie_has_no_answer_to_learn() {
+    let files = Files::new();
+    let rows = [
+        scored(json!({"helpful": [3, 3]})),
+        scored(json!({"helpful": [3, 2]})),
+    ];
+    let file = files.lines("data.jsonl", &rows);
+    let mut soft = score("helpful");
+    soft.strength = Strength::BradleyTerry;
+    let (records, report) = load(&[file], &[soft], RecordKind::Sft).unwrap();
+    assert_eq!(records.len(), 1, "{report}");
+    assert_eq!(report.skipped.len(), 1, "{report}");
+    assert_eq!(report.skipped[0].reason, SkipReason::Unlabelled);
+}
+
 /// A record on which nothing is said after all is skipped, and the report counts responses.
 #[test]
 fn unpaired_records_without_a_verdict_are_skipped() {

@@ -255,6 +255,22 @@ fn responses_that_differ_behind_the_limit_only_are_skipped() {
     .unwrap();
     assert_eq!((examples.len(), examples[0].source.line), (1, 2));
     assert_eq!(report.skipped[0].reason, SkipReason::EqualAfterTruncation);
+
+    // An answer that was drawn twice has one verdict, and counts twice.
+    let drawn =
+        json!({"prompt": "a", "responses": ["x", "x", "yy"], "scores": {"right": [1, 1, 0]}});
+    let file = files.lines("drawn.jsonl", &[drawn]);
+    let right = [super::score("right")];
+    let (records, mut report) = load(&[file], &right, RecordKind::Unpaired).unwrap();
+    let examples = tokenize(
+        records,
+        &Characters,
+        &limits,
+        Tolerance::default(),
+        &mut report,
+    );
+    let examples = examples.unwrap();
+    assert_eq!(examples[0].judgements.len(), 3, "{report}");
 }
 
 #[test]

@@ -222,7 +222,7 @@ impl ObjectiveCalibration {
             baseline_stderr: baseline_accuracy.stderr,
             gain: gain.mean,
             gain_stderr: gain.stderr,
-            gain_in_stderrs: (gain.stderr > 0.0).then(|| gain.mean / gain.stderr),
+            gain_in_stderrs: gain.in_stderrs(),
             log_loss: log_loss.mean,
             log_loss_stderr: log_loss.stderr,
             calibration_error,

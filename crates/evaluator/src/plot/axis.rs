@@ -1,9 +1,8 @@
 //! Ranges, round numbers and their labels.
 
-use panacea_objectives::rounded_weight;
-
 use super::scene::Area;
 use crate::front::FrontPoint;
+use crate::text::number;
 
 /// No axis and no scale of shades is shorter than so many mean standard errors of its values, so that what differs by chance
 /// looks as close as it is.
@@ -110,24 +109,6 @@ impl Range {
     }
 }
 
-/// A number with a true minus sign.
-pub(super) fn number(value: f64, decimals: usize) -> String {
-    let text = format!("{value:.decimals$}");
-    match text.strip_prefix('-') {
-        Some(digits) if digits.chars().all(|c| c == '0' || c == '.') => digits.to_owned(),
-        Some(digits) => format!("−{digits}"),
-        None => text,
-    }
-}
-
-/// A preference as a label: `(0.5, 0.5)`, with at most two decimals.
-pub(super) fn preference(lambda: &[f64]) -> String {
-    let weights: Vec<String> = (lambda.iter())
-        .map(|&weight| rounded_weight(weight, 2))
-        .collect();
-    format!("({})", weights.join(", "))
-}
-
 /// The mapping from values to a plot area.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Frame {
@@ -197,11 +178,5 @@ mod tests {
         let range = Range::of([3.0], 0.1);
         assert!(range.low < 3.0 && range.high > 3.0);
         assert!(Range::of([], 0.1).spread() > 0.0);
-    }
-
-    #[test]
-    fn preferences_are_short() {
-        assert_eq!(preference(&[1.0, 0.0]), "(1, 0)");
-        assert_eq!(preference(&[1.0 / 3.0, 2.0 / 3.0]), "(0.33, 0.67)");
     }
 }

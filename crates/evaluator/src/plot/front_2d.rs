@@ -1,12 +1,13 @@
 //! The front of two objectives in the plane.
 
-use super::axis::{self, Frame, Range};
+use super::axis::{Frame, Range};
 use super::errors;
 use super::fonts;
 use super::legend::{self, Entry};
 use super::palette::{self, GRID, INK, NEUTRAL, PAPER, SOFT_INK};
 use super::scene::{Align, Area, Face, Scene, Xy};
 use crate::front::{Front, FrontPoint, MethodFront};
+use crate::text::preference;
 
 const SIZE: Xy = (920.0, 640.0);
 const AREA: Area = Area {
@@ -209,7 +210,7 @@ fn annotate(scene: &mut Scene, front: &Front, frame: &Frame, obstacles: &[Area],
             continue;
         };
         for point in [first, last].into_iter().take(method.points.len()) {
-            let text = format!("λ = {}", axis::preference(&point.lambda));
+            let text = format!("λ = {}", preference(&point.lambda));
             let size = (em * fonts::width_in_em(&text, true), em);
             // Where there is no room, the label would hide more than it says.
             if let Some(place) = legend::beside(at(frame, point), size, AREA, obstacles, &labels) {

@@ -1,7 +1,7 @@
 //! Selected λ in parallel coordinates, one axis per objective: where one objective alone counts, the centre, and the best of each
 //! method. All λ together would be a thicket.
 
-use super::axis::{Range, number};
+use super::axis::Range;
 use super::chosen;
 use super::fonts;
 use super::legend::{self, Entry};
@@ -9,6 +9,7 @@ use super::pairs::{self, EDGE};
 use super::palette::{self, INK, NEUTRAL, SOFT_INK};
 use super::scene::{Align, Colour, Face, Scene, Xy};
 use crate::front::{Front, FrontPoint, MethodFront};
+use crate::text::number;
 
 const HIGH: f64 = 280.0;
 /// The numbers at the ends of an axis.

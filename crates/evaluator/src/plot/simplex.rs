@@ -1,11 +1,12 @@
 //! Fronts of three objectives: each objective over the triangle of λ, and any two of them against each other.
 
-use super::axis::{self, Frame, Range};
+use super::axis::{Frame, Range};
 use super::fonts;
 use super::pairs::{self, EDGE, Rim};
 use super::palette::{self, GRID, INK, SOFT_INK};
 use super::scene::{Align, Area, Face, Scene, Xy};
 use crate::front::{Front, MethodFront};
+use crate::text;
 
 const WIDTH: f64 = 940.0;
 const GAP: f64 = 18.0;
@@ -171,7 +172,7 @@ fn scale(scene: &mut Scene, range: &Range, (left, top): Xy) {
         };
         scene.area(area, palette::shade(step as f64 / (STEPS - 1) as f64));
     }
-    let number = |value: f64| axis::number(value, decimals);
+    let number = |value: f64| text::number(value, decimals);
     scene.text(
         number(range.low),
         (middle - WIDE / 2.0 - 7.0, top + 9.0),

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::numbers::{self, Table};
 use super::{DEVIATIONS, PromptSamples, Report};
 use crate::Front;
+use crate::text::preference;
 
 /// The report as Markdown.
 pub(super) fn report(report: &Report) -> String {
@@ -97,7 +98,7 @@ fn sample_answers(position: usize, sample: &PromptSamples) -> String {
             text,
             "\n**{}, λ = {}** ({} tokens)\n\n{}",
             escaped(&answer.method),
-            numbers::preference(&answer.lambda),
+            preference(&answer.lambda),
             answer.tokens,
             verbatim(&answer.text)
         )
@@ -138,7 +139,7 @@ mod tests {
             "# Tiny & small",
             "- model: \\<tiny\\>",
             "## What it says",
-            "helpful changes by 1.00 and con\\|cise changes by 1.00, without a standard error",
+            "helpful rises by 1.000 ± 0.000 and con\\|cise falls by 1.000 ± 0.000",
             "## Indicators",
             "against the reference (",
             "## Ordering",

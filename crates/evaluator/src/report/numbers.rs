@@ -5,6 +5,7 @@ use std::fmt;
 use panacea_objectives::rounded_weight;
 
 use crate::Front;
+use crate::text::preference;
 
 /// With more objectives, a table names the weights of λ that are not 0.
 const FEW_OBJECTIVES: usize = 3;
@@ -278,14 +279,6 @@ pub(super) fn ordering(front: &Front) -> Table {
     Table { header, rows }
 }
 
-/// A preference as a person writes it.
-pub(super) fn preference(lambda: &[f64]) -> String {
-    let weights: Vec<String> = (lambda.iter())
-        .map(|&weight| rounded_weight(weight, 2))
-        .collect();
-    format!("({})", weights.join(", "))
-}
-
 /// A preference by the objectives that weigh anything in it, where the list of all weights would be long.
 fn named_preference(objectives: &[String], lambda: &[f64]) -> String {
     let all_alike = lambda
@@ -360,8 +353,6 @@ mod tests {
         assert_eq!(number(1.39e-4), "1.390e-4");
         assert_eq!(number(0.0), "0.0000");
         assert_eq!(duration(1080.0), "18.0 min");
-        assert_eq!(preference(&[1.0 / 3.0, 2.0 / 3.0]), "(0.33, 0.67)");
-        assert_eq!(preference(&[1.0, 0.0]), "(1, 0)");
         let names = texts(&["a", "b", "c", "d"]);
         assert_eq!(named_preference(&names, &[0.0, 1.0, 0.0, 0.0]), "b");
         assert_eq!(

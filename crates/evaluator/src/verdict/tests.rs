@@ -69,7 +69,7 @@ fn what_does_not_follow_is_said() {
     assert_eq!(
         one(&[0.5, -0.6], None),
         "From λ = (0, 1) to (1, 0) a rises by 0.50 ± 0.10 and b rises by 0.60 ± 0.10: the preference works on a. \
-         λ moves the wrong way what is lower under its own weight than under the others': b (−0.60 ± 0.10). \
+         λ moves this objective the wrong way, lower under its own weight than under the others': b (−0.60 ± 0.10). \
          The objectives do not conflict measurably."
     );
 }
@@ -232,4 +232,44 @@ fn numbers_have_the_digits_of_their_error() {
     assert_eq!(signed(12.3, 1.2), "12.3 ± 1.2");
     assert_eq!(signed(123.4, 25.0), "123 ± 25");
     assert_eq!(signed(-0.0001, 0.3), "0.0 ± 0.3");
+}
+
+/// What is the same on every one of several records is certain, and on a single record nobody knows.
+#[test]
+fn an_error_of_0_is_certainty_where_there_are_several_records() {
+    let said = |records: usize, own: [f64; 2], untrained: f64| {
+        let names: Vec<String> = NAMES[..2].iter().map(|name| (*name).to_owned()).collect();
+        let point = |vertex: usize| PointRecords {
+            lambda: [0, 1].map(|i| f64::from(u8::from(i == vertex))).to_vec(),
+            records: (0..2)
+                .map(|i| vec![if i == vertex { own[i] } else { 0.0 }; records])
+                .collect(),
+            ..PointRecords::default()
+        };
+        let untrained = vec![vec![untrained; records]; 2];
+        let points = vec![point(0), point(1)];
+        let method = MethodPoints::from_records("m", &names, points, Some(&untrained), None);
+        verdict(vec![method.expect("valid")]).remove(0)
+    };
+    let certain = said(64, [1.0, 0.1], 0.0);
+    assert!(
+        certain.contains("the preference works on both. The objectives conflict"),
+        "{certain}"
+    );
+    assert!(
+        certain.contains("every objective is better than before the training"),
+        "{certain}"
+    );
+    let unmoved = said(64, [1.0, 0.0], 0.0);
+    assert!(
+        unmoved.contains("λ has no measurable effect on b (0.000 ± 0.000)"),
+        "{unmoved}"
+    );
+    assert!(
+        unmoved.contains("Not measurably better than before the training"),
+        "{unmoved}"
+    );
+    let single = said(1, [1.0, 0.1], 0.0);
+    assert!(single.contains("without a standard error"), "{single}");
+    assert!(!single.contains("before the training"), "{single}");
 }

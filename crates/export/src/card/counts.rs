@@ -36,7 +36,7 @@ pub(super) fn counts(record: &RunRecord) -> BTreeMap<PathBuf, usize> {
             ..Loader::new(plan.method().learning.record_kind())
         };
         // Without files there is nothing to read, which is an error of the loader's.
-        if let Ok((_, report)) = loader.load(shared, plan.objectives()) {
+        if let Ok(report) = loader.report(shared, plan.objectives()) {
             counts.extend(
                 report
                     .files

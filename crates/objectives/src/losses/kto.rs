@@ -1,6 +1,6 @@
 //! Kahneman–Tversky optimisation: the loss of one response that is good or bad by itself.
 
-use super::Term;
+use super::{Term, towards_preferred};
 use crate::log_sigmoid::sigmoid;
 use crate::statistics::mean;
 
@@ -99,7 +99,7 @@ impl Kto {
         Term {
             loss: good * sigmoid(-x) + bad * sigmoid(x),
             gradient: [(bad - good) * slope, 0.0],
-            margin: (label != 0.5).then(|| x * (label - 0.5).signum()),
+            margin: towards_preferred(x, label),
         }
     }
 

@@ -133,7 +133,7 @@ impl Loss {
     }
 
     /// A number that no policy's loss is below under this label: the entropy of the label for DPO's sigmoid (the
-    /// cross-entropy of a label is never below its entropy), the smaller of the two weights for KTO, and 0 for others.
+    /// cross-entropy of a label is never below its entropy), min(p·w_D, (1−p)·w_U) for KTO under the label p, and 0 for others.
     #[must_use]
     pub fn lowest(&self, label: f64) -> f64 {
         match self {

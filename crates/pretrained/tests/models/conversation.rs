@@ -174,7 +174,7 @@ fn a_prompt_that_an_answer_would_rewrite_stays_as_it_is() {
     );
     let notes = answered(tokenizer, &talk, &["well"]).notes;
     assert!(
-        notes[0].contains("otherwise once an answer follows"),
+        notes[0].contains("differently once an answer follows"),
         "{notes:?}"
     );
     assert_eq!(
@@ -231,7 +231,7 @@ fn what_the_template_makes_of_an_answer_is_trained() {
     assert_eq!(texts(tokenizer, &talk, "so</think>b")[1], "b<|im_end|>");
     let notes = answered(tokenizer, &talk, &["so</think>b"]).notes;
     assert!(
-        notes[0].contains("answers otherwise than the records"),
+        notes[0].contains("answers differently from how the records"),
         "{notes:?}"
     );
 }

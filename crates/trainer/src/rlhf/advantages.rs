@@ -73,7 +73,12 @@ fn credits(rollout: &Rollout<'_>) -> Vec<Vec<f64>> {
 fn token_rewards_of(rlhf: &Rlhf, rollout: &Rollout<'_>) -> Vec<Vec<f64>> {
     let of = |answer: &Answer| {
         let reward = scalarise(rollout.preference, &answer.credits);
-        token_rewards(&answer.policy, &answer.reference, rlhf.beta, reward)
+        token_rewards(
+            &answer.old_log_probs,
+            &answer.reference_log_probs,
+            rlhf.beta,
+            reward,
+        )
     };
     rollout.answers.iter().map(of).collect()
 }
@@ -82,9 +87,9 @@ fn token_rewards_of(rlhf: &Rlhf, rollout: &Rollout<'_>) -> Vec<Vec<f64>> {
 /// in their rewards.
 pub fn token_term(rlhf: &Rlhf, answer: &Answer, token: usize, now: f64) -> PolicyTerm {
     let advantage = answer.advantages[token];
-    let mut term = clipped_policy_term(now, answer.policy[token], advantage, rlhf.clip);
+    let mut term = clipped_policy_term(now, answer.old_log_probs[token], advantage, rlhf.clip);
     if let Advantages::Grpo | Advantages::Gdpo { .. } = rlhf.advantages {
-        let kl = kl_estimate(now, answer.reference[token]);
+        let kl = kl_estimate(now, answer.reference_log_probs[token]);
         term.loss += rlhf.beta * kl.k3;
         term.d_policy += rlhf.beta * kl.d_k3;
     }

@@ -1,4 +1,4 @@
-//! The price of leaving the reference, where it follows how far the policy has gone.
+//! The adaptive KL controller: β, the price of leaving the reference, follows how far the policy has gone.
 
 use panacea_config::KlControl;
 
@@ -12,7 +12,7 @@ const FARTHEST: f64 = 0.2;
 /// ```
 ///
 /// A horizon of 1 or more keeps β above 0.
-pub(super) fn next_price(control: KlControl, beta: f64, kl: f64) -> f64 {
+pub(super) fn next_beta(control: KlControl, beta: f64, kl: f64) -> f64 {
     let excess = (kl / control.target - 1.0).clamp(-FARTHEST, FARTHEST);
     beta * (1.0 + excess / control.horizon as f64)
 }
@@ -37,7 +37,7 @@ mod tests {
             (0.5, 0.98),
             (-1.0, 0.98),
         ] {
-            let found = next_price(CONTROL, 0.3, kl);
+            let found = next_beta(CONTROL, 0.3, kl);
             assert!((found - 0.3 * factor).abs() < 1e-12, "{kl}: {found}");
         }
     }
@@ -48,7 +48,7 @@ mod tests {
     fn it_settles_where_the_target_is_met() {
         let mut beta = 0.05;
         for _ in 0..600 {
-            beta = next_price(CONTROL, beta, 2.0 / beta);
+            beta = next_beta(CONTROL, beta, 2.0 / beta);
         }
         assert!((beta - 0.5).abs() < 1e-6, "{beta}");
     }

@@ -33,9 +33,9 @@ pub struct Answer {
     /// What learning makes of them: the same, normalised and clipped where the run does so.
     pub credits: Vec<f64>,
     /// log π, as each token was drawn.
-    pub policy: Vec<f64>,
+    pub old_log_probs: Vec<f64>,
     /// log π_ref.
-    pub reference: Vec<f64>,
+    pub reference_log_probs: Vec<f64>,
     /// What the critic expected before each token; empty without a critic.
     pub values: Vec<f64>,
     /// How much better each token was than expected.
@@ -106,7 +106,7 @@ impl<'a> Rollout<'a> {
                     }
                     Answer {
                         tokens,
-                        policy: generated.log_probs,
+                        old_log_probs: generated.log_probs,
                         ..Answer::default()
                     }
                 })
@@ -204,7 +204,7 @@ impl Pass {
 impl Answer {
     /// log π − log π_ref of the whole answer.
     pub fn kl(&self) -> f64 {
-        let tokens = self.policy.iter().zip(&self.reference);
+        let tokens = self.old_log_probs.iter().zip(&self.reference_log_probs);
         tokens.map(|(policy, reference)| policy - reference).sum()
     }
 
@@ -305,8 +305,8 @@ mod tests {
             let end = STOP.iter().position(|stop| stop == last).unwrap_or(2);
             ends[end] += 1;
             assert!(end < 2 || answer.tokens.len() == 3, "{:?}", answer.tokens);
-            assert_eq!(answer.policy.len(), answer.tokens.len());
-            for (written, read) in answer.policy.iter().zip(&read[place]) {
+            assert_eq!(answer.old_log_probs.len(), answer.tokens.len());
+            for (written, read) in answer.old_log_probs.iter().zip(&read[place]) {
                 assert!((written - read).abs() < 1e-4, "{written} against {read}");
             }
         }

@@ -15,7 +15,7 @@ use crate::lanes::Lane;
 use crate::rlhf::advantages::{estimate_advantages, token_term, whiten_advantages};
 use crate::rlhf::critic::Critic;
 use crate::rlhf::judges::{Scored, scorer_specs};
-use crate::rlhf::kl_control::next_price;
+use crate::rlhf::kl_control::next_beta;
 use crate::rlhf::reward_memory::{EQUAL_STEPS, RewardMemory};
 use crate::rlhf::rollout::{Answer, Pass, Rollout, Writing, answers, answers_mut};
 use crate::state::TrainingState;
@@ -50,7 +50,7 @@ impl Training<'_> {
     ) -> Result<Stepped, TrainerError> {
         let step = state.step + 1;
         let rlhf = &Rlhf {
-            beta: priced(rlhf, state),
+            beta: beta_of_step(rlhf, state),
             ..rlhf.clone()
         };
         let prompts: Vec<(&Example, &Preference)> = records
@@ -89,9 +89,8 @@ impl Training<'_> {
                 critic.update(&critic_gradients, update, factor);
             }
         }
-        let said = rlhf_metrics(&rollouts, rlhf.beta);
-        state.beta = (rlhf.kl_control).map(|control| next_price(control, rlhf.beta, said.kl));
-        let count = answers(&rollouts).map(|a| a.tokens.len()).sum::<usize>();
+        let said = rlhf_metrics(rlhf, &rollouts, &last, critic_grad_norm);
+        state.beta = (rlhf.kl_control).map(|control| next_beta(control, rlhf.beta, said.kl));
         Ok(Stepped {
             objectives: self.reward_metrics(
                 rlhf,
@@ -104,12 +103,7 @@ impl Training<'_> {
             token_loss: None,
             grad_norm,
             tokens,
-            rlhf: Some(RlhfMetrics {
-                clip_fraction: last.clipped as f64 / count.max(1) as f64,
-                critic_grad_norm,
-                ptx_loss: (rlhf.ptx_weight > 0.0).then_some(last.ptx_loss),
-                ..said
-            }),
+            rlhf: Some(said),
         })
     }
 
@@ -198,7 +192,7 @@ impl Training<'_> {
             let pass = Pass::new(micro)?;
             let reference = lane.model.log_probs(&pass.batch, None)?;
             for (answer, place) in answers_mut(micro).zip(&pass.places) {
-                answer.reference = reference[place.clone()].to_vec();
+                answer.reference_log_probs = reference[place.clone()].to_vec();
             }
             if critic.is_none() {
                 estimate_advantages(rlhf, micro);
@@ -380,7 +374,7 @@ impl Training<'_> {
 }
 
 /// β of a step: the plan's, unless it follows a target and has moved.
-fn priced(rlhf: &Rlhf, state: &TrainingState) -> f64 {
+fn beta_of_step(rlhf: &Rlhf, state: &TrainingState) -> f64 {
     let moved = rlhf.kl_control.and(state.beta);
     moved.unwrap_or(rlhf.beta)
 }
@@ -480,9 +474,14 @@ fn value_slopes(
     slopes
 }
 
-/// What the answers alone say.
-fn rlhf_metrics(rollouts: &[Rollout<'_>], beta: f64) -> RlhfMetrics {
-    let tokens = || answers(rollouts).flat_map(|a| a.policy.iter());
+/// What the answers of a step, and the last pass over them, say.
+fn rlhf_metrics(
+    rlhf: &Rlhf,
+    rollouts: &[Rollout<'_>],
+    last: &PolicyPass,
+    critic_grad_norm: Option<f64>,
+) -> RlhfMetrics {
+    let tokens = || answers(rollouts).flat_map(|a| a.old_log_probs.iter());
     let flat = |of: fn(&Answer) -> &[f64]| -> Vec<f64> {
         answers(rollouts)
             .flat_map(|a| of(a).iter().copied())
@@ -491,14 +490,14 @@ fn rlhf_metrics(rollouts: &[Rollout<'_>], beta: f64) -> RlhfMetrics {
     let returns = flat(|a| &a.returns);
     RlhfMetrics {
         kl: mean(answers(rollouts).map(Answer::kl)).unwrap_or(0.0),
-        beta,
+        beta: rlhf.beta,
         entropy: mean(tokens().map(|log_prob| -log_prob)).unwrap_or(0.0),
         answer_tokens: mean(answers(rollouts).map(|a| a.tokens.len() as f64)).unwrap_or(0.0),
         repetition: repetition(rollouts),
-        clip_fraction: 0.0,
+        clip_fraction: last.clipped as f64 / tokens().count().max(1) as f64,
         explained_variance: explained_variance(&flat(|a| &a.values), &returns),
-        critic_grad_norm: None,
-        ptx_loss: None,
+        critic_grad_norm,
+        ptx_loss: (rlhf.ptx_weight > 0.0).then_some(last.ptx_loss),
     }
 }
 
