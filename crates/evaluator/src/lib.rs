@@ -68,7 +68,8 @@ pub use effects::ObjectiveEffect;
 pub use error::{EvaluatorError, IndicatorError};
 pub use front::{Cost, ExactFront, ExactPoint, Front, FrontPoint, Indicators, MethodFront};
 pub use indicators::{
-    Hypervolume, IndicatorSet, default_reference, hypervolume, inner_product, spacing, sparsity,
+    Hypervolume, IndicatorSet, check_reference, default_reference, hypervolume, inner_product,
+    spacing, sparsity,
 };
 pub use method::{MethodPoints, PointRecords};
 pub use points_file::read_points;

@@ -234,3 +234,41 @@ fn menu_values(
     }
     Ok(values)
 }
+
+#[cfg(test)]
+mod tests {
+    use panacea_config::{Overrides, Plan, Spec};
+
+    use super::*;
+
+    #[test]
+    fn whatever_changes_the_problem_is_said() {
+        let reasons = |more: &str| {
+            let plan = format!(
+                "[model]\npath = \"m\"\n[data]\ntrain = \"t\"\n[[objective]]\nname = \"a\"\nreward = {{ rule = \"conciseness\" }}\n\
+                 [method]\nloss = \"rlhf\"\n[rlhf]\n{more}"
+            );
+            let plan = Plan::resolve(Spec::from_toml(&plan, "it"), &Overrides::default()).unwrap();
+            let Learning::Rlhf(rlhf) = &plan.method().learning else {
+                panic!("it learns from rewards")
+            };
+            another_problem(rlhf).len()
+        };
+        assert_eq!(reasons("advantages = \"rloo\"\nnormalise = false"), 0);
+        assert_eq!(
+            reasons("advantages = \"gae\"\nnormalise = false\ngamma = 1.0"),
+            0
+        );
+        for one in [
+            "advantages = \"grpo\"",
+            "advantages = \"gdpo\"",
+            "gamma = 0.9",
+            "reward_clip = 2.0",
+            "kl_target = 6.0",
+            "ptx_weight = 0.1",
+        ] {
+            assert_eq!(reasons(&format!("normalise = false\n{one}")), 1, "{one}");
+        }
+        assert_eq!(reasons("normalise = true\nptx_weight = 0.1"), 2);
+    }
+}

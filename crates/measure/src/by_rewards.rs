@@ -203,3 +203,28 @@ fn first_of_each_prompt(examples: &[Example]) -> Vec<&Example> {
         .filter(|example| seen.insert(example.prompt.as_slice()))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use panacea_data::{Source, Words};
+
+    use super::*;
+
+    #[test]
+    fn a_prompt_is_answered_once() {
+        let example = |line: usize, prompt: u32| Example {
+            source: Source::new("a.jsonl".as_ref(), line),
+            prompt: vec![prompt],
+            responses: Vec::new(),
+            judgements: Vec::new(),
+            scores: Vec::new(),
+            words: Words::default(),
+        };
+        let examples = [example(1, 7), example(2, 8), example(3, 7)];
+        let lines = first_of_each_prompt(&examples).into_iter();
+        assert_eq!(
+            lines.map(|example| example.source.line).collect::<Vec<_>>(),
+            [1, 2]
+        );
+    }
+}

@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use panacea_config::{Learning, Plan};
 use panacea_evaluator::{
-    Answer, EvaluatorError, Front, IndicatorError, MeasuredRun, PromptSamples, Provenance,
-    REPORT_FILES, Report, wrapped,
+    Answer, EvaluatorError, Front, MeasuredRun, PromptSamples, Provenance, REPORT_FILES, Report,
+    check_reference, wrapped,
 };
 use panacea_measure::{Asked, Choices, MeasureError, Opened, Sample, Writing};
 use panacea_methods::Served;
@@ -282,20 +282,11 @@ impl Arguments {
         {
             return Err(MeasureError::NoRewards { run: run.clone() }.into());
         }
-        let Some(reference) = &self.reference else {
-            return Ok(());
-        };
-        let (found, expected) = (reference.len(), names_of(expected).len());
-        if found != expected {
-            return Err(IndicatorError::ReferenceLength { found, expected }).context("--reference");
-        }
-        match reference.iter().position(|value| !value.is_finite()) {
+        match &self.reference {
+            Some(reference) => {
+                check_reference(reference, expected.objectives().len()).context("--reference")
+            }
             None => Ok(()),
-            Some(at) => Err(IndicatorError::ReferenceNotFinite {
-                objective: at + 1,
-                value: reference[at],
-            })
-            .context("--reference"),
         }
     }
 

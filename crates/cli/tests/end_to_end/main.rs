@@ -286,6 +286,31 @@ fn soups_train_a_member_for_each_objective() {
         output.contains("rewarded-soups") && output.contains("panacea-linear"),
         "{output}"
     );
+    // What cannot become one front is refused before anything is measured, and what can hardly be compared is warned about.
+    for (wrong, part) in [
+        ("--run one --run one", "--run one is given twice"),
+        (
+            "--run one --reference 0",
+            "--reference: the reference has 1 value(s)",
+        ),
+        ("--run one --reference 0,nan", "of objective 2 is NaN"),
+        ("--run one --by rewards", "run one has no rewards"),
+    ] {
+        let error = desk.fail(&format!("eval-front {wrong}"));
+        assert!(
+            error.contains(part) && !error.contains("records"),
+            "{error}"
+        );
+    }
+    desk.succeed("train --config run.toml --run other --steps 1 --set method.beta=0.7");
+    let mut both =
+        desk.command("eval-front --run one --run other --prompts 0 --divisions 1 --out both");
+    let both = both.output().unwrap();
+    let said = String::from_utf8_lossy(&both.stderr);
+    assert!(
+        both.status.success() && said.contains("other by method.beta = 0.7"),
+        "{said}"
+    );
 
     let front = desk.json("runs/soup/evaluations/001/front.json");
     let soup = &front["methods"][0];

@@ -1,8 +1,10 @@
 //! Tokenising: limits, truncation, and what the report says about it.
 
+use std::path::PathBuf;
+
 use panacea_data::{
-    BoxError, DataReport, Example, LabelledBy, Loader, OverlongPrompts, Record, RecordKind,
-    SkipReason, TextEncoder, TokenLimits, Tolerance, load, tokenize,
+    BoxError, DataReport, Example, LabelledBy, Loader, ObjectiveSpec, OverlongPrompts, Record,
+    RecordKind, SkipReason, TextEncoder, TokenLimits, Tolerance, load, tokenize,
 };
 use panacea_pretrained::{Answer, Answered, JsonObject, Message};
 use serde_json::{Value, json};
@@ -239,20 +241,19 @@ fn responses_that_differ_behind_the_limit_only_are_skipped() {
     // KTO judges the two one by one: the same tokens cannot be good and bad.
     let files = Files::new();
     let file = files.lines("data.jsonl", &rows);
-    let (records, mut report) = load(&[file], &[chosen()], RecordKind::Unpaired).unwrap();
     let limits = TokenLimits {
         max_prompt_tokens: 9,
         max_response_tokens: 4,
         overlong_prompts: OverlongPrompts::Skip,
     };
-    let examples = tokenize(
-        records,
-        &Characters,
-        &limits,
-        Tolerance::default(),
-        &mut report,
-    )
-    .unwrap();
+    let judged = |file: PathBuf, objective: ObjectiveSpec| {
+        let loader = Loader::new(RecordKind::Unpaired);
+        let (records, mut report) = loader.load(&[file], &[objective]).unwrap();
+        let tolerance = Tolerance::default();
+        let examples = tokenize(records, &Characters, &limits, tolerance, &mut report);
+        (examples.unwrap(), report)
+    };
+    let (examples, report) = judged(file, chosen());
     assert_eq!((examples.len(), examples[0].source.line), (1, 2));
     assert_eq!(report.skipped[0].reason, SkipReason::EqualAfterTruncation);
 
@@ -260,16 +261,7 @@ fn responses_that_differ_behind_the_limit_only_are_skipped() {
     let drawn =
         json!({"prompt": "a", "responses": ["x", "x", "yy"], "scores": {"right": [1, 1, 0]}});
     let file = files.lines("drawn.jsonl", &[drawn]);
-    let right = [super::score("right")];
-    let (records, mut report) = load(&[file], &right, RecordKind::Unpaired).unwrap();
-    let examples = tokenize(
-        records,
-        &Characters,
-        &limits,
-        Tolerance::default(),
-        &mut report,
-    );
-    let examples = examples.unwrap();
+    let (examples, report) = judged(file, score("right"));
     assert_eq!(examples[0].judgements.len(), 3, "{report}");
 }
 

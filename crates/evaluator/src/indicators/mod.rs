@@ -106,7 +106,10 @@ pub(crate) fn check_points(points: &[Vec<f64>]) -> Result<(), IndicatorError> {
 }
 
 /// Checks that the reference is a finite number per objective.
-pub(crate) fn check_reference(reference: &[f64], objectives: usize) -> Result<(), IndicatorError> {
+///
+/// # Errors
+/// When it has another number of values, or one of them is not finite.
+pub fn check_reference(reference: &[f64], objectives: usize) -> Result<(), IndicatorError> {
     if reference.len() != objectives {
         return Err(IndicatorError::ReferenceLength {
             found: reference.len(),
