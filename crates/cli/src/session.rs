@@ -319,7 +319,10 @@ pub fn on_device<T>(device: Option<&str>, work: impl FnOnce() -> Result<T>) -> R
     };
     panacea_devices::guarded(work).unwrap_or_else(|failure| {
         let advice = match failure.is_out_of_memory() {
-            true => ". Shorter prompts and answers take less, and fewer answers together",
+            true => {
+                ". Shorter prompts and answers take less, and fewer answers together; if the model alone is too large, take a \
+                 smaller one, or compute on the CPU (--device flex)"
+            }
             false => "",
         };
         bail!("{device} failed: {failure}{advice}")

@@ -43,6 +43,17 @@ impl Candidate {
     }
 }
 
+/// How far apart the scores of each of m = `objectives` are over the rows, each of m scores: `[m]`. Without rows, −∞ for each.
+pub fn ranges<'a>(
+    rows: impl Iterator<Item = &'a [f64]> + Clone,
+    objectives: usize,
+) -> impl Iterator<Item = f64> {
+    (0..objectives).map(move |i| {
+        let scores = rows.clone().filter_map(|row| row.get(i).copied());
+        scores.clone().fold(f64::MIN, f64::max) - scores.fold(f64::MAX, f64::min)
+    })
+}
+
 /// An option whose field must be there, `null` or not: without this serde takes a missing one for `None`.
 pub(crate) fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where

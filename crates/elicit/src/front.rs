@@ -3,6 +3,7 @@
 use panacea_objectives::Preference;
 
 use crate::belief::Belief;
+use crate::candidates::ranges;
 use crate::error::{ElicitError, check_numbers};
 
 /// The smallest range but 0: with values below 1e100, regrets in units of it are finite.
@@ -46,11 +47,8 @@ impl Front {
             let fits = point.preference.expect_len(objectives);
             fits.map_err(|source| ElicitError::Preference { what, source })?;
         }
-        let spread = |i: usize| {
-            let values = points.iter().map(|point| point.values[i]);
-            values.clone().fold(f64::MIN, f64::max) - values.fold(f64::MAX, f64::min)
-        };
-        let range = (0..objectives).map(spread).fold(0.0, f64::max);
+        let rows = points.iter().map(|point| &point.values[..]);
+        let range = ranges(rows, objectives).fold(0.0, f64::max);
         if range > 0.0 && range < SMALLEST_RANGE {
             return Err(ElicitError::FrontRange(range));
         }

@@ -78,7 +78,7 @@ mod simulated;
 mod study;
 
 pub use belief::Belief;
-pub use candidates::{AskedPairs, Candidate, spread_preferences};
+pub use candidates::{AskedPairs, Candidate, ranges, spread_preferences};
 pub use choice::{Answer, ChoiceModel};
 pub use error::ElicitError;
 pub use front::{Front, FrontPoint};

@@ -6,7 +6,7 @@ use panacea_objectives::sigmoid;
 use rand::{Rng, RngExt};
 
 use crate::belief::Belief;
-use crate::candidates::{AskedPairs, Candidate};
+use crate::candidates::{AskedPairs, Candidate, ranges};
 use crate::choice::{ChoiceTable, entropy};
 use crate::error::{ElicitError, check_differences};
 use crate::particles::dot;
@@ -59,19 +59,15 @@ pub fn next_question<R: Rng + ?Sized>(
             return Err(ElicitError::DuplicateCandidate(candidate.id.clone()));
         }
     }
-    let range = |i: usize| {
-        let scores = candidates.iter().map(|candidate| candidate.scores[i]);
-        scores.clone().fold(f64::MIN, f64::max) - scores.fold(f64::MAX, f64::min)
-    };
+    let scores: Vec<&[f64]> = candidates.iter().map(|c| &c.scores[..]).collect();
     if !candidates.is_empty() {
-        check_differences((0..belief.objectives()).map(range))?;
+        check_differences(ranges(scores.iter().copied(), belief.objectives()))?;
     }
     let pairs = (0..candidates.len()).flat_map(|left| (0..left).map(move |right| (left, right)));
     let pairs = pairs.filter(|&(left, right)| {
         let (left, right) = (&candidates[left], &candidates[right]);
         left.scores != right.scores && !asked.contains(&left.id, &right.id)
     });
-    let scores: Vec<&[f64]> = candidates.iter().map(|c| &c.scores[..]).collect();
     let best = match criterion {
         Criterion::InformationGain => best_pair(pairs, by_information(belief, &scores)),
         Criterion::DOptimal => best_pair(pairs, by_covariance(belief, &scores)),

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::iter;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -194,16 +195,19 @@ fn passes(error: &HubError) -> bool {
 }
 
 fn refused(url: String, status: u16, headers: &HeaderMap, text: &str) -> HubError {
+    let body: Value = serde_json::from_str(text).unwrap_or_default();
     let header = headers.get("x-error-message");
-    let said = header.and_then(|value| value.to_str().ok().map(str::to_owned));
-    let said = said.or_else(|| {
-        let body: Value = serde_json::from_str(text).ok()?;
-        Some(body.get("error")?.as_str()?.to_owned())
-    });
-    let message = said.map_or_else(String::new, |said| {
-        let line: String = said.chars().take(300).collect();
-        format!(" ({})", line.replace(['\n', '\r'], " "))
-    });
+    let header = header.and_then(|value| value.to_str().ok());
+    let mut said: Vec<&str> = Vec::new();
+    for text in header.into_iter().chain(said_in(&body)) {
+        if !said.contains(&text) {
+            said.push(text);
+        }
+    }
+    let message = match said.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", brief(&said.join("; "))),
+    };
     let hint = match status {
         300..=399 => "the repository was renamed: push to its new name",
         401 | 403 => "access is refused: the token has to be one that may write to this repository",
@@ -222,6 +226,24 @@ fn refused(url: String, status: u16, headers: &HeaderMap, text: &str) -> HubErro
         status,
         message,
         hint,
+    }
+}
+
+/// What a refusal says in its body: `error`, a text or several, and what is wrong with a card, `errors[].message`.
+fn said_in(body: &Value) -> impl Iterator<Item = &str> {
+    let several = |field: &str| body[field].as_array().into_iter().flatten();
+    let of_card = several("errors").map(|error| &error["message"]);
+    let all = iter::once(&body["error"]).chain(several("error"));
+    all.chain(of_card).filter_map(Value::as_str)
+}
+
+/// One line of a text, not too long.
+fn brief(text: &str) -> String {
+    const LONGEST: usize = 300;
+    let line = text.replace(['\n', '\r'], " ");
+    match line.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
     }
 }
 

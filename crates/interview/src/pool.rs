@@ -1,8 +1,8 @@
 //! Answers to one prompt that are compared.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
-use panacea_elicit::{Candidate, Session, spread_preferences};
+use panacea_elicit::{Candidate, Session, ranges, spread_preferences};
 use panacea_methods::Served;
 use panacea_model::{Decoder, Request, Sampling, StopReason};
 use panacea_objectives::Preference;
@@ -228,14 +228,11 @@ impl Pool {
 
     /// The largest range of an objective's scores.
     pub(crate) fn range(&self) -> f64 {
-        let mut ranges: HashMap<usize, (f64, f64)> = HashMap::new();
-        for candidate in &self.candidates {
-            for (objective, &score) in candidate.scores.iter().enumerate() {
-                let range = ranges.entry(objective).or_insert((score, score));
-                *range = (range.0.min(score), range.1.max(score));
-            }
-        }
-        let ranges = ranges.values().map(|(low, high)| high - low);
-        ranges.fold(0.0, f64::max)
+        let rows = self
+            .candidates
+            .iter()
+            .map(|candidate| &candidate.scores[..]);
+        let objectives = rows.clone().next().map_or(0, <[f64]>::len);
+        ranges(rows, objectives).fold(0.0, f64::max)
     }
 }

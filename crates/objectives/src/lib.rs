@@ -74,8 +74,8 @@ pub use losses::{
 pub use preference::{Preference, PreferenceError, rounded_weight};
 pub use record::{Judgement, Record, RecordKind};
 pub use rl::{
-    Advantages, KlEstimate, PolicyTerm, ValueTerm, clip_fraction, clipped_policy_term,
-    clipped_value_term, decoupled_group_advantages, explained_variance, generalised_advantages,
+    Advantages, KlEstimate, PolicyTerm, ValueTerm, clipped_policy_term, clipped_value_term,
+    decoupled_group_advantages, explained_variance, generalised_advantages,
     group_relative_advantages, kl_estimate, leave_one_out_advantages, leave_one_out_by_token,
     scalarise, sequence_return, token_rewards, whiten,
 };

@@ -192,18 +192,6 @@ impl Preference {
         named.collect::<Vec<_>>().join(",")
     }
 
-    /// The objective of the greatest weight (the first of them).
-    #[must_use]
-    pub fn dominant(&self) -> usize {
-        let mut dominant = 0;
-        for (i, &weight) in self.weights.iter().enumerate() {
-            if weight > self.weights[dominant] {
-                dominant = i;
-            }
-        }
-        dominant
-    }
-
     /// Checks that there is one weight per objective.
     ///
     /// # Errors
@@ -373,11 +361,5 @@ mod tests {
         assert_eq!(format!("{:.3}", Preference::vertex(2, 0)), "1,0");
         assert_eq!(thirds.to_string().parse(), Ok(thirds));
         assert_eq!(rounded_weight(10.0, 0), "10");
-    }
-
-    #[test]
-    fn the_dominant_objective_is_the_first_of_the_greatest() {
-        assert_eq!(Preference::uniform(3).dominant(), 0);
-        assert_eq!(Preference::vertex(3, 2).dominant(), 2);
     }
 }

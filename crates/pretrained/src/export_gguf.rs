@@ -3,12 +3,12 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 
 use crate::export::check_replacement;
 use crate::gguf::{self, Entry, Format, Metadata, ROPE_FACTORS, RowOrder, TEMPLATE, Value};
+use crate::partial::whole_file;
 use crate::{
     ChatOptions, ChatTokenizer, Message, ModelConfig, Pretrained, PretrainedError, RopeScaling,
     TensorF32,
@@ -440,50 +440,6 @@ fn tokenizer_difference(
             _ => None,
         },
     )
-}
-
-/// Writes a file beside its place and moves it there when it is whole.
-fn whole_file(
-    path: &Path,
-    write: impl FnOnce(&Path) -> Result<(), PretrainedError>,
-) -> Result<(), PretrainedError> {
-    let Some(name) = path.file_name() else {
-        return Err(refusal(
-            path,
-            "the path does not end with a file's name".to_owned(),
-        ));
-    };
-    if path.symlink_metadata().is_ok() {
-        return Err(refusal(
-            path,
-            "it exists already; remove it or choose another name".to_owned(),
-        ));
-    }
-    if let Some(parent) = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-    {
-        fs::create_dir_all(parent).map_err(PretrainedError::io(parent, "create the folder"))?;
-    }
-    let partial = Partial(path.with_file_name(format!(
-        ".{}.partial-{}",
-        name.to_string_lossy(),
-        std::process::id()
-    )));
-    // Of a process that was killed: in a container all have the same number.
-    let _ = fs::remove_file(&partial.0);
-    write(&partial.0)?;
-    fs::rename(&partial.0, path).map_err(PretrainedError::io(path, "move the finished file to"))
-}
-
-/// A file that is removed unless it was moved away.
-struct Partial(PathBuf);
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        // Either it has been moved away, or an error is on its way to the user already.
-        let _ = fs::remove_file(&self.0);
-    }
 }
 
 fn refusal(path: &Path, problem: String) -> PretrainedError {

@@ -238,9 +238,14 @@ impl Endpoint {
         let header = |name| Some(response.headers().get(name)?.to_str().ok()?.to_owned());
         let location: Option<String> = header("location");
         let seconds = header("retry-after").and_then(|it: String| it.parse::<u64>().ok());
+        let status = response.status().as_u16();
+        let body = match response.body_mut().read_to_string() {
+            Err(ureq::Error::BodyExceedsLimit(most)) => format!("(more than {most} bytes)"),
+            body => body?,
+        };
         Ok(Answer {
-            status: response.status().as_u16(),
-            body: response.body_mut().read_to_string()?,
+            status,
+            body,
             location,
             retry_after: seconds.map(|it| Duration::from_secs(it.min(LONGEST_PAUSE))),
         })

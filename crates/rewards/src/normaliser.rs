@@ -27,19 +27,6 @@ impl Normaliser {
         self.squares += before * (value - self.mean);
     }
 
-    /// Takes in all values that `other` has seen, after Chan, Golub and LeVeque (1979).
-    pub fn merge(&mut self, other: &Self) {
-        if other.count == 0 {
-            return;
-        }
-        let count = self.count + other.count;
-        let share = other.count as f64 / count as f64;
-        let gap = other.mean - self.mean;
-        self.mean += gap * share;
-        self.squares += other.squares + gap * gap * share * self.count as f64;
-        self.count = count;
-    }
-
     /// How many values were taken in.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -116,19 +103,6 @@ mod tests {
             let normaliser = of(&values);
             prop_assert!((normaliser.mean() - mean).abs() < 1e-10);
             prop_assert!((normaliser.deviation() - (squares / (n - 1.0)).sqrt()).abs() < 1e-10);
-        }
-
-        #[test]
-        fn merged_parts_are_the_whole(
-            values in proptest::collection::vec(-100.0..100.0_f64, 0..50), at in 0.0..1.0_f64,
-        ) {
-            let (first, second) = values.split_at((values.len() as f64 * at) as usize);
-            let mut merged = of(first);
-            merged.merge(&of(second));
-            let whole = of(&values);
-            prop_assert_eq!(merged.count(), whole.count());
-            prop_assert!((merged.mean() - whole.mean()).abs() < 1e-10);
-            prop_assert!((merged.deviation() - whole.deviation()).abs() < 1e-10);
         }
 
         #[test]

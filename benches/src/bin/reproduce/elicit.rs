@@ -550,10 +550,7 @@ mod tests {
             }
             let values = town.world.all_values(&others);
             let points = town.served.front.points();
-            let is_corner = |preference: &Preference| {
-                let largest = preference.weights()[preference.dominant()];
-                largest == 1.0
-            };
+            let is_corner = |preference: &Preference| preference.weights().contains(&1.0);
             let utility = |person: usize, values: &[f64]| -> f64 {
                 let weights = town.wishes[person][0].weights().iter();
                 weights.zip(values).map(|(w, v)| w * v).sum()

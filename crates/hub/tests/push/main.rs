@@ -384,7 +384,7 @@ fn what_the_hub_refuses_is_said() {
     fs::write(folder.path().join("README.md"), "no card").unwrap();
     let card = refusal(&server, wanted);
     assert!(
-        card.contains("README.md") && card.contains("no front matter"),
+        card.contains("README.md") && card.contains("(no front matter; no license)"),
         "{card}"
     );
     assert_eq!(server.state().commits.len(), 1);

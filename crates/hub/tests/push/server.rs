@@ -264,7 +264,7 @@ fn validate(card: &str) -> Reply {
         ),
         false => reply(
             400,
-            json!({"error": "no front matter", "errors": [{"message": "no front matter"}]}),
+            json!({"error": "no front matter", "errors": [{"message": "no front matter"}, {"message": "no license"}]}),
         ),
     }
 }

@@ -26,5 +26,5 @@ pub use group::{
     decoupled_group_advantages, group_relative_advantages, leave_one_out_advantages,
     leave_one_out_by_token,
 };
-pub use ppo::{PolicyTerm, ValueTerm, clip_fraction, clipped_policy_term, clipped_value_term};
+pub use ppo::{PolicyTerm, ValueTerm, clipped_policy_term, clipped_value_term};
 pub use rewards::{KlEstimate, kl_estimate, scalarise, sequence_return, token_rewards};

@@ -17,11 +17,13 @@ use ureq::http::{HeaderMap, Response};
 use super::{FetchError, Progress};
 use crate::partial::PartialFolder;
 use crate::safetensors::{INDEX, SINGLE};
-use crate::{Origin, PretrainedError};
+use crate::{ModelConfig, Origin, PretrainedError, json};
+
+const CONFIG: &str = "config.json";
 
 /// What is taken of a repository, besides the weights.
 const WANTED: [&str; 7] = [
-    "config.json",
+    CONFIG,
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -79,6 +81,11 @@ impl Hub {
         for file in self.wanted(repository, &revision)? {
             let blob = self.file(repository, &revision.sha, file, &cache, progress)?;
             place(&blob, &partial.path().join(file))?;
+            if file == CONFIG {
+                // Whether the model can be used at all is told before the weights come, which take long.
+                let name = format!("{repository}/{CONFIG}");
+                ModelConfig::from_json(Path::new(&name), &json::read_object(&blob)?)?;
+            }
         }
         write(&cache.join("refs").join("main"), revision.sha.as_bytes())?;
         partial.finish()?;
@@ -114,7 +121,7 @@ impl Hub {
         }
     }
 
-    /// Configuration, tokenizer and weights: one file of them if there is, else the shards.
+    /// Configuration, tokenizer and weights, in this order: the weights as one file if there is one, else as shards.
     fn wanted<'a>(
         &self,
         repository: &str,
@@ -136,15 +143,21 @@ impl Hub {
                 name == INDEX || shard
             }
         };
-        let wanted: Vec<&str> = names()
-            .filter(|name| WANTED.contains(name) || is_weights(name))
-            .collect();
-        if wanted.iter().any(|name| is_weights(name)) {
-            return Ok(wanted);
-        }
-        let url = format!("{}/{repository}", self.0.endpoint());
-        let problem = format!("the repository has no safetensors weights ({SINGLE} or {INDEX})");
-        Err(FetchError::Answer { url, problem })
+        let has = |wanted: &&str| names().any(|name| name == *wanted);
+        let missing = match (names().any(is_weights), has(&CONFIG)) {
+            (true, true) => {
+                let described = WANTED.into_iter().filter(has);
+                return Ok(described
+                    .chain(names().filter(|name| is_weights(name)))
+                    .collect());
+            }
+            (true, false) => format!("no {CONFIG}"),
+            (false, _) => format!("no safetensors weights ({SINGLE} or {INDEX})"),
+        };
+        Err(FetchError::Answer {
+            url: format!("{}/{repository}", self.0.endpoint()),
+            problem: format!("the repository has {missing}"),
+        })
     }
 
     /// Makes sure that a file is in the cache, and returns its blob.

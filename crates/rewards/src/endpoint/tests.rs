@@ -266,6 +266,11 @@ fn a_reply_without_a_number_on_the_scale_is_quoted() {
     );
     let error = error(1, (200, "<html>".to_owned()));
     assert_says(error, "answered \"<html>\", expected a chat completion");
+    let endless = " ".repeat((10 << 20) + 1);
+    let error = self::error(1, (200, endless.clone()));
+    assert_says(error, "answered \"(more than 10485760 bytes)\", expected a");
+    let error = self::error(1, (404, endless));
+    assert_says(error, "HTTP 404: \"(more than 10485760 bytes)\"; correct");
 }
 
 #[test]

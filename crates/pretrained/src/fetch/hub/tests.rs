@@ -11,6 +11,11 @@ use super::*;
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const REPOSITORY: &str = "owner/tiny";
 
+const CONFIG_JSON: &[u8] = br#"{
+    "model_type": "llama", "vocab_size": 10, "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1,
+    "num_attention_heads": 2, "rms_norm_eps": 1e-5
+}"#;
+
 /// A hub on this machine: answers from a table, and notes what it was asked.
 struct MockHub {
     endpoint: String,
@@ -165,7 +170,7 @@ fn answer(
 
 fn repository() -> BTreeMap<&'static str, StoredFile> {
     BTreeMap::from([
-        ("config.json", small(b"{}")),
+        ("config.json", small(CONFIG_JSON)),
         ("model.safetensors", large(&b"weights".repeat(200_000))),
         ("tokenizer.json", small(b"{\"a\": 1}")),
         ("README.md", small(b"not wanted")),
@@ -341,10 +346,38 @@ fn refusals_are_told_from_silence() {
 }
 
 #[test]
+fn a_model_that_cannot_be_used_is_refused_before_its_weights_are_fetched() {
+    let mut files = repository();
+    files.insert("config.json", small(br#"{"model_type": "mamba"}"#));
+    let mock = MockHub::serve(files, None);
+    let run = Run::new(&mock, None);
+    let error = run.fetch("tiny").unwrap_err().to_string();
+    assert!(
+        error.contains("owner/tiny/config.json") && error.contains("mamba"),
+        "{error}"
+    );
+    assert_eq!(mock.requests("GET /storage"), Vec::<String>::new());
+    assert_eq!(mock.requests("HEAD /").len(), 1);
+    assert!(run.leftovers().is_empty());
+}
+
+#[test]
+fn a_repository_without_a_configuration_is_refused() {
+    let mut files = repository();
+    files.remove("config.json");
+    let mock = MockHub::serve(files, None);
+    let error = Run::new(&mock, None).fetch("tiny").unwrap_err().to_string();
+    assert!(
+        error.ends_with("the repository has no config.json"),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_repository_without_safetensors_is_named() {
     let mock = MockHub::serve(
         BTreeMap::from([
-            ("config.json", small(b"{}")),
+            ("config.json", small(CONFIG_JSON)),
             ("pytorch_model.bin", small(b"")),
         ]),
         None,
