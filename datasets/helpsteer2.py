@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """HelpSteer2's rows (one response each) -> scored pairs, as JSON Lines on standard output.
 
-    python3 datasets/helpsteer2.py train.jsonl.gz > helpsteer2-train.jsonl
+    python3 datasets/helpsteer2.py train.jsonl.gz > train.jsonl
 
 The two rows of a prompt follow each other. An attribute is a number, or a list with one number an annotator, whose
 mean is taken. Adds conciseness = 4 - verbosity. Needs nothing beyond Python.

@@ -8,11 +8,7 @@ use std::ffi::OsString;
 /// `--device` may carry an index (`cuda:1`). An unknown device takes no feature: the binary is built without it
 /// and answers with the list of those that are present.
 pub fn needed(arguments: &[OsString]) -> BTreeSet<&'static str> {
-    let mut features: BTreeSet<_> = devices(arguments).filter_map(of_device).collect();
-    if arguments.first().is_some_and(|command| command == "fetch") {
-        features.insert("hub");
-    }
-    features
+    devices(arguments).filter_map(of_device).collect()
 }
 
 /// Those of `bench gpu`, whose device is CUDA unless it is named.
@@ -82,12 +78,6 @@ mod tests {
         assert_eq!(of("--steps 2"), ["cuda"]);
         assert_eq!(of("--device wgpu"), ["wgpu"]);
         assert_eq!(of("--device flex"), [""; 0]);
-    }
-
-    #[test]
-    fn the_network_takes_hub() {
-        check("fetch smollm2-135m-instruct", &["hub"]);
-        check("generate --prompt fetch", &[]);
     }
 
     #[test]

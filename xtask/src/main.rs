@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo xtask train --device cuda --config FILE
-//!   │  features   the arguments name a device or a network: which cargo features does that take?   → [cuda]
+//!   │  features   the arguments name a device: which cargo features does that take?                → [cuda]
 //!   │  build      cargo build --release -p panacea-cli --features cuda          (progress on standard error)
 //!   └─ launch     becomes target/release/panacea train --device cuda …      (same folder, input, output, signals)
 //! ```
@@ -40,12 +40,16 @@ Commands of the panacea binary (built in release first, for the --device that is
   eval-reward  Measure a reward model: accuracy beside a rule of length, calibration
   generate     Answer a prompt under a preference
   serve        Answer over HTTP, each request under its own preference
+  chat         A conversation in the terminal, under a preference that changes whenever you want
+  elicit       Find a person's preference from a few comparisons of answers
   score        Log-probabilities of given responses
   export       Write a run for llama.cpp, PEFT or transformers, with every preference or at one
   push         Upload an exported folder to the Hugging Face hub
   runs         List runs, look at one, compare two, remove some
+  config       Keys of a configuration, a file to begin with, and what training would refuse
   indicators   Hypervolume and the other indicators of a table of points
   devices      List the devices that are present
+  completions  Completion of commands and options for your shell
 Options of a command: cargo xtask <COMMAND> --help
 
 Chores:
