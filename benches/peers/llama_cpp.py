@@ -8,7 +8,7 @@ import xllamacpp
 def adapters(folder):
     """The adapters, with the scales that the exported command line has."""
     line = next(line for line in (folder / "README.md").read_text().splitlines() if line.startswith("    llama-server "))
-    options = dict(zip(shlex.split(line)[1::2], shlex.split(line)[2::2]))
+    options = dict(zip(shlex.split(line)[1::2], shlex.split(line)[2::2], strict=True))
     pairs = [pair.rsplit(":", 1) for pair in options["--lora-scaled"].split(",")]
     return [xllamacpp.CommonAdapterLoraInfo(str(folder / path), float(scale)) for path, scale in pairs]
 

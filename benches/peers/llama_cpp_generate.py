@@ -7,9 +7,9 @@ LORA is a folder of `cargo xtask export --format llama-lora`; its scales are tho
 
 import argparse
 import json
-import threading
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import llama_cpp
@@ -40,13 +40,11 @@ def main():
     for rows in [1, 8]:
         seconds = []
         for _ in range(options.repeats):
-            clients = [threading.Thread(target=complete, args=(url, row, options.tokens)) for row in range(rows)]
-            start = time.monotonic()
-            for client in clients:
-                client.start()
-            for client in clients:
-                client.join()
-            seconds.append(time.monotonic() - start)
+            with ThreadPoolExecutor(rows) as pool:
+                start = time.monotonic()
+                # The list raises what a client raised: one that failed is not timed.
+                list(pool.map(lambda row: complete(url, row, options.tokens), range(rows)))
+                seconds.append(time.monotonic() - start)
         print(json.dumps({"rows": rows, "tokens": options.tokens, "seconds": seconds}))
 
 

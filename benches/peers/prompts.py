@@ -6,9 +6,9 @@
 import json
 import random
 import sys
-import threading
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 WORDS = "the quick brown fox jumps over a lazy dog while seven birds watch from an old oak tree near the river".split()
 
@@ -51,24 +51,20 @@ def main():
     second, _, usage = ask(url, chat, 20)
     print(f"first token of a chat's first turn after {first[0]:.2f} s, of its second after {second[0]:.2f} s: {usage}")
 
-    system, answers = {"role": "system", "content": text(490, seed + 1)}, []
+    system = {"role": "system", "content": text(490, seed + 1)}
     questions = [user(f"Question {i}: what do the birds watch?") for i in range(8)]
-    clients = [threading.Thread(target=lambda q=q: answers.append(ask(url, [system, q], 16))) for q in questions]
-    for client in clients:
-        client.start()
-    for client in clients:
-        client.join()
+    with ThreadPoolExecutor(len(questions)) as pool:
+        # The list raises what a client raised.
+        answers = list(pool.map(lambda question: ask(url, [system, question], 16), questions))
     firsts = sorted(times[0] for times, _, _ in answers)
     print(f"first tokens behind a common system prompt after {firsts[0]:.2f} to {firsts[-1]:.2f} s")
 
-    beside = []
     question = [user("Count from one to one thousand in words.")]
-    client = threading.Thread(target=lambda: beside.append(ask(url, question, 400)))
-    client.start()
-    time.sleep(1)
-    long, _, usage = ask(url, [user(text(3950, seed + 2))], 2)
-    client.join()
-    times = beside[0][0]
+    with ThreadPoolExecutor(1) as pool:
+        beside = pool.submit(ask, url, question, 400)
+        time.sleep(1)
+        long, _, usage = ask(url, [user(text(3950, seed + 2))], 2)
+        times, _, _ = beside.result()
     gap = max(b - a for a, b in zip(times, times[1:]))
     print(f"first token behind {usage['prompt_tokens']} tokens after {long[0]:.1f} s; beside it, {gap:.1f} s without one at most")
 

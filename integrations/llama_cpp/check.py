@@ -105,6 +105,16 @@ def agree(found, ours, tolerance):
     return len(found) == len(ours)
 
 
+def ended(server):
+    """The exit code of a server that is asked to end, and killed where it does not: it may not outlive the check."""
+    server.terminate()
+    try:
+        return server.wait(timeout=60)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        return server.wait()
+
+
 def scaled(weights, split):
     """The `lora` array of a request."""
     scales = [1, *weights] if split else weights
@@ -169,8 +179,8 @@ def check(options, folder):
             answers.append([greedy(url, record["prompt"], {**at, **likeliest, "preference": weights}) for record in records])
         of_base = [greedy(url, record["prompt"], {**likeliest, "model": plain}) for record in records]
     finally:
-        ours.terminate()
-        ours.wait(timeout=60)
+        code = ended(ours)
+    assert code == 0, code
     spread = max(abs(a["sum_logprob"] - b["sum_logprob"]) for a, b in zip(scores[0], scores[2]))
     assert spread > 10 * options.tolerance, f"λ changes nothing: {spread}"
 

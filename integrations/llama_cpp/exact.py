@@ -10,6 +10,7 @@ import argparse
 import json
 import math
 import random
+import sys
 import tempfile
 import urllib.request
 from pathlib import Path
@@ -18,6 +19,8 @@ import torch
 import transformers
 from transformers.models.llama import modeling_llama
 
+# It stands among the sources.
+sys.dont_write_bytecode = True
 from check import RECORDS, LlamaServer, panacea, post
 
 

@@ -73,7 +73,7 @@ async function prepare(runs) {
   return JSON.parse(await readFile(path.join(runs, firstEvaluation("one"), "front.json"), "utf8"));
 }
 
-/** A server of the runs; `stop()` ends it and holds that it ended well. */
+/** A server of the runs; `stop()` ends it, by force if need be, and holds that it ended well. */
 async function serve(runs, ...more) {
   const names = ["one", "three", "five"].flatMap((name) => ["--run", name]);
   const words = ["serve", "--model", BASE, ...names, "--runs", runs, "--port", "0", ...more];
@@ -89,7 +89,10 @@ async function serve(runs, ...more) {
     url,
     stop: async () => {
       server.kill("SIGTERM");
-      assert.equal(await ended, 0);
+      const force = setTimeout(() => server.kill("SIGKILL"), PATIENCE);
+      const code = await ended;
+      clearTimeout(force);
+      assert.equal(code, 0, `the server ended with ${code}`);
     },
   };
 }
@@ -1047,6 +1050,7 @@ async function aFileNeedsNoScript() {
 
 const runs = await mkdtemp(path.join(tmpdir(), "panacea-page-"));
 const servers = [];
+let ends;
 try {
   const front = await prepare(runs);
   const open = await serve(runs);
@@ -1087,7 +1091,9 @@ try {
   for (const fault of faults) console.error(`in the browser: ${fault}`);
   throw error;
 } finally {
-  await browser?.close();
-  for (const { stop } of servers) await stop();
+  // All that runs, whatever becomes of the others.
+  ends = await Promise.allSettled([browser?.close(), ...servers.map(({ stop }) => stop())]);
   await rm(runs, { recursive: true });
 }
+// Not before, where it would hide what went wrong first.
+for (const end of ends) if (end.status === "rejected") throw end.reason;

@@ -115,10 +115,15 @@ fn built(profile: &str, name: &str) -> Result<PathBuf, Failure> {
         .join(profile)
         .join(format!("{name}{}", env::consts::EXE_SUFFIX));
     if !binary.is_file() {
-        return Err(Failure::new(format!(
-            "cargo built {name}, but it is not at {}: call xtask as `cargo xtask`",
-            binary.display()
-        )));
+        let place = binary.display();
+        return Err(Failure::new(match profile {
+            "debug" => format!(
+                "there is no {place}: `cargo build --workspace` makes the programs, and `cargo test --workspace --no-run` the examples"
+            ),
+            _ => {
+                format!("cargo built {name}, but it is not at {place}: call xtask as `cargo xtask`")
+            }
+        }));
     }
     Ok(binary)
 }

@@ -13,7 +13,11 @@ pub fn needed(arguments: &[OsString]) -> BTreeSet<&'static str> {
 
 /// Those of `bench gpu`, whose device is CUDA unless it is named.
 pub fn of_gpu_bench(arguments: &[OsString]) -> BTreeSet<&'static str> {
+    let asks = arguments
+        .iter()
+        .any(|word| word == "--help" || word == "-h");
     match devices(arguments).next() {
+        None if asks => BTreeSet::new(),
         None => BTreeSet::from(["cuda"]),
         Some(device) => of_device(device).into_iter().collect(),
     }
@@ -78,6 +82,7 @@ mod tests {
         assert_eq!(of("--steps 2"), ["cuda"]);
         assert_eq!(of("--device wgpu"), ["wgpu"]);
         assert_eq!(of("--device flex"), [""; 0]);
+        assert_eq!(of("--help"), [""; 0]);
     }
 
     #[test]

@@ -83,7 +83,20 @@ pub fn check() -> Result<(), Failure> {
 fn commands_without_help(binary: &Path) -> Result<Vec<String>, Failure> {
     let mut help = Help::new(binary);
     let mut wrong = Vec::new();
-    for folder in ["", "docs", "docs/guide", "datasets", "benches"] {
+    let mut folders = ["", "docs", "docs/guide", "datasets", "benches"]
+        .map(PathBuf::from)
+        .to_vec();
+    for parent in ["crates", "datasets"] {
+        let parent = workspace().join(parent);
+        let entries = fs::read_dir(&parent).map_err(|error| cannot("read", &parent, &error))?;
+        folders.extend(
+            entries
+                .flatten()
+                .map(|entry| entry.path())
+                .filter(|path| path.is_dir()),
+        );
+    }
+    for folder in folders {
         for page in pages_in(folder)? {
             let text = read(&page)?;
             let found = help.wrong(&text).unwrap_or_else(|words| vec![words]);
@@ -99,7 +112,7 @@ fn commands_without_help(binary: &Path) -> Result<Vec<String>, Failure> {
 }
 
 /// The pages of a folder of the repository, in their order.
-fn pages_in(folder: &str) -> Result<Vec<PathBuf>, Failure> {
+fn pages_in(folder: impl AsRef<Path>) -> Result<Vec<PathBuf>, Failure> {
     let folder = workspace().join(folder);
     let entries = fs::read_dir(&folder).map_err(|error| cannot("read", &folder, &error))?;
     let mut pages: Vec<PathBuf> = entries

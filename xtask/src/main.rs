@@ -96,6 +96,9 @@ fn main() -> ExitCode {
         Command::Reproduce => commands_of_reproduce(&arguments[1..])
             .and_then(|()| build::benches("reproduce", &BTreeSet::new()))
             .and_then(|binary| launch::become_program(&binary, &arguments[1..])),
+        Command::Misspelt => Err(Failure::new(
+            "cargo xtask bench takes `peers` or `gpu`, and cargo xtask ci and examples take nothing",
+        )),
         Command::Panacea => build::panacea(&features::needed(&arguments))
             .and_then(|binary| launch::become_program(&binary, &arguments)),
     };
@@ -134,6 +137,8 @@ enum Command {
     Peers,
     Gpu,
     Reproduce,
+    /// A chore with other words than it takes; it would take minutes to hear that from the binary.
+    Misspelt,
     Panacea,
 }
 
@@ -149,6 +154,7 @@ impl Command {
             [Some("bench"), Some("peers"), ..] => Self::Peers,
             [Some("bench"), Some("gpu"), ..] => Self::Gpu,
             [Some("reproduce"), ..] => Self::Reproduce,
+            [Some("bench" | "ci" | "examples"), ..] => Self::Misspelt,
             _ => Self::Panacea,
         }
     }
@@ -196,6 +202,9 @@ mod tests {
         assert_eq!(command("advisories"), Command::Advisories);
         assert_eq!(command("bench peers --rounds 1"), Command::Peers);
         assert_eq!(command("bench gpu --device wgpu"), Command::Gpu);
+        for line in ["ci --fast", "bench", "bench peer", "examples x"] {
+            assert_eq!(command(line), Command::Misspelt, "{line:?}");
+        }
         assert_eq!(command("reproduce quickstart"), Command::Reproduce);
         assert_eq!(command("reproduce rewards --only m2"), Command::Reproduce);
         assert_eq!(command("reproduce elicit --users 20"), Command::Reproduce);
@@ -205,7 +214,6 @@ mod tests {
             "help train",
             "--version",
             "no-such-command",
-            "ci --fast",
         ] {
             assert_eq!(command(line), Command::Panacea, "{line:?}");
         }

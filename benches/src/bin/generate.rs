@@ -71,8 +71,10 @@ fn main() -> Result<()> {
         None => random_model_in(shape, &device, weights)?,
     };
     let adapters = Arc::new(adapters(&model)?);
+    let vocabulary =
+        (pretrained.as_ref()).map_or(shape.vocabulary, |model| model.config().vocab_size);
     let tokens = |rows: usize, length: usize| -> Vec<Vec<u32>> {
-        let examples = pairs(rows, length, 1, shape.vocabulary);
+        let examples = pairs(rows, length, 1, vocabulary);
         examples.into_iter().map(|e| e.prompt).collect()
     };
 

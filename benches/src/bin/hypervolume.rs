@@ -1,5 +1,5 @@
 //! The exact hypervolume of random fronts, for the side by side with `peers/moocore_hypervolume.py`: one JSON line
-//! {"measure", "points", "seconds", "value"} a front. `points` is a file that the script reads.
+//! {"measure", "points", "median", "value"} a front. `points` is a file that the script reads.
 
 use std::path::PathBuf;
 use std::time::Instant;

@@ -26,10 +26,10 @@ pub struct ModelArguments {
     #[arg(long, required_unless_present = "run")]
     pub model: Option<PathBuf>,
     /// The run whose adapter steers the model; without it, the base model.
-    #[arg(long, requires = "steered by")]
+    #[arg(long)]
     pub run: Option<String>,
     /// Weights on the run's objectives, in their order or by name, such as 0.3,0.7 or brevity=2,detail=1; they are divided by
-    /// their sum, and an objective without a name has 0.
+    /// their sum, and an objective without a name has 0. A run that was trained at one λ needs none.
     #[arg(long, requires = "run", group = "steered by", value_name = "WEIGHTS")]
     pub preference: Option<Weights>,
     /// The profile of a person, made by `elicit`: the preference that was found for them.
@@ -129,7 +129,12 @@ impl ModelArguments {
                 note!("profile {profile}: λ = {preference:.3}, after {answers} answers");
                 preference
             }
-            (None, None) => bail!("either --preference or --profile says how it is steered"),
+            (None, None) => record.plan.only_preference().with_context(|| {
+                let objectives = record.plan.objective_names().join(", ");
+                format!(
+                    "--preference or --profile is missing: it says how run {name} is steered, whose objectives are {objectives}"
+                )
+            })?,
         };
         Ok((run, record, preference))
     }

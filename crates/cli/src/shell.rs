@@ -3,7 +3,7 @@
 use std::env;
 use std::path::Path;
 
-use panacea_config::Plan;
+use panacea_config::{Learning, Plan};
 use panacea_runs::RunFolder;
 
 use crate::session::RUNS;
@@ -65,9 +65,15 @@ pub fn measure(folder: &RunFolder, plan: &Plan, runs: &Path) -> String {
         true => "eval-reward",
         false => "eval-front",
     };
+    // Where the records have no scores of their own, only answers that the run writes can be measured.
+    let is_scored = || (plan.objectives().iter()).all(|objective| objective.asks_for_own_scores());
+    let by = match plan.method().learning {
+        Learning::Rlhf(_) if !is_scored() => " --by rewards",
+        _ => "",
+    };
     let records = match plan.evaluation_files(&[]).is_empty() {
         true => " --eval FILE",
         false => "",
     };
-    format!("{} {command}{}{records}", program(), run(folder, runs))
+    format!("{} {command}{}{by}{records}", program(), run(folder, runs))
 }

@@ -158,6 +158,20 @@ impl Plan {
         &self.preference
     }
 
+    /// The preference of every step, where there is but one: `preference.fixed`, or that of a single objective.
+    #[must_use]
+    pub fn only_preference(&self) -> Option<Preference> {
+        let of_one = || (self.objectives.len() == 1).then(|| Preference::uniform(1));
+        self.preference.fixed.clone().or_else(of_one)
+    }
+
+    /// Where a run stands while nobody says a preference: at the only one that it was trained at, else all objectives alike.
+    #[must_use]
+    pub fn usual_preference(&self) -> Preference {
+        let alike = || Preference::uniform(self.objectives.len());
+        self.only_preference().unwrap_or_else(alike)
+    }
+
     /// The trainings that the method takes.
     pub fn trainings(&self) -> Trainings {
         self.method.method.trainings(self.objectives.len())

@@ -322,6 +322,22 @@ fn element_position(list: &Spanned<DeValue>, index: usize) -> Option<usize> {
     Some(list.get_ref().as_array()?.get(index)?.span().start)
 }
 
+/// What is meant by a value that people bring from elsewhere, in the words of a configuration.
+fn meant(key: &str, value: &Value) -> Option<&'static str> {
+    Some(match (key, value.as_str()?) {
+        ("method.loss", "ppo") => r#"loss = "rlhf" with rlhf.advantages = "gae""#,
+        ("method.loss", "rloo") => r#"loss = "rlhf" with rlhf.advantages = "rloo""#,
+        ("method.loss", "grpo") => r#"loss = "rlhf" with rlhf.advantages = "grpo""#,
+        ("method.loss", "gdpo") => r#"loss = "rlhf" with rlhf.advantages = "gdpo""#,
+        ("method.loss", "ipo") => r#"loss = "dpo" with method.dpo_loss = "ipo""#,
+        ("method.loss", "reward" | "reward-model" | "reward_model" | "rm") => {
+            r#"method.name = "reward-model""#
+        }
+        ("adapter.modules", "all-linear") => "the default: leave the key out",
+        _ => return None,
+    })
+}
+
 struct Reader {
     sources: Sources,
     /// The keys that are known and have the right type.
@@ -411,7 +427,11 @@ impl Reader {
                     checked.insert(name.clone(), value.clone());
                     self.sources.origins.insert(key, place(name));
                 }
-                Err(message) => self.problem(Some(place(name)), &key, message),
+                Err(message) => {
+                    let meant = meant(&key, value)
+                        .map_or_else(String::new, |meant| format!("; what you mean is {meant}"));
+                    self.problem(Some(place(name)), &key, message + &meant);
+                }
             }
         }
         self.checked

@@ -185,6 +185,18 @@ fn wrong_types_are_told_in_plain_words() {
         "unknown variant `ppo`, expected one of `dpo`, `kto`, `sft`, `rlhf`",
     );
     check_mistake(
+        "[method]\nloss = \"grpo\"",
+        "what you mean is loss = \"rlhf\" with rlhf.advantages = \"grpo\"",
+    );
+    check_mistake(
+        "[adapter]\nmodules = \"all-linear\"",
+        "what you mean is the default: leave the key out",
+    );
+    check_mistake(
+        "[logging]\nmlflow = \"http://localhost:5000\"",
+        "logging.mlflow: found the address http://localhost:5000, expected a folder",
+    );
+    check_mistake(
         "[adapter]\nmodules = 3",
         "found integer `3`, expected a list",
     );

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::columns::note;
 use crate::error::{DataError, ObjectiveError, RecordProblem, Trouble};
 use crate::file::{FileReader, Taker};
-use crate::labels::{Finding, LabelledBy, alone, verdict};
+use crate::labels::{Finding, LabelledBy, alone, columns_of_sides, verdict};
 use crate::mismatched::add_mismatched;
 use crate::objective::{LabelSource, ObjectiveSpec, Part};
 use crate::readers::fields::{self, Row};
@@ -539,11 +539,20 @@ impl<'a> Loading<'a> {
             if counts.labelled > 0 || needs_none {
                 continue;
             }
-            let note = match objective.source {
+            let columns = &self.columns[i];
+            let of_sides = |name| {
+                let known = |sides: &[String; 2]| sides.iter().all(|side| columns.contains(side));
+                columns_of_sides(name).into_iter().find(known)
+            };
+            let note = match &objective.source {
                 LabelSource::Chosen => {
                     "; a chosen/rejected order is there in formats with `chosen` and `rejected` only"
+                        .to_owned()
                 }
-                _ => "",
+                LabelSource::Score(name) => of_sides(name).map_or_else(String::new, |[one, other]| {
+                    format!("; the columns `{one}` and `{other}` are read by column = \"{name}\"")
+                }),
+                _ => String::new(),
             };
             return Err(DataError::NoLabel {
                 objective: counts.name.clone(),
@@ -557,7 +566,7 @@ impl<'a> Loading<'a> {
                 missing: counts.missing,
                 columns: self.columns[i].iter().cloned().collect(),
                 scores: self.score_keys[i].iter().cloned().collect(),
-                note: note.to_owned(),
+                note,
             });
         }
         Ok(self.report)

@@ -45,6 +45,20 @@ pub(crate) const SIDES: [[(&str, &str); 2]; 4] = [
     [("chosen-", ""), ("rejected-", "")],
 ];
 
+/// The names that the two columns of the scores `name` may have, each with the other.
+pub(crate) fn columns_of_sides(name: &str) -> [[String; 2]; 4] {
+    SIDES.map(|sides| sides.map(|(before, after)| format!("{before}{name}{after}")))
+}
+
+/// The name of the scores of which a column has those of one side.
+fn scores_of_side(column: &str) -> Option<&str> {
+    let name = |(before, after): &(&str, &str)| {
+        let name = column.strip_prefix(before)?.strip_suffix(after)?;
+        (!name.is_empty()).then_some(name)
+    };
+    SIDES.iter().flatten().find_map(name)
+}
+
 /// What an objective says about one record.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Finding {
@@ -166,10 +180,9 @@ impl ObjectiveSpec {
             LabelSource::Column(name) => Some(name),
             _ => None,
         };
-        let names = |name: &String| {
-            SIDES.map(|sides| sides.map(|(before, after)| format!("{before}{name}{after}")))
-        };
-        name.map(names).into_iter().flatten()
+        name.map(|name| columns_of_sides(name))
+            .into_iter()
+            .flatten()
     }
 
     /// Whether a record with one response is an example of this objective. The caller has
@@ -275,11 +288,14 @@ impl ObjectiveSpec {
                 Strength::BradleyTerry => Finding::Label(1.0 - index),
             });
         }
+        let both = scores_of_side(name).map_or_else(String::new, |scores| {
+            format!("; the two columns of these scores are read by column = \"{scores}\"")
+        });
         Err(FieldProblem {
             field: name.to_owned(),
             found: describe(value),
             expected: format!(
-                "the index of the preferred response (0 or 1), true (response 0), false (response 1), or a list of two scores{}",
+                "the index of the preferred response (0 or 1), true (response 0), false (response 1), or a list of two scores{}{both}",
                 unquoted(value)
             ),
         })

@@ -203,7 +203,8 @@ impl ObjectiveSpec {
     }
 
     /// Whether the reward is a score of the record itself.
-    pub(crate) fn asks_for_own_scores(&self) -> bool {
+    #[must_use]
+    pub fn asks_for_own_scores(&self) -> bool {
         matches!(&self.source, LabelSource::Reward(reward) if reward.record_score().is_some())
     }
 

@@ -80,7 +80,8 @@ pub enum MeasureError {
     },
     /// A response that nobody has scored.
     #[error(
-        "{record}: response {response} has no score on every objective; the front of rewards is measured over the records' own scored responses"
+        "{record}: found no score on every objective for response {response}, expected scored responses, by which this front is measured; \
+         --by rewards measures answers that the run writes instead"
     )]
     NoScore {
         /// Where the record stands.

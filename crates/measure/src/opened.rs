@@ -178,13 +178,16 @@ impl Opened {
     }
 
     /// The grid of preferences with `divisions` steps along each edge of the simplex; the default is
-    /// [`usual_divisions`]: 10 for up to three objectives, fewer for more.
+    /// [`usual_divisions`]: 10 for up to three objectives, fewer for more. A run that was trained at one preference is measured at
+    /// that one, unless `divisions` asks for others.
     pub fn grid(&self, divisions: Option<usize>) -> Vec<Preference> {
-        let objectives = self.policy.plan().objectives().len();
-        simplex_grid(
-            objectives,
-            divisions.unwrap_or_else(|| usual_divisions(objectives)),
-        )
+        let plan = self.policy.plan();
+        let objectives = plan.objectives().len();
+        match (divisions, plan.only_preference()) {
+            (None, Some(only)) => vec![only],
+            (Some(divisions), _) => simplex_grid(objectives, divisions),
+            (None, None) => simplex_grid(objectives, usual_divisions(objectives)),
+        }
     }
 
     /// What the method took: every training, and every file that has to be kept to serve any preference.

@@ -22,7 +22,7 @@ pub struct Catalogue {
 pub struct ServedRun {
     /// What answers.
     pub policy: Policy,
-    /// Where it stands when nobody says a preference; all objectives alike, where nobody says that either.
+    /// Where it stands when nobody says a preference; where nobody says that either, where the training was, or all objectives alike.
     pub default: Option<Preference>,
     /// What was measured of it, where that is known.
     pub front: Option<MeasuredFront>,
@@ -85,7 +85,7 @@ impl Catalogue {
             return Err(ServerError::SameName { name: id });
         }
         let objectives = policy.plan().objective_names();
-        let default = default.unwrap_or_else(|| Preference::uniform(objectives.len()));
+        let default = default.unwrap_or_else(|| policy.plan().usual_preference());
         let default = policy.answering(&default).clone();
         let steered = Some(SteeredModel {
             policy: Arc::new(policy),

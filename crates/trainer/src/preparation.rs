@@ -59,6 +59,14 @@ impl Preparation {
         for note in tokenizer.notes() {
             tell(Level::Note, &note);
         }
+        if !tokenizer.has_template() && !plan.data().rendered {
+            let model = plan.model().display();
+            let warning = format!(
+                "{model} has no chat template: of a conversation, the turns are written one line after the other, and nothing says \
+                 who speaks; model.chat_template = FILE gives it one"
+            );
+            tell(Level::Warning, &warning);
+        }
         let train = Records::load(&plan, Part::Train, &plan.data().train, tokenizer)?;
         let found = format!("training records\n{}", train.report);
         tell(

@@ -5,11 +5,11 @@
 //! beside a configuration that trains on them.
 //!
 //! ```
-//! let folder = std::env::temp_dir().join("panacea-quickstart-example");
-//! let written = panacea_quickstart::write(&folder)?;
+//! # let place = tempfile::tempdir().unwrap();
+//! # let folder = place.path();
+//! let written = panacea_quickstart::write(folder)?;
 //! assert!(written.configuration.is_file());
 //! assert!(written.model.join("model.safetensors").is_file());
-//! # std::fs::remove_dir_all(&folder).unwrap();
 //! # Ok::<(), panacea_files::FileError>(())
 //! ```
 

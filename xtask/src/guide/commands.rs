@@ -47,7 +47,11 @@ impl<'a> Help<'a> {
         let longest = names.count();
         let help = (longest.min(1)..=longest)
             .rev()
-            .find_map(|count| self.page(&words[..count]))
+            .find_map(|count| {
+                // The help of `runs` is none of `runs lst`.
+                let is_of_it = |help: &String| count == longest || !help.contains("<COMMAND>");
+                self.page(&words[..count]).filter(is_of_it)
+            })
             .ok_or_else(|| format!("`{}`: there is no such command", words.join(" ")))?;
         let options = words.iter().take_while(|word| *word != "--");
         let unknown = options

@@ -94,11 +94,13 @@ impl<'a> Reader<'a> {
         let path = env::join_paths(folders).map_err(|error| error.to_string())?;
         let mut shell = Command::new("sh");
         shell
-            .args(["-e", "-c", script])
+            .args(["-e", "-c", &format!("{WATCHER}{script}")])
             .current_dir(self.folder)
             .env("PATH", path)
             .env("GUIDE_PANACEA", self.binary)
-            .stdin(Stdio::null())
+            .env("no_proxy", "127.0.0.1")
+            .env("NO_PROXY", "127.0.0.1")
+            .stdin(Stdio::piped())
             .stdout(file.try_clone().map_err(cannot)?)
             .stderr(file);
         in_a_group_of_its_own(&mut shell);
@@ -106,6 +108,13 @@ impl<'a> Reader<'a> {
         Ok(Typed { shell, output })
     }
 }
+
+/// Ends all that is left of the commands when the pipe to them is closed, which happens however this program ends.
+const WATCHER: &str = "\
+exec 3<&0 </dev/null
+(cat <&3 >/dev/null; kill -KILL 0) &
+exec 3<&-
+";
 
 /// Commands that run; whatever is left of them ends with it.
 struct Typed {
@@ -166,7 +175,9 @@ impl Typed {
 
 impl Drop for Typed {
     fn drop(&mut self) {
-        end_group(&mut self.shell);
+        #[cfg(not(unix))]
+        self.shell.kill().ok();
+        // This closes the pipe.
         self.shell.wait().ok();
     }
 }
@@ -179,23 +190,6 @@ fn in_a_group_of_its_own(command: &mut Command) {
 
 #[cfg(not(unix))]
 fn in_a_group_of_its_own(_: &mut Command) {}
-
-/// Ends what the shell has started, too, unless all has ended.
-#[cfg(unix)]
-fn end_group(shell: &mut Child) {
-    if matches!(shell.try_wait(), Ok(None)) {
-        let group = format!("-{}", shell.id());
-        Command::new("kill")
-            .args(["-KILL", "--", &group])
-            .status()
-            .ok();
-    }
-}
-
-#[cfg(not(unix))]
-fn end_group(shell: &mut Child) {
-    shell.kill().ok();
-}
 
 #[cfg(unix)]
 fn make_executable(program: &Path) -> std::io::Result<()> {

@@ -86,9 +86,9 @@ fn training(cost: &TrainingCost) -> String {
 fn evaluation(work: &Work<'_>, record: &RunRecord, rates: Rates, cost: &TrainingCost) -> String {
     let m = record.plan.objectives().len();
     let is_front = !record.plan.method().is_reward_model();
-    let preferences = match is_front {
-        true => simplex_grid(m, usual_divisions(m)).len(),
-        false => 1,
+    let preferences = match record.plan.only_preference() {
+        None => simplex_grid(m, usual_divisions(m)).len(),
+        Some(_) => 1,
     };
     let asked = Asked {
         examples: work.eval,
@@ -97,7 +97,7 @@ fn evaluation(work: &Work<'_>, record: &RunRecord, rates: Rates, cost: &Training
         preferences,
         by_rewards: false,
         records: (!is_front).then_some(work.eval.len()),
-        answered_at: answered_at(m).len(),
+        answered_at: answered_at(&record.plan).len(),
         prompts: (!is_front).then_some(0),
         max_new_tokens: MAX_NEW_TOKENS,
     };

@@ -351,7 +351,7 @@ impl Arguments {
     fn sample(&self, opened: &Opened, preferences: usize) -> Result<Sample> {
         let asked = Asked {
             records: self.records.map(|Count(records)| records),
-            answered_at: answered_at(opened.policy.plan().objectives().len()).len(),
+            answered_at: answered_at(opened.policy.plan()).len(),
             prompts: self.prompts,
             max_new_tokens: self.max_new_tokens,
             ..opened.asked(preferences, self.by == By::Rewards)
@@ -377,7 +377,7 @@ impl Arguments {
         } = opened;
         let tokenizer = base.pretrained.tokenizer()?;
         let plan = policy.plan();
-        let preferences = answered_at(plan.objectives().len());
+        let preferences = answered_at(plan);
         let (texts, prompts) = prompts(eval, count);
         let progress =
             CountedProgress::new(preferences.len(), format!("answers of {}", run.name()));
@@ -421,12 +421,14 @@ impl Arguments {
     }
 }
 
-/// The preferences at which answers are written for people to read: the vertices and the centre of `m` objectives.
-pub fn answered_at(m: usize) -> Vec<Preference> {
-    let mut preferences: Vec<Preference> = (0..m).map(|i| Preference::vertex(m, i)).collect();
-    if m > 1 {
-        preferences.insert(1, Preference::uniform(m));
+/// The preferences at which answers are written for people to read: the vertices and the centre, or the only one of a training.
+pub fn answered_at(plan: &Plan) -> Vec<Preference> {
+    if let Some(only) = plan.only_preference() {
+        return vec![only];
     }
+    let m = plan.objectives().len();
+    let mut preferences: Vec<Preference> = (0..m).map(|i| Preference::vertex(m, i)).collect();
+    preferences.insert(1, Preference::uniform(m));
     preferences
 }
 

@@ -223,7 +223,8 @@ impl Arguments {
         let given = given.map(|weights| preference_for(weights, plan, run));
         let given = given.transpose()?;
         let preference = || {
-            given.clone().with_context(|| {
+            let given = given.clone().or_else(|| plan.only_preference());
+            given.with_context(|| {
                 format!(
                     "--preference is missing: the objectives of run {} are {}",
                     run.name(),
@@ -231,11 +232,7 @@ impl Arguments {
                 )
             })
         };
-        let first = || {
-            given
-                .clone()
-                .unwrap_or_else(|| Preference::uniform(objectives.len()))
-        };
+        let first = || given.clone().unwrap_or_else(|| plan.usual_preference());
         Ok(match self.format {
             Format::LlamaLora => {
                 let form = match (self.fold, self.specialists) {

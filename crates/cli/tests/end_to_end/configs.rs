@@ -41,3 +41,23 @@ fn what_training_would_refuse_is_told_beforehand() {
     refused("run.toml", "model.safetensors");
     assert!(!desk.path("runs").exists(), "nothing is trained");
 }
+
+/// Whoever trains a base model on conversations should know that nothing says who speaks.
+#[test]
+fn a_model_without_a_chat_template_is_warned_about() {
+    let desk = Desk::new();
+    let warns = |more: &str| {
+        let output = desk.run(&format!("config check run.toml{more}"));
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{told}");
+        told.contains("model has no chat template")
+    };
+    assert!(!warns(""));
+    let mut config = desk.json("model/tokenizer_config.json");
+    let template = config.as_object_mut().unwrap().remove("chat_template");
+    desk.write("own.jinja", template.unwrap().as_str().unwrap());
+    desk.write("model/tokenizer_config.json", &config.to_string());
+    assert!(warns(""));
+    assert!(!warns(" --set data.rendered=true"));
+    assert!(!warns(" --set model.chat_template=own.jinja"));
+}

@@ -233,6 +233,41 @@ fn every_run_answers() {
     );
 }
 
+/// What was trained at one λ is measured, asked and exported there, where nobody says another.
+#[test]
+fn a_run_of_one_preference_needs_no_other() {
+    let desk = Desk::new();
+    desk.succeed("train --config run.toml --run fixed --set preference.fixed=[0.25,0.75]");
+    let points = |more: &str| -> Vec<f64> {
+        desk.succeed(&format!(
+            "eval-front --run fixed --records 2 --max-new-tokens 2{more} --out front{}",
+            more.len()
+        ));
+        let front = desk.json(&format!("front{}/front.json", more.len()));
+        let points = front["methods"][0]["points"].as_array().unwrap();
+        let weight = |point: &Value| point["lambda"][0].as_f64().unwrap();
+        points.iter().map(weight).collect()
+    };
+    assert_eq!(points(" --prompts 1"), [0.25]);
+    assert_eq!(points(" --prompts 0 --divisions 1").len(), 2);
+    desk.write(
+        "records.jsonl",
+        "{\"prompt\": \"hello\", \"response\": \"world\"}\n",
+    );
+    let own = desk.scores("--run fixed");
+    assert_eq!(own, desk.scores("--run fixed --preference 0.25,0.75"));
+    assert_ne!(own, desk.scores("--run fixed --preference 1,0"));
+    desk.succeed("export --run fixed --format peft --out peft");
+
+    desk.succeed("train --config run.toml --run steered --steps 1");
+    let error = desk.fail("generate --run steered --prompt hello");
+    assert!(
+        error.contains("--preference or --profile is missing")
+            && error.contains("helpfulness, conciseness"),
+        "{error}"
+    );
+}
+
 /// What is best on given answers is known for every λ, where all objectives have the same answers.
 #[test]
 fn fine_tuning_on_the_same_answers_has_an_exact_front() {

@@ -220,7 +220,11 @@ fn a_program_that_scores_is_found_from_another_folder() {
     desk.write("number.txt", "2.5\n");
     let config = crate::runs::scored_by("exit 1").replace("\"-c\", \"exit 1\"", "\"judge.sh\"");
     desk.write("judged.toml", &format!("{config}[checkpoint]\nevery = 1\n"));
-    desk.succeed("train --config judged.toml --run judged");
+    let told = desk.succeed("train --config judged.toml --run judged");
+    assert!(
+        told.contains("eval-front --run judged --by rewards"),
+        "{told}"
+    );
     let elsewhere = tempfile::tempdir().unwrap();
     let runs = desk.path("runs");
     let from_elsewhere = |arguments: &str| {

@@ -273,6 +273,17 @@ fn an_objective_without_labels_is_named_with_what_there_is() {
     ));
 }
 
+/// Scores in two columns are asked for by the name that both have in common.
+#[test]
+fn the_columns_of_two_sides_have_one_name() {
+    let row = json!({"prompt": "q", "chosen": "a", "rejected": "b", "depth_chosen": 8.0, "depth_rejected": 3.5});
+    let of = |objective| error_of("data.jsonl", row.to_string(), &[objective]);
+    let expected = "the columns `depth_chosen` and `depth_rejected` are read by column = \"depth\"";
+    assert!(of(score("depth")).ends_with(expected));
+    let expected = "the two columns of these scores are read by column = \"depth\"";
+    assert!(of(column("depth_chosen")).ends_with(expected));
+}
+
 #[test]
 fn unknown_columns_list_the_known_formats() {
     let text = error_of(

@@ -101,8 +101,8 @@ impl Arguments {
         let tokenizer = pretrained.tokenizer()?;
         if !tokenizer.has_template() {
             bail!(
-                "{} has no chat template, so nothing says who speaks: take a model that was trained for conversations, put its \
-                 chat_template.jinja into the folder, or let `generate` answer single prompts",
+                "{} has no chat template, so nothing says who speaks: take a model that was trained for conversations, name the \
+                 template that it was trained with (--set model.chat_template=FILE), or let `generate` answer single prompts",
                 model.display()
             );
         }
@@ -115,7 +115,7 @@ impl Arguments {
         let mut chat = Chat {
             writer: Writer::new(&decoder, tokenizer, manner, stop),
             tokenizer,
-            voice: run.as_ref().map(Run::at_equal_weights).transpose()?,
+            voice: run.as_ref().map(Run::at_usual_weights).transpose()?,
             run,
             system: None,
             turns: Vec::new(),

@@ -73,9 +73,9 @@ impl Run {
         })
     }
 
-    /// The voice at the same weight for all.
-    pub fn at_equal_weights(&self) -> Result<Voice> {
-        self.at(&Preference::uniform(self.objectives.len()))
+    /// The voice while nobody has said a preference.
+    pub fn at_usual_weights(&self) -> Result<Voice> {
+        self.at(&self.policy.plan().usual_preference())
     }
 
     /// The voice of each objective alone.
