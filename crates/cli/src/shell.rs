@@ -59,17 +59,22 @@ pub fn run(folder: &RunFolder, runs: &Path) -> String {
     format!(" --run {}{}", word(folder.name()), self::runs(runs))
 }
 
+/// Whether only answers that the run writes can be measured: records of prompts have no scores of their own.
+pub fn needs_answers(plan: &Plan) -> bool {
+    let mut objectives = plan.objectives().iter();
+    matches!(plan.method().learning, Learning::Rlhf(_))
+        && !objectives.all(|objective| objective.asks_for_own_scores())
+}
+
 /// The command that measures a run; `FILE` stands for records where the run has none.
 pub fn measure(folder: &RunFolder, plan: &Plan, runs: &Path) -> String {
     let command = match plan.method().is_reward_model() {
         true => "eval-reward",
         false => "eval-front",
     };
-    // Where the records have no scores of their own, only answers that the run writes can be measured.
-    let is_scored = || (plan.objectives().iter()).all(|objective| objective.asks_for_own_scores());
-    let by = match plan.method().learning {
-        Learning::Rlhf(_) if !is_scored() => " --by rewards",
-        _ => "",
+    let by = match needs_answers(plan) {
+        true => " --by rewards",
+        false => "",
     };
     let records = match plan.evaluation_files(&[]).is_empty() {
         true => " --eval FILE",

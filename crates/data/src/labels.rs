@@ -50,11 +50,16 @@ pub(crate) fn columns_of_sides(name: &str) -> [[String; 2]; 4] {
     SIDES.map(|sides| sides.map(|(before, after)| format!("{before}{name}{after}")))
 }
 
-/// The name of the scores of which a column has those of one side.
-fn scores_of_side(column: &str) -> Option<&str> {
+/// The name of the scores of which a column has those of one side, and another column of the row those of the other.
+fn scores_of_side<'a>(row: &Row, column: &'a str) -> Option<&'a str> {
     let name = |(before, after): &(&str, &str)| {
         let name = column.strip_prefix(before)?.strip_suffix(after)?;
-        (!name.is_empty()).then_some(name)
+        let mut both = columns_of_sides(name).into_iter();
+        let are_there = |sides: &[String; 2]| {
+            sides.iter().any(|side| side == column)
+                && sides.iter().all(|side| row.contains_key(side))
+        };
+        both.any(|sides| are_there(&sides)).then_some(name)
     };
     SIDES.iter().flatten().find_map(name)
 }
@@ -130,7 +135,19 @@ impl ObjectiveSpec {
                 Some(value @ Value::Array(_)) => {
                     self.compare_scores(&numbers(value, name, responses)?, pair)
                 }
-                Some(value) => self.read_column(name, value, responses)?,
+                Some(value) => match scores_of_side(row, name) {
+                    None => self.read_column(name, value, responses)?,
+                    // Any number up to 1 would be taken for a label.
+                    Some(scores) => {
+                        return Err(FieldProblem {
+                            field: name.to_owned(),
+                            found: format!("{}, a score of one response", describe(value)),
+                            expected: format!(
+                                "a column about both; column = \"{scores}\" reads the two that these scores have"
+                            ),
+                        });
+                    }
+                },
             },
             LabelSource::Chosen => match reading.preferred {
                 Some(index) => Finding::Label(if index == pair[0] { 1.0 } else { 0.0 }),
@@ -288,14 +305,11 @@ impl ObjectiveSpec {
                 Strength::BradleyTerry => Finding::Label(1.0 - index),
             });
         }
-        let both = scores_of_side(name).map_or_else(String::new, |scores| {
-            format!("; the two columns of these scores are read by column = \"{scores}\"")
-        });
         Err(FieldProblem {
             field: name.to_owned(),
             found: describe(value),
             expected: format!(
-                "the index of the preferred response (0 or 1), true (response 0), false (response 1), or a list of two scores{}{both}",
+                "the index of the preferred response (0 or 1), true (response 0), false (response 1), or a list of two scores{}",
                 unquoted(value)
             ),
         })

@@ -269,6 +269,13 @@ impl Front {
         Self::new(objectives, methods, reference, exact)
     }
 
+    /// The method with the most points, the first of several: one may have been measured at a single λ.
+    pub(crate) fn widest(&self) -> &MethodFront {
+        let methods = self.methods.iter().rev();
+        let widest = methods.max_by_key(|method| method.points.len());
+        widest.expect("a front has methods")
+    }
+
     /// What to warn of: points that the hypervolumes ignore.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {

@@ -72,9 +72,10 @@ fn sentences(front: &Front, method: &MethodFront) -> Vec<String> {
     let named: Vec<Named<'_>> = effects.iter().filter_map(named).collect();
     let mut sentences = match (front.objectives.len(), named.len()) {
         (1, _) => vec!["There is one objective, so that λ has nothing to weigh.".to_owned()],
-        (m, found) if found < m => {
-            vec!["The λ that were measured have no ends to compare.".to_owned()]
-        }
+        (m, found) if found < m => vec![match &method.points[..] {
+            [only] => format!("Measured at λ = {} alone.", preference(&only.lambda)),
+            _ => "The λ that were measured have no ends to compare.".to_owned(),
+        }],
         (m, _) => {
             let of_kind = |kind| named.iter().filter(move |of| of.kind == kind);
             let moved = match m {
@@ -89,7 +90,11 @@ fn sentences(front: &Front, method: &MethodFront) -> Vec<String> {
             sentences
         }
     };
-    sentences.extend(over_untrained(&effects));
+    let places = match method.points.len() {
+        1 => ["At this λ", "at this λ"],
+        _ => ["Under its own weight", "under its own weight"],
+    };
+    sentences.extend(over_untrained(&effects, places));
     sentences.extend(of_the_exact(method));
     sentences
 }
@@ -237,8 +242,9 @@ fn conflicts(effects: &[ObjectiveEffect]) -> Option<String> {
     })
 }
 
-/// Against the model before its training, each objective where its own weight is greatest.
-fn over_untrained(effects: &[ObjectiveEffect]) -> Option<String> {
+/// Against the model before its training, each objective where its own weight is greatest: that place in words, at the beginning of
+/// a sentence and within one.
+fn over_untrained(effects: &[ObjectiveEffect], [begin, place]: [&str; 2]) -> Option<String> {
     let gains = effects.iter().map(|effect| {
         let gain = effect.over_untrained?;
         Some((effect.objective.as_str(), gain, kind(effect, gain)))
@@ -252,7 +258,7 @@ fn over_untrained(effects: &[ObjectiveEffect]) -> Option<String> {
         .collect();
     if !not_better.is_empty() {
         return Some(format!(
-            "Not measurably better than before the training, even under its own weight: {}.",
+            "Not measurably better than before the training, even {place}: {}.",
             listed(&not_better)
         ));
     }
@@ -261,11 +267,11 @@ fn over_untrained(effects: &[ObjectiveEffect]) -> Option<String> {
     Some(match (gains.len(), effects.len()) {
         (_, 1) => format!("Training has raised {name} by {}.", size(*gain)),
         (known, all) if known == all => format!(
-            "Under its own weight every objective is better than before the training, by {} ({name}) or more.",
+            "{begin} every objective is better than before the training, by {} ({name}) or more.",
             size(*gain)
         ),
         (known, all) => format!(
-            "Of {all} objectives {known} have a standard error; under its own weight each of these is better than before the \
+            "Of {all} objectives {known} have a standard error; {place} each of these is better than before the \
              training, by {} ({name}) or more.",
             size(*gain)
         ),

@@ -7,7 +7,7 @@ use panacea_data::Example;
 use panacea_evaluator::exact::KlProblem;
 use panacea_evaluator::{ExactFront, Front, MethodPoints, PointRecords};
 use panacea_methods::Served;
-use panacea_objectives::{Loss, Preference, simplex_grid};
+use panacea_objectives::{Loss, Preference, simplex_grid, usual_divisions};
 use panacea_runs::CountedProgress;
 use panacea_trainer::{
     Evaluated, evaluate, evaluate_untrained, record_values, references, response_log_probs,
@@ -83,8 +83,9 @@ impl Opened {
             Some(self.cost(switch_seconds)?),
         )?;
         let mut exact = None;
-        let drawn = match objectives.len() {
-            2 => &simplex_grid(2, EXACT_DIVISIONS),
+        let drawn = match (objectives.len(), grid.len()) {
+            (2, _) => &simplex_grid(2, EXACT_DIVISIONS),
+            (m, 1) => &simplex_grid(m, usual_divisions(m)),
             _ => grid,
         };
         let aggregation = &self.yardstick.method().aggregation;

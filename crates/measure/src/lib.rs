@@ -21,4 +21,4 @@ mod opened;
 pub use by_rewards::{ScoredAnswer, Writing};
 pub use cost::{Asked, Rates, Sample, USUAL_PROMPTS};
 pub use error::MeasureError;
-pub use opened::{Choices, Measured, Opened};
+pub use opened::{Choices, Measured, Opened, grid};

@@ -181,13 +181,7 @@ impl Opened {
     /// [`usual_divisions`]: 10 for up to three objectives, fewer for more. A run that was trained at one preference is measured at
     /// that one, unless `divisions` asks for others.
     pub fn grid(&self, divisions: Option<usize>) -> Vec<Preference> {
-        let plan = self.policy.plan();
-        let objectives = plan.objectives().len();
-        match (divisions, plan.only_preference()) {
-            (None, Some(only)) => vec![only],
-            (Some(divisions), _) => simplex_grid(objectives, divisions),
-            (None, None) => simplex_grid(objectives, usual_divisions(objectives)),
-        }
+        grid(self.policy.plan(), divisions)
     }
 
     /// What the method took: every training, and every file that has to be kept to serve any preference.
@@ -243,4 +237,14 @@ fn reward_scales(run: &RunFolder, plan: &Plan) -> Result<Vec<RewardScale>, Measu
         answers: scale.answers,
     });
     Ok(scales.collect())
+}
+/// The preferences at which a run of this plan is measured: see [`Opened::grid`].
+#[must_use]
+pub fn grid(plan: &Plan, divisions: Option<usize>) -> Vec<Preference> {
+    let objectives = plan.objectives().len();
+    match (divisions, plan.only_preference()) {
+        (None, Some(only)) => vec![only],
+        (Some(divisions), _) => simplex_grid(objectives, divisions),
+        (None, None) => simplex_grid(objectives, usual_divisions(objectives)),
+    }
 }

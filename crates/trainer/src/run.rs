@@ -201,7 +201,7 @@ impl<'a> Training<'a> {
         }
     }
 
-    /// What they are measured under: every vertex of the simplex and its centre; a reward model, which follows no preference, is
+    /// What they are measured under: every vertex of the simplex and its centre, or the only preference of the training; a reward model, which follows no preference, is
     /// measured once, and rewards of own answers when a run is finished: its plan says so.
     pub(crate) fn measured_preferences(&self) -> Vec<Preference> {
         let m = self.plan.objectives().len();
@@ -210,11 +210,13 @@ impl<'a> Training<'a> {
             Learning::Supervised(loss) if loss.outputs() == Outputs::Rewards => {
                 vec![Preference::uniform(m)]
             }
-            Learning::Supervised(_) => {
-                let vertices = (0..m).map(|i| Preference::vertex(m, i));
-                let centre = (m > 1).then(|| Preference::uniform(m));
-                vertices.chain(centre).collect()
-            }
+            Learning::Supervised(_) => match self.plan.only_preference() {
+                Some(only) => vec![only],
+                None => {
+                    let vertices = (0..m).map(|i| Preference::vertex(m, i));
+                    vertices.chain([Preference::uniform(m)]).collect()
+                }
+            },
         }
     }
 }

@@ -122,7 +122,11 @@ fn programs(words: &[String]) -> impl Iterator<Item = Vec<String>> {
             .map(|word| word.to_string())
             .collect();
         let as_typed: Vec<OsString> = rest.iter().map(OsString::from).collect();
-        (crate::Command::of(&as_typed) == crate::Command::Panacea).then_some(rest)
+        let is_looked_at = matches!(
+            crate::Command::of(&as_typed),
+            crate::Command::Panacea | crate::Command::Misspelt
+        );
+        is_looked_at.then_some(rest)
     })
 }
 

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 use indicatif::{HumanBytes, HumanCount};
-use panacea_measure::{Asked, Rates};
+use panacea_measure::{Asked, Rates, grid};
 use panacea_model::Steering;
-use panacea_objectives::{Preference, simplex_grid, usual_divisions};
+use panacea_objectives::Preference;
 use panacea_runs::RunRecord;
 use panacea_trainer::{Preparation, References, TrainingCost, TrainingState, Work, computed_by};
 
 use super::eval_front::{MAX_NEW_TOKENS, answered_at, estimate};
+use crate::shell;
 use crate::terminal::span;
 
 /// How long steps are timed, where a few do not take longer.
@@ -84,18 +85,17 @@ fn training(cost: &TrainingCost) -> String {
 
 /// What `eval-front`, or `eval-reward`, takes behind it, in words.
 fn evaluation(work: &Work<'_>, record: &RunRecord, rates: Rates, cost: &TrainingCost) -> String {
-    let m = record.plan.objectives().len();
     let is_front = !record.plan.method().is_reward_model();
-    let preferences = match record.plan.only_preference() {
-        None => simplex_grid(m, usual_divisions(m)).len(),
-        Some(_) => 1,
+    let preferences = match is_front {
+        true => grid(&record.plan, None).len(),
+        false => 1,
     };
     let asked = Asked {
         examples: work.eval,
         references: &work.references,
         learning: &record.plan.method().learning,
         preferences,
-        by_rewards: false,
+        by_rewards: shell::needs_answers(&record.plan),
         records: (!is_front).then_some(work.eval.len()),
         answered_at: answered_at(&record.plan).len(),
         prompts: (!is_front).then_some(0),

@@ -11,7 +11,7 @@ use panacea_evaluator::{
     Answer, EvaluatorError, Front, MeasuredRun, PromptSamples, Provenance, REPORT_FILES, Report,
     check_reference, wrapped,
 };
-use panacea_measure::{Asked, Choices, MeasureError, Opened, Sample, Writing};
+use panacea_measure::{Asked, Choices, MeasureError, Opened, Sample, Writing, grid};
 use panacea_methods::Served;
 use panacea_objectives::Preference;
 use panacea_runs::{CountedProgress, RunFolder, write_file};
@@ -62,15 +62,15 @@ pub struct Arguments {
     #[arg(long)]
     sampled: bool,
     /// Steps of the grid of preferences along each edge of the simplex. Default: 10 for two objectives,
-    /// fewer for more, so that the grid stays below 100 points.
+    /// fewer for more, so that the grid stays below 100 points; and of a run that was trained at one λ, that one alone.
     #[arg(long)]
     divisions: Option<usize>,
     /// Held-out records that are measured, from the first on, or `all`. Default: as many as take a quarter of the time of
     /// the training, with the answers.
     #[arg(long)]
     records: Option<Count>,
-    /// Held-out prompts that are answered under every vertex and the centre; 0 is none. Default: 16, or as many as there is
-    /// time for.
+    /// Held-out prompts that are answered under every vertex and the centre, or the only λ of a run; 0 is none. Default: 16, or as
+    /// many as there is time for.
     #[arg(long)]
     prompts: Option<usize>,
     /// Tokens of an answer, at most; fewer where the model's context ends.
@@ -135,7 +135,7 @@ impl Arguments {
             Some(name) => Some(RunFolder::find(&self.runs, Some(name))?.record()?.plan),
             None => None,
         };
-        self.check(&names, like.as_ref())?;
+        let plans = self.check(&names, like.as_ref())?;
         let (mut runs, mut fronts, mut measured_runs) = (Vec::new(), Vec::new(), Vec::new());
         let mut scored = String::new();
         let (mut samples, mut notes) = (Vec::new(), Vec::new());
@@ -147,7 +147,7 @@ impl Arguments {
             let grid = opened.grid(self.divisions);
             let sample = match sample {
                 Some(sample) => sample,
-                None => *sample.insert(self.sample(&opened, grid.len())?),
+                None => *sample.insert(self.sample(&opened, &plans)?),
             };
             if prompt.is_none() && !opened.policy.plan().data().rendered {
                 prompt = short_prompt(&opened.eval);
@@ -199,6 +199,19 @@ impl Arguments {
             warn!("{warning} --like measures all of them as one");
         }
         notes.extend(unlike);
+        let lambdas = |front: &Front| -> Vec<Vec<f64>> {
+            let points = front.methods.iter().flat_map(|method| &method.points);
+            points.map(|point| point.lambda.clone()).collect()
+        };
+        if fronts
+            .iter()
+            .any(|(_, front)| lambdas(front) != lambdas(&fronts[0].1))
+        {
+            let other_lambdas = "The runs were not measured at the same λ: inner product, regret and the share of the exact \
+                                 hypervolume are each over a run's own.";
+            warn!("{other_lambdas}");
+            notes.push(other_lambdas.to_owned());
+        }
         let mut front = Front::overlay(fronts, self.reference.clone())?;
         let provenance = Provenance {
             panacea: env!("CARGO_PKG_VERSION").to_owned(),
@@ -240,20 +253,24 @@ impl Arguments {
         for file in self.keep(first, &report, answers.as_deref())? {
             say!("{}", file.display());
         }
+        let is_steered = plans[0].only_preference().is_none();
+        let weighed = if is_steered { &objectives[..] } else { &[] };
         say!(
             "next      {}",
-            self.ask(first, &objectives, prompt.as_deref().unwrap_or(ANY_PROMPT))
+            self.ask(first, weighed, prompt.as_deref().unwrap_or(ANY_PROMPT))
         );
-        say!(
-            "          other weights give other answers; {} serve{} shows them side by side in a browser",
-            shell::program(),
-            shell::run(first, &self.runs)
-        );
+        if is_steered {
+            say!(
+                "          other weights give other answers; {} serve{} shows them side by side in a browser",
+                shell::program(),
+                shell::run(first, &self.runs)
+            );
+        }
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Refuses what else would be refused when everything is measured.
-    fn check(&self, names: &[Option<&str>], like: Option<&Plan>) -> Result<()> {
+    /// Refuses what else would be refused when everything is measured; the plans of the runs.
+    fn check(&self, names: &[Option<&str>], like: Option<&Plan>) -> Result<Vec<Plan>> {
         let mut plans: Vec<(String, Plan)> = Vec::new();
         for name in names {
             let run = RunFolder::find(&self.runs, *name)?;
@@ -282,15 +299,13 @@ impl Arguments {
         {
             return Err(MeasureError::NoRewards { run: run.clone() }.into());
         }
-        match &self.reference {
-            Some(reference) => {
-                check_reference(reference, expected.objectives().len()).context("--reference")
-            }
-            None => Ok(()),
+        if let Some(reference) = &self.reference {
+            check_reference(reference, expected.objectives().len()).context("--reference")?;
         }
+        Ok(plans.into_iter().map(|(_, plan)| plan).collect())
     }
 
-    /// The command that answers a prompt at a preference.
+    /// The command that answers a prompt at a preference, where there is something to weigh.
     fn ask(&self, run: &RunFolder, objectives: &[String], prompt: &str) -> String {
         let can_be_named = |name: &String| !name.contains([',', '=']);
         // Two are enough to show how it is said, and the line stays short.
@@ -300,12 +315,15 @@ impl Arguments {
                 .collect(),
             false => vec!["1".to_owned(); objectives.len()],
         };
+        let preference = match weights.is_empty() {
+            true => String::new(),
+            false => format!(" --preference {}", shell::word(weights.join(","))),
+        };
         format!(
-            "{} generate{}{} --preference {} --prompt {}",
+            "{} generate{}{}{preference} --prompt {}",
             shell::program(),
             shell::run(run, &self.runs),
             shell::option("--model", self.model.as_deref()),
-            shell::word(weights.join(",")),
             shell::word(prompt)
         )
     }
@@ -348,10 +366,13 @@ impl Arguments {
     }
 
     /// How much is measured, which is said before it is.
-    fn sample(&self, opened: &Opened, preferences: usize) -> Result<Sample> {
+    fn sample(&self, opened: &Opened, plans: &[Plan]) -> Result<Sample> {
+        // One of several runs may have a single preference.
+        let most = |count: &dyn Fn(&Plan) -> usize| plans.iter().map(count).max().unwrap_or(1);
+        let preferences = most(&|plan| grid(plan, self.divisions).len());
         let asked = Asked {
             records: self.records.map(|Count(records)| records),
-            answered_at: answered_at(opened.policy.plan()).len(),
+            answered_at: most(&|plan| answered_at(plan).len()),
             prompts: self.prompts,
             max_new_tokens: self.max_new_tokens,
             ..opened.asked(preferences, self.by == By::Rewards)

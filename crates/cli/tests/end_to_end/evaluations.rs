@@ -249,6 +249,12 @@ fn a_run_of_one_preference_needs_no_other() {
         points.iter().map(weight).collect()
     };
     assert_eq!(points(" --prompts 1"), [0.25]);
+    let told = desk.succeed("eval-front --run fixed --records 2 --prompts 0");
+    assert!(
+        told.contains("Measured at λ = (0.25, 0.75) alone.")
+            && told.contains("next      panacea generate --run fixed --prompt "),
+        "{told}"
+    );
     assert_eq!(points(" --prompts 0 --divisions 1").len(), 2);
     desk.write(
         "records.jsonl",
@@ -260,6 +266,12 @@ fn a_run_of_one_preference_needs_no_other() {
     desk.succeed("export --run fixed --format peft --out peft");
 
     desk.succeed("train --config run.toml --run steered --steps 1");
+    let both = desk.run("eval-front --run fixed --run steered --records 2 --prompts 0 --out both");
+    let told = String::from_utf8(both.stderr).unwrap();
+    assert!(
+        told.contains("The runs were not measured at the same λ"),
+        "{told}"
+    );
     let error = desk.fail("generate --run steered --prompt hello");
     assert!(
         error.contains("--preference or --profile is missing")

@@ -95,7 +95,8 @@ impl Resolver {
         PreferencePlan {
             sampler,
             groups: if is_drawn { groups } else { 1 },
-            fixed,
+            // Other methods say themselves what each of their trainings has; that it is given in vain is warned about.
+            fixed: fixed.filter(|_| method.method == Method::Panacea),
         }
     }
 

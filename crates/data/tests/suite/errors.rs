@@ -280,8 +280,12 @@ fn the_columns_of_two_sides_have_one_name() {
     let of = |objective| error_of("data.jsonl", row.to_string(), &[objective]);
     let expected = "the columns `depth_chosen` and `depth_rejected` are read by column = \"depth\"";
     assert!(of(score("depth")).ends_with(expected));
-    let expected = "the two columns of these scores are read by column = \"depth\"";
-    assert!(of(column("depth_chosen")).ends_with(expected));
+    for value in [json!(8.0), json!(0.25), json!(true)] {
+        let row = json!({"prompt": "q", "chosen": "a", "rejected": "b", "depth_chosen": value, "depth_rejected": 1});
+        let text = error_of("data.jsonl", row.to_string(), &[column("depth_chosen")]);
+        let expected = "a score of one response, expected a column about both; column = \"depth\" reads the two that these scores have";
+        assert!(text.ends_with(expected), "{text}");
+    }
 }
 
 #[test]

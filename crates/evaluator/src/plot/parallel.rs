@@ -120,10 +120,14 @@ fn axis(scene: &mut Scene, range: &Range, (x, top): Xy, name: &str, gap: f64) {
     );
 }
 
-/// The places where one objective weighs most and the centre, of the first method; and what is best of each method.
+/// The places where one objective weighs most and the centre, of the widest method; and what is best of each method.
 fn lines<'a>(front: &'a Front, ranges: &[Range]) -> Vec<Line<'a>> {
-    let first = &front.methods[0];
-    let ends = chosen::ends(first);
+    let first = front.widest();
+    let ends = match first.points.len() {
+        // What is best is all that there is.
+        1 => Vec::new(),
+        _ => chosen::ends(first),
+    };
     let end = |(i, place): (usize, &usize)| Line {
         point: &first.points[*place],
         colour: palette::colour(i),

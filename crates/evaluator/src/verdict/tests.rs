@@ -86,6 +86,32 @@ fn the_untrained_model_is_compared_where_it_was_measured() {
 }
 
 #[test]
+fn of_one_preference_nothing_is_said_but_what_it_gained() {
+    let at = |values: [f64; 2]| {
+        let records = values.map(|value| [-0.1, 0.1].map(|noise| value + noise).to_vec());
+        let point = PointRecords {
+            lambda: vec![0.25, 0.75],
+            records: records.to_vec(),
+            ..PointRecords::default()
+        };
+        let names = NAMES[..2].iter().map(|name| (*name).to_owned());
+        let untrained = vec![vec![0.0; 2]; 2];
+        let names: Vec<String> = names.collect();
+        let points = vec![point];
+        let method = MethodPoints::from_records("m", &names, points, Some(&untrained), None);
+        verdict(vec![method.expect("valid")]).remove(0)
+    };
+    assert_eq!(
+        at([0.5, 0.9]),
+        "Measured at λ = (0.25, 0.75) alone. At this λ every objective is better than before the training, by 0.50 ± 0.10 (a) or more."
+    );
+    assert_eq!(
+        at([0.5, -0.4]),
+        "Measured at λ = (0.25, 0.75) alone. Not measurably better than before the training, even at this λ: b (−0.40 ± 0.10)."
+    );
+}
+
+#[test]
 fn one_objective_has_nothing_to_weigh() {
     assert_eq!(
         one(&[0.5], None),
@@ -174,13 +200,10 @@ fn without_an_error_nothing_is_claimed() {
 
 #[test]
 fn one_single_point_has_no_ends() {
-    let mut centre = method("m", &[0.5, 0.9], None);
-    centre.points.truncate(1);
-    centre.effects.clear();
-    assert_eq!(
-        verdict(vec![centre])[0],
-        "The λ that were measured have no ends to compare."
-    );
+    let mut end = method("m", &[0.5, 0.9], None);
+    end.points.truncate(1);
+    end.effects.clear();
+    assert_eq!(verdict(vec![end])[0], "Measured at λ = (1, 0) alone.");
 }
 
 #[test]

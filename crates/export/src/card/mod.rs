@@ -133,7 +133,12 @@ impl<'a> Card<'a> {
         match form.preference() {
             Some(preference) => {
                 text += &format!("This is the run at λ = {}", weights(&names, preference));
-                text += ": one of all the preferences that it was trained for. For another λ, it is exported again.\n";
+                text += match plan.only_preference() {
+                    Some(_) => ", the only one that it was trained for.\n",
+                    None => {
+                        ": one of all the preferences that it was trained for. For another λ, it is exported again.\n"
+                    }
+                };
             }
             None if plan.method().is_reward_model() => {
                 text += "A reward model has a reward for each objective, and no preference steers it.\n";

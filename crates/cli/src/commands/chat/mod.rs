@@ -42,7 +42,7 @@ pub struct Arguments {
     #[arg(long)]
     run: Option<String>,
     /// Weights on the run's objectives to begin with, such as 0.3,0.7 or brevity=2,detail=1; they are divided by their sum, and an
-    /// objective without a name has 0. Without it, the same weight for all.
+    /// objective without a name has 0. Without it, the λ that the run was trained at, if it was one, else the same weight for all.
     #[arg(long, requires = "run", conflicts_with = "profile")]
     preference: Option<Weights>,
     /// The profile of a person, made by `elicit`: the preference that was found for them.
