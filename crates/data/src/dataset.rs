@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use crate::columns::note;
 use crate::error::{DataError, ObjectiveError, RecordProblem, Trouble};
 use crate::file::{FileReader, Taker};
-use crate::labels::{Finding, LabelledBy, alone, columns_of_sides, verdict};
+use crate::labels::{Finding, LabelledBy, alone, verdict};
 use crate::mismatched::add_mismatched;
-use crate::objective::{LabelSource, ObjectiveSpec, Part};
+use crate::objective::{ObjectiveSpec, Part};
 use crate::readers::fields::{self, Row};
 use crate::readers::{Format, Reading};
 use crate::record::{Example, Record, Scores, Source};
@@ -539,21 +539,6 @@ impl<'a> Loading<'a> {
             if counts.labelled > 0 || needs_none {
                 continue;
             }
-            let columns = &self.columns[i];
-            let of_sides = |name| {
-                let known = |sides: &[String; 2]| sides.iter().all(|side| columns.contains(side));
-                columns_of_sides(name).into_iter().find(known)
-            };
-            let note = match &objective.source {
-                LabelSource::Chosen => {
-                    "; a chosen/rejected order is there in formats with `chosen` and `rejected` only"
-                        .to_owned()
-                }
-                LabelSource::Score(name) => of_sides(name).map_or_else(String::new, |[one, other]| {
-                    format!("; the columns `{one}` and `{other}` are read by column = \"{name}\"")
-                }),
-                _ => String::new(),
-            };
             return Err(DataError::NoLabel {
                 objective: counts.name.clone(),
                 wanted: objective.source.to_string(),
@@ -566,7 +551,7 @@ impl<'a> Loading<'a> {
                 missing: counts.missing,
                 columns: self.columns[i].iter().cloned().collect(),
                 scores: self.score_keys[i].iter().cloned().collect(),
-                note,
+                note: objective.where_labels_are(&self.columns[i]),
             });
         }
         Ok(self.report)

@@ -3,6 +3,8 @@
 //! Labels come from a score, a column, the data set's own order or a rule. Wherever it comes from, the label
 //! of a pair is the probability, in [0, 1], that the first of the two responses is preferred.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -189,6 +191,24 @@ impl ObjectiveSpec {
             *score = Some(number);
         }
         Ok(Some(scores))
+    }
+
+    /// Where its labels may be, with a sign in front, if it found none: `columns` are those of the records.
+    pub(crate) fn where_labels_are(&self, columns: &BTreeSet<String>) -> String {
+        let of_sides = |name| {
+            let known = |sides: &[String; 2]| sides.iter().all(|side| columns.contains(side));
+            columns_of_sides(name).into_iter().find(known)
+        };
+        match &self.source {
+            LabelSource::Chosen => {
+                "; a chosen/rejected order is there in formats with `chosen` and `rejected` only"
+                    .to_owned()
+            }
+            LabelSource::Score(name) => of_sides(name).map_or_else(String::new, |[one, other]| {
+                format!("; the columns `{one}` and `{other}` are read by column = \"{name}\"")
+            }),
+            _ => String::new(),
+        }
     }
 
     /// The names that the two columns of its scores may have.

@@ -257,8 +257,12 @@ fn over_untrained(effects: &[ObjectiveEffect], [begin, place]: [&str; 2]) -> Opt
         .map(|(name, gain, _)| format!("{name} ({})", signed(*gain)))
         .collect();
     if !not_better.is_empty() {
+        let where_at = match effects.len() {
+            1 => String::new(),
+            _ => format!(", even {place}"),
+        };
         return Some(format!(
-            "Not measurably better than before the training, even {place}: {}.",
+            "Not measurably better than before the training{where_at}: {}.",
             listed(&not_better)
         ));
     }

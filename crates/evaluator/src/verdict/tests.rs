@@ -121,6 +121,10 @@ fn one_objective_has_nothing_to_weigh() {
         one(&[0.5], Some(0.1)),
         "There is one objective, so that λ has nothing to weigh. Training has raised a by 0.40 ± 0.10."
     );
+    assert_eq!(
+        one(&[0.5], Some(0.4)),
+        "There is one objective, so that λ has nothing to weigh. Not measurably better than before the training: a (0.10 ± 0.10)."
+    );
 }
 
 #[test]
