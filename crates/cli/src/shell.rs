@@ -3,7 +3,7 @@
 use std::env;
 use std::path::Path;
 
-use panacea_config::{Learning, Plan};
+use panacea_config::Plan;
 use panacea_runs::RunFolder;
 
 use crate::session::RUNS;
@@ -59,20 +59,13 @@ pub fn run(folder: &RunFolder, runs: &Path) -> String {
     format!(" --run {}{}", word(folder.name()), self::runs(runs))
 }
 
-/// Whether only answers that the run writes can be measured: records of prompts have no scores of their own.
-pub fn needs_answers(plan: &Plan) -> bool {
-    let mut objectives = plan.objectives().iter();
-    matches!(plan.method().learning, Learning::Rlhf(_))
-        && !objectives.all(|objective| objective.asks_for_own_scores())
-}
-
 /// The command that measures a run; `FILE` stands for records where the run has none.
 pub fn measure(folder: &RunFolder, plan: &Plan, runs: &Path) -> String {
     let command = match plan.method().is_reward_model() {
         true => "eval-reward",
         false => "eval-front",
     };
-    let by = match needs_answers(plan) {
+    let by = match plan.needs_answers() {
         true => " --by rewards",
         false => "",
     };

@@ -172,6 +172,13 @@ impl Plan {
         self.only_preference().unwrap_or_else(alike)
     }
 
+    /// Whether only answers that the run writes can be measured: with rewards, unless all are the records' own scores.
+    #[must_use]
+    pub fn needs_answers(&self) -> bool {
+        let is_own = |objective: &ObjectiveSpec| objective.asks_for_own_scores();
+        matches!(self.method.learning, Learning::Rlhf(_)) && !self.objectives.iter().all(is_own)
+    }
+
     /// The trainings that the method takes.
     pub fn trainings(&self) -> Trainings {
         self.method.method.trainings(self.objectives.len())

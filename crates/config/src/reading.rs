@@ -322,6 +322,16 @@ fn element_position(list: &Spanned<DeValue>, index: usize) -> Option<usize> {
     Some(list.get_ref().as_array()?.get(index)?.span().start)
 }
 
+/// Why a value of the right type is none. What a run's own `run.toml` says has been done, and stays.
+fn impossible(key: &str, value: &Value) -> Result<(), String> {
+    match value.as_str() {
+        Some(address) if key == "logging.mlflow" && address.contains("://") => Err(format!(
+            "found the address {address}, expected a folder: metrics are written in the form of MLflow's file store, and sent nowhere"
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// What is meant by a value that people bring from elsewhere, in the words of a configuration.
 fn meant(key: &str, value: &Value) -> Option<&'static str> {
     Some(match (key, value.as_str()?) {
@@ -422,7 +432,12 @@ impl Reader {
                 continue;
             }
             let single = Table::from_iter([(name.clone(), value.clone())]);
-            match (section.accepts)(single) {
+            let accepted = (section.accepts)(single);
+            let accepted = accepted.and_then(|()| match self.is_of_a_run {
+                true => Ok(()),
+                false => impossible(&key, value),
+            });
+            match accepted {
                 Ok(()) => {
                     checked.insert(name.clone(), value.clone());
                     self.sources.origins.insert(key, place(name));

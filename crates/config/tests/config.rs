@@ -914,6 +914,14 @@ fn a_key_that_is_gone_is_read_over_where_it_changed_nothing() {
     );
 }
 
+/// What is refused of a person a run may have done before it was refused: it can still be looked at and served.
+#[test]
+fn the_address_of_a_server_is_refused_of_people_and_not_of_runs() {
+    let text = format!("{MINIMAL}\n[logging]\nmlflow = \"http://localhost:5000\"\n");
+    assert!(resolve(&text).is_err());
+    assert!(resolve(&format!("{text}[run]\n")).is_ok());
+}
+
 #[test]
 fn how_many_preferences_a_step_has_and_how_they_spread_goes_by_what_is_trained() {
     let drawn = |text: &str| {

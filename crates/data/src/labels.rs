@@ -52,18 +52,18 @@ pub(crate) fn columns_of_sides(name: &str) -> [[String; 2]; 4] {
     SIDES.map(|sides| sides.map(|(before, after)| format!("{before}{name}{after}")))
 }
 
-/// The name of the scores of which a column has those of one side, and another column of the row those of the other.
-fn scores_of_side<'a>(row: &Row, column: &'a str) -> Option<&'a str> {
-    let name = |(before, after): &(&str, &str)| {
-        let name = column.strip_prefix(before)?.strip_suffix(after)?;
-        let mut both = columns_of_sides(name).into_iter();
-        let are_there = |sides: &[String; 2]| {
-            sides.iter().any(|side| side == column)
-                && sides.iter().all(|side| row.contains_key(side))
-        };
-        both.any(|sides| are_there(&sides)).then_some(name)
+/// Where a column has the scores of one side, and another column of the row those of the other: the name of these scores, and
+/// whether it is that of the chosen response.
+pub(crate) fn side_of<'a>(row: &Row, column: &'a str) -> Option<(&'a str, bool)> {
+    let of_side = |mine: (&str, &str), other: (&str, &str)| {
+        let name = column.strip_prefix(mine.0)?.strip_suffix(mine.1)?;
+        let has_other = || row.contains_key(&format!("{}{name}{}", other.0, other.1));
+        (!name.is_empty() && has_other()).then_some(name)
     };
-    SIDES.iter().flatten().find_map(name)
+    SIDES.into_iter().find_map(|[chosen, rejected]| {
+        let first = of_side(chosen, rejected).map(|name| (name, true));
+        first.or_else(|| of_side(rejected, chosen).map(|name| (name, false)))
+    })
 }
 
 /// What an objective says about one record.
@@ -137,10 +137,10 @@ impl ObjectiveSpec {
                 Some(value @ Value::Array(_)) => {
                     self.compare_scores(&numbers(value, name, responses)?, pair)
                 }
-                Some(value) => match scores_of_side(row, name) {
+                Some(value) => match side_of(row, name) {
                     None => self.read_column(name, value, responses)?,
                     // Any number up to 1 would be taken for a label.
-                    Some(scores) => {
+                    Some((scores, _)) => {
                         return Err(FieldProblem {
                             field: name.to_owned(),
                             found: format!("{}, a score of one response", describe(value)),

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::RecordKind;
 use crate::error::{DataError, RecordProblem, Trouble};
 use crate::file::{FileReader, Taker};
-use crate::labels::{Finding, SIDES};
+use crate::labels::{Finding, side_of};
 use crate::objective::{LabelSource, ObjectiveSpec, Rule};
 use crate::readers::fields::Row;
 use crate::readers::{Format, Reading};
@@ -272,18 +272,11 @@ fn sources(row: &Row, format: Format, reading: &Reading) -> Vec<LabelSource> {
 /// The objective of a column. Of two columns for the chosen and the rejected answer, it is the first one's, under the name that
 /// they share.
 fn of_column(row: &Row, column: &str) -> Option<LabelSource> {
-    for sides in SIDES {
-        for (mine, other) in [(sides[0], sides[1]), (sides[1], sides[0])] {
-            let name = (column.strip_prefix(mine.0)).and_then(|rest| rest.strip_suffix(mine.1));
-            if let Some(name) = name.filter(|name| !name.is_empty())
-                && row.contains_key(&format!("{}{name}{}", other.0, other.1))
-            {
-                let is_first = mine == sides[0];
-                return is_first.then(|| LabelSource::Column(name.to_owned()));
-            }
-        }
+    match side_of(row, column) {
+        None => Some(LabelSource::Column(column.to_owned())),
+        Some((name, true)) => Some(LabelSource::Column(name.to_owned())),
+        Some((_, false)) => None,
     }
-    Some(LabelSource::Column(column.to_owned()))
 }
 
 /// The column or the score that a source reads, if it reads one.

@@ -175,6 +175,16 @@ impl ExactFront {
     }
 }
 
+impl MethodFront {
+    /// Whether it was measured at the λ of another one.
+    pub(crate) fn is_at(&self, other: &Self) -> bool {
+        let lambdas = |of: &Self| -> Vec<Vec<f64>> {
+            of.points.iter().map(|point| point.lambda.clone()).collect()
+        };
+        lambdas(self) == lambdas(other)
+    }
+}
+
 impl Front {
     /// Builds a front: checks the points, and computes what depends on all of them. Without a
     /// `reference` it is [`default_reference`] of the exact front, or, where that is not known, of all
@@ -276,17 +286,21 @@ impl Front {
         widest.expect("a front has methods")
     }
 
-    /// What to warn of: points that the hypervolumes ignore.
+    /// What to warn of: points that the hypervolumes ignore, and methods that were not measured at the same λ.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
-        self.methods
-            .iter()
-            .filter_map(|method| {
-                let ignored = &method.indicators.ignored_points;
-                ignored_warning(ignored, method.points.len(), &self.reference)
-                    .map(|warning| format!("{}: {warning}", method.method))
-            })
-            .collect()
+        let ignored = self.methods.iter().filter_map(|method| {
+            let ignored = &method.indicators.ignored_points;
+            ignored_warning(ignored, method.points.len(), &self.reference)
+                .map(|warning| format!("{}: {warning}", method.method))
+        });
+        let are_alike = self.methods.windows(2).all(|two| two[0].is_at(&two[1]));
+        let unlike = (!are_alike).then(|| {
+            "The methods were not measured at the same λ: inner product, regret and the share of the exact hypervolume are each over \
+             a method's own."
+                .to_owned()
+        });
+        ignored.chain(unlike).collect()
     }
 
     /// Reads a `front.json`.

@@ -217,6 +217,13 @@ impl PretrainedError {
         }
     }
 
+    pub(crate) fn export(path: &Path, problem: impl Into<String>) -> Self {
+        Self::Export {
+            path: path.to_path_buf(),
+            problem: problem.into(),
+        }
+    }
+
     pub(crate) fn field(
         path: &Path,
         field: impl Into<String>,

@@ -71,12 +71,9 @@ pub fn write_classifier(
 ) -> Result<(), PretrainedError> {
     let distinct: BTreeSet<&String> = labels.iter().collect();
     if labels.is_empty() || distinct.len() < labels.len() {
-        return Err(PretrainedError::Export {
-            path: dir.to_path_buf(),
-            problem: format!(
-                "found the labels {labels:?}, expected at least one and no name twice"
-            ),
-        });
+        let problem =
+            format!("found the labels {labels:?}, expected at least one and no name twice");
+        return Err(PretrainedError::export(dir, problem));
     }
     let export = Export {
         dir,
@@ -283,12 +280,7 @@ pub(crate) fn check_replacement(
     tensor: &TensorF32,
     expected: Option<&Vec<usize>>,
 ) -> Result<(), PretrainedError> {
-    let refuse = |problem: String| {
-        Err(PretrainedError::Export {
-            path: dir.to_path_buf(),
-            problem,
-        })
-    };
+    let refuse = |problem: String| Err(PretrainedError::export(dir, problem));
     match expected {
         None => refuse(format!(
             "tensor `{name}` is to be replaced, but the model has none of that name"
@@ -334,12 +326,8 @@ fn hugging_face_config(
         }),
         RopeScaling::Factors(_) => {
             let problem = "the model divides its rotary frequencies by a list of factors (rope_freqs.weight) that does not \
-                           follow Llama 3's rule; config.json cannot say that"
-                .to_owned();
-            return Err(PretrainedError::Export {
-                path: dir.to_path_buf(),
-                problem,
-            });
+                           follow Llama 3's rule; config.json cannot say that";
+            return Err(PretrainedError::export(dir, problem));
         }
     };
     let Value::Object(mut object) = json!({

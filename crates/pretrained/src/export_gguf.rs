@@ -141,7 +141,7 @@ fn write_model(
         let data = RowOrder::of(config, &entry.name).apply(data, row_length(&shape));
         let bytes = gguf::encode(entry.format, &data).map_err(|value| {
             let format = entry.format.name();
-            refusal(
+            PretrainedError::export(
                 path,
                 format!("tensor `{name}` holds {value}, which {format} cannot hold"),
             )
@@ -215,7 +215,7 @@ fn write_model(
         };
         match problem {
             None => Ok(()),
-            Some(problem) => Err(refusal(
+            Some(problem) => Err(PretrainedError::export(
                 path,
                 format!("a GGUF file cannot say that {problem}"),
             )),
@@ -227,7 +227,7 @@ fn write_model(
 fn tokenizer_metadata(path: &Path, model: &Pretrained) -> Result<Metadata, PretrainedError> {
     let rows = model.config().vocab_size;
     let written = gguf::tokenizer_metadata(&model.tokenizer_files()?, rows, model.tokenizer()?);
-    written.map_err(|problem| refusal(path, problem))
+    written.map_err(|problem| PretrainedError::export(path, problem))
 }
 
 /// In a GGUF file's own metadata, puts the tokenizer and the template that stand in for its own in their place.
@@ -283,7 +283,7 @@ pub fn write_gguf_adapter(
                 b.shape,
                 shapes.get(weight)
             );
-            return Err(refusal(path, problem));
+            return Err(PretrainedError::export(path, problem));
         };
         let rows = RowOrder::of(model.config(), &name);
         let b_data = rows.apply(b.data.clone(), row_length(&b.shape));
@@ -314,7 +314,7 @@ pub fn write_gguf_adapter(
 /// The architecture in GGUF's words, of models whose layout in such files is known.
 fn architecture(path: &Path, model: &Pretrained) -> Result<&'static str, PretrainedError> {
     let config = model.config();
-    let refuse = |problem: String| Err(refusal(path, problem));
+    let refuse = |problem: String| Err(PretrainedError::export(path, problem));
     if let Some(labels) = &config.labels {
         return refuse(format!(
             "the model is a sequence classifier (its outputs: {}), expected a language model",
@@ -344,7 +344,7 @@ fn new_entries(
     let mut entries = Vec::new();
     for (name, shape) in config.tensors() {
         let Some(theirs) = gguf::gguf_name(&name) else {
-            return Err(refusal(
+            return Err(PretrainedError::export(
                 path,
                 format!("tensor `{name}` has no place in a GGUF file"),
             ));
@@ -440,13 +440,6 @@ fn tokenizer_difference(
             _ => None,
         },
     )
-}
-
-fn refusal(path: &Path, problem: String) -> PretrainedError {
-    PretrainedError::Export {
-        path: path.to_path_buf(),
-        problem,
-    }
 }
 
 #[cfg(test)]

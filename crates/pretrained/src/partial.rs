@@ -22,12 +22,7 @@ pub(crate) struct PartialFolder {
 impl PartialFolder {
     /// Makes an empty hidden folder beside `target`, which must not exist yet or be an empty folder.
     pub fn beside(target: &Path) -> Result<Self, PretrainedError> {
-        let refuse = |problem: &str| {
-            Err(PretrainedError::Export {
-                path: target.to_path_buf(),
-                problem: problem.to_owned(),
-            })
-        };
+        let refuse = |problem| Err(PretrainedError::export(target, problem));
         let Some(name) = target.file_name() else {
             return refuse("the path does not end with a folder's name");
         };
@@ -76,12 +71,7 @@ pub(crate) fn whole_file(
     path: &Path,
     write: impl FnOnce(&Path) -> Result<(), PretrainedError>,
 ) -> Result<(), PretrainedError> {
-    let refuse = |problem: &str| {
-        Err(PretrainedError::Export {
-            path: path.to_path_buf(),
-            problem: problem.to_owned(),
-        })
-    };
+    let refuse = |problem| Err(PretrainedError::export(path, problem));
     let Some(name) = path.file_name() else {
         return refuse("the path does not end with a file's name");
     };
@@ -157,13 +147,18 @@ fn remove_left_overs(parent: &Path, stem: &str) {
     }
 }
 
-/// A lock on a file or folder, held while what is returned lives; none where there are no locks, an error where another has it.
+/// A lock on a file or folder, held while what is returned lives; none where it cannot be had here, an error where it is gone or
+/// another has the lock.
 fn lock(path: &Path) -> io::Result<Option<File>> {
     // Windows opens no folders, and lets nobody write to a file that is locked.
     if !cfg!(unix) {
         return Ok(None);
     }
-    let file = File::open(path)?;
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(error),
+        Err(_) => return Ok(None),
+        Ok(file) => file,
+    };
     match file.try_lock() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),

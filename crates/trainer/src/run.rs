@@ -201,8 +201,8 @@ impl<'a> Training<'a> {
         }
     }
 
-    /// What they are measured under: every vertex of the simplex and its centre, or the only preference of the training; a reward model, which follows no preference, is
-    /// measured once, and rewards of own answers when a run is finished: its plan says so.
+    /// What they are measured under: every vertex of the simplex and its centre, or the only preference of the training; a reward
+    /// model, which follows no preference, is measured once, and rewards of own answers when a run is finished: its plan says so.
     pub(crate) fn measured_preferences(&self) -> Vec<Preference> {
         let m = self.plan.objectives().len();
         match &self.plan.method().learning {

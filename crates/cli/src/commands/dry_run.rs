@@ -14,7 +14,6 @@ use panacea_runs::RunRecord;
 use panacea_trainer::{Preparation, References, TrainingCost, TrainingState, Work, computed_by};
 
 use super::eval_front::{MAX_NEW_TOKENS, answered_at, estimate};
-use crate::shell;
 use crate::terminal::span;
 
 /// How long steps are timed, where a few do not take longer.
@@ -95,7 +94,7 @@ fn evaluation(work: &Work<'_>, record: &RunRecord, rates: Rates, cost: &Training
         references: &work.references,
         learning: &record.plan.method().learning,
         preferences,
-        by_rewards: shell::needs_answers(&record.plan),
+        by_rewards: record.plan.needs_answers(),
         records: (!is_front).then_some(work.eval.len()),
         answered_at: answered_at(&record.plan).len(),
         prompts: (!is_front).then_some(0),

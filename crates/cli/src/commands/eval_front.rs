@@ -199,19 +199,6 @@ impl Arguments {
             warn!("{warning} --like measures all of them as one");
         }
         notes.extend(unlike);
-        let lambdas = |front: &Front| -> Vec<Vec<f64>> {
-            let points = front.methods.iter().flat_map(|method| &method.points);
-            points.map(|point| point.lambda.clone()).collect()
-        };
-        if fronts
-            .iter()
-            .any(|(_, front)| lambdas(front) != lambdas(&fronts[0].1))
-        {
-            let other_lambdas = "The runs were not measured at the same λ: inner product, regret and the share of the exact \
-                                 hypervolume are each over a run's own.";
-            warn!("{other_lambdas}");
-            notes.push(other_lambdas.to_owned());
-        }
         let mut front = Front::overlay(fronts, self.reference.clone())?;
         let provenance = Provenance {
             panacea: env!("CARGO_PKG_VERSION").to_owned(),

@@ -43,8 +43,8 @@ pub struct Arguments {
     #[arg(long)]
     run: Option<String>,
     /// Weights on the run's objectives, in their order or by name, such as 0.3,0.7 or brevity=2,detail=1; they are divided by
-    /// their sum, and an objective without a name has 0. A run that was trained at one λ needs none, and a reward model has none; where every preference is written, it only
-    /// decides which one the files begin with.
+    /// their sum, and an objective without a name has 0. A run that was trained at one λ needs none, and a reward model has none;
+    /// where every preference is written, it only decides which one the files begin with.
     #[arg(long, value_name = "WEIGHTS")]
     preference: Option<Weights>,
     /// What to write.

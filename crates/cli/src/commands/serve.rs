@@ -42,7 +42,8 @@ pub struct Arguments {
     #[arg(long, required_unless_present = "served")]
     model: Option<PathBuf>,
     /// A run whose adapter steers the model, and the preference of requests that say none, where it is neither the only one that
-    /// the run was trained at nor the same weight for all objectives. May be given several times; the first run answers requests that name no model.
+    /// the run was trained at nor the same weight for all objectives. May be given several times; the first run answers requests
+    /// that name no model.
     #[arg(long = "run", value_name = "NAME[@WEIGHTS]")]
     served: Vec<String>,
     /// Where runs are kept.

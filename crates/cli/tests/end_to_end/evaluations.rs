@@ -269,7 +269,7 @@ fn a_run_of_one_preference_needs_no_other() {
     let both = desk.run("eval-front --run fixed --run steered --records 2 --prompts 0 --out both");
     let told = String::from_utf8(both.stderr).unwrap();
     assert!(
-        told.contains("The runs were not measured at the same λ"),
+        told.contains("The methods were not measured at the same λ"),
         "{told}"
     );
     let error = desk.fail("generate --run steered --prompt hello");

@@ -37,17 +37,8 @@ impl LoggingPlan {
 
 impl Resolver {
     pub(crate) fn logging(&mut self, spec: &LoggingSpec) -> LoggingPlan {
-        let mlflow = self.take_if_given(spec.mlflow());
-        if let Some(address) = mlflow
-            .as_ref()
-            .filter(|it| it.to_string_lossy().contains("://"))
-        {
-            let message = format!(
-                "found the address {}, expected a folder: metrics are written in the form of MLflow's file store, and sent nowhere",
-                address.display()
-            );
-            self.problem(spec.mlflow().key, message);
+        LoggingPlan {
+            mlflow: self.take_if_given(spec.mlflow()),
         }
-        LoggingPlan { mlflow }
     }
 }

@@ -31,14 +31,10 @@ const HEAD: Face = Face {
 /// Draws the map from `top` on; gives where it ends.
 pub(super) fn draw(scene: &mut Scene, front: &Front, top: f64) -> f64 {
     let (first, m) = (front.widest(), front.objectives.len());
-    let is_alike = |method: &&MethodFront| {
-        let lambdas = method.points.iter().map(|point| &point.lambda);
-        lambdas.eq(first.points.iter().map(|point| &point.lambda))
-    };
     let shown: Vec<&MethodFront> = front
         .methods
         .iter()
-        .filter(is_alike)
+        .filter(|method| method.is_at(first))
         .take(MOST_METHODS)
         .collect();
     scene.text(

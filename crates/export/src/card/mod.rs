@@ -151,6 +151,10 @@ impl<'a> Card<'a> {
                     .collect::<Vec<_>>()
                     .join(", ");
                 text += ".\n";
+                if let Some(only) = plan.only_preference() {
+                    let only = weights(&names, only.weights());
+                    text += &format!("It was trained at λ = {only} alone.\n");
+                }
             }
         }
         let Some(front) = &self.front else {

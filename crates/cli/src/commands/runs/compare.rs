@@ -64,6 +64,9 @@ pub fn run(runs: &Path, names: [&str; 2], json: bool) -> Result<()> {
             );
             let reference: Vec<_> = front.reference.iter().map(|r| format!("{r:.4}")).collect();
             say!("reference of the hypervolume: {}", reference.join(", "));
+            for warning in front.warnings() {
+                warn!("{warning}");
+            }
         }
         Err(reason) => say!("fronts\n  they cannot be compared: {reason}"),
     }
